@@ -1,0 +1,39 @@
+/* AWS Signature Version 4 for S3 requests without a body.
+ *
+ * Source: AWS, "Create a signed AWS API request" and "Authenticating Requests: Using the Authorization Header".
+ * S3 does not normalise or double-encode the path. Tested byte for byte against botocore's S3SigV4Auth.
+ */
+#ifndef STG_SIGV4_H
+#define STG_SIGV4_H
+
+#include "stg.h"
+
+#define STG_SIGV4_MAX_HEADERS 32
+
+struct stg_header {
+    struct stg_str name;  /* lower case */
+    struct stg_str value; /* no leading or trailing blanks, no CR, LF or NUL */
+};
+
+/* One immutable generation of credentials. Thread-safe; the derived key is cached by UTC day inside. */
+struct stg_credentials;
+
+/* NULL: no memory. token.len == 0: none. */
+struct stg_credentials *stg_credentials_new(struct stg_str access_key, struct stg_str secret_key,
+                                            struct stg_str token, struct stg_str region, struct stg_str service);
+struct stg_credentials *stg_credentials_ref(struct stg_credentials *credentials);
+void stg_credentials_unref(struct stg_credentials *credentials); /* wipes the secrets with the last reference */
+
+/* Percent-encode as S3 signs it: A-Z a-z 0-9 - . _ ~ stay, '/' too when keep_slash; upper-case hex.
+ * Returns the length, or -ENOSPC when it does not fit in cap. */
+ssize_t stg_uri_encode(struct stg_str raw, int keep_slash, char *out, size_t cap);
+
+/* Writes the header lines to add, each "name: value\r\n": x-amz-date, x-amz-content-sha256 (the digest of the empty
+ * body), x-amz-security-token when there is a token, authorization. path is encoded already, query is canonical
+ * (encoded, sorted, may be empty). headers are those the request carries and that are signed: host among them, any
+ * order. Returns the length; -ENOSPC: cap is too small; -E2BIG: too many headers; -EINVAL: CR, LF or NUL in a value. */
+ssize_t stg_sigv4_sign(struct stg_credentials *credentials, int64_t unix_s, struct stg_str method,
+                       struct stg_str path, struct stg_str query, const struct stg_header *headers,
+                       size_t header_count, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,182 @@
+"""The native engine's face: argument checks and buffers, no policy."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import final
+
+BLOCK_BYTES: int
+
+@final
+class KeyTable:
+    """Packed table of objects: key, size, identity, mtime_ns, mode; about 48 bytes a row beside the texts.
+
+    Append-only. Rows keep their index. Sharing it with running batches is safe.
+    """
+
+    def __init__(self) -> None: ...
+    def append(self, key: bytes, size: int, identity: bytes, mtime_ns: int = 0, mode: int = 0) -> int:
+        """Add a row and return its index. ValueError: size < 0, a text over 65,535 bytes."""
+    def __len__(self) -> int: ...
+    def key(self, row: int) -> bytes: ...
+    def size(self, row: int) -> int: ...
+    def identity(self, row: int) -> bytes: ...
+    def mtime_ns(self, row: int) -> int: ...
+    def mode(self, row: int) -> int: ...
+    def rows(self) -> Iterator[tuple[bytes, int, bytes, int, int]]:
+        """(key, size, identity, mtime_ns, mode) of every row, in order."""
+    @property
+    def total_bytes(self) -> int: ...
+
+@final
+class ListPage:
+    """One scanned ListObjectsV2 answer; its rows are already in the table given to `Batch.scan_list`."""
+
+    count: int
+    truncated: bool
+    token: bytes  # undone from URL encoding when the answer said so; b"" when absent
+    in_order: bool  # keys strictly ascending in byte order, inside the page and after the last one of the table
+    encoded: bool
+
+@final
+class Failure:
+    """Why one request failed. ``kind`` is one of the FAIL_* names in csrc/engine.h, lower case without prefix:
+    "errno" (a local call: see ``errno``), "connect", "tls", "reset", "stall", "protocol" (not HTTP as we accept
+    it), "http" (a status that is no success: see ``status``, ``code``), "identity" (ETag, range or length is not
+    what was pinned), "cancelled".
+    """
+
+    index: int
+    kind: str
+    errno: int
+    where: str  # which step: "write", "rename", "verify", "handshake"...
+    status: int
+    code: str  # the S3 error code from the body, or ""
+    message: str  # bounded, printable
+    request_id: str
+    region: str  # x-amz-bucket-region, or <Region> of the body
+    retry_after_s: int
+    date: str
+
+@final
+class Endpoint:
+    """Where requests go. Addresses are (family, packed address); the engine resolves nothing."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        host: str,
+        port: int,
+        tls: bool,
+        addresses: Sequence[tuple[int, bytes]],
+        ca_file: str | None = None,
+        verify: bool = True,
+    ) -> None: ...
+    def update(self, addresses: Sequence[tuple[int, bytes]]) -> None: ...
+
+@final
+class Signer:
+    """SigV4 at send time. Credentials are one immutable generation, swapped atomically."""
+
+    def __init__(
+        self, *, access_key: str, secret_key: str, token: str | None, region: str, service: str = "s3"
+    ) -> None: ...
+    def update(self, *, access_key: str, secret_key: str, token: str | None) -> None: ...
+    def set_clock_skew(self, seconds: int) -> None: ...
+    def sign(
+        self, method: str, path: bytes, query: bytes, headers: Sequence[tuple[str, str]], unix_s: int
+    ) -> list[tuple[str, str]]:
+        """The headers to add; for the tests that compare with botocore."""
+
+@final
+class Template:
+    """What every request of a source carries. ``path_prefix`` is the encoded path before the key ("/bucket/" or
+    "/"); ``headers`` are constant extras. One template, so no range can miss one.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        signer: Signer | None,
+        *,
+        host_header: str,
+        path_prefix: bytes,
+        headers: Sequence[tuple[str, str]] = (),
+        key_prefix: bytes = b"",  # raw; prepended to a row's key to make the object key
+    ) -> None: ...
+
+@final
+class Batch:
+    """Requests handed over together; index i of a batch belongs to rows[i], or ranges[i]."""
+
+    def __len__(self) -> int: ...
+    def cancel(self) -> None:
+        """What has not completed completes as "cancelled"; a write in flight is waited for before that."""
+    def result(self, index: int) -> tuple[int, bytes, int, int, int]:
+        """(row or range index, xxh3-128t digest, mtime_ns, ctime_ns, mode) of a finished object. For a range
+        the digest is b"" and `blocks` has it."""
+    def blocks(self, index: int) -> bytes:
+        """The block digests of a finished range, 16 bytes each."""
+    def scan_list(self, table: KeyTable, key_skip: int) -> ListPage:
+        """Scan the answer of `Engine.list_page` into ``table``, dropping key_skip bytes (the prefix) of each key.
+        ValueError: not a ListObjectsV2 answer as we accept it (the text says what)."""
+
+@final
+class Engine:
+    """N epoll workers, disk threads, one completion ring and one eventfd. Refuses to work after a fork."""
+
+    def __init__(
+        self,
+        *,
+        workers: int = 0,
+        disk_threads: int = 2,
+        connections: int = 32,
+        memory_bytes: int = ...,
+        buffer_bytes: int = ...,
+        ring_slots: int = 8192,
+        connect_timeout_ms: int = 10_000,
+        stall_timeout_ms: int = 60_000,
+    ) -> None: ...
+    def fileno(self) -> int:
+        """The eventfd: readable when `drain` has something."""
+    def fetch_objects(
+        self, template: Template, table: KeyTable, rows: array[int], root_fd: int, tmp_fd: int
+    ) -> Batch:
+        """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd."""
+    def fetch_ranges(
+        self, template: Template, table: KeyTable, row: int, ranges: Sequence[tuple[int, int]], fd: int
+    ) -> Batch:
+        """(offset, length) parts of one object, written at their offsets in fd. Offsets are multiples of
+        BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated."""
+    def list_page(self, template: Template, query: bytes) -> Batch:
+        """One GET of the bucket with the canonical query given; the answer stays native until scan_list."""
+    def drain(self) -> list[tuple[Batch, array[int], list[Failure]]]:
+        """Completions since the last call, by batch: indices that finished, and failures."""
+    def stats(self) -> dict[str, int]:
+        """Counters since start: requests, connections opened, bytes received, retries of stale connections."""
+    def close(self) -> None:
+        """Cancel, wait for the writes in flight, join the threads. Idempotent."""
+
+def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, int]:
+    """Rename a finished temporary to ``path`` below root_fd, making directories; no symlink is followed and none
+    leads outside (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, or a component-wise walk without it).
+    Returns (mtime_ns, ctime_ns). OSError."""
+
+def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
+    """lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
+
+def copy_file(
+    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int
+) -> tuple[int, bytes, int, int]:
+    """Copy a regular file, hashing on the way, and publish it: (size, digest, mtime_ns, ctime_ns). The source is
+    opened with O_NOFOLLOW below source_dir_fd and its size, mtime and ctime are the same before and after, else
+    OSError(ESTALE). Releases the GIL."""
+
+def digest_fd(fd: int) -> tuple[int, bytes]:
+    """(size, xxh3-128t) of an open file, from its start. Releases the GIL. OSError."""
+
+def digest_bytes(data: bytes) -> bytes:
+    """xxh3-128t of a byte string."""
+
+def combine_blocks(blocks: bytes) -> bytes:
+    """The xxh3-128t digest from the concatenated block digests (one block: itself; none: ValueError)."""

@@ -1,0 +1,83 @@
+"""Settings as small frozen values; each says its unit.
+
+Values only: nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, final
+
+__all__ = ["BLOCK_BYTES", "Limits", "Remote", "Retry", "Secret", "Timeouts"]
+
+BLOCK_BYTES: Final = 8 << 20
+"""The fixed grid of digests and ranges: every range starts on a multiple of it."""
+
+
+@final
+class Secret:
+    """A string that cannot print, pickle or compare itself into the open."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself; for the one place that signs or sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Secret is not serialised")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the engine may use at once.
+
+    Receive memory is ``memory_bytes``, cut into buffers of ``buffer_bytes``; a connection holds one buffer while
+    it receives, so the pool, not the object sizes, bounds memory.
+    """
+
+    memory_bytes: int = 64 << 20
+    buffer_bytes: int = 256 << 10
+    connections: int = 32
+    workers: int = 0  # 0: as many as cores in the affinity mask, at most 16
+    disk_threads: int = 2
+    part_bytes: int = 2 * BLOCK_BYTES  # a multiple of BLOCK_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Seconds. ``stall_s`` counts time without progress; no limit is set on a transfer as a whole."""
+
+    connect_s: float = 10.0
+    stall_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Attempts per part, with full jitter: the n-th wait is uniform in 0..min(cap_s, base_s * 2**n)."""
+
+    attempts: int = 8
+    base_s: float = 0.1
+    cap_s: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """How to reach an S3 endpoint; ``None`` leaves the choice to the AWS chain (environment, profile, IMDS)."""
+
+    endpoint_url: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    ca_bundle: str | None = None
+    addressing_style: str = "auto"  # auto | path | virtual
+    sign_requests: bool = True
+    verify_ssl: bool = True
+    extra: tuple[tuple[str, str], ...] = field(default=())  # headers for every request, lower-case names

@@ -1,0 +1,175 @@
+"""Every error stager raises, by who has to act.
+
+::
+
+    StagerError
+    ├── UserError            the request is wrong
+    │   ├── UsageError           2   options or arguments
+    │   ├── SpecError            2   the job file; carries every problem found
+    │   └── BadKeysError         2   names the destination cannot hold; carries every one
+    ├── SourceError          the source, or the way to it
+    │   ├── NotFoundError        3   no such bucket, key, repository, ref, directory
+    │   ├── AccessDeniedError    3   credentials missing, wrong, or not allowed
+    │   ├── IntegrityError       4   what arrived is not what the source promised
+    │   ├── ChangedError         4   the object changed while it was copied
+    │   └── TransientError       7   gave up after retries; worth another try later
+    ├── HostError            this node
+    │   ├── NoSpaceError         5   bytes or inodes
+    │   └── MountError           6   a mount or a permission of this host
+    ├── CommandError       126/127   the job's command could not be started
+    └── InternalError            1   our own bug
+
+An error is one sentence in three parts: what happened, where, and what to do. Errors of the libraries below
+(``OSError``, botocore, git's exit codes) are mapped at the border where they appear, never passed on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "AccessDeniedError",
+    "BadKeysError",
+    "ChangedError",
+    "CommandError",
+    "HostError",
+    "IntegrityError",
+    "InternalError",
+    "MountError",
+    "NoSpaceError",
+    "NotFoundError",
+    "SourceError",
+    "SpecError",
+    "StagerError",
+    "TransientError",
+    "UsageError",
+    "UserError",
+    "from_os_error",
+]
+
+
+class StagerError(Exception):
+    """Root of the tree.
+
+    ``what`` happened, ``where`` (a path, URL or option; never a secret), and ``hint``: what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class UserError(StagerError):
+    """The request is wrong."""
+
+    exit_code = 2
+
+
+class UsageError(UserError):
+    """An option or argument is wrong."""
+
+
+class _ManyProblemsError(UserError):
+    """Several problems of one kind, all found before anything is moved."""
+
+    def __init__(self, what: str, problems: Sequence[str], *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
+
+
+class SpecError(_ManyProblemsError):
+    """The job file is wrong; ``problems`` holds every mistake with its place."""
+
+
+class BadKeysError(_ManyProblemsError):
+    """Keys of the source that are no safe file names; ``problems`` holds every one, escaped."""
+
+
+class SourceError(StagerError):
+    """The source, or the way to it."""
+
+    exit_code = 3
+
+
+class NotFoundError(SourceError):
+    """No such bucket, key, repository, ref or directory."""
+
+
+class AccessDeniedError(SourceError):
+    """Credentials are missing, wrong, expired beyond refresh, or not allowed."""
+
+
+class IntegrityError(SourceError):
+    """What arrived is not what the source promised."""
+
+    exit_code = 4
+
+
+class ChangedError(IntegrityError):
+    """The object changed while it was being copied."""
+
+
+class TransientError(SourceError):
+    """Gave up after retries; the same command may succeed later."""
+
+    exit_code = 7
+    retryable = True
+
+
+class HostError(StagerError):
+    """This node."""
+
+    exit_code = 6
+
+
+class NoSpaceError(HostError):
+    """Bytes, inodes or quota of a file system are not enough."""
+
+    exit_code = 5
+
+
+class MountError(HostError):
+    """A mount or a permission of this host."""
+
+
+class CommandError(StagerError):
+    """The job's command could not be started: 127 when it was not found, else 126 (as env(1) does)."""
+
+    def __init__(self, what: str, *, status: int, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.status = status
+
+
+class InternalError(StagerError):
+    """Our own bug."""
+
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def from_os_error(error: OSError, *, doing: str, where: str | bytes = "") -> HostError:
+    """The ``HostError`` for an ``OSError`` met on this node.
+
+    ``doing`` is a verb phrase ("write the manifest"). ENOSPC, EDQUOT and EFBIG become `NoSpaceError`;
+    the rest, permissions included, `HostError`.
+    """
+    place = os.fsdecode(where or error.filename or "")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _NO_SPACE:
+        return NoSpaceError(f"cannot {doing}: {reason}", where=place, hint="free some space or choose another disk")
+    return HostError(f"cannot {doing}: {reason}", where=place)

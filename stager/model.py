@@ -1,0 +1,192 @@
+"""The values that flow through the house, left to right; every one frozen, none knows how it was made.
+
+::
+
+    JobSpec -> Plan -> Placement -> Manifest -> Dataset -> MountView -> ExitInfo -> Receipt
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from stager.config import Remote
+
+__all__ = [
+    "DATASET_NAME",
+    "JOB_NAME",
+    "Access",
+    "CodeSpec",
+    "Command",
+    "Counts",
+    "DatasetReceipt",
+    "DatasetSpec",
+    "ExitInfo",
+    "Grade",
+    "JobSpec",
+    "JobState",
+    "LogsSpec",
+    "Mount",
+    "MountView",
+    "PublicSpec",
+    "SourceRef",
+]
+
+JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""A job's name; use ``fullmatch``."""
+
+DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
+
+Access = Literal["read-write", "read-only"]
+
+
+class Grade(StrEnum):
+    """How strongly a file's bytes are known to be the source's (behaviour.md 5.3)."""
+
+    A = "A"  # the source's own full-object digest matched
+    B = "B"  # every response showed the pinned ETag, exact range and total; own digest recorded
+    C = "C"  # size only
+
+
+class JobState(StrEnum):
+    """A job's record goes through these in order, never back."""
+
+    STAGING = "staging"
+    READY = "ready"
+    RUNNING = "running"
+    ENDED = "ended"
+    PERSISTED = "persisted"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRef:
+    """A source as the user wrote it, taken apart (see `stager.urls`). Holds no secret: such URLs are refused."""
+
+    scheme: Literal["s3", "git", "file", "bind"]
+    location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
+    ref: str | None = None  # git: branch, tag or commit
+    subdir: str | None = None  # git: only what is below this directory
+    text: str = ""  # for people and receipts
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One ``[[dataset]]``: appears as /data/OWNER/NAME."""
+
+    name: str
+    source: SourceRef
+    access: Access = "read-write"
+    remote: Remote | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicSpec:
+    """One ``[[public]]``: appears as /public/NAME, read-only, submounts included."""
+
+    name: str
+    source: str  # absolute path on this host
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSpec:
+    """``[code]``: appears as /code."""
+
+    source: SourceRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsSpec:
+    """``[logs]``: where /logs goes after the job."""
+
+    persist: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """A validated job file."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    workdir: str | None = None
+    code: CodeSpec | None = None
+    datasets: tuple[DatasetSpec, ...] = ()
+    public: tuple[PublicSpec, ...] = ()
+    logs: LogsSpec = field(default_factory=LogsSpec)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Objects and bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """One row of the job's view.
+
+    ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
+    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
+    """
+
+    kind: Literal["copy", "bind", "public", "own"]
+    source: str  # absolute path on the host
+    target: str  # absolute path in the view
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountView:
+    """What the job sees on top of the host; ``masked`` host directories appear empty and read-only."""
+
+    mounts: tuple[Mount, ...]
+    masked: tuple[str, ...] = ()
+    profile: Literal["host"] = "host"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """An argument vector, never a shell line; ``workdir`` is a path in the view."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    workdir: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitInfo:
+    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
+
+    status: int | None
+    signal: int | None
+    started_s: float
+    ended_s: float
+
+    @property
+    def code(self) -> int:
+        """What ``stager run`` exits with: the command's status, or 128 + the signal."""
+        return 128 + self.signal if self.signal is not None else (self.status or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReceipt:
+    """What one sync did: the receipt's body, ready for JSON."""
+
+    source: str
+    destination: str
+    how: str  # "copy", "bind", "public"
+    pinned: Mapping[str, Any]  # commit and ref; bucket and listing digest; mount type
+    total: Counts
+    moved: Counts
+    grades: Mapping[str, int]  # grade -> objects
+    seconds: float

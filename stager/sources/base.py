@@ -1,0 +1,89 @@
+"""What a copied source must be able to do: list itself at one pinned moment, and fetch chosen entries.
+
+The same contract suite (tests/contract) runs over every implementation, on real servers.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stager._native import KeyTable
+from stager.manifest import Entry
+
+__all__ = ["Capabilities", "Landing", "OnEntries", "Snapshot", "Source"]
+
+OnEntries = Callable[[Sequence[Entry]], None]
+"""Called on the loop with entries that are complete under their final names; must not block for long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What this source is able to promise, as data.
+
+    ``modes``: entries carry executable bits and symlinks. ``grade``: the best grade its entries can reach.
+    """
+
+    modes: bool
+    grade: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A source pinned at one moment.
+
+    ``table`` has a row per file: key (the path below the destination, raw bytes, as the source spells it; what
+    may not be a file name is still in it, `stager.names` judges), size in bytes, identity (ETag or blob id:
+    equal identity and size means equal content), mode (0 where the source has none).
+    ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
+    """
+
+    table: KeyTable
+    pinned: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
+
+    ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system.
+    """
+
+    root_fd: int
+    tmp_fd: int
+    root: str  # the destination's path, for errors only
+
+
+class Source(Protocol):
+    """A copied source. Use: ``async with source: snapshot = await source.snapshot(); await source.fetch(...)``."""
+
+    capabilities: Capabilities
+
+    async def __aenter__(self) -> Source:
+        """Acquire connections and credentials. Raises nothing that `snapshot` would not."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Release everything; never raises."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """List the whole source, pinned. All rows or an error, never a part of them.
+
+        Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
+        contradicts itself).
+        """
+        ...
+
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+        """Put the given rows of ``snapshot.table`` in place: each under its final name only when complete.
+
+        A file is written in ``landing.tmp_fd``, checked, and renamed below ``landing.root_fd``; no symlink in the
+        destination is followed; missing directories are made. ``done`` is told of every finished file, in any
+        order, soon after it is in place. On the first permanent error the rest is cancelled, what is in flight
+        leaves no temporary behind, and the error is raised: `ChangedError`, `IntegrityError`,
+        `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
+        """
+        ...

@@ -1,0 +1,109 @@
+"""Source URLs: the one place that takes them apart.
+
+``s3://BUCKET[/PREFIX]``, ``git+https://...``, ``git+ssh://...``, ``git+file://...`` (with ``@REF`` and
+``#subdir=...``), ``file:///DIR``, ``bind:/MOUNTED/PATH``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from stager.errors import UsageError
+from stager.model import SourceRef
+
+__all__ = ["parse_source"]
+
+_KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_SIGNED = re.compile(r"(?i)(x-amz-(signature|credential|security-token)|awsaccesskeyid|[?&]signature)=")
+
+
+def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
+    """Take a source URL apart.
+
+    ``ref`` is the job file's field of that name; it and ``@REF`` in the URL exclude each other.
+    Raises `UsageError`: an unknown kind, a URL that carries a password or a signature (the message never repeats
+    it), a relative path, an empty bucket.
+    """
+    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
+        raise UsageError("a source holds no control characters", where=repr(text[:80]))
+    scheme, separator, rest = text.partition(":")
+    if not separator:
+        raise UsageError("not a source", where=text, hint=f"write one of {_KINDS}")
+    if _SIGNED.search(text):
+        raise UsageError("a signed URL is refused: it carries a secret", where=f"{scheme}:...",
+                         hint="name the bucket (s3://BUCKET/PREFIX) and let the credential chain sign")
+    if scheme == "s3":
+        return _s3(text, rest)
+    if scheme.startswith("git+"):
+        return _git(text, scheme.removeprefix("git+"), rest, ref)
+    if ref is not None:
+        raise UsageError("ref is for git sources", where=text)
+    if scheme == "file":
+        return SourceRef(scheme="file", location=_absolute(text, unquote(rest)), text=text)
+    if scheme == "bind":
+        return SourceRef(scheme="bind", location=_absolute(text, rest), text=text)
+    raise UsageError(f"unknown kind of source {scheme!r}", where=_without_user(text), hint=f"write one of {_KINDS}")
+
+
+def _s3(text: str, rest: str) -> SourceRef:
+    if not rest.startswith("//"):
+        raise UsageError("not an S3 source", where=text, hint="write s3://BUCKET/PREFIX")
+    bucket, _, prefix = rest[2:].partition("/")
+    if "@" in bucket:
+        raise UsageError("a URL with a user in it is refused", where="s3://...", hint="use a profile or a remote")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError("no valid bucket name", where=text, hint="write s3://BUCKET/PREFIX")
+    return SourceRef(scheme="s3", location=f"{bucket}/{prefix}", text=text)
+
+
+def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
+    shown = _without_user(text)
+    if transport not in ("https", "http", "ssh", "file") or not rest.startswith("//"):
+        raise UsageError(f"unknown git transport {transport!r}", where=shown,
+                         hint="use git+https://, git+ssh:// or git+file://")
+    url, _, fragment = rest.partition("#")
+    subdir = None
+    for name, value in parse_qsl(fragment, keep_blank_values=True, strict_parsing=False):
+        if name != "subdir":
+            raise UsageError(f"unknown part #{name} of a git source", where=shown, hint="only #subdir= is known")
+        subdir = value.strip("/") or None
+    if fragment and subdir is None:
+        raise UsageError("the part after # is not subdir=DIRECTORY", where=shown)
+    if subdir is not None and any(part in ("", ".", "..") for part in subdir.split("/")):
+        raise UsageError("subdir is not a plain relative path", where=shown)
+    slash = url.rfind("/")
+    at = url.find("@", slash if slash > 1 else 0)
+    inline = None
+    if at >= 0 and slash > 1:
+        url, inline = url[:at], url[at + 1 :]
+    if inline is not None and ref is not None:
+        raise UsageError("the ref stands in the URL and in ref", where=shown, hint="keep ref =")
+    wanted = ref if ref is not None else inline
+    if wanted is not None and (not wanted or wanted.startswith("-") or re.search(r"[\s~^:?*\[\\]|\.\.|@\{", wanted)):
+        raise UsageError(f"{wanted!r} is no ref", where=shown, hint="name a branch, a tag or a commit")
+    parts = urlsplit(f"{transport}:{url}")
+    if parts.password is not None or (parts.username is not None and transport != "ssh"):
+        raise UsageError("a URL with a user or a password in it is refused", where=shown,
+                         hint="use git's credential helper, netrc or ssh")
+    if transport != "file" and not parts.hostname:
+        raise UsageError("no host", where=shown)
+    if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
+        raise UsageError("a host or user that starts with '-' is refused", where=shown)
+    location = _absolute(text, unquote(url)) if transport == "file" else f"{transport}:{url}"
+    if transport == "file":
+        location = f"file://{location}"
+    return SourceRef(scheme="git", location=location, ref=wanted, subdir=subdir, text=shown)
+
+
+def _absolute(text: str, path: str) -> str:
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not path.startswith("/") or path.startswith("//"):
+        raise UsageError("needs an absolute path", where=text, hint="write file:///DIR or bind:/DIR")
+    return os.path.normpath(path)
+
+
+def _without_user(text: str) -> str:
+    return re.sub(r"//[^/@]*@", "//...@", text)
