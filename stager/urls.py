@@ -16,7 +16,9 @@ from stager.model import SourceRef
 __all__ = ["parse_source"]
 
 _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
+_REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
 _SIGNED = re.compile(r"(?i)(x-amz-(signature|credential|security-token)|awsaccesskeyid|[?&]signature)=")
 
 
@@ -28,19 +30,19 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
     it), a relative path, an empty bucket.
     """
     if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
-        raise UsageError("a source holds no control characters", where=repr(text[:80]))
+        raise UsageError("a source holds no control characters")
     scheme, separator, rest = text.partition(":")
     if not separator:
         raise UsageError("not a source", where=text, hint=f"write one of {_KINDS}")
     if _SIGNED.search(text):
         raise UsageError("a signed URL is refused: it carries a secret", where=f"{scheme}:...",
                          hint="name the bucket (s3://BUCKET/PREFIX) and let the credential chain sign")
-    if scheme == "s3":
-        return _s3(text, rest)
     if scheme.startswith("git+"):
         return _git(text, scheme.removeprefix("git+"), rest, ref)
     if ref is not None:
-        raise UsageError("ref is for git sources", where=text)
+        raise UsageError("ref is for git sources", where=_without_user(text))
+    if scheme == "s3":
+        return _s3(text, rest)
     if scheme == "file":
         return SourceRef(scheme="file", location=_absolute(text, unquote(rest)), text=text)
     if scheme == "bind":
@@ -60,7 +62,7 @@ def _s3(text: str, rest: str) -> SourceRef:
 
 
 def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
-    shown = _without_user(text)
+    shown = text if transport == "ssh" and ":" not in rest.partition("@")[0] else _without_user(text)
     if transport not in ("https", "http", "ssh", "file") or not rest.startswith("//"):
         raise UsageError(f"unknown git transport {transport!r}", where=shown,
                          hint="use git+https://, git+ssh:// or git+file://")
@@ -74,15 +76,13 @@ def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
         raise UsageError("the part after # is not subdir=DIRECTORY", where=shown)
     if subdir is not None and any(part in ("", ".", "..") for part in subdir.split("/")):
         raise UsageError("subdir is not a plain relative path", where=shown)
-    slash = url.rfind("/")
-    at = url.find("@", slash if slash > 1 else 0)
     inline = None
-    if at >= 0 and slash > 1:
-        url, inline = url[:at], url[at + 1 :]
+    if match := _INLINE_REF.fullmatch(url):
+        url, inline = match["url"], match["ref"]
     if inline is not None and ref is not None:
         raise UsageError("the ref stands in the URL and in ref", where=shown, hint="keep ref =")
     wanted = ref if ref is not None else inline
-    if wanted is not None and (not wanted or wanted.startswith("-") or re.search(r"[\s~^:?*\[\\]|\.\.|@\{", wanted)):
+    if wanted is not None and not _REF.fullmatch(wanted):
         raise UsageError(f"{wanted!r} is no ref", where=shown, hint="name a branch, a tag or a commit")
     parts = urlsplit(f"{transport}:{url}")
     if parts.password is not None or (parts.username is not None and transport != "ssh"):

@@ -1,0 +1,91 @@
+"""Source URLs: what is taken, what is refused, and that a refusal never repeats a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from stager.errors import UsageError
+from stager.urls import parse_source
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "location", "ref", "subdir"),
+    [
+        ("s3://bucket", "s3", "bucket/", None, None),
+        ("s3://bucket/a/b/", "s3", "bucket/a/b/", None, None),
+        ("git+https://host/vision/net", "git", "https://host/vision/net", None, None),
+        ("git+https://host/vision/net@v1.4#subdir=a/b", "git", "https://host/vision/net", "v1.4", "a/b"),
+        ("git+https://host/vision/net@feature/x", "git", "https://host/vision/net", "feature/x", None),
+        ("git+https://host/@scope/net", "git", "https://host/@scope/net", None, None),
+        ("git+https://host/@scope/net@v1", "git", "https://host/@scope/net", "v1", None),
+        ("git+ssh://git@host/speech/words", "git", "ssh://git@host/speech/words", None, None),
+        ("git+ssh://git@host/speech/words@main", "git", "ssh://git@host/speech/words", "main", None),
+        ("git+file:///srv/net.git@v1", "git", "file:///srv/net.git", "v1", None),
+        ("file:///data/a%20b", "file", "/data/a b", None, None),
+        ("file:/data", "file", "/data", None, None),
+        ("bind:/mnt/efs", "bind", "/mnt/efs", None, None),
+        ("bind:/mnt/a%20b", "bind", "/mnt/a%20b", None, None),
+    ],
+)
+def test_good_source_is_taken_apart(
+    text: str, scheme: str, location: str, ref: str | None, subdir: str | None
+) -> None:
+    source = parse_source(text)
+    assert (source.scheme, source.location, source.ref, source.subdir) == (scheme, location, ref, subdir)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "data",
+        "http://host/x",
+        "s3:bucket",
+        "s3:///key",
+        "s3://bu cket/x",
+        "git+https://host/x@-upload-pack=touch",
+        "git+https://host/x@",
+        "git+https://host/x@a..b",
+        "git+ext://sh -c id",
+        "git+https:///x",
+        "git+https://host/x#branch=v1",
+        "git+https://host/x#subdir=../y",
+        "git+ssh://-oProxyCommand=id/x",
+        "git+file://relative",
+        "file:relative",
+        "file://host/dir",
+        "bind:relative",
+        "s3://bucket/a\nb",
+        "s3://bucket/a\x1b[2J",
+    ],
+)
+def test_bad_source_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://key:hunter2@bucket/x",
+        "git+https://user:hunter2@host/x",
+        "git+https://hunter2@host/x",
+        "git+ssh://git:hunter2@host/x",
+        "s3://bucket/x?X-Amz-Signature=hunter2",
+        "https://hunter2@host/x",
+    ],
+)
+def test_source_with_a_secret_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_source(text)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_ref_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError):
+        parse_source("git+https://host/x@v1", ref="v2")
+
+
+def test_ref_for_a_source_without_refs_is_refused() -> None:
+    with pytest.raises(UsageError):
+        parse_source("s3://bucket/x", ref="v2")
