@@ -1,0 +1,92 @@
+# Sets a fresh machine up, builds, tests and shows stager. `make` lists the targets.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PACKAGES := libssl-dev libxxhash-dev fuse3 python3-venv python3-dev
+WORKERS ?= 2
+
+SYSTEM_STAMP := build/stamps/system
+VENV_STAMP := $(VENV)/installed
+BUILD_STAMP := build/stamps/extension
+NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxd)
+
+.PHONY: help setup build test pytest demo lint check-c soak fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV_STAMP) ## system packages where missing, a virtual environment with the locked versions
+
+build: $(BUILD_STAMP) ## the package in that environment, its extension compiled
+
+test: lint check-c pytest ## everything that has to pass, in under ten minutes
+
+pytest: build ## the Python tests alone
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup
+
+demo: build ## the main job, on servers it starts itself
+	$(PYTHON) tests/demo.py
+
+lint: build ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(PYTHON) -m mypy --strict
+
+check-c: $(SYSTEM_STAMP) ## the C code: unit tests, then the same under ASan+UBSan and TSan
+	$(MAKE) -C csrc check asan tsan
+
+soak: build ## the same tests at larger counts, for hours; prints its seeds
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --soak
+
+fuzz: $(SYSTEM_STAMP) ## the parsers, fed with mutated input
+	$(MAKE) -C csrc fuzz
+
+bench: build ## stager, its peers and the C ceiling on one local server
+	$(PYTHON) bench/run.py
+
+clean: ## remove what was built; the virtual environment stays
+	rm -rf build stager/_native.c stager/_native*.so *.egg-info
+	$(MAKE) -C csrc clean
+
+# Python headers and venv belong to the Python that is found, so they are asked of it; the rest is asked of the compiler.
+define FIND_PYTHON
+find_python() { \
+	for name in python3 python3.11 python3.12 python3.13 python3.14; do \
+		"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$name"; return; }; \
+	done; \
+	echo "stager needs Python 3.11 or later; none was found" >&2; return 1; \
+}
+endef
+
+define HAS_ALL
+has_all() { \
+	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
+	&& command -v fusermount3 >/dev/null \
+	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
+}
+endef
+
+$(SYSTEM_STAMP): Makefile
+	@$(FIND_PYTHON); $(HAS_ALL); python=$$(find_python) || exit; \
+	if ! has_all "$$python"; then \
+		as_root=; [ "$$(id -u)" -eq 0 ] || as_root=sudo; \
+		if ! command -v apt-get >/dev/null || ! command -v $${as_root:-true} >/dev/null; then \
+			echo "missing system packages; as root, run: apt-get install $(PACKAGES)" >&2; exit 1; \
+		fi; \
+		$$as_root apt-get update -qq && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
+		has_all "$$python" || { echo "$$python lacks headers or venv although $(PACKAGES) are installed" >&2; exit 1; }; \
+	fi
+	@mkdir -p $(@D) && touch $@
+
+$(VENV_STAMP): requirements.lock $(SYSTEM_STAMP)
+	@$(FIND_PYTHON); [ -x $(PYTHON) ] || { python=$$(find_python) && "$$python" -m venv $(VENV); }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+$(BUILD_STAMP): $(NATIVE_SOURCES) $(VENV_STAMP)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@mkdir -p $(@D) && touch $@
