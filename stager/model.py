@@ -118,6 +118,7 @@ class JobSpec:
     public: tuple[PublicSpec, ...] = ()
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
+    pass_credentials: bool = False  # whether the command inherits AWS_* and the like
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Where data comes from, behind one protocol (`base`); no source imports a source."""

@@ -1,0 +1,435 @@
+"""The job file: JOB.toml, or the same from command-line options, to a `JobSpec`.
+
+All mistakes are found at once, each with its place. The file is hostile input: it is opened without waiting (a FIFO
+does not hang), must be a regular file of at most 1 MiB, and nothing in it is expanded or run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from stager.config import Remote
+from stager.errors import SpecError, UsageError, from_os_error
+from stager.model import (
+    DATASET_NAME,
+    JOB_NAME,
+    CodeSpec,
+    DatasetSpec,
+    JobSpec,
+    LogsSpec,
+    PublicSpec,
+    SourceRef,
+)
+from stager.stages.spec_schema import (
+    NOT_YET,
+    TABLES,
+    CodeTable,
+    DatasetTable,
+    JobTable,
+    LogsTable,
+    Problems,
+    PublicTable,
+    S3Table,
+    ViewTable,
+    convert_table,
+    find_unknown,
+    shown,
+)
+from stager.urls import parse_source
+
+__all__ = ["MAX_FILE_BYTES", "PERSIST_FIELDS", "load_spec", "parse_spec", "spec_from_options", "with_options"]
+
+MAX_FILE_BYTES: Final = 1 << 20
+PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
+"""What may stand in braces in ``[logs] persist``."""
+
+_PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
+_LATER = "not available in this version"
+
+
+def load_spec(path: str) -> JobSpec:
+    """Read and check a job file.
+
+    Raises `SpecError` with every problem; `HostError` when the file cannot be read.
+    """
+    data = _read(path)
+    return parse_spec(data, where=path, base=os.path.dirname(os.path.abspath(path)))
+
+
+def parse_spec(data: bytes, *, where: str, base: str) -> JobSpec:
+    """Check a job file's bytes. ``base``: the directory that relative paths in it are meant from.
+
+    Raises `SpecError` with every problem.
+    """
+    table = _decode(data, where)
+    problems = Problems(lines=_lines(data.decode()))
+    spec = _build(table, base, problems)
+    if problems.found or spec is None:
+        raise _mistakes(problems, where)
+    return spec
+
+
+def spec_from_options(
+    *, name: str, data: Sequence[str] = (), public: Sequence[str] = (), code: str | None = None, base: str
+) -> JobSpec:
+    """A job without a file, from ``--data OWNER/NAME=SRC``, ``--public NAME=PATH`` and ``--code SRC``.
+
+    Raises `SpecError` with every problem.
+    """
+    return with_options(JobSpec(name=name), data=data, public=public, code=code, base=base)
+
+
+def with_options(
+    spec: JobSpec, *, data: Sequence[str] = (), public: Sequence[str] = (), code: str | None = None, base: str
+) -> JobSpec:
+    """``spec`` with what the command line adds to it. Raises `SpecError` with every problem."""
+    problems = Problems()
+    if not JOB_NAME.fullmatch(spec.name):
+        problems.add("--name", f"{shown(spec.name)} is no job name: letters, digits, '.', '_' and '-', at most 128")
+    datasets = list(spec.datasets)
+    for text in data:
+        name, source = _pair("--data", text, problems)
+        ref = _source("--data", source, None, problems) if source else None
+        if name and not DATASET_NAME.fullmatch(name):
+            problems.add("--data", f"{shown(name)} is not OWNER/NAME")
+        elif ref is not None:
+            datasets.append(DatasetSpec(name=name, source=ref))
+    publics = list(spec.public)
+    for text in public:
+        name, path = _pair("--public", text, problems)
+        found = _public("--public", name, path, problems) if path else None
+        if found is not None:
+            publics.append(found)
+    code_spec = spec.code
+    if code is not None:
+        if code_spec is not None:
+            problems.add("--code", "the job file has [code] already")
+        code_ref = _code_source("--code", code, None, base, problems)
+        code_spec = CodeSpec(source=code_ref) if code_ref else None
+    _find_duplicates("--data", [d.name for d in datasets], problems)
+    _find_duplicates("--public", [p.name for p in publics], problems)
+    if problems.found:
+        raise _mistakes(problems, "")
+    return replace(spec, datasets=tuple(datasets), public=tuple(publics), code=code_spec)
+
+
+def _mistakes(problems: Problems, where: str) -> SpecError:
+    count = len(problems.found)
+    return SpecError(
+        f"{count} mistake{'s' if count > 1 else ''} in the job {'file' if where else 'options'}",
+        problems.found,
+        where=where,
+    )
+
+
+def _read(path: str) -> bytes:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:
+        raise SpecError("the job file's name holds a NUL", [], where=ascii(path)) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise SpecError("no such job file", [], where=path, hint="check the path") from None
+    except OSError as error:
+        raise from_os_error(error, doing="open the job file", where=path) from error
+    with open(fd, "rb", buffering=0) as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise SpecError("the job file is not a regular file", [], where=path)
+        # Root acts on a job file with root's rights, so only root may have written it.
+        if os.geteuid() == 0 and status.st_uid != 0:
+            raise SpecError(
+                f"the job file belongs to user {status.st_uid}, and root would run it", [], where=path,
+                hint="run stager as that user",
+            )
+        if status.st_size > MAX_FILE_BYTES:
+            raise SpecError("the job file is over 1 MiB", [], where=path)
+        data = b""
+        while len(data) <= MAX_FILE_BYTES and (piece := file.read(MAX_FILE_BYTES + 1 - len(data))):
+            data += piece
+        if len(data) > MAX_FILE_BYTES:
+            raise SpecError("the job file is over 1 MiB", [], where=path)
+        return data
+
+
+def _decode(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"the job file is not UTF-8 (line {line})", [], where=where) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not TOML: {_one_line(str(error))}", [], where=where) from None
+    except RecursionError:
+        raise SpecError("not a job file: nested too deep", [], where=where) from None
+    except ValueError as error:  # an integer or a date beyond what Python holds
+        raise SpecError(f"not TOML: {_one_line(str(error))}", [], where=where) from None
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:300]
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\"'-]+)\s*\]\]?")
+_KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[=.]")
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Place to line number, by a look at the text; only for messages, so a multi-line string may mislead it."""
+    lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = header[2]
+            if header[1] == "[[":
+                counts[table] = counts.get(table, 0) + 1
+                table = f"{table}[{counts[table]}]"
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            lines.setdefault(f"{table}.{key[1]}" if table else key[1], number)
+    return lines
+
+
+def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | None:
+    for name in NOT_YET:
+        if name in table:
+            problems.add(name, _LATER)
+    find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
+    _check_version(table, problems)
+    remotes = _remotes(table.get("s3", {}), problems)
+    datasets = _datasets(table.get("dataset", []), remotes, problems)
+    public = _publics(table.get("public", []), problems)
+    code = _code(table, base, problems)
+    logs = _logs(table, base, problems)
+    _check_view(table, problems)
+    if "job" not in table:
+        problems.add("job", "is missing; write [job] with a name")
+        return None
+    job = convert_table("job", table["job"], JobTable, problems)
+    if job is None:
+        return None
+    if not JOB_NAME.fullmatch(job.name):
+        problems.add("job.name", f"{shown(job.name)}: letters, digits, '.', '_' and '-', at most 128")
+    return JobSpec(
+        name=job.name,
+        command=_command(job.command, problems),
+        workdir=_workdir(job.workdir, problems),
+        code=code,
+        datasets=datasets,
+        public=public,
+        logs=logs,
+        environment=_environment(job.environment, problems),
+        pass_credentials=job.pass_credentials,
+    )
+
+
+def _check_version(table: Mapping[str, Any], problems: Problems) -> None:
+    version = table.get("version")
+    if version is None:
+        problems.add("version", "is missing; write version = 1")
+    elif type(version) is not int or version != 1:
+        problems.add("version", f"{shown(str(version))} is not known; this stager reads version 1")
+
+
+def _check_view(table: Mapping[str, Any], problems: Problems) -> None:
+    if "view" in table:
+        view = convert_table("view", table["view"], ViewTable, problems)
+        if view is not None and view.profile == "strict":
+            problems.add("view.profile", f'"strict" is {_LATER}')
+
+
+def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
+    if not isinstance(given, dict):
+        problems.add("s3", "must hold tables such as [s3.ceph]")
+        return {}
+    remotes: dict[str, Remote] = {}
+    for name, table in given.items():
+        place = f"s3.{name}" if JOB_NAME.fullmatch(name) else f"s3.{shown(name)}"
+        if not JOB_NAME.fullmatch(name):
+            problems.add(place, "is no name for a remote: letters, digits, '.', '_' and '-'")
+        found = convert_table(place, table, S3Table, problems)
+        if found is None:
+            remotes[name] = Remote()
+            continue
+        if found.endpoint_url is not None and not re.match(r"https?://[^/@\s]+", found.endpoint_url):
+            problems.add(f"{place}.endpoint_url", "must be http://HOST or https://HOST, without a user in it")
+        if found.ca_bundle is not None and not found.ca_bundle.startswith("/"):
+            problems.add(f"{place}.ca_bundle", "must be an absolute path")
+        remotes[name] = Remote(
+            endpoint_url=found.endpoint_url,
+            profile=found.profile,
+            region=found.region,
+            ca_bundle=found.ca_bundle,
+            addressing_style=found.addressing_style,
+            sign_requests=found.sign_requests,
+            verify_ssl=found.verify_ssl,
+        )
+    return remotes
+
+
+def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, object]]:
+    if not isinstance(given, list):
+        problems.add(place, f"must be a list of tables; write [[{place}]]")
+        return []
+    return [(f"{place}[{number}]", table) for number, table in enumerate(given, 1)]
+
+
+def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) -> tuple[DatasetSpec, ...]:
+    names: list[str] = []
+    specs: list[DatasetSpec] = []
+    for place, table in _tables("dataset", given, problems):
+        found = convert_table(place, table, DatasetTable, problems)
+        if found is None:
+            continue
+        if not DATASET_NAME.fullmatch(found.name):
+            problems.add(f"{place}.name", f"{shown(found.name)} is not OWNER/NAME (letters, digits, '.', '_', '-')")
+        names.append(found.name)
+        if found.access == "read-only":
+            problems.add(f"{place}.access", f'"read-only" is {_LATER}')
+        source = _source(f"{place}.source", found.source, found.ref, problems)
+        if found.remote is not None and found.remote not in remotes:
+            problems.add(f"{place}.remote", f"no [s3.{found.remote}] in this file" if JOB_NAME.fullmatch(found.remote)
+                         else f"{shown(found.remote)} is no remote's name")
+        if source is None:
+            continue
+        if found.remote is not None and source.scheme != "s3":
+            problems.add(f"{place}.remote", "remote is for s3:// sources")
+        remote = remotes.get(found.remote) if found.remote is not None else None
+        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+    _find_duplicates("dataset", names, problems)
+    return tuple(specs)
+
+
+def _publics(given: object, problems: Problems) -> tuple[PublicSpec, ...]:
+    names: list[str] = []
+    specs: list[PublicSpec] = []
+    for place, table in _tables("public", given, problems):
+        found = convert_table(place, table, PublicTable, problems)
+        if found is None:
+            continue
+        names.append(found.name)
+        spec = _public(place, found.name, found.source, problems)
+        if spec is not None:
+            specs.append(spec)
+    _find_duplicates("public", names, problems)
+    return tuple(specs)
+
+
+def _public(place: str, name: str, path: str, problems: Problems) -> PublicSpec | None:
+    before = len(problems.found)
+    if not _PUBLIC_NAME.fullmatch(name):
+        problems.add(f"{place}.name", f"{shown(name)}: letters, digits, '.', '_' and '-', not starting with '.'")
+    if not path.startswith("/") or "\0" in path or os.path.normpath(path) == "/":
+        problems.add(f"{place}.source", f"{shown(path)} is not the absolute path of a directory on this host")
+    return PublicSpec(name=name, source=os.path.normpath(path)) if len(problems.found) == before else None
+
+
+def _code(table: Mapping[str, Any], base: str, problems: Problems) -> CodeSpec | None:
+    if "code" not in table:
+        return None
+    found = convert_table("code", table["code"], CodeTable, problems)
+    source = _code_source("code.source", found.source, found.ref, base, problems) if found else None
+    return CodeSpec(source=source) if source else None
+
+
+def _code_source(place: str, text: str, ref: str | None, base: str, problems: Problems) -> SourceRef | None:
+    """Code comes from git or a directory; a plain path is a directory, relative to the job file."""
+    if re.match(r"[a-z0-9+]+:", text):
+        source = _source(place, text, ref, problems)
+        if source is not None and source.scheme not in ("git", "file"):
+            problems.add(place, "code comes from git or a directory")
+            return None
+        return source
+    if ref is not None:
+        problems.add(place, "ref is for git sources")
+    if not text or "\0" in text:
+        problems.add(place, f"{shown(text)} is no path")
+        return None
+    path = os.path.normpath(os.path.join(base, text))
+    return SourceRef(scheme="file", location=path, text=f"file://{path}")
+
+
+def _source(place: str, text: str, ref: str | None, problems: Problems) -> SourceRef | None:
+    if text.startswith(("nfs:", "gs:", "http:", "https:")):
+        problems.add(place, f"{text.partition(':')[0]}:// sources are {_LATER}")
+        return None
+    try:
+        return parse_source(text, ref=ref)
+    except UsageError as error:
+        problems.add(place, _one_line(str(error)))
+        return None
+
+
+def _logs(table: Mapping[str, Any], base: str, problems: Problems) -> LogsSpec:
+    found = convert_table("logs", table["logs"], LogsTable, problems) if "logs" in table else None
+    if found is None or found.persist is None:
+        return LogsSpec()
+    text = found.persist
+    if text.startswith("s3:"):
+        problems.add("logs.persist", f"s3:// as the place of logs is {_LATER}; name a directory")
+    elif not text or "\0" in text or re.match(r"[a-z0-9+]+://", text):
+        problems.add("logs.persist", f"{shown(text)} is not a directory")
+    for piece in re.findall(r"\{[^{}]*\}?|\}", text):
+        if piece not in PERSIST_FIELDS:
+            problems.add("logs.persist", f"{shown(piece)} is not known; write one of {', '.join(PERSIST_FIELDS)}")
+    if ".." in text.split("/"):
+        problems.add("logs.persist", "'..' is refused")
+    return LogsSpec(persist=os.path.join(base, text))
+
+
+def _command(given: Sequence[str] | str, problems: Problems) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(given) if isinstance(given, str) else given)
+    except ValueError as error:
+        problems.add("job.command", f"cannot be split into words: {str(error).lower()}")
+        return ()
+    if given and (not words or not words[0]):
+        problems.add("job.command", "names no program")
+    if any("\0" in word for word in words):
+        problems.add("job.command", "holds a NUL")
+    return words
+
+
+def _workdir(given: str | None, problems: Problems) -> str | None:
+    if given is not None and (not given.startswith("/") or "\0" in given or ".." in given.split("/")):
+        problems.add("job.workdir", f"{shown(given)} is not an absolute path in the job's view")
+    return given
+
+
+def _environment(given: Mapping[str, str], problems: Problems) -> dict[str, str]:
+    for name, value in given.items():
+        place = f"job.environment.{name}" if _VARIABLE.fullmatch(name) else "job.environment"
+        if not _VARIABLE.fullmatch(name):
+            problems.add(place, f"{shown(name)} is no variable's name")
+        elif name.startswith(_OWN_VARIABLES):
+            problems.add(place, "is set by stager")
+        if "\0" in value:
+            problems.add(place, "holds a NUL")
+    return dict(given)
+
+
+def _pair(option: str, text: str, problems: Problems) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        problems.add(option, f"{shown(text)} is not NAME=SOURCE")
+        return "", ""
+    return name, value
+
+
+def _find_duplicates(place: str, names: Iterable[str], problems: Problems) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names, 1):
+        if name in seen:
+            here = place if place.startswith("--") else f"{place}[{number}].name"
+            problems.add(here, f"{shown(name)} is there twice")
+        seen.add(name)

@@ -1,0 +1,157 @@
+"""The job file's tables as msgspec structs, and the check that finds every mistake of a table, not just the first.
+
+What behaviour.md promises for later stands in `NOT_YET`: it is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+__all__ = [
+    "NOT_YET",
+    "TABLES",
+    "CodeTable",
+    "DatasetTable",
+    "JobTable",
+    "LogsTable",
+    "Problems",
+    "PublicTable",
+    "S3Table",
+    "ViewTable",
+    "convert_table",
+    "find_unknown",
+    "shown",
+]
+
+TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3")
+
+NOT_YET: Final = ("resource", "results", "cluster", "user_storage", "shared_storage", "tmp")
+"""Top-level names that are known but not built; each is refused by name."""
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class JobTable(_Table, frozen=True, kw_only=True):
+    """``[job]``."""
+
+    name: str
+    command: list[str] | str = ()  # type: ignore[assignment]
+    workdir: str | None = None
+    environment: dict[str, str] = {}
+    pass_credentials: bool = False
+
+
+class CodeTable(_Table, frozen=True, kw_only=True):
+    """``[code]``."""
+
+    source: str
+    ref: str | None = None
+
+
+class DatasetTable(_Table, frozen=True, kw_only=True):
+    """One ``[[dataset]]``."""
+
+    name: str
+    source: str
+    ref: str | None = None
+    remote: str | None = None
+    access: Literal["read-write", "read-only"] = "read-write"
+
+
+class PublicTable(_Table, frozen=True, kw_only=True):
+    """One ``[[public]]``."""
+
+    name: str
+    source: str
+
+
+class LogsTable(_Table, frozen=True, kw_only=True):
+    """``[logs]``."""
+
+    persist: str | None = None
+
+
+class ViewTable(_Table, frozen=True, kw_only=True):
+    """``[view]``."""
+
+    profile: Literal["host", "strict"] = "host"
+
+
+class S3Table(_Table, frozen=True, kw_only=True):
+    """One ``[s3.NAME]``."""
+
+    endpoint_url: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    ca_bundle: str | None = None
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    sign_requests: bool = True
+    verify_ssl: bool = True
+
+
+def shown(text: str) -> str:
+    """``text`` for a message: quoted, control characters and line ends escaped, at most 80 characters of it."""
+    return ascii(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+@dataclass
+class Problems:
+    """The mistakes found so far, each with its place; ``lines`` maps a place to its line when known."""
+
+    lines: Mapping[str, int] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+
+    def add(self, place: str, message: str) -> None:
+        """Record one mistake at a place such as ``dataset[2].source``."""
+        line = self.lines.get(place) or self.lines.get(place.rpartition(".")[0])
+        self.found.append(f"{place} (line {line}): {message}" if line else f"{place}: {message}")
+
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+Struct = TypeVar("Struct", bound=_Table)
+
+
+def find_unknown(place: str, given: Mapping[str, Any], known: tuple[str, ...], problems: Problems) -> None:
+    """Record every key of ``given`` that is not in ``known``, with the one that was probably meant."""
+    for key in given:
+        if key in known:
+            continue
+        name = key if _PLAIN_KEY.fullmatch(key) else shown(key)
+        near = difflib.get_close_matches(key[:64], known, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+        problems.add(f"{place}.{name}" if place else name, f"unknown key{hint}")
+
+
+def convert_table(place: str, given: object, kind: type[Struct], problems: Problems) -> Struct | None:
+    """``given`` as a ``kind``; every unknown, missing or wrong key goes to ``problems`` and makes it None."""
+    if not isinstance(given, dict):
+        problems.add(place, "must be a table")
+        return None
+    before = len(problems.found)
+    fields = msgspec.structs.fields(kind)
+    find_unknown(place, given, tuple(f.name for f in fields), problems)
+    values: dict[str, Any] = {}
+    for f in fields:
+        if f.name in given:
+            try:
+                values[f.name] = msgspec.convert(given[f.name], f.type)
+            except msgspec.ValidationError as error:
+                problems.add(f"{place}.{f.name}", _plain(str(error)))
+        elif f.required:
+            problems.add(f"{place}.{f.name}", "is missing")
+    return None if len(problems.found) > before else kind(**values)
+
+
+def _plain(message: str) -> str:
+    """What msgspec says, in the words of a job file."""
+    message = message.replace("`", "").replace("object", "table").replace(" | null", "")
+    message = re.sub(r" - at \$(\S*)$", r" (at \1)", message.replace("$[...]", "$ its values"))
+    return message[:1].lower() + message[1:]
