@@ -1,0 +1,214 @@
+/* A libcurl multi loop that does the ceiling's work: the check that the ceiling is one.
+ *
+ *     multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]
+ *
+ * One thread, curl_multi_socket_action on epoll, keep-alive, requests signed by sign.h, receive buffer 256 KiB, XXH3-128
+ * and pwrite in the write callback. A run in which ceiling.c needs more CPU than this is void.
+ */
+#define _GNU_SOURCE
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "sign.h"
+
+struct file {
+    int fd;
+    uint64_t parts_left;
+};
+
+struct transfer {
+    CURL *easy;
+    struct curl_slist *headers;
+    uint64_t object, at, end;
+    XXH3_state_t *hash;
+};
+
+static struct {
+    uint64_t count, size, part, next_object, next_offset, digest;
+    const char *prefix;
+    char host[32];
+    int out, epoll, active;
+    long timeout_ms;
+    struct file *files;
+    struct signer signer;
+    CURLM *multi;
+} run;
+
+static void die(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static size_t store(char *data, size_t one, size_t len, void *argument) {
+    struct transfer *t = argument;
+    (void)one;
+    if (len > t->end - t->at) return 0;
+    XXH3_128bits_update(t->hash, data, len);
+    if (pwrite(run.files[t->object].fd, data, len, (off_t)t->at) != (ssize_t)len) return 0;
+    t->at += len;
+    return len;
+}
+
+static int on_socket(CURL *easy, curl_socket_t s, int what, void *argument, void *known) {
+    (void)easy;
+    (void)argument;
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(run.epoll, EPOLL_CTL_DEL, s, NULL);
+        return 0;
+    }
+    struct epoll_event e = {.data.fd = s};
+    if (what & CURL_POLL_IN) e.events |= EPOLLIN;
+    if (what & CURL_POLL_OUT) e.events |= EPOLLOUT;
+    if (epoll_ctl(run.epoll, known == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, s, &e) != 0) die("epoll_ctl");
+    curl_multi_assign(run.multi, s, &run);
+    return 0;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *argument) {
+    (void)multi;
+    (void)argument;
+    run.timeout_ms = timeout_ms;
+    return 0;
+}
+
+static void add_header(struct transfer *t, const char *format, const char *value) {
+    char line[400];
+    snprintf(line, sizeof line, format, value);
+    t->headers = curl_slist_append(t->headers, line);
+}
+
+static int open_object(uint64_t object) {
+    char name[64];
+    if (object % 1000 == 0) {
+        snprintf(name, sizeof name, "%04" PRIu64, object / 1000);
+        if (mkdirat(run.out, name, 0777) != 0) die("mkdir");
+    }
+    snprintf(name, sizeof name, "%04" PRIu64 "/%08" PRIu64, object / 1000, object);
+    int fd = openat(run.out, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) die(name);
+    return fd;
+}
+
+static void ask(struct transfer *t) {
+    if (run.next_object == run.count) return;
+    uint64_t object = run.next_object, first = run.next_offset;
+    uint64_t end = run.size - first > run.part ? first + run.part : run.size;
+    if (first == 0) run.files[object] = (struct file){open_object(object), (run.size + run.part - 1) / run.part};
+    if (end == run.size) run.next_object++, run.next_offset = 0;
+    else run.next_offset = end;
+
+    char path[600], url[700], range[64] = "";
+    snprintf(path, sizeof path, "/bench/%s%04" PRIu64 "/%08" PRIu64, run.prefix, object / 1000, object);
+    snprintf(url, sizeof url, "http://%s%s", run.host, path);
+    if (run.size > run.part) snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, first, end - 1);
+    struct signature signature;
+    sign_get(&run.signer, run.host, path, range, &signature);
+    curl_slist_free_all(t->headers);
+    t->headers = NULL;
+    add_header(t, "x-amz-content-sha256: %s", EMPTY_SHA256);
+    add_header(t, "x-amz-date: %s", signature.date_time);
+    add_header(t, "authorization: %s", signature.authorization);
+    if (range[0]) add_header(t, "range: %s", range);
+    t->object = object;
+    t->at = first;
+    t->end = end;
+    XXH3_128bits_reset(t->hash);
+    curl_easy_setopt(t->easy, CURLOPT_URL, url);
+    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
+    curl_multi_add_handle(run.multi, t->easy);
+    run.active++;
+}
+
+static void finish_messages(void) {
+    CURLMsg *message;
+    int left;
+    while ((message = curl_multi_info_read(run.multi, &left)) != NULL) {
+        struct transfer *t;
+        long status = 0;
+        CURLcode result = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
+        curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+        if (result != CURLE_OK || t->at != t->end || (status != 200 && status != 206)) {
+            fprintf(stderr, "multi: status %ld: %s\n", status, curl_easy_strerror(result));
+            exit(1);
+        }
+        XXH128_hash_t digest = XXH3_128bits_digest(t->hash);
+        run.digest ^= digest.low64 ^ digest.high64;
+        struct file *file = &run.files[t->object];
+        if (--file->parts_left == 0 && close(file->fd) != 0) die("close");
+        curl_multi_remove_handle(run.multi, t->easy);
+        run.active--;
+        ask(t);
+    }
+}
+
+static void start_transfer(struct transfer *t) {
+    t->easy = curl_easy_init();
+    t->hash = XXH3_createState();
+    if (t->easy == NULL || t->hash == NULL) die("curl_easy_init");
+    curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, store);
+    curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
+    curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L << 10);
+    curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(t->easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
+    ask(t);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 6) return fprintf(stderr, "usage: multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]\n"), 2;
+    uint64_t connections = 8;
+    run.count = strtoull(argv[2], NULL, 10);
+    run.size = strtoull(argv[3], NULL, 10);
+    run.prefix = argv[4];
+    run.part = 16 << 20;
+    run.timeout_ms = -1;
+    for (int i = 6; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--connections") == 0) connections = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--part") == 0) run.part = strtoull(argv[i + 1], NULL, 10);
+        else return fprintf(stderr, "multi: unknown argument %s\n", argv[i]), 2;
+    }
+    if (run.size == 0 || run.part == 0 || connections == 0) return fprintf(stderr, "multi: zero is not a size\n"), 2;
+    snprintf(run.host, sizeof run.host, "127.0.0.1:%d", atoi(argv[1]));
+    run.out = open(argv[5], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    run.epoll = epoll_create1(EPOLL_CLOEXEC);
+    run.files = calloc(run.count, sizeof *run.files);
+    struct transfer *all = calloc(connections, sizeof *all);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    run.multi = curl_multi_init();
+    if (run.out < 0 || run.epoll < 0 || run.files == NULL || all == NULL || run.multi == NULL) die("start");
+    curl_multi_setopt(run.multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(run.multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(run.multi, CURLMOPT_MAXCONNECTS, (long)connections);
+    for (uint64_t i = 0; i < connections; i++) start_transfer(&all[i]);
+    struct epoll_event events[64];
+    int running;
+    while (run.active > 0) {
+        int n = epoll_wait(run.epoll, events, 64, run.timeout_ms > 1000 ? 1000 : (int)run.timeout_ms);
+        if (n == 0) {
+            run.timeout_ms = -1;
+            curl_multi_socket_action(run.multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        }
+        for (int i = 0; i < n; i++) {
+            int what = (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                       (events[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
+                       (events[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
+            curl_multi_socket_action(run.multi, events[i].data.fd, what, &running);
+        }
+        finish_messages();
+    }
+    printf("{\"objects\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"curl\": \"%s\", \"digest\": \"%016" PRIx64 "\"}\n",
+           run.count, run.count * run.size, curl_version_info(CURLVERSION_NOW)->version, run.digest);
+    return 0;
+}
