@@ -1,0 +1,1 @@
+"""This node: disks, links, mounts, processes, locks, atomic files."""

@@ -1,0 +1,146 @@
+"""The record of finished files of a run that has not finished: what a killed run need not fetch again.
+
+One file, append-only. A header record, then one record per file; each is ``length, crc32`` (little-endian, 32 bits
+each) and a MessagePack body. A torn or damaged tail is cut at the last whole record. Presence of a file is never
+inferred from its size: who reads the journal still compares size, mtime and ctime with the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from stager.errors import from_os_error
+from stager.host.atomic import write_all
+from stager.manifest import Entry
+from stager.names import check_path
+
+__all__ = ["Journal", "read_journal"]
+
+_FRAME: Final = struct.Struct("<II")
+_MAX_RECORD: Final = 64 << 10
+_MAGIC: Final = "stager-journal-1"
+
+Record = tuple[bytes, int, bytes, bytes, int, int, int, str]
+_encoder: Final = msgspec.msgpack.Encoder()
+_record_decoder: Final = msgspec.msgpack.Decoder(Record)
+_header_decoder: Final = msgspec.msgpack.Decoder(tuple[str, str, str])
+
+
+class Journal:
+    """The journal of this run, open for appending. Its methods block: call them from a thread."""
+
+    def __init__(self, dir_fd: int, name: str, *, source: str, boot: str) -> None:
+        """Continue the journal when it is of the same source and boot, else begin a new one. Raises `HostError`."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
+            self._fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+            self._cut(source, boot)
+        except OSError as error:
+            raise from_os_error(error, doing="open the journal", where=name) from error
+        self._dir_fd = dir_fd
+        self._name = name
+
+    def _cut(self, source: str, boot: str) -> None:
+        header, _, end = _scan(_read_all(self._fd))
+        if header == (_MAGIC, source, boot):
+            os.ftruncate(self._fd, end)
+            return
+        os.ftruncate(self._fd, 0)
+        write_all(self._fd, _frame(_encoder.encode((_MAGIC, source, boot))))
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Record finished files; on return they survive the end of this process. Raises `NoSpaceError`, `HostError`."""
+        data = b"".join(_frame(_encoder.encode(_record(entry))) for entry in entries)
+        try:
+            write_all(self._fd, data)
+        except OSError as error:
+            raise from_os_error(error, doing="write the journal", where=self._name) from error
+
+    def close(self) -> None:
+        """Keep the journal for a later run."""
+        os.close(self._fd)
+
+    def remove(self) -> None:
+        """The manifest has everything: drop the journal's file. It may be gone already."""
+        try:
+            os.unlink(self._name, dir_fd=self._dir_fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise from_os_error(error, doing="remove the journal", where=self._name) from error
+
+
+def read_journal(dir_fd: int, name: str, *, source: str) -> tuple[str, dict[bytes, Entry]]:
+    """Boot id and finished files by path of an unfinished run; nothing when there is none or it is another source's.
+
+    Raises `HostError` when the file is there and cannot be read.
+    """
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return "", {}
+    except OSError as error:
+        raise from_os_error(error, doing="read the journal", where=name) from error
+    try:
+        header, entries, _ = _scan(_read_all(fd))
+    finally:
+        os.close(fd)
+    if header is None or header[:2] != (_MAGIC, source):
+        return "", {}
+    return header[2], entries
+
+
+def _scan(data: bytes) -> tuple[tuple[str, str, str] | None, dict[bytes, Entry], int]:
+    """Header, entries and where the last whole record ends."""
+    header: tuple[str, str, str] | None = None
+    entries: dict[bytes, Entry] = {}
+    position = 0
+    while position + _FRAME.size <= len(data):
+        length, crc = _FRAME.unpack_from(data, position)
+        start, end = position + _FRAME.size, position + _FRAME.size + length
+        body = data[start:end]
+        if length > _MAX_RECORD or len(body) != length or zlib.crc32(body) != crc:
+            break
+        try:
+            if header is None:
+                header = _header_decoder.decode(body)
+            else:
+                entry = Entry(*_record_decoder.decode(body))
+                check_path(entry.path)
+                entries[entry.path] = entry
+        except (msgspec.MsgspecError, ValueError):
+            break
+        position = end
+    return header, entries, position
+
+
+def _record(entry: Entry) -> Record:
+    return (
+        entry.path,
+        entry.size,
+        entry.identity,
+        entry.digest,
+        entry.mtime_ns,
+        entry.ctime_ns,
+        entry.mode,
+        entry.grade,
+    )
+
+
+def _frame(body: bytes) -> bytes:
+    return _FRAME.pack(len(body), zlib.crc32(body)) + body
+
+
+def _read_all(fd: int) -> bytes:
+    pieces = []
+    position = 0
+    while piece := os.pread(fd, 1 << 20, position):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)

@@ -1,0 +1,217 @@
+"""What a failed request means: retried, refreshed, final, and as which error. Tables, not branches.
+
+Looked up by the S3 error code first, because a status says too little (ExpiredToken is a 400, an archived object a
+403); then by status; then by the kind of failure. Source: Amazon S3 API reference, "Error responses".
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from stager.config import Retry
+from stager.errors import (
+    AccessDeniedError,
+    ChangedError,
+    HostError,
+    IntegrityError,
+    NotFoundError,
+    SourceError,
+    StagerError,
+    TransientError,
+    from_os_error,
+)
+
+__all__ = ["DENIED_IN_A_ROW", "Action", "RequestFailure", "action_for", "error_for", "wait_s"]
+
+DENIED_IN_A_ROW: Final = 16
+"""So many AccessDenied without a success between them stop a transfer."""
+
+CONNECT_ATTEMPTS: Final = 4
+"""Attempts while nothing has ever answered: a wrong address should be told soon."""
+
+
+class Action(Enum):
+    """What to do about a failed request."""
+
+    RETRY = auto()
+    SLOW_DOWN = auto()  # retry, with fewer requests in flight
+    REFRESH = auto()  # new credentials once, then resend
+    SET_CLOCK = auto()  # take the time from the answer's Date once, then resend
+    REGION = auto()  # the bucket is elsewhere: prepare again for the region named
+    SKIP = auto()  # this object fails, the others go on
+    STOP = auto()  # final for everything
+
+
+class RequestFailure(Protocol):
+    """What is read of `stager._native.Failure`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def errno(self) -> int: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Rule:
+    action: Action
+    error: type[StagerError]
+    what: str
+    hint: str = ""
+
+
+_BUSY = _Rule(Action.SLOW_DOWN, TransientError, "the server asks to slow down")
+_AGAIN = _Rule(Action.RETRY, TransientError, "the server failed to answer")
+_EXPIRED = _Rule(Action.REFRESH, AccessDeniedError, "the credentials have expired", "renew them and run this again")
+_WRONG_KEY = _Rule(
+    Action.STOP, AccessDeniedError, "the access key is not known to this server", "check the profile and the endpoint"
+)
+_WRONG_SECRET = _Rule(
+    Action.STOP, AccessDeniedError, "the secret key does not match the access key", "check the credentials"
+)
+_BAD_TOKEN = _Rule(Action.STOP, AccessDeniedError, "the session token is not valid", "check the credentials")
+_DENIED = _Rule(
+    Action.SKIP, AccessDeniedError, "access denied", "check that these credentials may list and read it"
+)
+_CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
+_GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
+_NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
+_ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
+_ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
+_REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
+
+_BY_CODE: Final[dict[str, _Rule]] = {
+    "AccessDenied": _DENIED,
+    "AccessDeniedException": _DENIED,
+    "AccountProblem": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "AuthorizationHeaderMalformed": _ELSEWHERE,
+    "BandwidthLimitExceeded": _BUSY,
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "Forbidden": _DENIED,
+    "IllegalLocationConstraintException": _ELSEWHERE,
+    "InternalError": _AGAIN,
+    "InvalidAccessKeyId": _WRONG_KEY,
+    "InvalidObjectState": _ARCHIVED,
+    "InvalidRange": _CHANGED,
+    "InvalidSecurity": _BAD_TOKEN,
+    "InvalidToken": _BAD_TOKEN,
+    "KMS.DisabledException": _DENIED,
+    "NoSuchBucket": _NO_BUCKET,
+    "NoSuchKey": _GONE,
+    "NoSuchVersion": _GONE,
+    "OperationAborted": _AGAIN,
+    "PermanentRedirect": _ELSEWHERE,
+    "PreconditionFailed": _CHANGED,
+    "Redirect": _ELSEWHERE,
+    "RequestExpired": _EXPIRED,
+    "RequestLimitExceeded": _BUSY,
+    "RequestTimeTooSkewed": _Rule(
+        Action.SET_CLOCK, AccessDeniedError, "this computer's clock is wrong", "set the clock"
+    ),
+    "RequestTimeout": _AGAIN,
+    "RequestTimeoutException": _AGAIN,
+    "ServiceUnavailable": _BUSY,
+    "SignatureDoesNotMatch": _WRONG_SECRET,
+    "SlowDown": _BUSY,
+    "TemporaryRedirect": _ELSEWHERE,
+    "Throttling": _BUSY,
+    "ThrottlingException": _BUSY,
+    "TokenRefreshRequired": _EXPIRED,
+    "TooManyRequests": _BUSY,
+    "TooManyRequestsException": _BUSY,
+}
+
+_BY_STATUS: Final[dict[int, _Rule]] = {
+    301: _ELSEWHERE,
+    307: _ELSEWHERE,
+    308: _ELSEWHERE,
+    401: _Rule(Action.STOP, AccessDeniedError, "the server wants other credentials", "check the profile"),
+    403: _DENIED,
+    404: _GONE,
+    408: _AGAIN,
+    412: _CHANGED,
+    416: _CHANGED,
+    429: _BUSY,
+    500: _AGAIN,
+    502: _AGAIN,
+    503: _BUSY,
+    504: _AGAIN,
+}
+
+_BY_KIND: Final[dict[str, _Rule]] = {
+    "connect": _Rule(Action.RETRY, TransientError, "cannot connect", "check the endpoint and the network"),
+    "tls": _Rule(Action.RETRY, TransientError, "the TLS handshake failed"),
+    "reset": _Rule(Action.RETRY, TransientError, "the connection was lost"),
+    "stall": _Rule(Action.RETRY, TransientError, "no progress"),
+    "protocol": _Rule(Action.RETRY, IntegrityError, "the answer is not proper HTTP"),
+    "identity": _CHANGED,
+    "cancelled": _Rule(Action.STOP, TransientError, "was cancelled"),
+    "errno": _Rule(Action.STOP, HostError, "cannot write"),
+}
+
+_UNTRUSTED = _Rule(
+    Action.STOP,
+    SourceError,
+    "the server's certificate is not trusted",
+    "name the right CA bundle with --ca-bundle, or check the host name",
+)
+
+
+def action_for(failure: RequestFailure) -> Action:
+    """What to do about a failure, the first time it is met."""
+    return _rule(failure).action
+
+
+def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> StagerError:
+    """The error that says what a failure was, after ``attempts`` attempts. ``where`` is shown as it is."""
+    if failure.kind == "errno":
+        return _host_error(failure, where)
+    rule = _rule(failure)
+    words = [rule.what]
+    if failure.kind == "http":
+        said = " ".join(filter(None, (str(failure.status), failure.code, failure.message)))
+        words.append(f"({said})")
+    elif detail := failure.message or failure.where:
+        words.append(f"({detail})")
+    if attempts > 1:
+        words.append(f"after {attempts} attempts")
+    return rule.error(" ".join(words), where=where, hint=rule.hint)
+
+
+def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float:
+    """Seconds before attempt ``attempt`` + 1: full jitter, never sooner than the server asked (at most a minute).
+
+    ``draw`` is uniform in 0..1.
+    """
+    jitter = draw * min(retry.cap_s, retry.base_s * 2.0**attempt)
+    return max(jitter, float(min(retry_after_s, 60)))
+
+
+def _rule(failure: RequestFailure) -> _Rule:
+    if failure.kind == "http":
+        return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or _REFUSED
+    if failure.kind == "tls" and failure.where == "verify":
+        return _UNTRUSTED
+    return _BY_KIND[failure.kind]
+
+
+def _host_error(failure: RequestFailure, where: str) -> HostError:
+    if failure.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+        return HostError(
+            "a file, directory or symlink of the destination stands in the way", where=where, hint="move it away"
+        )
+    return from_os_error(OSError(failure.errno, ""), doing=failure.where or "write", where=where)

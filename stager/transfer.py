@@ -1,0 +1,359 @@
+"""The asyncio face of the native engine: batches in, completions out, retries and pacing between.
+
+In flight are at most ``window`` requests of a lane; what waits for its retry counts too. Callbacks run on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from array import array
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Final, Generic, TypeVar
+
+from stager._native import Batch, Engine, Failure, Signer
+from stager.config import Limits, Retry, Timeouts
+from stager.errors import AccessDeniedError, StagerError
+from stager.retry import CONNECT_ATTEMPTS, DENIED_IN_A_ROW, Action, action_for, error_for, wait_s
+
+__all__ = ["Lane", "RegionMovedError", "Transfer", "Work"]
+
+T = TypeVar("T")
+
+Completion = Callable[[array[int], list[Failure]], None]
+
+_WINDOW: Final = 2048
+_BATCH: Final = 256
+_REGROW_AFTER: Final = 64  # successes before a slowed-down lane may have one more request in flight
+
+
+class RegionMovedError(Exception):
+    """The bucket is in another region: prepare again for it. Never leaves the source."""
+
+    def __init__(self, region: str, error: StagerError) -> None:
+        super().__init__(region)
+        self.region = region
+        self.error = error
+
+
+class Transfer:
+    """One engine per process, started when first needed, and its completions by batch."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self.retry = retry or Retry()
+        self.draw = draw
+        self._engine: Engine | None = None
+        self._batches: dict[Batch, Completion] = {}
+
+    async def __aenter__(self) -> Transfer:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Cancel what runs and join the engine's threads."""
+        if self._engine is None:
+            return
+        engine, self._engine = self._engine, None
+        asyncio.get_running_loop().remove_reader(engine.fileno())
+        await asyncio.to_thread(engine.close)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; started on first use, on the running loop."""
+        if self._engine is None:
+            self._engine = Engine(
+                workers=self.limits.workers,
+                disk_threads=self.limits.disk_threads,
+                connections=self.limits.connections,
+                memory_bytes=self.limits.memory_bytes,
+                buffer_bytes=self.limits.buffer_bytes,
+                connect_timeout_ms=round(self.timeouts.connect_s * 1000),
+                stall_timeout_ms=round(self.timeouts.stall_s * 1000),
+            )
+            asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
+        return self._engine
+
+    def stats(self) -> dict[str, int]:
+        """The engine's counters; empty before its first use."""
+        return self._engine.stats() if self._engine is not None else {}
+
+    def watch(self, batch: Batch, completion: Completion) -> None:
+        """Tell ``completion`` of every piece of a batch's results, until `forget`."""
+        self._batches[batch] = completion
+
+    def forget(self, batch: Batch) -> None:
+        """The batch is complete."""
+        del self._batches[batch]
+
+    def _drain(self) -> None:
+        if self._engine is None:
+            return
+        for batch, finished, failures in self._engine.drain():
+            self._batches[batch](finished, failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Generic[T]):
+    """One kind of request over many items.
+
+    ``submit`` hands some items to the engine; ``landed`` is told which of them finished, by index into that list;
+    ``name`` shows an item in errors.
+    """
+
+    items: Iterable[T]
+    submit: Callable[[list[T]], Batch]
+    landed: Callable[[Batch, list[T], array[int]], None]
+    name: Callable[[T], str]
+    batch_items: int = _BATCH
+    window: int = _WINDOW
+
+
+@dataclass(kw_only=True)
+class Lane:
+    """What all requests to one source share: credentials, the clock, how fast it may go, what was denied.
+
+    ``refresh`` loads credentials again and says whether they are others than before.
+    """
+
+    transfer: Transfer
+    where: str
+    signer: Signer | None = None
+    refresh: Callable[[], Awaitable[bool]] | None = None
+    skipped: list[StagerError] = field(default_factory=list)
+    answered: bool = False
+    slowed_to: int = _WINDOW
+    _denied_in_a_row: int = 0
+    _successes: int = 0
+    _slowed_at: float = 0.0
+    generation: int = 0  # of credentials and clock: what was signed under an older one is signed again
+    _clock_set: bool = False
+    _refreshing: asyncio.Task[bool] | None = None
+
+    async def run(self, work: Work[T]) -> None:
+        """Do all of ``work``; raises the first final error after everything in flight has ended.
+
+        Objects that alone are denied or archived are collected in `skipped` and do not end the rest.
+        Raises `RegionMovedError`, and what `stager.retry.error_for` makes of a failure.
+        """
+        await _Run(self, work).run()
+
+    def succeeded(self, count: int) -> None:
+        """Take note of finished requests."""
+        self.answered = True
+        self._denied_in_a_row = 0
+        self._successes += count
+        if self.slowed_to < _WINDOW and self._successes >= _REGROW_AFTER:
+            self.slowed_to += 1 + self._successes // _REGROW_AFTER
+            self._successes = 0
+
+    def slow_down(self) -> None:
+        """The server is busy: half as many requests, at most once a second."""
+        now = time.monotonic()
+        if now - self._slowed_at > 1.0:
+            self._slowed_at = now
+            self._successes = 0
+            self.slowed_to = max(1, min(self.slowed_to, self.transfer.limits.connections) // 2)
+
+    def skip(self, error: StagerError) -> StagerError | None:
+        """Leave one object out; the error that ends everything when too many are denied without a success between."""
+        self.skipped.append(error)
+        self._denied_in_a_row += isinstance(error, AccessDeniedError)
+        return error if self._denied_in_a_row >= DENIED_IN_A_ROW else None
+
+    def set_clock(self, date: str) -> bool:
+        """Take the server's time for signing, once; whether that was possible."""
+        if self._clock_set or self.signer is None:
+            return False
+        try:
+            skew = round(parsedate_to_datetime(date).timestamp() - time.time())
+        except (TypeError, ValueError):
+            return False
+        self.signer.set_clock_skew(skew)
+        self._clock_set = True
+        self.generation += 1
+        return True
+
+    async def renew(self) -> bool:
+        """Load credentials again, once for all who wait for it; whether there are new ones."""
+        if self.refresh is None:
+            return False
+        if self._refreshing is None:
+            self._refreshing = asyncio.ensure_future(self._load())
+        return await asyncio.shield(self._refreshing)
+
+    async def _load(self) -> bool:
+        try:
+            fresh = self.refresh is not None and await self.refresh()
+            self.generation += fresh
+            return fresh
+        finally:
+            self._refreshing = None
+
+
+class _Run(Generic[T]):
+    """One `Lane.run`."""
+
+    def __init__(self, lane: Lane, work: Work[T]) -> None:
+        self._lane = lane
+        self._work = work
+        self._items: Iterator[T] = iter(work.items)
+        self._again: deque[T] = deque()
+        self._attempts: dict[T, int] = {}
+        self._in_flight: dict[Batch, int] = {}
+        self._requests = 0
+        self._waiting = 0
+        self._exhausted = False
+        self._stopping = False
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        try:
+            while self._error is None and self._fill():
+                await self._changed.wait()
+                self._changed.clear()
+        finally:
+            await self._stop()
+        if self._error is not None:
+            raise self._error
+
+    def _fill(self) -> bool:
+        """Hand over what the window has room for; whether anything is still to come."""
+        while True:
+            room = min(self._work.window, self._lane.slowed_to) - self._requests - self._waiting
+            items = self._next_items(min(room, self._work.batch_items)) if room > 0 else []
+            if not items:
+                return bool(self._in_flight or self._waiting or not self._exhausted or self._again)
+            self._hand_over(items)
+
+    def _next_items(self, count: int) -> list[T]:
+        items = [self._again.popleft() for _ in range(min(count, len(self._again)))]
+        if len(items) < count and not self._exhausted:
+            fresh = list(islice(self._items, count - len(items)))
+            self._exhausted = len(fresh) < count - len(items)
+            items += fresh
+        return items
+
+    def _hand_over(self, items: list[T]) -> None:
+        batch = self._work.submit(items)
+        self._in_flight[batch] = len(items)
+        self._requests += len(items)
+        generation = self._lane.generation
+
+        def complete(finished: array[int], failures: list[Failure]) -> None:
+            ended = len(finished) + len(failures)
+            self._requests -= ended
+            self._in_flight[batch] -= ended
+            if not self._in_flight[batch]:
+                del self._in_flight[batch]
+                self._lane.transfer.forget(batch)
+            self._changed.set()
+            self._take(batch, items, generation, finished, failures)
+
+        self._lane.transfer.watch(batch, complete)
+
+    def _take(
+        self, batch: Batch, items: list[T], generation: int, finished: array[int], failures: list[Failure]
+    ) -> None:
+        try:
+            if finished:
+                self._lane.succeeded(len(finished))
+                self._work.landed(batch, items, finished)
+            for failure in failures:
+                if self._error is None and not self._stopping:
+                    self._judge(items[failure.index], failure, generation)
+        except Exception as error:  # noqa: BLE001 - a callback of the loop: handed to run(), which raises it
+            self._error = self._error or error
+
+    def _judge(self, item: T, failure: Failure, generation: int) -> None:
+        lane = self._lane
+        lane.answered |= failure.kind == "http"
+        attempts = self._attempts.get(item, 0) + 1
+        self._attempts[item] = attempts
+        match action_for(failure):
+            case Action.RETRY:
+                self._retry(item, failure, attempts)
+            case Action.SLOW_DOWN:
+                lane.slow_down()
+                self._retry(item, failure, attempts)
+            case Action.REFRESH | Action.SET_CLOCK if generation < lane.generation:
+                self._again.append(item)  # it was signed before the last correction
+            case Action.REFRESH:
+                self._renew(item, failure)
+            case Action.SET_CLOCK if lane.set_clock(failure.date):
+                self._again.append(item)
+            case Action.REGION if failure.region:
+                self._error = RegionMovedError(failure.region, self._error_for(item, failure))
+            case Action.SKIP:
+                self._error = lane.skip(self._error_for(item, failure))
+            case _:
+                self._error = self._error_for(item, failure)
+
+    def _error_for(self, item: T, failure: Failure, attempts: int = 1) -> StagerError:
+        return error_for(failure, where=self._work.name(item), attempts=attempts)
+
+    def _retry(self, item: T, failure: Failure, attempts: int) -> None:
+        retry = self._lane.transfer.retry
+        limit = retry.attempts if self._lane.answered else min(retry.attempts, CONNECT_ATTEMPTS)
+        if attempts >= limit:
+            self._error = self._error_for(item, failure, attempts)
+            return
+        self._waiting += 1
+        delay = wait_s(retry, attempts, failure.retry_after_s, self._lane.transfer.draw())
+
+        def due() -> None:
+            self._timers.discard(timer)
+            self._resume(item)
+
+        timer = asyncio.get_running_loop().call_later(delay, due)
+        self._timers.add(timer)
+
+    def _renew(self, item: T, failure: Failure) -> None:
+        self._waiting += 1
+
+        async def renew() -> None:
+            try:
+                if not await self._lane.renew():
+                    self._error = self._error or self._error_for(item, failure)
+            except StagerError as error:
+                self._error = self._error or error
+            self._resume(item)
+
+        task = asyncio.create_task(renew())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _resume(self, item: T) -> None:
+        self._waiting -= 1
+        self._again.append(item)
+        self._changed.set()
+
+    async def _stop(self) -> None:
+        """Cancel what has not ended and wait for it: the engine finishes writes in flight before it says so."""
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._stopping = True
+        for batch in list(self._in_flight):
+            batch.cancel()
+        while self._in_flight:
+            self._changed.clear()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._changed.wait()
