@@ -3,12 +3,14 @@
  * Source: RFC 9110, RFC 9112. Stricter where a lenient reader and a strict one could disagree about where a message
  * ends (response smuggling): what is not plainly right is an error, and the connection is closed.
  *
- * Refused: a status line that is not HTTP/1.1 or 1.0 with three digits; obsolete line folding; blanks before a
- * colon; a bare CR or LF inside a field; NUL; a field name with a character that is no token; Content-Length that is
- * not all digits, over 2^63-1, or repeated with another value (also inside one comma list); Content-Length together
- * with Transfer-Encoding; a transfer coding other than a single "chunked"; chunk sizes with a sign, blanks or more
- * than 16 digits; more than 16 KiB of head, 100 fields, 64 KiB of chunk trailers or 256 bytes of chunk extensions;
- * more than 8 interim (1xx) responses in a row; 101. A lone LF as line end is refused too.
+ * Refused: a status line that is not HTTP/1.1 or 1.0 with three digits from 100 to 599; obsolete line folding;
+ * blanks before a colon; a lone LF as line end, a bare CR, NUL or any other control character but a tab; a field
+ * name with a character that is no token; Content-Length that is not all digits, over 2^63-1, or repeated with
+ * another value (also inside one comma list); Content-Length together with Transfer-Encoding; a transfer coding
+ * other than a single "chunked", or any in an HTTP/1.0, 1xx or 204 answer; a length other than 0 in a 1xx or 204;
+ * ETag or Content-Range repeated with another value; chunk sizes with a sign, blanks, more than 16 digits or over
+ * 2^63-1; trailers that are no fields; more than 16 KiB of head (interim ones counted), 100 fields, 64 KiB of
+ * trailers or 256 bytes of chunk extensions in a body; more than 8 interim (1xx) responses in a row; 101.
  */
 #ifndef STG_HTTP_H
 #define STG_HTTP_H
@@ -17,6 +19,9 @@
 
 #define STG_HTTP_MAX_HEAD (16 << 10)
 #define STG_HTTP_MAX_FIELDS 100
+#define STG_HTTP_MAX_INTERIM 8
+#define STG_HTTP_MAX_EXTENSIONS 256
+#define STG_HTTP_MAX_TRAILERS (64 << 10)
 
 enum stg_http_error {
     STG_HTTP_OK = 0,
@@ -29,19 +34,21 @@ enum stg_http_error {
     STG_HTTP_TRUNCATED, /* the connection ended inside a message */
 };
 
-/* What a head said, as far as this engine asks. Texts point into the caller's head bytes. */
+/* What a head said, as far as this engine asks. Texts point into the caller's head bytes; len 0: none. Of a
+ * repeated field that is not named above the first one counts. */
 struct stg_http_head {
     int status;
     int minor;              /* 0 or 1 of HTTP/1.x */
-    int keep_alive;         /* the connection may be used again after the body */
+    int keep_alive;         /* the connection may be used again after the body; never so when it ends the body */
     int64_t content_length; /* -1: none */
     int chunked;
     int has_range;          /* Content-Range: bytes first-last/total was there and well formed */
-    int64_t range_first, range_last, range_total; /* total -1 for '*' */
+    int64_t range_first, range_last, range_total; /* total -1 for '*'; "bytes *" + "/total" gives total only */
     int bad_range;          /* a Content-Range that is not well formed */
     int encoded;            /* Content-Encoding present and not "identity" */
     int64_t retry_after_s;  /* -1: none; an HTTP date becomes the seconds from the Date field, at least 0 */
-    struct stg_str etag;    /* between the quotes; W/ kept in front for a weak one; len 0: none */
+    struct stg_str etag;    /* between the quotes; as it stands when there are none */
+    int etag_weak;          /* W/ was in front */
     struct stg_str date, region /* x-amz-bucket-region */, request_id /* x-amz-request-id */, location;
     struct stg_str version_id, checksum_crc32, checksum_crc32c, checksum_crc64nvme, checksum_sha1, checksum_sha256,
         checksum_type;
@@ -49,7 +56,8 @@ struct stg_http_head {
 
 /* Looks for a complete head at the start of data. Returns its length in bytes (head parsed into out, interim
  * responses skipped and counted in the length), 0 when more bytes are needed, or -enum stg_http_error.
- * Call again with the same start and more bytes; the work is linear in what is new if *scanned is kept. */
+ * Call again with the same start and more bytes; the work is linear in what is new if *scanned is kept (it starts
+ * at 0; interim responses are looked at again). What is plainly not HTTP is refused at its first wrong byte. */
 ssize_t stg_http_head_parse(const char *data, size_t len, size_t *scanned, struct stg_http_head *out);
 
 /* How the body after a head is delimited. */
@@ -58,6 +66,7 @@ struct stg_http_body {
     int kind;          /* 0 none, 1 length, 2 chunked, 3 until close */
     int state;         /* chunked: private */
     uint32_t counter;  /* chunked: private */
+    uint32_t extensions; /* chunked: private */
     int complete;
 };
 

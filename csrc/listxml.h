@@ -1,8 +1,10 @@
 /* Scanners of the two XML answers this engine reads: ListObjectsV2 and the S3 error body.
  *
- * Source: Amazon S3 API reference, ListObjectsV2 and "REST error responses". A bounded scan, not an XML processor:
- * DOCTYPE, processing instructions other than the declaration, entities other than the five of XML and numeric
- * ones, depth over 16, unclosed elements and bytes that are not UTF-8 outside of keys are refused. Namespaces are ignored.
+ * Source: Amazon S3 API reference, ListObjectsV2 and "REST error responses". A bounded scan, not an XML processor.
+ * Refused: DOCTYPE, comments and CDATA (no known server sends them, and what is not read cannot be misread),
+ * processing instructions other than the declaration, a declared encoding that is not UTF-8, entities other than
+ * the five of XML and numeric ones, depth over 16, unclosed or crossed elements, anything after the root, raw
+ * control characters in texts, and bytes that are not UTF-8 outside of keys. Namespaces are ignored.
  */
 #ifndef STG_LISTXML_H
 #define STG_LISTXML_H
@@ -10,23 +12,28 @@
 #include "stg.h"
 #include "table.h"
 
+#define STG_LIST_MAX_TOKEN 2048
+
 struct stg_list_page {
     int64_t count;       /* rows appended */
-    int64_t key_count;   /* <KeyCount>, -1 when absent */
-    int truncated;       /* <IsTruncated> */
-    int encoded;         /* <EncodingType>url: keys and the token were undone ('+' is a space, then %XX) */
+    int64_t key_count;   /* <KeyCount>, -1 when absent; some servers count otherwise, so it is not compared */
+    int truncated;       /* <IsTruncated>; then there is a token */
+    int encoded;         /* <EncodingType>url: keys were undone ('+' is a space, then %XX) */
     int in_order;        /* keys strictly ascending in byte order, the last one of the table before included */
-    int archived;        /* rows whose storage class is GLACIER or DEEP_ARCHIVE (mode is set to STG_ROW_ARCHIVED) */
-    char token[2048];    /* <NextContinuationToken> */
+    int64_t archived;    /* rows whose storage class is GLACIER or DEEP_ARCHIVE (mode is set to STG_ROW_ARCHIVED) */
+    char token[STG_LIST_MAX_TOKEN]; /* <NextContinuationToken>, as it stands: EncodingType does not cover it, and
+                                       Amazon's tokens are base64, where '+' is a digit */
     size_t token_len;
-    char problem[160];   /* what was wrong, for people, when the return is negative */
+    char problem[160];   /* what was wrong, for people, when the return is negative; printable ASCII */
 };
 
 #define STG_ROW_ARCHIVED 0x80000000u /* in stg_row.mode */
 
-/* Appends the page's objects. key_skip bytes (the listed prefix) are dropped from each key after decoding; a key
- * shorter than that or without that prefix is an error (the caller passes the prefix to be sure).
- * 0; -EBADMSG: not an answer as described, nothing is guaranteed about rows appended; -ENOMEM. */
+/* Appends the page's objects. The first key_skip bytes (key_skip <= prefix.len) are dropped from each key after
+ * decoding; a key without that prefix is an error. The ETag's quotes are taken off; an absent one is "". mtime_ns is
+ * <LastModified>, 0 when absent. An answer without <IsTruncated>, truncated without a token, or with common prefixes
+ * (nobody asked for a delimiter: keys would be missed) is an error.
+ * 0; -EBADMSG: not an answer as described, nothing is guaranteed about rows appended; -ENOMEM; -EINVAL: key_skip. */
 int stg_list_scan(const char *data, size_t len, struct stg_str prefix, size_t key_skip, struct stg_table *table,
                   struct stg_list_page *page);
 
@@ -37,7 +44,8 @@ struct stg_s3_error {
     char request_id[128];
 };
 
-/* Reads <Error>; what is missing stays "". Control characters become '?'. Never fails: garbage gives empty texts. */
+/* Reads <Error>; what is missing, or cut off, stays "". Too long texts are cut between characters; control
+ * characters and what is not UTF-8 become '?'. Never fails: garbage gives empty texts. */
 void stg_s3_error_scan(const char *data, size_t len, struct stg_s3_error *out);
 
 #endif

@@ -1,13 +1,15 @@
-/* A packed table of objects: one arena of texts and one array of rows.
+/* A packed table of objects: texts in an arena of segments, rows in segments of doubling size.
  *
- * Append-only; rows keep their index. Reference counted, so a running batch keeps its table alive. One thread
- * appends; others may read rows below a count they were handed through a lock (the arena grows by segments and
- * never moves a text that was handed out).
+ * Append-only; rows keep their index, and nothing that was handed out ever moves. Reference counted, so a running
+ * batch keeps its table alive. One thread appends at a time; any thread may read rows below stg_table_count, also
+ * while another appends. A row costs 32 bytes beside its texts.
  */
 #ifndef STG_TABLE_H
 #define STG_TABLE_H
 
 #include "stg.h"
+
+#define STG_TABLE_MAX_TEXT 65535
 
 struct stg_table;
 
@@ -24,7 +26,8 @@ struct stg_table *stg_table_new(void);
 struct stg_table *stg_table_ref(struct stg_table *table);
 void stg_table_unref(struct stg_table *table);
 
-/* Returns the new row's index; -EINVAL: size < 0 or a text over 65,535 bytes; -ENOMEM. */
+/* Returns the new row's index; -EINVAL: size < 0 or a text over STG_TABLE_MAX_TEXT bytes; -EOVERFLOW: the sizes
+ * add up to more than 2^63-1, or 2^39 rows; -ENOMEM. A refused row leaves the table as it was. */
 int64_t stg_table_append(struct stg_table *table, const struct stg_row *row);
 size_t stg_table_count(const struct stg_table *table);
 int64_t stg_table_total_bytes(const struct stg_table *table);

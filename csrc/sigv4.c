@@ -1,0 +1,545 @@
+#include "sigv4.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#define SHA_BYTES 32
+#define SHA_BLOCK 64
+#define STAMP_BYTES 16 /* YYYYMMDDTHHMMSSZ */
+#define DAY_BYTES 8
+#define DAY_S INT64_C(86400)
+#define LAST_SECOND INT64_C(253402300799) /* 9999-12-31T23:59:59Z */
+#define EMPTY_SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+/* An HMAC key as the two blocks that precede its inner and outer message. Hashing one block again costs less than
+ * copying an EVP context that has absorbed it (an allocation each). */
+struct hmac_key {
+    uint8_t inner[SHA_BLOCK];
+    uint8_t outer[SHA_BLOCK];
+};
+
+struct stg_credentials {
+    atomic_int references;
+    int usable;
+    struct stg_str access_key, aws4_secret, token, region, service;
+    EVP_MD *sha256;
+    pthread_mutex_t lock;    /* guards the two below */
+    int64_t day;             /* since 1970; -1: no key yet */
+    struct hmac_key day_key; /* derived for that day */
+    size_t text_bytes;
+    char texts[]; /* access key, AWS4 and secret key, token, region, service */
+};
+
+static int is_alnum(uint8_t c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+static int is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* RFC 9110 section 5.6.2 */
+static int is_token(uint8_t c)
+{
+    return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+static int is_upper(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z';
+}
+
+static int is_visible(struct stg_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((uint8_t)text.ptr[i] <= ' ' || (uint8_t)text.ptr[i] >= 0x7f)
+            return 0;
+    return 1;
+}
+
+static int is_method(struct stg_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!is_token((uint8_t)text.ptr[i]))
+            return 0;
+    return text.len > 0;
+}
+
+static int is_lower_token(struct stg_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!is_token((uint8_t)text.ptr[i]) || is_upper((uint8_t)text.ptr[i]))
+            return 0;
+    return text.len > 0;
+}
+
+static int is_field_value(struct stg_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (((uint8_t)text.ptr[i] < ' ' && text.ptr[i] != '\t') || text.ptr[i] == 0x7f)
+            return 0;
+    return 1;
+}
+
+static int is_scope_part(struct stg_str text)
+{
+    return text.len > 0 && is_visible(text) && !memchr(text.ptr, '/', text.len);
+}
+
+static int str_compare(struct stg_str a, struct stg_str b)
+{
+    int order = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
+
+    if (order)
+        return order;
+    return (a.len > b.len) - (a.len < b.len);
+}
+
+static struct stg_str text_keep(char **at, struct stg_str text)
+{
+    struct stg_str kept = {*at, text.len};
+
+    if (text.len)
+        memcpy(*at, text.ptr, text.len);
+    *at += text.len;
+    return kept;
+}
+
+struct stg_credentials *stg_credentials_new(struct stg_str access_key, struct stg_str secret_key,
+                                            struct stg_str token, struct stg_str region, struct stg_str service)
+{
+    size_t text_bytes = access_key.len + 4 + secret_key.len + token.len + region.len + service.len;
+    struct stg_credentials *credentials = calloc(1, sizeof(*credentials) + text_bytes);
+    char *at;
+
+    if (!credentials)
+        return NULL;
+    credentials->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (!credentials->sha256) {
+        free(credentials);
+        return NULL;
+    }
+    at = credentials->texts;
+    credentials->text_bytes = text_bytes;
+    credentials->access_key = text_keep(&at, access_key);
+    credentials->aws4_secret = text_keep(&at, STG_STR("AWS4"));
+    credentials->aws4_secret.len += text_keep(&at, secret_key).len;
+    credentials->token = text_keep(&at, token);
+    credentials->region = text_keep(&at, region);
+    credentials->service = text_keep(&at, service);
+    credentials->usable =
+        is_scope_part(access_key) && is_visible(token) && is_scope_part(region) && is_scope_part(service);
+    credentials->day = -1;
+    pthread_mutex_init(&credentials->lock, NULL);
+    atomic_init(&credentials->references, 1);
+    return credentials;
+}
+
+struct stg_credentials *stg_credentials_ref(struct stg_credentials *credentials)
+{
+    atomic_fetch_add_explicit(&credentials->references, 1, memory_order_relaxed);
+    return credentials;
+}
+
+void stg_credentials_unref(struct stg_credentials *credentials)
+{
+    if (!credentials || atomic_fetch_sub_explicit(&credentials->references, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_destroy(&credentials->lock);
+    EVP_MD_free(credentials->sha256);
+    OPENSSL_cleanse(&credentials->day_key, sizeof(credentials->day_key));
+    OPENSSL_cleanse(credentials->texts, credentials->text_bytes);
+    free(credentials);
+}
+
+ssize_t stg_uri_encode(struct stg_str raw, int keep_slash, char *out, size_t cap)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t at = 0;
+
+    for (size_t i = 0; i < raw.len; i++) {
+        uint8_t c = (uint8_t)raw.ptr[i];
+
+        if (is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~' || (c == '/' && keep_slash)) {
+            if (cap - at < 1)
+                return -ENOSPC;
+            out[at++] = (char)c;
+        } else {
+            if (cap - at < 3)
+                return -ENOSPC;
+            out[at++] = '%';
+            out[at++] = hex[c >> 4];
+            out[at++] = hex[c & 15];
+        }
+    }
+    return (ssize_t)at;
+}
+
+/* A running SHA-256; failures stick and are asked for once, at the end. */
+struct sha {
+    EVP_MD_CTX *context;
+    const EVP_MD *sha256;
+    int failed;
+};
+
+static void sha_start(struct sha *sha)
+{
+    sha->failed |= !EVP_DigestInit_ex2(sha->context, sha->sha256, NULL);
+}
+
+static void sha_add(struct sha *sha, const void *data, size_t len)
+{
+    sha->failed |= !EVP_DigestUpdate(sha->context, data, len);
+}
+
+static void sha_finish(struct sha *sha, uint8_t out[SHA_BYTES])
+{
+    sha->failed |= !EVP_DigestFinal_ex(sha->context, out, NULL);
+}
+
+static void hmac_key_set(struct sha *sha, struct hmac_key *key, const void *secret, size_t len)
+{
+    uint8_t block[SHA_BLOCK] = {0};
+
+    if (len > SHA_BLOCK) {
+        sha_start(sha);
+        sha_add(sha, secret, len);
+        sha_finish(sha, block);
+    } else {
+        memcpy(block, secret, len);
+    }
+    for (size_t i = 0; i < SHA_BLOCK; i++) {
+        key->inner[i] = block[i] ^ 0x36;
+        key->outer[i] = block[i] ^ 0x5c;
+    }
+    OPENSSL_cleanse(block, sizeof(block));
+}
+
+static void hmac(struct sha *sha, const struct hmac_key *key, const void *data, size_t len, uint8_t out[SHA_BYTES])
+{
+    sha_start(sha);
+    sha_add(sha, key->inner, SHA_BLOCK);
+    sha_add(sha, data, len);
+    sha_finish(sha, out);
+    sha_start(sha);
+    sha_add(sha, key->outer, SHA_BLOCK);
+    sha_add(sha, out, SHA_BYTES);
+    sha_finish(sha, out);
+}
+
+/* kSigning = HMAC(HMAC(HMAC(HMAC("AWS4" + secret, day), region), service), "aws4_request") */
+static void day_key_derive(struct sha *sha, const struct stg_credentials *credentials, const char *day,
+                           struct hmac_key *key)
+{
+    struct stg_str steps[] = {{day, DAY_BYTES}, credentials->region, credentials->service, STG_STR("aws4_request")};
+    uint8_t secret[SHA_BYTES];
+
+    hmac_key_set(sha, key, credentials->aws4_secret.ptr, credentials->aws4_secret.len);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        hmac(sha, key, steps[i].ptr, steps[i].len, secret);
+        hmac_key_set(sha, key, secret, sizeof(secret));
+    }
+    OPENSSL_cleanse(secret, sizeof(secret));
+}
+
+static void day_key_get(struct sha *sha, struct stg_credentials *credentials, int64_t day, const char *day_text,
+                        struct hmac_key *key)
+{
+    int cached;
+
+    pthread_mutex_lock(&credentials->lock);
+    cached = credentials->day == day;
+    if (cached)
+        *key = credentials->day_key;
+    pthread_mutex_unlock(&credentials->lock);
+    if (cached)
+        return;
+
+    day_key_derive(sha, credentials, day_text, key);
+    if (sha->failed)
+        return;
+    pthread_mutex_lock(&credentials->lock);
+    credentials->day = day;
+    credentials->day_key = *key;
+    pthread_mutex_unlock(&credentials->lock);
+}
+
+static void decimal_put(char *out, int digits, int64_t value)
+{
+    while (digits--) {
+        out[digits] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
+/* Days since 1970 to the Gregorian date, counting years from March so that the leap day comes last. */
+static void stamp_put(char out[STAMP_BYTES], int64_t unix_s)
+{
+    int64_t days = unix_s / DAY_S + 719468; /* since 0000-03-01 */
+    int64_t second = unix_s % DAY_S;
+    int64_t era = days / 146097;
+    int64_t day_of_era = days % 146097;
+    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t march_month = (5 * day_of_year + 2) / 153;
+    int64_t day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    int64_t month = march_month < 10 ? march_month + 3 : march_month - 9;
+    int64_t year = era * 400 + year_of_era + (month <= 2);
+
+    decimal_put(out, 4, year);
+    decimal_put(out + 4, 2, month);
+    decimal_put(out + 6, 2, day);
+    out[8] = 'T';
+    decimal_put(out + 9, 2, second / 3600);
+    decimal_put(out + 11, 2, second / 60 % 60);
+    decimal_put(out + 13, 2, second % 60);
+    out[15] = 'Z';
+}
+
+static void hex_put(char *out, const uint8_t *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < len; i++) {
+        out[2 * i] = hex[bytes[i] >> 4];
+        out[2 * i + 1] = hex[bytes[i] & 15];
+    }
+}
+
+/* Text that goes to the caller's buffer; running out of room sticks. */
+struct writer {
+    char *at;
+    size_t room;
+    int full;
+};
+
+static void put(struct writer *writer, struct stg_str text)
+{
+    if (text.len > writer->room) {
+        writer->full = 1;
+        writer->room = 0;
+        return;
+    }
+    if (text.len)
+        memcpy(writer->at, text.ptr, text.len);
+    writer->at += text.len;
+    writer->room -= text.len;
+}
+
+/* What is signed: the caller's headers and our own, sorted by name. */
+struct signed_headers {
+    struct stg_header list[STG_SIGV4_MAX_HEADERS + 3];
+    size_t count;
+};
+
+static void header_insert(struct signed_headers *headers, struct stg_header header)
+{
+    size_t at = headers->count++;
+
+    while (at && str_compare(headers->list[at - 1].name, header.name) > 0) {
+        headers->list[at] = headers->list[at - 1];
+        at--;
+    }
+    headers->list[at] = header;
+}
+
+static int is_added_here(struct stg_str name)
+{
+    return !str_compare(name, STG_STR("x-amz-date")) || !str_compare(name, STG_STR("x-amz-content-sha256")) ||
+           !str_compare(name, STG_STR("x-amz-security-token")) || !str_compare(name, STG_STR("authorization"));
+}
+
+static int is_repeat(const struct signed_headers *headers, size_t i)
+{
+    return i && !str_compare(headers->list[i - 1].name, headers->list[i].name);
+}
+
+static struct stg_str trimmed(struct stg_str text)
+{
+    while (text.len && is_blank((uint8_t)text.ptr[0])) {
+        text.ptr++;
+        text.len--;
+    }
+    while (text.len && is_blank((uint8_t)text.ptr[text.len - 1]))
+        text.len--;
+    return text;
+}
+
+/* Runs of blanks inside a value are signed as one space. */
+static void sha_add_value(struct sha *sha, struct stg_str value)
+{
+    size_t start = 0, at = 0;
+
+    value = trimmed(value);
+    while (at < value.len) {
+        if (!is_blank((uint8_t)value.ptr[at])) {
+            at++;
+            continue;
+        }
+        sha_add(sha, value.ptr + start, at - start);
+        sha_add(sha, " ", 1);
+        while (is_blank((uint8_t)value.ptr[at]))
+            at++;
+        start = at;
+    }
+    sha_add(sha, value.ptr + start, at - start);
+}
+
+static void sha_add_names(struct sha *sha, const struct signed_headers *headers)
+{
+    for (size_t i = 0; i < headers->count; i++) {
+        if (is_repeat(headers, i))
+            continue;
+        if (i)
+            sha_add(sha, ";", 1);
+        sha_add(sha, headers->list[i].name.ptr, headers->list[i].name.len);
+    }
+}
+
+static void put_names(struct writer *writer, const struct signed_headers *headers)
+{
+    for (size_t i = 0; i < headers->count; i++) {
+        if (is_repeat(headers, i))
+            continue;
+        if (i)
+            put(writer, STG_STR(";"));
+        put(writer, headers->list[i].name);
+    }
+}
+
+static void canonical_request_hash(struct sha *sha, struct stg_str method, struct stg_str path,
+                                   struct stg_str query, const struct signed_headers *headers,
+                                   uint8_t out[SHA_BYTES])
+{
+    sha_start(sha);
+    sha_add(sha, method.ptr, method.len);
+    sha_add(sha, "\n", 1);
+    sha_add(sha, path.ptr, path.len);
+    sha_add(sha, "\n", 1);
+    sha_add(sha, query.ptr, query.len);
+    for (size_t i = 0; i < headers->count; i++) {
+        if (is_repeat(headers, i)) {
+            sha_add(sha, ",", 1);
+        } else {
+            sha_add(sha, "\n", 1);
+            sha_add(sha, headers->list[i].name.ptr, headers->list[i].name.len);
+            sha_add(sha, ":", 1);
+        }
+        sha_add_value(sha, headers->list[i].value);
+    }
+    sha_add(sha, "\n\n", 2);
+    sha_add_names(sha, headers);
+    sha_add(sha, "\n" EMPTY_SHA256, 1 + 2 * SHA_BYTES);
+    sha_finish(sha, out);
+}
+
+static int headers_collect(struct signed_headers *signed_headers, const struct stg_header *headers, size_t count,
+                           const struct stg_credentials *credentials, struct stg_str stamp)
+{
+    if (count > STG_SIGV4_MAX_HEADERS)
+        return -E2BIG;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_lower_token(headers[i].name) || is_added_here(headers[i].name) ||
+            !is_field_value(headers[i].value))
+            return -EINVAL;
+        header_insert(signed_headers, headers[i]);
+    }
+    header_insert(signed_headers, (struct stg_header){STG_STR("x-amz-date"), stamp});
+    header_insert(signed_headers, (struct stg_header){STG_STR("x-amz-content-sha256"), STG_STR(EMPTY_SHA256)});
+    if (credentials->token.len)
+        header_insert(signed_headers, (struct stg_header){STG_STR("x-amz-security-token"), credentials->token});
+    return 0;
+}
+
+/* The string to sign and the credential scope share "YYYYMMDD/region/service/aws4_request". */
+static void put_scope(struct writer *writer, const struct stg_credentials *credentials, struct stg_str day)
+{
+    put(writer, day);
+    put(writer, STG_STR("/"));
+    put(writer, credentials->region);
+    put(writer, STG_STR("/"));
+    put(writer, credentials->service);
+    put(writer, STG_STR("/aws4_request"));
+}
+
+static int signature_make(struct sha *sha, struct stg_credentials *credentials, int64_t unix_s,
+                          struct stg_str stamp, const uint8_t request_hash[SHA_BYTES],
+                          char signature[2 * SHA_BYTES])
+{
+    char text[512], request_hex[2 * SHA_BYTES];
+    struct writer writer = {text, sizeof(text), 0};
+    struct hmac_key key;
+    uint8_t digest[SHA_BYTES];
+
+    hex_put(request_hex, request_hash, SHA_BYTES);
+    put(&writer, STG_STR("AWS4-HMAC-SHA256\n"));
+    put(&writer, stamp);
+    put(&writer, STG_STR("\n"));
+    put_scope(&writer, credentials, (struct stg_str){stamp.ptr, DAY_BYTES});
+    put(&writer, STG_STR("\n"));
+    put(&writer, (struct stg_str){request_hex, sizeof(request_hex)});
+    if (writer.full)
+        return -EINVAL;
+
+    day_key_get(sha, credentials, unix_s / DAY_S, stamp.ptr, &key);
+    hmac(sha, &key, text, (size_t)(writer.at - text), digest);
+    OPENSSL_cleanse(&key, sizeof(key));
+    hex_put(signature, digest, SHA_BYTES);
+    return sha->failed ? -EIO : 0;
+}
+
+ssize_t stg_sigv4_sign(struct stg_credentials *credentials, int64_t unix_s, struct stg_str method,
+                       struct stg_str path, struct stg_str query, const struct stg_header *headers,
+                       size_t header_count, char *out, size_t cap)
+{
+    struct signed_headers signed_headers = {.count = 0};
+    struct writer writer = {out, cap, 0};
+    struct sha sha = {.sha256 = credentials->sha256};
+    uint8_t request_hash[SHA_BYTES];
+    char stamp_text[STAMP_BYTES], signature[2 * SHA_BYTES];
+    struct stg_str stamp = {stamp_text, STAMP_BYTES};
+    int error;
+
+    if (unix_s < 0 || unix_s > LAST_SECOND || !credentials->usable || !is_method(method) || !path.len ||
+        path.ptr[0] != '/' || !is_visible(path) || !is_visible(query))
+        return -EINVAL;
+    stamp_put(stamp_text, unix_s);
+    error = headers_collect(&signed_headers, headers, header_count, credentials, stamp);
+    if (error)
+        return error;
+    sha.context = EVP_MD_CTX_new();
+    if (!sha.context)
+        return -EIO;
+    canonical_request_hash(&sha, method, path, query, &signed_headers, request_hash);
+    error = signature_make(&sha, credentials, unix_s, stamp, request_hash, signature);
+    EVP_MD_CTX_free(sha.context);
+    if (error)
+        return error;
+
+    put(&writer, STG_STR("x-amz-date: "));
+    put(&writer, stamp);
+    put(&writer, STG_STR("\r\nx-amz-content-sha256: " EMPTY_SHA256 "\r\n"));
+    if (credentials->token.len) {
+        put(&writer, STG_STR("x-amz-security-token: "));
+        put(&writer, credentials->token);
+        put(&writer, STG_STR("\r\n"));
+    }
+    put(&writer, STG_STR("authorization: AWS4-HMAC-SHA256 Credential="));
+    put(&writer, credentials->access_key);
+    put(&writer, STG_STR("/"));
+    put_scope(&writer, credentials, (struct stg_str){stamp_text, DAY_BYTES});
+    put(&writer, STG_STR(", SignedHeaders="));
+    put_names(&writer, &signed_headers);
+    put(&writer, STG_STR(", Signature="));
+    put(&writer, (struct stg_str){signature, sizeof(signature)});
+    put(&writer, STG_STR("\r\n"));
+    return writer.full ? -ENOSPC : writer.at - out;
+}
