@@ -447,10 +447,10 @@ static int64_t fraction_ns(struct stg_str *rest)
     return digits ? ns : -1;
 }
 
-/* "2009-10-12T17:50:30.000Z" (RFC 3339, in UTC, years 1970 to 2261); 0: not one, -1 in *ok. */
+/* "2009-10-12T17:50:30.000Z" (RFC 3339, in UTC, years 1970 to 2261) in ns since 1970; *ok says whether it was one. */
 static int64_t time_parse(struct stg_str text, int *ok)
 {
-    static const char shape[] = "????-??-??T??:??:??";
+    static const char shape[] = "0000-00-00T00:00:00";
     struct stg_str rest;
     int64_t year, month, day, hour, minute, second, ns;
 
@@ -458,7 +458,7 @@ static int64_t time_parse(struct stg_str text, int *ok)
     if (text.len < sizeof(shape))
         return 0;
     for (size_t i = 0; i < sizeof(shape) - 1; i++)
-        if (shape[i] != '?' && shape[i] != text.ptr[i])
+        if (shape[i] != '0' && shape[i] != text.ptr[i])
             return 0;
     rest = str_from(text, sizeof(shape) - 1);
     ns = fraction_ns(&rest);
