@@ -14,7 +14,7 @@ __all__ = ["Certificates", "make_certificates"]
 
 @dataclass(frozen=True, kw_only=True)
 class Certificates:
-    """Paths of PEM files. ``chain_file`` is what a server shows, ``stranger_ca_file`` an authority that signed nothing."""
+    """Paths of PEM files: ``chain_file`` is what a server shows; ``stranger_ca_file`` signed nothing."""
 
     ca_file: str
     chain_file: str

@@ -48,9 +48,10 @@ def http_status(address: tuple[str, int], method: str = "GET", path: str = "/", 
         connection.request(method, path, body=body)
         answer = connection.getresponse()
         answer.read()
-        return answer.status
     except HTTPException:
         return 0
+    else:
+        return answer.status
     finally:
         connection.close()
 
@@ -63,7 +64,7 @@ class ServerProcess:
     """
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self._name = Path(argv[0]).name
         self._child = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],

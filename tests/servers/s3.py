@@ -130,7 +130,9 @@ def object_bytes(size: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def small_objects(count: int, size: int = 16 << 10, *, prefix: str = "", per_folder: int = 100) -> Iterator[tuple[str, bytes]]:
+def small_objects(
+    count: int, size: int = 16 << 10, *, prefix: str = "", per_folder: int = 100
+) -> Iterator[tuple[str, bytes]]:
     """``count`` objects as ``prefix`` + "0003/000345.bin", each different, cut from one random text."""
     text = object_bytes(size, seed=count)
     for index in range(count):

@@ -1,0 +1,108 @@
+"""Fixtures every test may ask for: the real servers, each started once by the worker that first needs it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from servers.certificates import Certificates, make_certificates
+from servers.git_http import GitHttp, git_http
+from servers.moto_s3 import MotoS3, moto_s3
+from servers.rclone_s3 import RcloneS3, rclone_s3
+from servers.seaweedfs import SeaweedFS, seaweedfs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="larger counts, for hours")
+    parser.addoption("--soak-seed", type=int, default=None, help="repeat a soak with the seed it printed")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the credentials, proxies or git settings of whoever runs it."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GIT_", "STAGER_", "SSL_CERT_"))]:
+        monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def weed(certificates: Certificates) -> Iterator[SeaweedFS]:
+    """SeaweedFS over http, and over https at its ``https_url``."""
+    with seaweedfs(certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[RcloneS3]:
+    with rclone_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_tls(certificates: Certificates) -> Iterator[RcloneS3]:
+    with rclone_s3(certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoS3]:
+    with moto_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def git_server(tmp_path: Path) -> Iterator[GitHttp]:
+    """An http git server over ``tmp_path / "repositories"``."""
+    root = tmp_path / "repositories"
+    root.mkdir()
+    with git_http(root) as server:
+        yield server
+
+
+@pytest.fixture
+def git_tls_server(tmp_path: Path, certificates: Certificates) -> Iterator[GitHttp]:
+    """The same over https."""
+    root = tmp_path / "repositories"
+    root.mkdir(exist_ok=True)
+    with git_http(root, certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bucket_name() -> Callable[[], str]:
+    """A new bucket name at every call, so that tests share servers and not buckets."""
+    counter = itertools.count()
+    return lambda: f"bucket-{os.getpid()}-{next(counter)}"
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> int:
+    """What a test multiplies its counts by: 1, or 20 under --soak."""
+    return 20 if request.config.getoption("--soak") else 1
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> int:
+    """The seed of a randomised test: fixed, or under --soak a new one, printed."""
+    chosen = request.config.getoption("--soak-seed")
+    if chosen is None:
+        chosen = random.randrange(1 << 32) if request.config.getoption("--soak") else 20240501
+    print(f"seed {chosen}; repeat with --soak --soak-seed {chosen}")
+    record_property("seed", chosen)
+    return int(chosen)

@@ -1,0 +1,193 @@
+"""A small git server over http and https: our own HTTP around the real ``git http-backend``.
+
+What it adds to the real thing: basic authentication, a connection that dies in the middle of a pack, and a record of
+the requests, by which a test sees that nothing was ever pushed.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import subprocess
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from servers.certificates import Certificates
+
+__all__ = ["GitHttp", "git_http"]
+
+_COPY_BYTES = 64 << 10
+
+
+@dataclass
+class GitHttp:
+    """A running server. What is not marked fixed may be changed while it runs.
+
+    ``root`` (fixed) holds the repositories; ``credentials`` (user, password) are asked for when set;
+    ``cut_pack_after_bytes`` ends an upload-pack answer longer than that many bytes there, ``cuts_left`` times (choose
+    more bytes than the refs take).
+    """
+
+    root: Path
+    base_url: str
+    ca_file: str | None = None
+    credentials: tuple[str, str] | None = None
+    cut_pack_after_bytes: int = 0
+    cuts_left: int = 0
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    def url(self, name: str) -> str:
+        """URL of the repository ``root / name``."""
+        return f"{self.base_url}/{urllib.parse.quote(name)}"
+
+
+@contextmanager
+def git_http(root: Path, certificates: Certificates | None = None) -> Iterator[GitHttp]:
+    """Serve every repository below ``root``; with certificates over https."""
+    state = GitHttp(root=root, base_url="", ca_file=certificates.ca_file if certificates else None)
+    handler = type("Handler", (_Handler,), {"state": state})
+    server = _Server(("127.0.0.1", 0), handler)
+    if certificates is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.chain_file, certificates.key_file)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    port = server.server_address[1]
+    state.base_url = f"https://localhost:{port}" if certificates else f"http://127.0.0.1:{port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    block_on_close = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that go away or refuse our certificate: tests do both on purpose."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    state: ClassVar[GitHttp]
+
+    def do_GET(self) -> None:
+        self._serve(b"")
+
+    def do_POST(self) -> None:
+        self._serve(self._body())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The requests are recorded, not printed."""
+
+    def _serve(self, body: bytes) -> None:
+        path, _, query = self.path.partition("?")
+        self.state.requests.append((self.command, self.path))
+        self.close_connection = True
+        if not self._may_enter():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            return
+        with subprocess.Popen(
+            ["git", "http-backend"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._cgi_environment(urllib.parse.unquote(path), query, len(body)),
+        ) as backend:
+            assert backend.stdin is not None
+            assert backend.stdout is not None
+            feeder = threading.Thread(target=_feed, args=(backend.stdin, body))
+            feeder.start()
+            try:
+                self._answer(backend.stdout, is_pack=path.endswith("/git-upload-pack"))
+            finally:
+                backend.kill()
+                feeder.join()
+
+    def _may_enter(self) -> bool:
+        if self.state.credentials is None:
+            return True
+        expected = base64.b64encode(":".join(self.state.credentials).encode()).decode()
+        return self.headers.get("Authorization") == f"Basic {expected}"
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _cgi_environment(self, path: str, query: str, length: int) -> dict[str, str]:
+        """RFC 3875, section 4.1, as far as git-http-backend(1) reads it."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(self.state.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "REMOTE_ADDR": self.client_address[0],
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(length),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }
+        if self.state.credentials is not None:
+            environment["REMOTE_USER"] = self.state.credentials[0]
+        return environment
+
+    def _answer(self, backend: IO[bytes], *, is_pack: bool) -> None:
+        headers = []
+        while line := backend.readline().strip():
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        status = next((value for name, value in headers if name.lower() == "status"), "200 OK")
+        self.send_response(int(status.split()[0]))
+        for name, value in headers:
+            if name.lower() != "status":
+                self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        sent = 0
+        while part := backend.read1(_COPY_BYTES):  # type: ignore[attr-defined]
+            if is_pack and self.state.cuts_left > 0 and sent + len(part) > self.state.cut_pack_after_bytes:
+                self.state.cuts_left -= 1
+                self._chunk(part[: self.state.cut_pack_after_bytes - sent])
+                return  # no last chunk: the client sees the connection end inside the body
+            sent += len(part)
+            self._chunk(part)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, part: bytes) -> None:
+        if part:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+
+
+def _feed(pipe: IO[bytes], body: bytes) -> None:
+    try:
+        with pipe:
+            pipe.write(body)
+    except BrokenPipeError:
+        pass  # the backend had enough
