@@ -76,6 +76,7 @@ def _start_once(directory: str, certificates: Certificates | None) -> SeaweedFS:
         "master.volumeSizeLimitMB": "1024",
         "volume.max": "10000",
         "volume.minFreeSpace": "0",
+        "volume.preStopSeconds": "0",  # its 10 s of farewell are for clusters
         "filer": "true",
         "s3": "true",
         "s3.port": str(s3_port),
