@@ -1,0 +1,237 @@
+"""The `git` program as a child: fixed command line, fixed environment, nothing of it shown raw.
+
+Two environments. *Network* commands (ls-remote, fetch) see the user's and the site's git configuration, because that is
+where credential helpers, proxies, CA bundles, ssh commands and URL rewrites live; they touch a bare repository only, so
+no filter, attribute or checkout setting of that configuration comes into play, and hooks, prompts, maintenance and
+every transport but the URL's own are switched off above it. *Local* commands (ls-tree, read-tree, checkout-index) read
+neither, so no smudge filter, attributes file or alias of anyone runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from stager.errors import (
+    AccessDeniedError,
+    HostError,
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    SourceError,
+    StagerError,
+    TransientError,
+    UsageError,
+)
+
+__all__ = ["GitFailure", "error_from", "local_environment", "network_environment", "run_git", "stream_git"]
+
+_KEPT: Final = (
+    "HOME", "PATH", "USER", "LOGNAME", "TMPDIR",
+    "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "KRB5CCNAME",
+    "SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_CONFIG_GLOBAL",
+    "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY",
+)  # fmt: skip
+
+_FIXED: Final = (
+    "--no-pager", "--no-replace-objects", "--no-optional-locks", "--literal-pathspecs",
+    "-c", "core.hooksPath=/dev/null",
+    "-c", "core.fsmonitor=false",
+    "-c", "core.attributesFile=/dev/null",
+    "-c", "core.askPass=",
+    "-c", "core.alternateRefsCommand=",
+    "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",
+    "-c", "submodule.recurse=false",
+    "-c", "fetch.recurseSubmodules=false",
+    "-c", "protocol.allow=never",
+)  # fmt: skip
+
+_NETWORK: Final = (
+    "-c", "transfer.fsckObjects=true",
+    "-c", "fetch.fsckObjects=true",
+    # Harmless old spellings that well-known repositories carry; the dangerous checks stay errors.
+    "-c", "fetch.fsck.zeroPaddedFilemode=ignore",
+    "-c", "fetch.fsck.badTimezone=ignore",
+    "-c", "fetch.fsck.missingSpaceBeforeDate=ignore",
+    "-c", "fetch.unpackLimit=1",
+    "-c", "fetch.writeCommitGraph=false",
+    "-c", "transfer.credentialsInUrl=die",
+    "-c", "http.lowSpeedLimit=1",
+    "-c", "http.lowSpeedTime=60",
+)  # fmt: skip
+
+_TAIL_BYTES: Final = 16 << 10
+_PIECE_BYTES: Final = 1 << 16
+
+
+class GitFailure(Exception):  # noqa: N818  (never leaves the engine: `error_from` makes it one of ours)
+    """Git ended with a status that is no success; ``stderr`` is the end of what it said, raw."""
+
+    def __init__(self, status: int, stderr: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.stderr = stderr
+
+
+def network_environment(git_dir: str, transport: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """For commands that talk to the remote; only ``transport`` ("https", "ssh", "http", "file") may be used."""
+    kept = {name: environ[name] for name in _KEPT if name in environ}
+    return {
+        "GIT_ASKPASS": "",  # empty: no program asks; a user's own GIT_ASKPASS is a credential helper and stays
+        **kept,
+        "GIT_DIR": git_dir,
+        "GIT_ALLOW_PROTOCOL": transport,
+        "GIT_TERMINAL_PROMPT": "0",
+        "SSH_ASKPASS_REQUIRE": "never",
+        "GCM_INTERACTIVE": "never",
+        "LC_ALL": "C",
+    }
+
+
+def local_environment(git_dir: str, environ: Mapping[str, str], **more: str) -> dict[str, str]:
+    """For commands on the private repository; ``more`` adds GIT_INDEX_FILE or GIT_WORK_TREE."""
+    return {
+        "PATH": environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "GIT_DIR": git_dir,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+        **more,
+    }
+
+
+async def run_git(
+    arguments: Sequence[str | bytes], environment: Mapping[str, str], *, stdin: bytes = b"", cwd: str = "/"
+) -> bytes:
+    """Run git to its end and return what it wrote. Raises `GitFailure`, `HostError` (no git)."""
+    return b"".join([piece async for piece in stream_git(arguments, environment, stdin=stdin, cwd=cwd)])
+
+
+async def stream_git(
+    arguments: Sequence[str | bytes], environment: Mapping[str, str], *, stdin: bytes = b"", cwd: str = "/"
+) -> AsyncGenerator[bytes, None]:
+    """Run git and yield what it writes, in pieces of at most 64 KiB; nothing is final before the iteration ends.
+
+    The child has its own session: no terminal to ask on, and leaving early (cancellation included) ends it with
+    everything it started. Raises `GitFailure`, `HostError` (no git).
+    """
+    network = "GIT_CONFIG_NOSYSTEM" not in environment
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "git", *_FIXED, *(_NETWORK if network else ()), *arguments,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environment),
+            cwd=cwd,
+            start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise HostError("git is not installed", hint="install git 2.30 or later") from None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    feeder = asyncio.create_task(_feed(process.stdin, stdin))
+    tail = asyncio.create_task(_tail(process.stderr))
+    try:
+        while piece := await process.stdout.read(_PIECE_BYTES):
+            yield piece
+        status = await process.wait()
+        await feeder
+        said = await tail
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        feeder.cancel()
+        tail.cancel()
+        await asyncio.shield(process.wait())
+        raise
+    if status != 0:
+        raise GitFailure(status, said)
+
+
+async def _feed(pipe: asyncio.StreamWriter | None, data: bytes) -> None:
+    if pipe is None:
+        return
+    with suppress(BrokenPipeError, ConnectionResetError):  # git ended early; its status says why
+        for start in range(0, len(data), _PIECE_BYTES):
+            pipe.write(data[start : start + _PIECE_BYTES])
+            await pipe.drain()
+    pipe.close()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        await pipe.wait_closed()
+
+
+async def _tail(pipe: asyncio.StreamReader) -> str:
+    kept = b""
+    while piece := await pipe.read(_PIECE_BYTES):
+        kept = (kept + piece)[-_TAIL_BYTES:]
+    return kept.decode("utf-8", "replace")
+
+
+_NO_SPACE = r"No space left on device|Disk quota exceeded"
+_DAMAGED = (
+    r"fsck error|error in (packed )?object|bad object|object corrupt|inflate: data stream error|SHA1 COLLISION"
+    r"|hash mismatch|is corrupt|inconsistent delta|pack is corrupted"
+)
+_DENIED = (
+    r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
+    r"|returned error: 40[13]|Access denied|invalid credentials"
+)
+_BROKEN = (
+    r"returned error: (429|5\d\d)|Failed to connect|Couldn't connect|Connection (refused|timed out|reset|closed)"
+    r"|Operation timed out|Operation too slow|Network is unreachable|No route to host|early EOF|Empty reply"
+    r"|hung up unexpectedly|unexpected disconnect|RPC failed|Recv failure|Temporary failure|Broken pipe"
+)
+_MISSING = (
+    r"returned error: (404|410)|[Nn]ot found|does not appear to be a git repo|does not exist|No such file"
+    r"|Could not resolve host"
+)
+
+_MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
+    (_NO_SPACE, NoSpaceError, "no space left for the repository", "free some space"),
+    (_DAMAGED, IntegrityError, "the repository sent objects that git refuses", ""),
+    (r"dubious ownership", AccessDeniedError, "the repository belongs to another user",
+     "allow it with git config --global safe.directory"),
+    (r"transport '[^']*' not allowed", UsageError, "the URL leads to a transport that is not allowed", ""),
+    (_DENIED, AccessDeniedError, "access denied, or no password known",
+     "set up a git credential helper, netrc or an ssh key for this host"),
+    (r"Host key verification failed|REMOTE HOST IDENTIFICATION", AccessDeniedError, "the ssh host key is not known",
+     "add the host to known_hosts"),
+    (_BROKEN, TransientError, "the server did not answer, or the connection broke", "try again later"),
+    (r"certificate|SSL (peer|: )|gnutls_handshake|TLS", AccessDeniedError, "the server's certificate was not accepted",
+     "name the site's CA with http.sslCAInfo or SSL_CERT_FILE"),
+    (_MISSING, NotFoundError, "no such repository", "check the URL; hosts also say this when access is denied"),
+    (r"invalid index-pack output|index-pack died", IntegrityError, "the repository sent what is no pack", ""),
+)  # fmt: skip
+"""What git, libcurl and ssh say in the C locale (git 2.30 to 2.50), the first that matches."""
+
+
+def error_from(failure: GitFailure, *, where: str) -> StagerError:
+    """One of our errors for a failure of git, with the telling line of what git said, escaped and without user info of URLs."""
+    if re.search(r"not our ref|unadvertised object|remote ref", failure.stderr):
+        return NotFoundError("the repository has no such ref or commit", where=where, hint="check ref")
+    lines = [line.strip() for line in re.split(r"[\r\n]+", failure.stderr) if line.strip()]
+    for pattern, kind, what, hint in _MEANINGS:
+        telling = [line for line in lines if re.search(pattern, line)]
+        if telling:
+            return kind(f"{what} (git: {_clean(telling[-1])})", where=where, hint=hint)
+    said = _clean(lines[-1]) if lines else "it said nothing"
+    return SourceError(f"git failed with status {failure.status} ({said})", where=where)
+
+
+def _clean(line: str) -> str:
+    line = re.sub(r"//[^/\s@]*@", "//...@", line)
+    line = re.sub(r"(?i)((authorization|token|password|secret)\w*[:= ]+)(basic |bearer )?\S+", r"\1...", line)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)[:300]

@@ -1,0 +1,57 @@
+"""The bounded bridge from the loop to threads, for work in pieces that releases the GIL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+__all__ = ["in_threads"]
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+async def in_threads(
+    work: Callable[[Piece], Result], pieces: Iterable[Piece], *, threads: int = 0
+) -> AsyncGenerator[Result, None]:
+    """Results of ``work(piece)`` as they finish, in any order. Use it inside `contextlib.aclosing`.
+
+    At most ``threads`` (0: the usable cores, at most 4) pieces run and as many wait. Cancel policy: a piece that runs
+    cannot be interrupted, so leaving early (an error, a cancellation) starts no more, waits for those that run, and
+    only then returns; nothing touches the caller's descriptors afterwards.
+    """
+    count = threads or min(4, len(os.sched_getaffinity(0)))
+    loop = asyncio.get_running_loop()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="stager")
+    waiting = iter(pieces)
+    running: set[asyncio.Future[Result]] = set()
+    try:
+        while True:
+            for piece in islice(waiting, 2 * count - len(running)):
+                running.add(loop.run_in_executor(pool, work, piece))
+            if not running:
+                return
+            finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
+        ended = loop.create_task(asyncio.to_thread(pool.shutdown, cancel_futures=True))
+        await _outlast_cancellation(ended)
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _outlast_cancellation(task: asyncio.Task[None]) -> None:
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

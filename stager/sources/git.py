@@ -1,0 +1,222 @@
+"""A git remote as a source: one commit, pinned, fetched without history by the `git` program.
+
+What a tree looks like here: exactly what `git archive COMMIT` holds, export-ignore and export-subst aside (those
+describe releases, not data). That is: blobs as committed, with `eol`, `ident` and `working-tree-encoding` of
+.gitattributes applied by git itself; executable bits; symlinks as links. Refused by name, because the tree would not be
+what its authors mean: submodules, Git LFS pointers, other filters.
+
+Grade A: git computes every object's id from the bytes it received (index-pack with fsck), up to the commit's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import shutil
+import stat
+import tempfile
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from stager import _native
+from stager.config import Retry
+from stager.errors import BadKeysError, ChangedError, UsageError, from_os_error
+from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, PinnedRepository, TreeRow
+from stager.host.threads import in_threads
+from stager.manifest import Entry
+from stager.model import Grade, SourceRef
+from stager.names import show
+from stager.sources.base import Capabilities, Landing, OnEntries, Snapshot
+
+__all__ = ["GitSource"]
+
+_MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
+_LINK_MAX: Final = 4095
+_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n")
+_POINTER_SIZES: Final = range(100, 1025)  # git-lfs: a pointer file is under 1,024 bytes
+_SHOWN: Final = 20
+_FILES_A_CALL: Final = 128
+
+
+class GitSource:
+    """See the module.
+
+    ``state_dir``: an existing directory of ours; the repository lives in a fresh private directory below it, and is
+    gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
+    """
+
+    capabilities = Capabilities(modes=True, grade=Grade.A)
+
+    def __init__(
+        self,
+        ref: SourceRef,
+        *,
+        state_dir: str,
+        environ: Mapping[str, str] | None = None,
+        retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
+        allow_plain_http: bool = False,
+    ) -> None:
+        if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
+            raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
+        self._ref = ref
+        self._state_dir = state_dir
+        self._environ = dict(os.environ if environ is None else environ)
+        self._retry = retry
+        self._private = ""
+        self._commit = ""
+        self._prefix = f"{ref.subdir}/".encode() if ref.subdir else b""
+
+    async def __aenter__(self) -> Self:
+        """Make the private directory. Raises `NoSpaceError`, `HostError`."""
+        try:
+            self._private = await asyncio.to_thread(tempfile.mkdtemp, prefix="git-", dir=self._state_dir)
+        except OSError as error:
+            raise from_os_error(error, doing="make a directory", where=self._state_dir) from error
+        self._repository = PinnedRepository(
+            self._private, self._ref.location, environ=self._environ, retry=self._retry
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Remove the private directory."""
+        await asyncio.to_thread(shutil.rmtree, self._private, ignore_errors=True)
+
+    async def snapshot(self) -> Snapshot:
+        """Fetch the pinned commit and list its tree. Identity: the blob id, and what git changes in it on the way.
+
+        Raises what `Source.snapshot` names; `BadKeysError`: submodules, LFS pointers, filters, damaged links.
+        """
+        pin = await self._repository.pin(self._ref.ref)
+        self._commit = pin.commit
+        rows = [row async for row in self._repository.list_tree(pin.commit, self._ref.subdir)]
+        await self._refuse_what_is_not_whole(rows)
+        converted = await self._converted(rows)
+        table = _native.KeyTable()
+        for row in rows:
+            size, identity = converted.get(row.path, (row.size, row.blob))
+            table.append(row.path, size, identity, 0, _MODES[row.mode])
+        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir}
+        return Snapshot(table=table, pinned={k: v for k, v in pinned.items() if v is not None})
+
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+        """See `Source.fetch`. Git writes into a private directory below ``tmp_fd``; each file is hashed there, then
+        renamed into place. Cancelling ends git at once and waits for the renames in flight.
+        """
+        if not rows:
+            return
+        where = os.readlink(f"/proc/self/fd/{landing.tmp_fd}")
+        try:
+            checkout = await asyncio.to_thread(tempfile.mkdtemp, prefix="git-", dir=where)
+        except OSError as error:
+            raise from_os_error(error, doing="make a directory", where=landing.root) from error
+        try:
+            keys = [snapshot.table.key(row) for row in rows]
+            await self._repository.check_out(self._commit, [self._prefix + key for key in keys], checkout)
+            name = os.fsencode(os.path.basename(checkout))
+            pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
+
+            def publish(piece: array[int]) -> list[Entry]:
+                return [self._publish(snapshot, row, name, landing) for row in piece]
+
+            async with aclosing(in_threads(publish, pieces)) as finished:
+                async for entries in finished:
+                    done(entries)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+
+    def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> Entry:
+        key = snapshot.table.key(row)
+        written = checkout + b"/" + self._prefix + key
+        try:
+            status = os.lstat(written, dir_fd=landing.tmp_fd)
+            if stat.S_ISLNK(status.st_mode):
+                target = os.readlink(written, dir_fd=landing.tmp_fd)
+                size, digest = len(target), _native.digest_bytes(target)
+            else:
+                fd = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=landing.tmp_fd)
+                try:
+                    size, digest = _native.digest_fd(fd)
+                finally:
+                    os.close(fd)
+            if size != snapshot.table.size(row):
+                raise ChangedError("git wrote another length than the tree says", where=show(key))
+            mtime_ns, ctime_ns = _native.publish(landing.tmp_fd, written, landing.root_fd, key)
+        except OSError as error:
+            raise from_os_error(error, doing="put a file in place", where=f"{landing.root}/{show(key)}") from error
+        mode = status.st_mode if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
+        identity = snapshot.table.identity(row)
+        return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, Grade.A)
+
+    async def _refuse_what_is_not_whole(self, rows: Sequence[TreeRow]) -> None:
+        submodules = [show(row.path) for row in rows if row.mode == SUBMODULE]
+        if submodules:
+            raise self._refusal(
+                "submodules are not available in this version", submodules,
+                "stage each submodule's repository as a dataset of its own",
+            )
+        strange = [show(row.path) for row in rows if row.mode not in _MODES]
+        if strange:
+            raise self._refusal("the tree holds entries of an unknown mode", strange, "")
+        links = [row for row in rows if row.mode == LINK]
+        long = [show(row.path) for row in links if not 0 < row.size <= _LINK_MAX]
+        small = [row for row in rows if row.mode != LINK and row.size in _POINTER_SIZES]
+        contents: dict[bytes, bytes] = {}
+        if not long:
+            contents = await self._repository.read_blobs(row.blob for row in (*links, *small))
+        bad = long or [show(row.path) for row in links if b"\0" in contents[row.blob]]
+        if bad:
+            raise self._refusal("the tree holds symlinks without a usable target", bad, "")
+        pointers = [show(row.path) for row in small if _POINTER.fullmatch(contents[row.blob])]
+        if pointers:
+            raise self._refusal(
+                "the tree holds Git LFS pointers, and LFS is not available in this version", pointers,
+                "stage the objects from S3, or clone with git lfs and stage the directory",
+            )
+
+    async def _converted(self, rows: Sequence[TreeRow]) -> dict[bytes, tuple[int, bytes]]:
+        """Files whose bytes git changes on the way out: path to (size then, identity that says how)."""
+        if not self._prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
+            return {}
+        files = {self._prefix + row.path: row for row in rows if row.mode != LINK}
+        attributes = await self._repository.attributes(self._commit, list(files))
+        filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
+                    if found.get(b"filter", b"lfs") != b"lfs"]
+        if filtered:
+            raise self._refusal("the tree needs git filters, which are never run", filtered, "")
+        changing = {
+            path: found for path, found in attributes.items()
+            if found.get(b"eol") == b"crlf" or b"ident" in found or b"working-tree-encoding" in found
+        }  # fmt: skip
+        if not changing:
+            return {}
+        scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self._private)
+        await self._repository.check_out(self._commit, list(changing), scratch)
+        below = os.fsencode(scratch)
+
+        def measure() -> dict[bytes, tuple[int, bytes]]:
+            sizes: dict[bytes, tuple[int, bytes]] = {}
+            for path, found in changing.items():
+                how = b",".join(b"%s=%s" % item for item in sorted(found.items()) if item[0] != b"filter")
+                size = os.lstat(os.path.join(below, path)).st_size
+                sizes[files[path].path] = (size, files[path].blob + b" " + how)
+            shutil.rmtree(scratch, ignore_errors=True)
+            return sizes
+
+        return await asyncio.to_thread(measure)
+
+    def _refusal(self, what: str, names: Iterable[str], hint: str) -> BadKeysError:
+        names = list(names)
+        rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+        return BadKeysError(what, [*names[:_SHOWN], *rest], where=self._ref.text, hint=hint)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
