@@ -138,12 +138,14 @@ class Mount:
 
     ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
     fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
+    ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then.
     """
 
     kind: Literal["copy", "bind", "public", "own"]
     source: str  # absolute path on the host
     target: str  # absolute path in the view
     read_only: bool = False
+    pinned: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,3 +193,4 @@ class DatasetReceipt:
     moved: Counts
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
+    skipped: int = 0  # names left out by request, because they cannot be files

@@ -1,0 +1,284 @@
+"""The process between stager and the job: makes the view, runs the command in it, and leaves nothing behind.
+
+It is started afresh (`start_keeper`), single-threaded, in a session of its own, and gets its request as one line
+of JSON over a socket. Lines it sends back: ``started`` with the view's mount namespace, then ``ended``; or one
+``failed``. Lines it is sent: the number of a signal for the command. When the command ends, or stager does (its
+pidfd, or the end of the socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed.
+The mounts go with the last process of the namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import time
+from typing import Any, Final, NoReturn, TypedDict
+
+from stager.errors import CommandError, MountError, StagerError
+from stager.host import capabilities, procs, syscalls, view
+from stager.host.view import ViewRequest
+
+__all__ = ["GROUP_SIGNALS", "KeeperRequest", "main"]
+
+GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+"""Signals a terminal would send to the whole foreground group; the others go to the command alone."""
+
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+_WANTS_IDS: Final = b"map\n"
+
+
+class KeeperRequest(TypedDict):
+    """What the keeper is asked for; text that came from bytes holds surrogate escapes."""
+
+    view: ViewRequest
+    argv: list[str]
+    environment: dict[str, str]
+    workdir: str
+
+
+def main() -> None:
+    """Entry point: ``argv`` holds the numbers of the socket and of stager's pidfd."""
+    channel, owner = socket.socket(fileno=int(sys.argv[-2])), int(sys.argv[-1])
+    umask = os.umask(0o022)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _close_descriptors({channel.fileno(), owner})
+    line = channel.makefile("rb").readline()
+    if not line:
+        return
+    request: KeeperRequest = json.loads(line)
+    try:
+        _keep(request, channel, owner, umask)
+    except StagerError as error:
+        _send(channel, {"event": "failed", **_as_data(error)})
+
+
+def _close_descriptors(keep: set[int]) -> None:
+    low = 3
+    for descriptor in sorted(keep):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _as_data(error: StagerError) -> dict[str, Any]:
+    status = error.status if isinstance(error, CommandError) else None
+    return {"what": error.what, "where": error.where, "hint": error.hint, "status": status}
+
+
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        channel.sendall(json.dumps(message).encode() + b"\n")
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+            raise
+
+
+def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int) -> None:
+    view.enter_namespace()
+    view.build(request["view"])
+    _guard_standard_streams()
+    syscalls.become_subreaper()
+    started_s = time.time()
+    command = _start(request, umask)
+    namespace = os.stat("/proc/self/ns/mnt").st_ino
+    _send(channel, {"event": "started", "namespace": namespace, "pid": command})
+    _silence()
+    status = _watch(command, channel, owner)
+    ended_s = time.time()
+    procs.end_descendants()
+    if status is None:
+        return
+    ended = os.waitstatus_to_exitcode(status)
+    _send(
+        channel,
+        {
+            "event": "ended",
+            "status": ended if ended >= 0 else None,
+            "signal": -ended if ended < 0 else None,
+            "started_s": started_s,
+            "ended_s": ended_s,
+        },
+    )
+
+
+def _guard_standard_streams() -> None:
+    """An inherited file of a public data set must not be a way around the read-only mount: /proc/self/fd/0 reopens.
+
+    Standard input is opened again inside the view; an output that leads there was opened for writing and is refused.
+    """
+    for descriptor in range(3):
+        kind = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+            continue
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        inside = _open_same(path, descriptor)
+        if inside is None:
+            continue
+        if os.fstatvfs(inside).f_flag & os.ST_RDONLY:
+            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                raise MountError(
+                    "an output of the job is a file of a public data set", where=path, hint="write it elsewhere"
+                )
+            if stat.S_ISREG(kind):
+                os.lseek(inside, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
+            os.dup2(inside, descriptor, inheritable=True)
+        os.close(inside)
+
+
+def _open_same(path: str, descriptor: int) -> int | None:
+    """The file behind ``descriptor``, read-only through the view; nothing when the view does not show it there."""
+    try:
+        inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+    if os.path.samestat(os.fstat(inside), os.fstat(descriptor)):
+        return inside
+    os.close(inside)
+    return None
+
+
+def _silence() -> None:
+    """The job alone holds its streams from here: a reader of them sees the end when the job has ended."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _start(request: KeeperRequest, umask: int) -> int:
+    """Fork and execute the command; its process id. `CommandError` or `MountError` when it does not come to that."""
+    failed, report = os.pipe()
+    ready, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        _become_command(request, umask, report, ready)
+    os.close(report)
+    os.close(ready)
+    with os.fdopen(failed, "rb") as reports:
+        if reports.readline() == _WANTS_IDS:
+            _map_every_id(child)
+        os.close(go)
+        problem = reports.read()
+    if problem:
+        os.waitpid(child, 0)
+        step, number = json.loads(problem)
+        raise _refusal(request, step, number)
+    return child
+
+
+def _become_command(request: KeeperRequest, umask: int, report: int, ready: int) -> NoReturn:
+    """The forked child: give up every right, then execute. It only returns by ending."""
+    is_root = os.geteuid() == 0
+    step = "namespace"
+    try:
+        if is_root:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(report, _WANTS_IDS)
+        else:
+            os.write(report, b"\n")
+        os.read(ready, 1)
+        step = "rights"
+        os.setsid()
+        syscalls.forbid_new_privileges()
+        capabilities.restrict(capabilities.kept_by_root() if is_root else 0)
+        os.umask(umask)
+        step = "workdir"
+        os.chdir(request["workdir"])
+        step = "execute"
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        os.execvpe(request["argv"][0], request["argv"], request["environment"])  # noqa: S606 (no shell: that is the point)
+    except OSError as error:
+        os.write(report, json.dumps([step, error.errno]).encode())
+    finally:
+        os._exit(_NOT_EXECUTABLE)
+
+
+def _map_every_id(child: int) -> None:
+    """Every id that exists here exists in the child's user namespace under the same number."""
+    for kind in ("uid_map", "gid_map"):
+        with open(f"/proc/self/{kind}", encoding="ascii") as file:
+            extents = [line.split() for line in file]
+        same = "".join(f"{first} {first} {count}\n" for first, _, count in extents)
+        with open(f"/proc/{child}/{kind}", "w", encoding="ascii") as file:
+            file.write(same)
+
+
+def _watch(command: int, channel: socket.socket, owner: int) -> int | None:
+    """Wait, and reap the orphans meanwhile; the command's wait status, or None when stager has ended first."""
+    awake, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    try:
+        return _wait(command, awake, channel, owner)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        signal.set_wakeup_fd(-1)
+
+
+def _wait(command: int, awake: socket.socket, channel: socket.socket, owner: int) -> int | None:
+    poll = select.poll()
+    for descriptor in (awake.fileno(), channel.fileno(), owner):
+        poll.register(descriptor, select.POLLIN)
+    waiting = b""
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if awake.fileno() in ready:
+            awake.recv(4096)
+            if (status := _reap(command)) is not None:
+                return status
+        if owner in ready:
+            return None
+        if channel.fileno() in ready:
+            text = channel.recv(4096)
+            if not text:
+                return None
+            *numbers, waiting = (waiting + text).split(b"\n")
+            for number in numbers:
+                _forward(command, int(number))
+
+
+def _reap(command: int) -> int | None:
+    """Take every child that has ended; the wait status of the command if it is among them."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == command:
+            return status
+        if pid == 0:
+            return None
+
+
+def _forward(command: int, number: int) -> None:
+    if number in GROUP_SIGNALS:
+        os.killpg(command, number)
+    else:
+        os.kill(command, number)
+
+
+def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:
+    name, reason = request["argv"][0], os.strerror(number)
+    if step in ("namespace", "rights"):
+        return MountError(f"cannot confine the job: {reason}", where="user namespaces", hint=view.namespace_hint())
+    if step == "workdir":
+        return CommandError(
+            f"cannot enter the working directory: {reason}", status=_NOT_EXECUTABLE, where=request["workdir"]
+        )
+    if number not in (errno.ENOENT, errno.ENOTDIR):
+        hint = "no shell is used: give a script a first line such as #!/bin/sh" if number == errno.ENOEXEC else ""
+        return CommandError(f"cannot execute the command: {reason}", status=_NOT_EXECUTABLE, where=name, hint=hint)
+    hint = "give its full path, or add its directory to PATH"
+    if "/" not in name and os.path.exists(f"/code/{name}"):
+        hint = f"there is one in /code: write /code/{name}"
+    return CommandError("command not found", status=_NOT_FOUND, where=name, hint=hint)

@@ -1,0 +1,43 @@
+"""Starting a fresh Python process of our own that nothing from outside can steer.
+
+``-I``: no environment variable, no user site, not the current directory; ``-S``: no site packages, the standard
+library is enough. Working directory ``/``, a fixed environment, a session of its own, no descriptor but those named.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO, Final
+
+__all__ = ["start_module"]
+
+_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_BOOT: Final = "import importlib, sys; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).main()"
+_ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+
+
+def start_module(
+    name: str,
+    *arguments: str,
+    pass_fds: Sequence[int] = (),
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Run ``name.main()`` in a new process; ``arguments`` end its ``sys.argv``. Blocks until it is executed.
+
+    A stream left None is inherited. ``OSError`` when the interpreter cannot be executed.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGE_PARENT, name, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        cwd="/",
+        env=_ENVIRONMENT,
+        start_new_session=True,
+    )

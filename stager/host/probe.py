@@ -1,0 +1,90 @@
+"""Directories asked whether they are alive, in a process that can be given up.
+
+A network mount whose server is gone lets ``stat`` and ``open`` sleep without end, but the sleeper can be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from stager.host.launch import start_module
+
+__all__ = ["Probe", "main", "probe_directories"]
+
+
+class Probe(NamedTuple):
+    """A directory that answered: its path without symlinks, and (st_dev, st_ino). Else ``error``, an errno.
+
+    ``error`` is -1 when there was no answer in time.
+    """
+
+    path: str
+    real: str
+    pinned: tuple[int, int]
+    error: int
+
+
+def probe_directories(paths: Sequence[str], *, limit_s: float) -> list[Probe]:
+    """Resolve, stat and read every directory, each within ``limit_s`` seconds; in the order of ``paths``.
+
+    Read means: one entry is listed, or listing is refused while passing through is allowed.
+    """
+    found: list[Probe] = []
+    while len(found) < len(paths):
+        found += _probe_until_silence(paths[len(found) :], limit_s)
+    return found
+
+
+def _probe_until_silence(paths: Sequence[str], limit_s: float) -> Iterator[Probe]:
+    child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError), child.stdin as request:
+            request.write(json.dumps(paths).encode())
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            for path in paths:
+                line = child.stdout.readline() if selector.select(limit_s) else b""
+                if not line:
+                    yield Probe(path, path, (0, 0), -1)
+                    return
+                yield Probe(path, *_from_line(line))
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+
+
+def _from_line(line: bytes) -> tuple[str, tuple[int, int], int]:
+    real, device, inode, error = json.loads(line)
+    return real, (device, inode), error
+
+
+def main() -> None:
+    """Entry point of the child: a JSON list of paths on standard input, one JSON line for each on standard output."""
+    for path in json.load(sys.stdin):
+        try:
+            real = os.path.realpath(path, strict=True)
+            found = os.stat(real)
+            _read_one(real)
+            answer = (real, found.st_dev, found.st_ino, 0)
+        except OSError as error:
+            answer = (path, 0, 0, error.errno or -1)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _read_one(path: str) -> None:
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except PermissionError:
+        if not os.access(path, os.X_OK, effective_ids=True):
+            raise

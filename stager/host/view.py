@@ -1,0 +1,365 @@
+"""A job's view of the node, built in the calling process, which must be single-threaded and the job's principal.
+
+The view is a small read-only tmpfs as root, on it the host's top-level directories as they are, and /data, /public,
+/code and /logs. As root it is made in a mount namespace; an ordinary user also gets a user namespace that maps the
+user to itself. Needs Linux 5.12 (mount_setattr): older kernels cannot make a tree of mounts read-only in one step.
+
+What is read-only stays so because of how it is made: flags and private propagation in one call before the mount can
+be seen, every other way to the same directory covered as well (`_lock_places`), and proof at the end (`_prove`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, TypedDict
+
+from stager.errors import MountError
+from stager.host import devices, mounts, syscalls
+from stager.host.mounts import Place, Row
+
+__all__ = ["MountRequest", "ViewRequest", "build", "enter_namespace", "namespace_hint"]
+
+_OWN_TOPS: Final = ("data", "public", "code", "logs")
+_STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+_LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
+_SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
+
+
+class MountRequest(TypedDict):
+    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source."""
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool
+    pinned: tuple[int, int]
+
+
+class ViewRequest(TypedDict):
+    """`stager.model.MountView` as it crosses the pipe."""
+
+    mounts: list[MountRequest]
+    masked: list[str]
+
+
+def enter_namespace() -> None:
+    """Move this process into mount (and, without privilege, user) namespaces of its own.
+
+    `MountError` when the node does not allow it, naming the switch that forbids it.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        if not (uid == 0 and _try_privileged()):
+            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{uid} {uid} 1")
+            _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
+    except OSError as error:
+        raise MountError(
+            f"cannot make a mount namespace: {error.strerror}", where="user namespaces", hint=namespace_hint()
+        ) from error
+
+
+def _try_privileged() -> bool:
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+    except PermissionError:
+        return False
+    return True
+
+
+def namespace_hint() -> str:
+    """Which of the known switches forbids user namespaces here."""
+    switches = (
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
+        ("/proc/sys/user/max_user_namespaces", "0", "at least 1000"),
+        ("/proc/sys/user/max_mnt_namespaces", "0", "at least 1000"),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0, or give stager an AppArmor profile"),
+    )
+    found = [f"set {path} to {wanted}" for path, bad, wanted in switches if _read_setting(path) == bad]
+    return "; ".join(found) or "the administrator of this node has to allow unprivileged user namespaces"
+
+
+def _read_setting(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def build(request: ViewRequest) -> None:
+    """Make the view and make it this process's root; `enter_namespace` comes first.
+
+    `MountError` names the mount that could not be made, moved away or could not be proved read-only.
+    """
+    try:
+        _build(request)
+    except OSError as error:
+        where = os.fsdecode(error.filename or "")
+        raise MountError(f"cannot build the job's view: {error.strerror}", where=where, hint=_hint(error)) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.ENOSYS:
+        return f"Linux 5.12 or later is needed, this is {os.uname().release}"
+    if error.errno == errno.EPERM:
+        return namespace_hint()
+    return "look at the mounts of this node"
+
+
+def _build(request: ViewRequest) -> None:
+    rows = mounts.read_mountinfo()
+    trees: list[tuple[MountRequest, int]] = []
+    public: list[Place] = []
+    for mount in request["mounts"]:
+        source = _open_pinned(mount)
+        if mount["kind"] == "public":
+            public += _places(source, rows)
+        trees.append((mount, _copy_of(source, mount)))
+        os.close(source)
+    hidden = _places_to_hide(request["masked"], rows)
+
+    _enter_root(trees)
+
+    own = _mounts_at(mount["target"] for mount in request["mounts"])
+    _lock_places(public)
+    _hide_places(hidden, own)
+    devices.confine()
+    _set_on_root()
+    _prove(request, public)
+
+
+def _open_pinned(mount: MountRequest) -> int:
+    """The source, opened once: everything after goes through this descriptor, so a later rename changes nothing."""
+    path = mount["source"]
+    try:
+        source = syscalls.open_resolved(path, os.O_PATH | os.O_DIRECTORY, resolve=syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise MountError(
+            f"cannot open the source of {mount['target']}: {error.strerror}", where=path, hint="it was there before"
+        ) from error
+    found = os.fstat(source)
+    if [found.st_dev, found.st_ino] != list(mount["pinned"]):
+        os.close(source)
+        raise MountError("another directory than the one that was checked", where=path, hint="run again")
+    return source
+
+
+def _copy_of(source: int, mount: MountRequest) -> int:
+    """A detached copy of the mounts at an open source, with the flags its kind demands."""
+    tree = syscalls.clone_tree("", at=source, flags=syscalls.AT_RECURSIVE | syscalls.AT_EMPTY_PATH)
+    if mount["kind"] == "public" or mount["read_only"]:
+        syscalls.set_mount_attributes(tree, add=_LOCKED, propagation=syscalls.MS_PRIVATE, recursive=True)
+    else:
+        syscalls.set_mount_attributes(tree, add=_STAGED, recursive=True)
+    return tree
+
+
+def _places(source: int, rows: Sequence[Row]) -> list[Place]:
+    try:
+        top = mounts.place_of(source, rows)
+    except LookupError as error:
+        raise MountError("cannot tell which mount it is on", where=os.readlink(f"/proc/self/fd/{source}")) from error
+    return [top, *mounts.places_below(os.readlink(f"/proc/self/fd/{source}"), rows)]
+
+
+def _places_to_hide(paths: Iterable[str], rows: Sequence[Row]) -> list[Place]:
+    """Directories to hide, as far as they exist and the principal can reach them at all."""
+    places: list[Place] = []
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError):
+            continue
+        places += _places(descriptor, rows)
+        os.close(descriptor)
+    return places
+
+
+def _enter_root(trees: Sequence[tuple[MountRequest, int]]) -> None:
+    """Put a new root together from the host's top-level entries and the staged trees, and pivot into it."""
+    root = syscalls.make_tmpfs(attributes=_STAGED, mode="0755", size="1m")
+    host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    with os.scandir("/") as entries:
+        tops = [entry for entry in entries if entry.name not in _OWN_TOPS]
+    syscalls.attach_tree(root, "/")
+    for entry in tops:
+        _carry_over(entry, host, root)
+    for name in _OWN_TOPS:
+        os.mkdir(name, dir_fd=root)
+    for mount, tree in trees:
+        target = mount["target"].lstrip("/")
+        _make_directories(target, root)
+        syscalls.attach_tree(tree, target, at=root)
+        os.close(tree)
+    os.fchdir(root)
+    os.close(host)
+    os.close(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.unmount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def _carry_over(entry: os.DirEntry[str], host: int, root: int) -> None:
+    """One top-level entry of the host, at the same name below the new root.
+
+    Its kind comes from the directory, not from a stat: a dead network mount answers no stat and is carried over too.
+    """
+    name = entry.name
+    if entry.is_symlink():
+        os.symlink(os.readlink(name, dir_fd=host), name, dir_fd=root)
+        return
+    if entry.is_dir(follow_symlinks=False):
+        os.mkdir(name, dir_fd=root)
+    else:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=root))
+    flags = syscalls.AT_RECURSIVE | syscalls.AT_SYMLINK_NOFOLLOW | syscalls.AT_NO_AUTOMOUNT
+    tree = syscalls.clone_tree(name, at=host, flags=flags)
+    if name != "dev":
+        # A device file is a way to a disk under the view; outside /dev no job has use for one.
+        syscalls.set_mount_attributes(tree, add=syscalls.MOUNT_ATTR_NODEV, recursive=True)
+    syscalls.attach_tree(tree, name, at=root)
+    os.close(tree)
+
+
+def _make_directories(path: str, root: int) -> None:
+    parts = path.split("/")
+    for depth in range(1, len(parts) + 1):
+        try:
+            os.mkdir("/".join(parts[:depth]), dir_fd=root)
+        except FileExistsError:
+            continue
+
+
+def _set_on_root() -> None:
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    syscalls.set_mount_attributes(root, add=_LOCKED)
+    os.close(root)
+
+
+def _mounts_at(targets: Iterable[str]) -> frozenset[int]:
+    """The mounts of the staged trees: they lie in hidden directories and are shown nevertheless."""
+    tops = tuple(targets)
+    return frozenset(
+        row.mount_id for row in mounts.read_mountinfo() if any(mounts.lies_within(row.mountpoint, top) for top in tops)
+    )
+
+
+def _lock_places(places: Sequence[Place]) -> None:
+    """Every way to these directories becomes read-only: whole mounts by flag, directories inside one by a cover."""
+    for row in mounts.read_mountinfo():
+        for place in places:
+            if row.device != place.device:
+                continue
+            if mounts.lies_within(row.root, place.root):
+                _at_row(row, row.mountpoint, _lock_mount)
+            elif mounts.lies_within(place.root, row.root):
+                _at_row(row, _path_in(row, place), _cover_with_itself)
+
+
+def _hide_places(places: Sequence[Place], own: frozenset[int]) -> None:
+    """Every way to these directories ends in an empty one, except through the staged trees themselves."""
+    for place in places:
+        for row in mounts.read_mountinfo():
+            if row.device != place.device:
+                continue
+            if mounts.lies_within(place.root, row.root):
+                path = _path_in(row, place)
+                if row.mount_id not in own or place.root != row.root:
+                    _at_row(row, path, _cover_with_nothing)
+            elif mounts.lies_within(row.root, place.root) and row.mount_id not in own:
+                _at_row(row, row.mountpoint, _cover_with_nothing)
+
+
+def _path_in(row: Row, place: Place) -> str:
+    """Where the view shows ``place`` through the mount ``row``."""
+    return (row.mountpoint.rstrip("/") + place.root[len(row.root.rstrip("/")) :]) or "/"
+
+
+def _at_row(row: Row, path: str, change: Callable[[int], None]) -> None:
+    """Apply ``change`` to ``path``, if it is that mount which the path reaches.
+
+    A path that another mount covers, that is gone, or that the principal cannot reach, the job cannot reach either.
+    """
+    try:
+        descriptor = syscalls.open_resolved(path, os.O_PATH, resolve=syscalls.RESOLVE_NO_SYMLINKS)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    try:
+        if mounts.mount_id(descriptor) == row.mount_id:
+            change(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def _lock_mount(top: int) -> None:
+    syscalls.set_mount_attributes(top, add=syscalls.MOUNT_ATTR_RDONLY, propagation=syscalls.MS_PRIVATE)
+
+
+def _cover_with_itself(directory: int) -> None:
+    tree = syscalls.clone_tree("", at=directory, flags=syscalls.AT_RECURSIVE | syscalls.AT_EMPTY_PATH)
+    syscalls.set_mount_attributes(tree, add=_LOCKED, propagation=syscalls.MS_PRIVATE, recursive=True)
+    syscalls.attach_tree(tree, "", at=directory)
+    os.close(tree)
+
+
+def _cover_with_nothing(directory: int) -> None:
+    if not stat.S_ISDIR(os.fstat(directory).st_mode):
+        return
+    empty = syscalls.make_tmpfs(attributes=_SEALED, mode="0555", size="4k")
+    syscalls.attach_tree(empty, "", at=directory)
+    os.close(empty)
+
+
+def _prove(request: ViewRequest, public: Sequence[Place]) -> None:
+    """Public data is read-only on every mount that shows it, by its flags and by the kernel's own answer.
+
+    Nothing is created in the attempt. Where the directory's own permissions already forbid writing, the kernel says
+    EACCES before it looks at the mount; the flag alone is the proof there.
+    """
+    targets = [mount["target"] for mount in request["mounts"] if mount["kind"] == "public" or mount["read_only"]]
+    for row in _showing(targets, public):
+        if "ro" not in row.options:
+            raise MountError("is not read-only", where=row.mountpoint, hint="please report this: it is a bug")
+        try:
+            syscalls.check_access(row.mountpoint, os.W_OK)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+        else:
+            raise MountError("can be written to", where=row.mountpoint, hint="please report this: it is a bug")
+
+
+def _showing(targets: Sequence[str], public: Sequence[Place]) -> Iterator[Row]:
+    """The mounts at and below ``targets``, and every other visible mount of a public directory."""
+    for row in mounts.read_mountinfo():
+        at_target = any(mounts.lies_within(row.mountpoint, target) for target in targets)
+        is_public = any(row.device == place.device and mounts.lies_within(row.root, place.root) for place in public)
+        if (at_target or is_public) and _is_visible(row):
+            yield row
+
+
+def _is_visible(row: Row) -> bool:
+    try:
+        descriptor = os.open(row.mountpoint, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return mounts.mount_id(descriptor) == row.mount_id
+    finally:
+        os.close(descriptor)

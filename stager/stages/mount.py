@@ -1,0 +1,113 @@
+"""The mounts of a job's view, checked before anything is moved or run; `stager.host.view` makes them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
+from stager.host.mounts import Row, is_network, lies_within, read_mountinfo, unescape
+from stager.host.probe import Probe, probe_directories
+from stager.model import Mount, MountView
+
+__all__ = ["check_sources", "missing_network_mounts"]
+
+_LIMIT_S: Final = 10.0
+_TARGET_TOPS: Final = ("/data/", "/public/")
+_TARGETS: Final = ("/code", "/logs")
+
+_Problem = tuple[type[StagerError], str]
+
+
+def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
+    """The same view with every source resolved and pinned to the directory found; every problem at once.
+
+    Each source is resolved and read in a child process that is given up after ``limit_s`` seconds without an answer,
+    because a network mount whose server is gone would sleep for ever. Blocks: call it off the event loop.
+
+    `NotFoundError` when all that is wrong is missing directories, `AccessDeniedError` when it is permissions,
+    `MountError` for anything else (no answer, a network mount of /etc/fstab that is not mounted, not a directory,
+    a target outside the view's own directories, a writable source inside a public one).
+    """
+    probes = probe_directories([mount.source for mount in view.mounts], limit_s=limit_s)
+    rows = read_mountinfo()
+    problems: list[_Problem] = []
+    mounts: list[Mount] = []
+    for mount, probe in zip(view.mounts, probes, strict=True):
+        problems += _problems_of(mount, probe)
+        mounts.append(replace(mount, source=probe.real, pinned=probe.pinned))
+    for mount in mounts:
+        for point in missing_network_mounts(mount.source, _read_fstab(), rows):
+            problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
+    problems += _overlaps(mounts)
+    if problems:
+        raise _error(problems)
+    return replace(view, mounts=tuple(mounts))
+
+
+def _problems_of(mount: Mount, probe: Probe) -> list[_Problem]:
+    problems: list[_Problem] = []
+    if not mount.target.startswith(_TARGET_TOPS) and mount.target not in _TARGETS:
+        problems.append((MountError, f"{mount.target}: only /data, /public, /code and /logs can be mounted"))
+    if os.path.normpath(mount.target) != mount.target:
+        problems.append((MountError, f"{mount.target}: not a plain absolute path"))
+    if probe.real == "/":
+        problems.append((MountError, f"{mount.source}: the root directory of the node is no data set"))
+    where = f"{mount.source} (for {mount.target})"
+    if probe.error == -1:
+        problems.append((MountError, f"{where}: no answer; the server behind this mount may be gone"))
+    elif probe.error == errno.ENOENT:
+        problems.append((NotFoundError, f"{where}: no such directory"))
+    elif probe.error in (errno.EACCES, errno.EPERM):
+        problems.append((AccessDeniedError, f"{where}: you may not reach this directory"))
+    elif probe.error:
+        problems.append((MountError, f"{where}: {os.strerror(probe.error)}"))
+    return problems
+
+
+def missing_network_mounts(path: str, fstab: bytes, rows: Sequence[Row]) -> list[str]:
+    """Mount points at or above ``path`` that ``fstab`` gives a network file system and that are not mounted.
+
+    Such a directory is there and empty: a job would read nothing, or fill the disk below.
+    """
+    mounted = {row.mountpoint for row in rows}
+    missing = []
+    for line in fstab.splitlines():
+        fields = line.split()
+        if len(fields) < 3 or fields[0].startswith(b"#"):
+            continue
+        point = unescape(fields[1])
+        if is_network(os.fsdecode(fields[2])) and lies_within(path, point) and point not in mounted:
+            missing.append(point)
+    return missing
+
+
+def _read_fstab() -> bytes:
+    try:
+        with open("/etc/fstab", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _overlaps(mounts: Sequence[Mount]) -> list[_Problem]:
+    targets = [mount.target for mount in mounts]
+    twice = sorted({target for target in targets if targets.count(target) > 1})
+    problems: list[_Problem] = [(MountError, f"{target}: mounted twice") for target in twice]
+    for public in mounts:
+        for other in mounts:
+            if public.kind == "public" != other.kind and lies_within(other.source, public.source):
+                where = f"{other.source} (for {other.target})"
+                problems.append((MountError, f"{where}: lies inside {public.target}, which is read-only"))
+    return problems
+
+
+def _error(problems: Sequence[_Problem]) -> StagerError:
+    kinds = {kind for kind, _ in problems}
+    kind = kinds.pop() if len(kinds) == 1 else MountError
+    if len(problems) == 1:
+        return kind(problems[0][1])
+    return kind("\n  ".join([f"{len(problems)} sources cannot be mounted:", *(text for _, text in problems)]))

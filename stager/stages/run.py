@@ -1,0 +1,158 @@
+"""The job's command, run in its view until it ends; the signals stager gets meanwhile are the command's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from stager.errors import CommandError, InternalError, MountError
+from stager.host import procs
+from stager.host.keeper import KeeperRequest
+from stager.host.launch import start_module
+from stager.host.view import MountRequest
+from stager.model import Command, ExitInfo, Mount, MountView
+
+__all__ = ["FORWARDED", "run_command"]
+
+FORWARDED: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""Signals that go to the command while it runs."""
+
+_VIEW_LIMIT_S: Final = 120.0
+_END_LIMIT_S: Final = 10.0
+
+_Stream = int | IO[bytes] | None
+
+
+async def run_command(
+    view: MountView, command: Command, *, stdin: _Stream = None, stdout: _Stream = None, stderr: _Stream = None
+) -> ExitInfo:
+    """Build the view, run the command in it, and return how it ended; by then none of its processes is left.
+
+    ``view`` is what `stager.stages.mount.check_sources` returned: its sources are pinned. Streams left None are
+    inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and SIGHUP to its whole
+    process group, as a terminal would, the others to the command alone; afterwards they have their default action.
+    When this task is cancelled, or stager is killed, every process of the job is killed.
+
+    `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
+    cannot be built, or when the job killed the process that keeps it.
+    """
+    request = _request(view, command)
+    ours, theirs = socket.socketpair()
+    owner = os.pidfd_open(os.getpid())
+    try:
+        numbers = (theirs.fileno(), owner)
+        process = await asyncio.to_thread(
+            start_module,
+            "stager.host.keeper",
+            *map(str, numbers),
+            pass_fds=numbers,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(owner)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        with _forwarding(writer):
+            writer.write(json.dumps(request).encode() + b"\n")
+            return await _follow(reader)
+    finally:
+        writer.close()
+        await asyncio.shield(asyncio.to_thread(_end, process))
+
+
+def _request(view: MountView, command: Command) -> KeeperRequest:
+    return {
+        "view": {"mounts": [_mount(mount) for mount in view.mounts], "masked": list(view.masked)},
+        "argv": list(command.argv),
+        "environment": dict(command.environment),
+        "workdir": command.workdir,
+    }
+
+
+def _mount(mount: Mount) -> MountRequest:
+    if mount.pinned is None:
+        raise InternalError("the sources of this view were not checked", where=mount.source)
+    return {
+        "kind": mount.kind,
+        "source": mount.source,
+        "target": mount.target,
+        "read_only": mount.read_only,
+        "pinned": mount.pinned,
+    }
+
+
+@contextlib.contextmanager
+def _forwarding(writer: asyncio.StreamWriter) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in FORWARDED:
+        loop.add_signal_handler(number, writer.write, b"%d\n" % number)
+    try:
+        yield
+    finally:
+        for number in FORWARDED:
+            loop.remove_signal_handler(number)
+
+
+async def _follow(reader: asyncio.StreamReader) -> ExitInfo:
+    """The keeper's messages, until the one that ends the run."""
+    try:
+        async with asyncio.timeout(_VIEW_LIMIT_S):
+            first = await _receive(reader)
+    except TimeoutError as error:
+        raise MountError(
+            f"the job's view was not ready after {_VIEW_LIMIT_S:.0f} s", hint="a mount of this node may hang"
+        ) from error
+    if first is None:
+        raise InternalError("the process that builds the job's view ended without a word", hint="see its message above")
+    _raise_failure(first)
+    last = await _receive(reader)
+    if last is None:
+        await asyncio.to_thread(procs.end_namespace, first["namespace"])
+        raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
+    return ExitInfo(status=last["status"], signal=last["signal"], started_s=last["started_s"], ended_s=last["ended_s"])
+
+
+async def _receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    try:
+        line = await reader.readline()
+    except ConnectionResetError:
+        return None
+    return dict(json.loads(line)) if line else None
+
+
+def _raise_failure(message: dict[str, Any]) -> None:
+    if message["event"] != "failed":
+        return
+    what, where, hint, status = (message[key] for key in ("what", "where", "hint", "status"))
+    if status is not None:
+        raise CommandError(what, status=status, where=where, hint=hint)
+    raise MountError(what, where=where, hint=hint)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The keeper ends by itself when its socket is closed; one that sleeps in a dead mount is killed."""
+    try:
+        process.wait(_END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
