@@ -17,9 +17,20 @@ import msgspec
 from stager.config import BLOCK_BYTES
 from stager.names import check_path, from_json, to_json
 
-__all__ = ["DIGEST", "SCHEMA", "DamagedManifestError", "Entry", "Header", "decode", "encode", "sum_grades"]
+__all__ = [
+    "DIGEST",
+    "MANIFEST_NAME",
+    "SCHEMA",
+    "DamagedManifestError",
+    "Entry",
+    "Header",
+    "decode",
+    "encode",
+    "sum_grades",
+]
 
 SCHEMA: Final = 1
+MANIFEST_NAME: Final = "manifest.jsonl"
 DIGEST: Final = "xxh3-128t"
 _DIGEST_BYTES: Final = 16
 _MAX_LINE_BYTES: Final = 64 << 10

@@ -48,20 +48,12 @@ class Action(Enum):
 class RequestFailure(Protocol):
     """What is read of `stager._native.Failure`."""
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def errno(self) -> int: ...
-    @property
-    def where(self) -> str: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def request_id(self) -> str: ...
+    kind: str
+    errno: int
+    where: str
+    status: int
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from stager._native import Batch, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.retry import CONNECT_ATTEMPTS, DENIED_IN_A_ROW, Action, action_for, error_for, wait_s
 
-__all__ = ["Lane", "RegionMovedError", "Transfer", "Work"]
+__all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Transfer:
         self._engine: Engine | None = None
         self._batches: dict[Batch, Completion] = {}
 
-    async def __aenter__(self) -> Transfer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -278,7 +278,7 @@ class _Run(Generic[T]):
             for failure in failures:
                 if self._error is None and not self._stopping:
                     self._judge(items[failure.index], failure, generation)
-        except Exception as error:  # noqa: BLE001 - a callback of the loop: handed to run(), which raises it
+        except Exception as error:  # in a callback of the loop: run() raises it
             self._error = self._error or error
 
     def _judge(self, item: T, failure: Failure, generation: int) -> None:
@@ -357,3 +357,13 @@ class _Run(Generic[T]):
             self._changed.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._changed.wait()
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all at once; the first error cancels the rest, waits for it, and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

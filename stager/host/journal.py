@@ -20,7 +20,9 @@ from stager.host.atomic import write_all
 from stager.manifest import Entry
 from stager.names import check_path
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["JOURNAL_NAME", "Journal", "read_journal", "remove_journal"]
+
+JOURNAL_NAME: Final = "journal"
 
 _FRAME: Final = struct.Struct("<II")
 _MAX_RECORD: Final = 64 << 10
@@ -43,7 +45,6 @@ class Journal:
             self._cut(source, boot)
         except OSError as error:
             raise from_os_error(error, doing="open the journal", where=name) from error
-        self._dir_fd = dir_fd
         self._name = name
 
     def _cut(self, source: str, boot: str) -> None:
@@ -66,14 +67,15 @@ class Journal:
         """Keep the journal for a later run."""
         os.close(self._fd)
 
-    def remove(self) -> None:
-        """The manifest has everything: drop the journal's file. It may be gone already."""
-        try:
-            os.unlink(self._name, dir_fd=self._dir_fd)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise from_os_error(error, doing="remove the journal", where=self._name) from error
+
+def remove_journal(dir_fd: int, name: str) -> None:
+    """The manifest has everything: drop the journal, if there is one. Raises `HostError`."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, doing="remove the journal", where=name) from error
 
 
 def read_journal(dir_fd: int, name: str, *, source: str) -> tuple[str, dict[bytes, Entry]]:

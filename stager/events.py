@@ -1,0 +1,67 @@
+"""What a run tells about itself while it goes: frozen events, given to one sink.
+
+A sink is called on the event loop and must not block for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stager.model import Counts, DatasetReceipt
+
+__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Warned", "nowhere"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """The source has been listed, pinned."""
+
+    source: str
+    total: Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What is going to move, what stays, what was left out by request."""
+
+    source: str
+    move: Counts
+    keep: Counts
+    skipped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Files in place so far, of those that move. ``received_bytes`` counts what is in flight too."""
+
+    source: str
+    done: Counts
+    move: Counts
+    received_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned:
+    """Something to know that stops nothing."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The receipt is written (or, for a dry run, would say this)."""
+
+    source: str
+    receipt: DatasetReceipt
+    dry_run: bool
+
+
+Event = Listed | Planned | Progress | Warned | Finished
+Sink = Callable[[Event], None]
+
+
+def nowhere(event: Event) -> None:
+    """The sink for those who do not listen."""

@@ -1,0 +1,179 @@
+"""A destination and its state directory, opened once and held by descriptor.
+
+``STATE/`` holds ``manifest.jsonl``, ``journal``, ``receipt.json``, ``lock`` and one ``tmp.*`` directory per run.
+Correctness does not rest on the lock: temporaries have a directory of their own and renames are atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from typing import Final, Self
+
+from stager.errors import HostError, UsageError, from_os_error
+
+__all__ = ["STATE_NAME", "Workspace", "boot_id"]
+
+STATE_NAME: Final = ".stager"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_TMP: Final = "tmp."
+
+
+class Workspace:
+    """An open destination. ``root_fd`` is None only for a dry run into a directory that is not there yet."""
+
+    def __init__(self, root: str, state: str | None, *, read_only: bool) -> None:
+        """Open, making what is missing and taking the lease unless ``read_only``. Blocks.
+
+        Raises `UsageError` (no directory; the state directory is on another file system), `HostError` (not
+        allowed, a symlink in place of the state directory, another stager at work), `NoSpaceError`.
+        """
+        self.root = os.path.abspath(root)
+        self.root_fd: int | None = None
+        self.state_fd: int | None = None
+        self.tmp_fd: int | None = None
+        self.fresh = True
+        self.folds_names = False
+        self._lock_fd: int | None = None
+        self._tmp = ""
+        try:
+            self._open(state, read_only)
+        except OSError as error:
+            self.close()
+            raise from_os_error(error, doing="open the destination", where=error.filename or self.root) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def descriptors(self) -> tuple[int, int, int]:
+        """(root, state, tmp) of a workspace that is not read-only."""
+        if self.root_fd is None or self.state_fd is None or self.tmp_fd is None:
+            raise ValueError("the workspace is read-only")
+        return self.root_fd, self.state_fd, self.tmp_fd
+
+    def free(self) -> tuple[int, int | None, int]:
+        """Bytes and inodes (None: the file system does not count them) this user may still use, and its block size.
+
+        Raises `HostError`.
+        """
+        root_fd, _, _ = self.descriptors()
+        try:
+            found = os.fstatvfs(root_fd)
+        except OSError as error:
+            raise from_os_error(error, doing="ask for free space", where=self.root) from error
+        return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
+
+    def close(self) -> None:
+        """Remove this run's temporaries and give the lease back. Idempotent."""
+        if self._tmp:
+            shutil.rmtree(self._tmp, ignore_errors=True, dir_fd=self.state_fd)
+            self._tmp = ""
+        for name in ("tmp_fd", "_lock_fd", "state_fd", "root_fd"):
+            fd = getattr(self, name)
+            if fd is not None:
+                setattr(self, name, None)
+                os.close(fd)
+
+    def _open(self, state: str | None, read_only: bool) -> None:
+        try:
+            if not read_only:
+                os.makedirs(self.root, exist_ok=True)
+            self.root_fd = os.open(self.root, _DIRECTORY)
+        except FileNotFoundError:
+            if read_only:
+                return
+            raise
+        except (NotADirectoryError, FileExistsError) as error:
+            raise UsageError("is not a directory", where=self.root, hint="DST is a directory") from error
+        with os.scandir(self.root_fd) as entries:
+            self.fresh = all(entry.name == STATE_NAME for entry in entries)
+        try:
+            self.state_fd = self._open_state(state, make=not read_only)
+        except FileNotFoundError:
+            if read_only:
+                return
+            raise
+        if read_only:
+            return
+        if os.fstat(self.state_fd).st_dev != os.fstat(self.root_fd).st_dev:
+            raise UsageError(
+                "the state directory is on another file system than the destination", where=state or "",
+                hint="finished files are renamed out of it: choose one on the same file system",
+            )
+        self._take_lease()
+        self._make_tmp()
+
+    def _open_state(self, state: str | None, *, make: bool) -> int:
+        if state is not None:
+            if make:
+                os.makedirs(state, mode=0o700, exist_ok=True)
+            return os.open(state, _DIRECTORY)
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(STATE_NAME, 0o700, dir_fd=self.root_fd)
+        try:
+            return os.open(STATE_NAME, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root_fd)
+        except (NotADirectoryError, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise HostError(
+                f"{STATE_NAME} is not a directory that can be used", where=self.root, hint="move it away"
+            ) from error
+
+    def _take_lease(self) -> None:
+        self._lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=self.state_fd)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock_fd, 32).decode("ascii", "replace").strip()
+            raise HostError(
+                f"another stager (process {holder or 'unknown'}) is working here", where=self.root,
+                hint="wait for it to end",
+            ) from None
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)
+
+    def _make_tmp(self) -> None:
+        """Sweep what dead runs left and make this run's directory."""
+        if self.state_fd is None:
+            raise ValueError("no state directory")
+        with os.scandir(self.state_fd) as entries:
+            stale = [entry.name for entry in entries if entry.name.startswith(_TMP)]
+        for name in stale:
+            shutil.rmtree(name, ignore_errors=True, dir_fd=self.state_fd)
+        self._tmp = _TMP + secrets.token_hex(8)
+        os.mkdir(self._tmp, 0o700, dir_fd=self.state_fd)
+        self.tmp_fd = os.open(self._tmp, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.state_fd)
+        self.folds_names = _folds(self.tmp_fd)
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot; empty where it cannot be read, which matches no boot."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _folds(directory_fd: int) -> bool:
+    """Whether the file system takes names of another case for the same."""
+    os.close(os.open("case-probe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+    try:
+        os.stat("CASE-PROBE", dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    else:
+        return True
+    finally:
+        os.unlink("case-probe", dir_fd=directory_fd)

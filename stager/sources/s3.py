@@ -1,0 +1,325 @@
+"""S3 and what speaks like it: a bucket or a prefix, listed and copied by the native engine.
+
+A prefix matches only at ``/``: ``s3://b/mnist`` is what lies under ``mnist/``, or the one object ``mnist``, which
+becomes a file of that name; never ``mnist2``. Where both exist the directory is meant.
+Source: Amazon S3 API reference, ListObjectsV2 and GetObject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Self
+from urllib.parse import quote
+
+from stager._native import Batch, Endpoint, KeyTable, Signer, Template
+from stager.config import Remote
+from stager.errors import AccessDeniedError, ChangedError, IntegrityError, NotFoundError, StagerError
+from stager.manifest import Entry
+from stager.model import SourceRef
+from stager.names import show
+from stager.sources.base import Capabilities, Landing, OnEntries, Snapshot
+from stager.sources.s3_endpoint import Credentials, Prepared, Session, ca_file, resolve
+from stager.sources.s3_large import fetch_large
+from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
+
+__all__ = ["S3Source"]
+
+_GRADE: Final = "B"
+_LARGE_AT_ONCE: Final = 4
+_FRESHEN_EVERY_S: Final = 60.0
+_HASHED_AT_ONCE: Final = 1024
+
+
+@dataclass(kw_only=True)
+class _Connection:
+    """A bucket reached: what every request to it shares."""
+
+    prepared: Prepared
+    credentials: Credentials | None
+    endpoint: Endpoint
+    signer: Signer | None
+    lane: Lane
+
+    def template(self, key_prefix: bytes) -> Template:
+        return Template(
+            self.endpoint,
+            self.signer,
+            host_header=self.prepared.host_header,
+            path_prefix=self.prepared.path_prefix,
+            headers=self.prepared.headers,
+            key_prefix=key_prefix,
+        )
+
+
+class S3Source:
+    """``s3://BUCKET/PREFIX``. Every object is pinned by the ETag its listing showed (grade B)."""
+
+    capabilities = Capabilities(modes=False, grade=_GRADE)
+
+    def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
+        self._bucket, _, prefix = ref.location.partition("/")
+        self._prefix = prefix.encode("utf-8", "surrogateescape")
+        self._where = f"s3://{self._bucket}/{show(self._prefix)}"
+        self._remote = remote or Remote()
+        self._transfer = transfer
+        self._session = Session(self._remote)
+        self._connection: _Connection | None = None
+        self._template: Template | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened before `snapshot` needs it."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """The engine owns the connections and closes them."""
+        self._connection = self._template = None
+
+    async def snapshot(self) -> Snapshot:
+        """List the bucket or prefix, serially and whole; see `stager.sources.base.Source.snapshot`."""
+        try:
+            return await self._snapshot(None)
+        except RegionMovedError as moved:
+            try:
+                return await self._snapshot(moved.region)
+            except RegionMovedError as again:
+                raise again.error from None
+
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+        """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
+
+        Objects that alone are denied or archived do not stop the rest; they are named when it has ended.
+        """
+        connection, template, table = self._connection, self._template, snapshot.table
+        if connection is None or template is None:
+            raise ValueError("fetch needs the snapshot of this source")
+        part_bytes = self._transfer.limits.part_bytes
+        large = [row for row in rows if table.size(row) > part_bytes]
+        small = [row for row in rows if table.size(row) <= part_bytes] if large else rows
+        fresh = asyncio.create_task(self._stay_fresh(connection))
+        try:
+            await together(
+                self._fetch_small(connection, template, table, small, landing, done),
+                *(
+                    self._fetch_large(connection, template, table, share, landing, done)
+                    for start in range(_LARGE_AT_ONCE)
+                    if (share := large[start::_LARGE_AT_ONCE])
+                ),
+            )
+        except RegionMovedError as moved:
+            raise moved.error from None
+        finally:
+            fresh.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await fresh
+        _raise_skipped(connection.lane.skipped, self._where)
+
+    async def _connect(self, region: str | None) -> _Connection:
+        prepared = await self._session.prepare(self._bucket, region)
+        credentials = await self._session.credentials()
+        endpoint = Endpoint(
+            self._transfer.engine,
+            host=prepared.host,
+            port=prepared.port,
+            tls=prepared.tls,
+            addresses=await resolve(prepared.host, prepared.port),
+            ca_file=ca_file(self._remote) if prepared.tls and self._remote.verify_ssl else None,
+            verify=self._remote.verify_ssl,
+        )
+        signer = None
+        if credentials is not None:
+            signer = Signer(
+                access_key=credentials.access_key,
+                secret_key=credentials.secret_key.reveal(),
+                token=credentials.token.reveal() if credentials.token else None,
+                region=prepared.region,
+                service=prepared.service,
+            )
+        lane = Lane(transfer=self._transfer, where=self._where, signer=signer)
+        connection = _Connection(
+            prepared=prepared, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+        )
+        lane.refresh = lambda: self._renew(connection, again=True)
+        return connection
+
+    async def _renew(self, connection: _Connection, *, again: bool) -> bool:
+        """Take the chain's credentials if they are other ones; whether they were."""
+        current = await self._session.credentials(again=again)
+        if current is None or connection.credentials is None or connection.signer is None:
+            return False
+        if current.same_as(connection.credentials):
+            return False
+        connection.signer.update(
+            access_key=current.access_key,
+            secret_key=current.secret_key.reveal(),
+            token=current.token.reveal() if current.token else None,
+        )
+        connection.credentials = current
+        return True
+
+    async def _stay_fresh(self, connection: _Connection) -> None:
+        """Renew temporary credentials before they end, and addresses, while a long copy runs."""
+        while True:
+            await asyncio.sleep(_FRESHEN_EVERY_S)
+            with contextlib.suppress(StagerError):
+                await self._renew(connection, again=False)
+                connection.endpoint.update(await resolve(connection.prepared.host, connection.prepared.port))
+
+    async def _snapshot(self, region: str | None) -> Snapshot:
+        connection = await self._connect(region)
+        folder = self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
+        table = await self._list(connection, folder)
+        if not len(table) and self._prefix:
+            folder, table = await self._single_key(connection)
+        self._connection = connection
+        self._template = connection.template(folder)
+        return Snapshot(
+            table=table,
+            pinned={
+                "bucket": self._bucket,
+                "prefix": show(folder),
+                "endpoint": connection.prepared.url,
+                "listing": _listing_digest(table),
+            },
+        )
+
+    async def _list(self, connection: _Connection, folder: bytes) -> KeyTable:
+        table = KeyTable()
+        template = connection.template(folder)
+        engine = self._transfer.engine
+        token = b""
+        seen: set[bytes] = set()
+        while True:
+            answer: list[tuple[bool, bytes]] = []
+
+            def landed(batch: Batch, _items: list[bytes], _finished: array[int]) -> None:
+                try:
+                    page = batch.scan_list(table, len(folder))
+                except ValueError as error:
+                    raise IntegrityError(f"the listing is damaged ({error})", where=self._where) from error
+                answer.append((page.truncated, page.token))  # noqa: B023 - called before the next turn
+
+            await self._run_listing(
+                connection.lane,
+                Work(
+                    items=[_list_query(folder, token)],
+                    submit=lambda queries: engine.list_page(template, queries[0]),
+                    landed=landed,
+                    name=lambda _: self._where,
+                    batch_items=1,
+                ),
+            )
+            truncated, following = answer[0]
+            if not truncated:
+                return table
+            if not following or following in seen:
+                raise IntegrityError("the listing does not go on: its token is missing or repeats", where=self._where)
+            seen.add(following)
+            token = following
+
+    async def _run_listing(self, lane: Lane, work: Work[bytes]) -> None:
+        try:
+            await lane.run(work)
+        except ChangedError as error:  # a bare 404: there is nothing of that name to list
+            raise NotFoundError("no such bucket", where=self._where, hint="check the name and the endpoint") from error
+        if lane.skipped:
+            raise lane.skipped[0]
+
+    async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
+        """The prefix as the key of one object."""
+        table = KeyTable()
+        missing = NotFoundError("nothing is stored under this name", where=self._where, hint="check the spelling")
+        if self._prefix.endswith(b"/"):
+            raise missing
+        found = await self._session.head(
+            self._bucket, self._prefix.decode("utf-8", "surrogateescape"), connection.prepared.region or None
+        )
+        if found is None:
+            raise missing
+        size, etag = found
+        parent, slash, name = self._prefix.rpartition(b"/")
+        table.append(name, size, etag.replace('"', "").encode("ascii"))
+        return parent + slash, table
+
+    async def _fetch_small(
+        self,
+        connection: _Connection,
+        template: Template,
+        table: KeyTable,
+        rows: Iterable[int],
+        landing: Landing,
+        done: OnEntries,
+    ) -> None:
+        engine = self._transfer.engine
+
+        def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
+            entries = []
+            for index in finished:
+                row, digest, mtime_ns, ctime_ns, mode = batch.result(index)
+                entries.append(
+                    Entry(
+                        table.key(row), table.size(row), table.identity(row), digest, mtime_ns, ctime_ns, mode, _GRADE
+                    )
+                )
+            done(entries)
+
+        await connection.lane.run(
+            Work(
+                items=rows,
+                submit=lambda items: engine.fetch_objects(
+                    template, table, array("q", items), landing.root_fd, landing.tmp_fd
+                ),
+                landed=landed,
+                name=lambda row: self._name(table.key(row)),
+            )
+        )
+
+    async def _fetch_large(
+        self,
+        connection: _Connection,
+        template: Template,
+        table: KeyTable,
+        rows: Iterable[int],
+        landing: Landing,
+        done: OnEntries,
+    ) -> None:
+        for row in rows:
+            name = self._name(table.key(row))
+            entry = await fetch_large(connection.lane, template, table, row, landing, name=name, grade=_GRADE)
+            if entry is not None:
+                done([entry])
+
+    def _name(self, key: bytes) -> str:
+        return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
+
+
+def _list_query(folder: bytes, token: bytes) -> bytes:
+    """The canonical query of one page: sorted, percent-encoded as SigV4 wants it."""
+    fields = {"encoding-type": b"url", "list-type": b"2", "max-keys": b"1000", "prefix": folder}
+    if token:
+        fields["continuation-token"] = token
+    return "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in sorted(fields.items())).encode("ascii")
+
+
+def _listing_digest(table: KeyTable) -> str:
+    """BLAKE2b-128 over key, size and ETag of every object, as listed."""
+    digest = hashlib.blake2b(digest_size=16)
+    rows = table.rows()
+    while chunk := [b"%b\0%d\0%b\n" % row[:3] for row in islice(rows, _HASHED_AT_ONCE)]:
+        digest.update(b"".join(chunk))
+    return digest.hexdigest()
+
+
+def _raise_skipped(skipped: list[StagerError], where: str) -> None:
+    if not skipped:
+        return
+    first = skipped[0]
+    if len(skipped) == 1:
+        raise first
+    kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
+    raise kind(f"{len(skipped)} objects could not be read; the first is {first.where}: {first.what}", where=where)

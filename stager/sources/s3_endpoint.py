@@ -1,0 +1,286 @@
+"""Where a bucket is and as whom to ask: everything taken from aiobotocore, nothing rebuilt.
+
+The request template is what aiobotocore itself was about to send for a GetObject: its public ``before-send`` event
+shows the finished request, and sending stops there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore import UNSIGNED
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.httpsession import get_cert_path
+
+from stager.config import Remote, Secret
+from stager.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    SourceError,
+    StagerError,
+    TransientError,
+    UsageError,
+)
+
+__all__ = ["Credentials", "Prepared", "Session", "ca_file", "resolve"]
+
+_PLACEHOLDER: Final = "stager-placeholder"
+_CREDENTIAL: Final = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
+_MADE_BY_THE_SIGNER: Final = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
+_SYSTEM_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_RESOLVE_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """One generation of credentials."""
+
+    access_key: str
+    secret_key: Secret
+    token: Secret | None
+
+    def same_as(self, other: Credentials) -> bool:
+        """Whether both are one generation."""
+        mine, theirs = self.token, other.token
+        return (self.access_key, self.secret_key.reveal(), mine.reveal() if mine else None) == (
+            other.access_key,
+            other.secret_key.reveal(),
+            theirs.reveal() if theirs else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a request for a bucket looks like. ``path_prefix`` ends in ``/`` and is percent-encoded."""
+
+    url: str  # scheme://host[:port], for people and receipts
+    host: str
+    port: int
+    tls: bool
+    host_header: str
+    path_prefix: bytes
+    headers: tuple[tuple[str, str], ...]
+    region: str
+    service: str
+
+
+class _CapturedError(Exception):
+    """Carries the prepared request out of aiobotocore instead of sending it."""
+
+    def __init__(self, request: Any) -> None:
+        super().__init__("captured")
+        self.request = request
+
+
+class Session:
+    """aiobotocore's view of one remote: its credential chain, its endpoints, and the calls that are rare."""
+
+    def __init__(self, remote: Remote, environment: Mapping[str, str] = os.environ) -> None:
+        self._remote = remote
+        self._environment = environment
+        self._session: AioSession | None = None
+        self._credentials: Any = None
+
+    async def credentials(self, *, again: bool = False) -> Credentials | None:
+        """The chain's credentials (``again``: read from the start), None when requests are not signed.
+
+        Raises `AccessDeniedError` without any, `UsageError` for a profile that is not there.
+        """
+        if not self._remote.sign_requests:
+            return None
+        try:
+            if again:
+                self._session = self._credentials = None
+            if self._credentials is None:
+                self._credentials = await self._aws().get_credentials()
+            if self._credentials is None:
+                raise NoCredentialsError
+            frozen = await self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise _mapped(error, "credentials") from error
+        return Credentials(
+            access_key=frozen.access_key,
+            secret_key=Secret(frozen.secret_key),
+            token=Secret(frozen.token) if frozen.token else None,
+        )
+
+    async def prepare(self, bucket: str, region: str | None = None) -> Prepared:
+        """What a GetObject of ``bucket`` would look like; for ``region`` when the bucket turned out to be there.
+
+        Nothing is sent. Raises `UsageError`, `AccessDeniedError`, `SourceError`.
+        """
+        where = f"s3://{bucket}"
+        try:
+            async with self._client(region) as client:
+                client.meta.events.register_first("before-send.s3", _capture)
+                await client.get_object(Bucket=bucket, Key=_PLACEHOLDER)
+        except _CapturedError as captured:
+            return _prepared(captured.request, where, signed=self._remote.sign_requests)
+        except (BotoCoreError, ValueError) as error:
+            raise _mapped(error, where) from error
+        raise SourceError("aiobotocore prepared no request", where=where)
+
+    async def head(self, bucket: str, key: str, region: str | None) -> tuple[int, str] | None:
+        """(size, ETag as sent) of one object, None when there is none.
+
+        Raises `AccessDeniedError`, `TransientError`, `SourceError`.
+        """
+        where = f"s3://{bucket}/{key}"
+        try:
+            async with self._client(region) as client:
+                answer = await client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 404:
+                return None
+            kind = AccessDeniedError if status == 403 else SourceError
+            raise kind(f"cannot look at the object ({status})", where=where) from None
+        except BotoCoreError as error:
+            raise _mapped(error, where) from error
+        return int(answer["ContentLength"]), str(answer["ETag"])
+
+    def _aws(self) -> AioSession:
+        if self._session is None:
+            self._session = get_session()
+            if self._remote.profile is not None:
+                self._session.set_config_variable("profile", self._remote.profile)
+        return self._session
+
+    def _client(self, region: str | None) -> Any:
+        remote = self._remote
+        session = self._aws()
+        options: dict[str, Any] = {
+            "retries": {"total_max_attempts": 3},
+            "response_checksum_validation": "when_required",
+        }
+        if not remote.sign_requests:
+            options["signature_version"] = UNSIGNED
+        if remote.addressing_style != "auto":
+            options["s3"] = {"addressing_style": remote.addressing_style}
+        chosen = region or remote.region or self._environment.get("AWS_REGION") or session.get_config_variable("region")
+        return session.create_client(
+            "s3",
+            region_name=chosen or "us-east-1",
+            endpoint_url=remote.endpoint_url,
+            verify=ca_file(remote, self._environment) if remote.verify_ssl else False,
+            config=AioConfig(**options),
+        )
+
+
+def ca_file(remote: Remote, environment: Mapping[str, str] = os.environ) -> str:
+    """The CA bundle: ``--ca-bundle``, AWS_CA_BUNDLE, SSL_CERT_FILE, the system's known places, certifi's.
+
+    Raises `UsageError` when one that was named is not there.
+    """
+    named = remote.ca_bundle or environment.get("AWS_CA_BUNDLE") or environment.get("SSL_CERT_FILE")
+    if named:
+        if not os.path.isfile(named):
+            raise UsageError("no such CA bundle", where=named, hint="check --ca-bundle, AWS_CA_BUNDLE, SSL_CERT_FILE")
+        return named
+    return next((path for path in _SYSTEM_BUNDLES if os.path.isfile(path)), None) or str(get_cert_path(True))
+
+
+async def resolve(host: str, port: int) -> list[tuple[int, bytes]]:
+    """Every address of a host, as (family, packed).
+
+    Raises `NotFoundError` when the name does not exist, `TransientError` when the resolver gave no answer.
+    """
+    loop = asyncio.get_running_loop()
+    for attempt in range(_RESOLVE_ATTEMPTS):
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+                raise NotFoundError("no such host", where=host, hint="check the endpoint's name") from error
+            reason = error
+            await asyncio.sleep(0.2 * 2**attempt)
+        else:
+            addresses = [(int(family), socket.inet_pton(family, str(address[0]))) for family, _, _, _, address in found]
+            return list(dict.fromkeys(addresses))
+    raise TransientError(f"the host's name cannot be resolved ({reason.strerror})", where=host)
+
+
+def _capture(request: Any, **_: object) -> None:
+    raise _CapturedError(request)
+
+
+def _prepared(request: Any, where: str, *, signed: bool) -> Prepared:
+    parts = urlsplit(request.url)
+    if parts.query or not parts.path.endswith(_PLACEHOLDER) or parts.hostname is None:
+        raise SourceError("this endpoint wants a kind of request that stager cannot send", where=where)
+    headers = {str(name).lower(): _text(value) for name, value in request.headers.items()}
+    region, service = "", "s3"
+    if signed:
+        scope = _CREDENTIAL.match(headers.get("authorization", ""))
+        if scope is None:
+            raise SourceError("this bucket needs a kind of signature that stager cannot make", where=where)
+        region, service = scope.groups()
+    if service != "s3" or "x-amz-s3session-token" in headers:
+        raise SourceError(f"buckets of the service {service} are not supported", where=where)
+    kept = tuple(
+        (name, value)
+        for name, value in headers.items()
+        if name.startswith("x-amz-") and name not in _MADE_BY_THE_SIGNER
+    )
+    tls = parts.scheme == "https"
+    path = parts.path.removesuffix(_PLACEHOLDER)
+    return Prepared(
+        url=f"{parts.scheme}://{parts.netloc}",
+        host=parts.hostname,
+        port=parts.port or (443 if tls else 80),
+        tls=tls,
+        host_header=parts.netloc,
+        path_prefix=quote(path, safe="/%-._~").encode("ascii"),
+        headers=kept,
+        region=region,
+        service=service,
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _mapped(error: Exception, where: str) -> StagerError:
+    """The errors of botocore, in words of ours. Their texts name no secret."""
+    match error:
+        case NoCredentialsError():
+            return AccessDeniedError(
+                "no credentials found", where=where, hint="set AWS_PROFILE or AWS_ACCESS_KEY_ID, or --no-sign-request"
+            )
+        case PartialCredentialsError():
+            return AccessDeniedError(f"the credentials are not complete ({error})", where=where)
+        case ProfileNotFound():
+            return UsageError("no such profile", where=str(error.kwargs.get("profile", "")), hint="check --profile")
+        case ParamValidationError() | ValueError():
+            return UsageError(f"aiobotocore refuses this source ({_one_line(error)})", where=where)
+        case HTTPClientError():
+            return TransientError(f"cannot ask the server ({_one_line(error)})", where=where)
+    return AccessDeniedError(f"no usable credentials or settings ({_one_line(error)})", where=where)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,47 @@
+"""Make a finished tree official: manifest, then the receipt, last; then the journal has served."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from stager.errors import from_os_error
+from stager.host.atomic import write_file
+from stager.host.journal import JOURNAL_NAME, remove_journal
+from stager.manifest import MANIFEST_NAME, Entry, Header, encode
+from stager.model import DatasetReceipt
+
+__all__ = ["RECEIPT_NAME", "publish_tree", "receipt_json", "withdraw"]
+
+RECEIPT_NAME: Final = "receipt.json"
+_SCHEMA: Final = 1
+
+
+def withdraw(state_fd: int) -> None:
+    """The tree is about to change: it has no receipt until it is whole again. Raises `HostError`."""
+    try:
+        os.unlink(RECEIPT_NAME, dir_fd=state_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
+
+
+def publish_tree(state_fd: int, header: Header, entries: Iterable[Entry] | None, receipt: DatasetReceipt) -> None:
+    """Write the manifest (None: the one that is there still holds) and the receipt, each whole or not at all.
+
+    Blocks. Raises `NoSpaceError`, `HostError`.
+    """
+    if entries is not None:
+        write_file(state_fd, MANIFEST_NAME, encode(header, entries))
+        remove_journal(state_fd, JOURNAL_NAME)
+    body = msgspec.json.format(msgspec.json.encode(receipt_json(receipt)), indent=2) + b"\n"
+    write_file(state_fd, RECEIPT_NAME, [body])
+
+
+def receipt_json(receipt: DatasetReceipt) -> dict[str, Any]:
+    """The receipt in the form that is written and printed; ``schema`` grows when a field changes its meaning."""
+    return {"schema": _SCHEMA, **msgspec.to_builtins(receipt)}

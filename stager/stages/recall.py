@@ -1,0 +1,69 @@
+"""What earlier runs recorded about a destination: its manifest, and the journal of a run that was killed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from stager.errors import from_os_error
+from stager.host.journal import JOURNAL_NAME, read_journal
+from stager.manifest import MANIFEST_NAME, DamagedManifestError, Entry, decode
+
+__all__ = ["Recalled", "recall"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalled:
+    """Entries by path, told apart by whether they were recorded in this boot.
+
+    ``manifest_entries``: how many a manifest of this source and boot holds when nothing is recorded beside it, so
+    that it need not be written again if all of them stand; else None. ``warnings``: for people.
+    """
+
+    this_boot: dict[bytes, Entry]
+    other_boot: dict[bytes, Entry]
+    manifest_entries: int | None
+    warnings: tuple[str, ...]
+
+
+def recall(state_fd: int | None, *, source: str, boot: str) -> Recalled:
+    """Read what is there (``state_fd`` None: nothing); records of another source mean nothing here. Blocks.
+
+    A damaged manifest is as good as none: everything is compared again. Raises `HostError`.
+    """
+    if state_fd is None:
+        return Recalled(this_boot={}, other_boot={}, manifest_entries=None, warnings=())
+    recorded, recorded_in, warnings = _read_manifest(state_fd, source)
+    journaled_in, journaled = read_journal(state_fd, JOURNAL_NAME, source=source)
+    this_boot: dict[bytes, Entry] = {}
+    other_boot: dict[bytes, Entry] = {}
+    for entries, written_in in ((recorded, recorded_in), (journaled, journaled_in)):
+        mine, other = (this_boot, other_boot) if boot and written_in == boot else (other_boot, this_boot)
+        for path in entries.keys() & other.keys():
+            del other[path]
+        mine.update(entries)
+    holds = bool(boot) and recorded_in == boot and not journaled
+    return Recalled(
+        this_boot=this_boot,
+        other_boot=other_boot,
+        manifest_entries=len(recorded) if holds else None,
+        warnings=warnings,
+    )
+
+
+def _read_manifest(state_fd: int, source: str) -> tuple[dict[bytes, Entry], str, tuple[str, ...]]:
+    try:
+        fd = os.open(MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=state_fd)
+        with open(fd, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}, "", ()
+    except OSError as error:
+        raise from_os_error(error, doing="read the manifest", where=MANIFEST_NAME) from error
+    try:
+        header, entries = decode(data)
+    except DamagedManifestError as error:
+        return {}, "", (f"the manifest is damaged ({error}): everything is fetched and compared again",)
+    if header.source != source:
+        return {}, "", ("the destination was filled from another source: everything is fetched again",)
+    return entries, header.boot, ()
