@@ -7,55 +7,26 @@
 #include <string.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
-#define SHA_BYTES 32
-#define SHA_BLOCK 64
+#include "sha.h"
+#include "text.h"
+
 #define STAMP_BYTES 16 /* YYYYMMDDTHHMMSSZ */
 #define DAY_BYTES 8
-#define DAY_S INT64_C(86400)
 #define LAST_SECOND INT64_C(253402300799) /* 9999-12-31T23:59:59Z */
 #define EMPTY_SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-/* An HMAC key as the two blocks that precede its inner and outer message. Hashing one block again costs less than
- * copying an EVP context that has absorbed it (an allocation each). */
-struct hmac_key {
-    uint8_t inner[SHA_BLOCK];
-    uint8_t outer[SHA_BLOCK];
-};
 
 struct stg_credentials {
     atomic_int references;
     int usable;
     struct stg_str access_key, aws4_secret, token, region, service;
     EVP_MD *sha256;
-    pthread_mutex_t lock;    /* guards the two below */
-    int64_t day;             /* since 1970; -1: no key yet */
-    struct hmac_key day_key; /* derived for that day */
+    pthread_mutex_t lock;        /* guards the two below */
+    int64_t day;                 /* since 1970; -1: no key yet */
+    struct stg_hmac_key day_key; /* derived for that day */
     size_t text_bytes;
     char texts[]; /* access key, AWS4 and secret key, token, region, service */
 };
-
-static int is_alnum(uint8_t c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
-
-static int is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-/* RFC 9110 section 5.6.2 */
-static int is_token(uint8_t c)
-{
-    return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-static int is_upper(uint8_t c)
-{
-    return c >= 'A' && c <= 'Z';
-}
 
 static int is_visible(struct stg_str text)
 {
@@ -68,7 +39,7 @@ static int is_visible(struct stg_str text)
 static int is_method(struct stg_str text)
 {
     for (size_t i = 0; i < text.len; i++)
-        if (!is_token((uint8_t)text.ptr[i]))
+        if (!stg_is_token(text.ptr[i]))
             return 0;
     return text.len > 0;
 }
@@ -76,7 +47,7 @@ static int is_method(struct stg_str text)
 static int is_lower_token(struct stg_str text)
 {
     for (size_t i = 0; i < text.len; i++)
-        if (!is_token((uint8_t)text.ptr[i]) || is_upper((uint8_t)text.ptr[i]))
+        if (!stg_is_token(text.ptr[i]) || stg_to_lower(text.ptr[i]) != text.ptr[i])
             return 0;
     return text.len > 0;
 }
@@ -84,7 +55,7 @@ static int is_lower_token(struct stg_str text)
 static int is_field_value(struct stg_str text)
 {
     for (size_t i = 0; i < text.len; i++)
-        if (((uint8_t)text.ptr[i] < ' ' && text.ptr[i] != '\t') || text.ptr[i] == 0x7f)
+        if (!stg_is_value(text.ptr[i]))
             return 0;
     return 1;
 }
@@ -92,15 +63,6 @@ static int is_field_value(struct stg_str text)
 static int is_scope_part(struct stg_str text)
 {
     return text.len > 0 && is_visible(text) && !memchr(text.ptr, '/', text.len);
-}
-
-static int str_compare(struct stg_str a, struct stg_str b)
-{
-    int order = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
-
-    if (order)
-        return order;
-    return (a.len > b.len) - (a.len < b.len);
 }
 
 static struct stg_str text_keep(char **at, struct stg_str text)
@@ -160,98 +122,23 @@ void stg_credentials_unref(struct stg_credentials *credentials)
     free(credentials);
 }
 
-ssize_t stg_uri_encode(struct stg_str raw, int keep_slash, char *out, size_t cap)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t at = 0;
-
-    for (size_t i = 0; i < raw.len; i++) {
-        uint8_t c = (uint8_t)raw.ptr[i];
-
-        if (is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~' || (c == '/' && keep_slash)) {
-            if (cap - at < 1)
-                return -ENOSPC;
-            out[at++] = (char)c;
-        } else {
-            if (cap - at < 3)
-                return -ENOSPC;
-            out[at++] = '%';
-            out[at++] = hex[c >> 4];
-            out[at++] = hex[c & 15];
-        }
-    }
-    return (ssize_t)at;
-}
-
-/* A running SHA-256; failures stick and are asked for once, at the end. */
-struct sha {
-    EVP_MD_CTX *context;
-    const EVP_MD *sha256;
-    int failed;
-};
-
-static void sha_start(struct sha *sha)
-{
-    sha->failed |= !EVP_DigestInit_ex2(sha->context, sha->sha256, NULL);
-}
-
-static void sha_add(struct sha *sha, const void *data, size_t len)
-{
-    sha->failed |= !EVP_DigestUpdate(sha->context, data, len);
-}
-
-static void sha_finish(struct sha *sha, uint8_t out[SHA_BYTES])
-{
-    sha->failed |= !EVP_DigestFinal_ex(sha->context, out, NULL);
-}
-
-static void hmac_key_set(struct sha *sha, struct hmac_key *key, const void *secret, size_t len)
-{
-    uint8_t block[SHA_BLOCK] = {0};
-
-    if (len > SHA_BLOCK) {
-        sha_start(sha);
-        sha_add(sha, secret, len);
-        sha_finish(sha, block);
-    } else {
-        memcpy(block, secret, len);
-    }
-    for (size_t i = 0; i < SHA_BLOCK; i++) {
-        key->inner[i] = block[i] ^ 0x36;
-        key->outer[i] = block[i] ^ 0x5c;
-    }
-    OPENSSL_cleanse(block, sizeof(block));
-}
-
-static void hmac(struct sha *sha, const struct hmac_key *key, const void *data, size_t len, uint8_t out[SHA_BYTES])
-{
-    sha_start(sha);
-    sha_add(sha, key->inner, SHA_BLOCK);
-    sha_add(sha, data, len);
-    sha_finish(sha, out);
-    sha_start(sha);
-    sha_add(sha, key->outer, SHA_BLOCK);
-    sha_add(sha, out, SHA_BYTES);
-    sha_finish(sha, out);
-}
-
 /* kSigning = HMAC(HMAC(HMAC(HMAC("AWS4" + secret, day), region), service), "aws4_request") */
-static void day_key_derive(struct sha *sha, const struct stg_credentials *credentials, const char *day,
-                           struct hmac_key *key)
+static void day_key_derive(struct stg_sha *sha, const struct stg_credentials *credentials, const char *day,
+                           struct stg_hmac_key *key)
 {
     struct stg_str steps[] = {{day, DAY_BYTES}, credentials->region, credentials->service, STG_STR("aws4_request")};
-    uint8_t secret[SHA_BYTES];
+    uint8_t secret[STG_SHA_BYTES];
 
-    hmac_key_set(sha, key, credentials->aws4_secret.ptr, credentials->aws4_secret.len);
+    stg_hmac_key_set(sha, key, credentials->aws4_secret);
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        hmac(sha, key, steps[i].ptr, steps[i].len, secret);
-        hmac_key_set(sha, key, secret, sizeof(secret));
+        stg_hmac(sha, key, steps[i], secret);
+        stg_hmac_key_set(sha, key, (struct stg_str){(const char *)secret, sizeof(secret)});
     }
     OPENSSL_cleanse(secret, sizeof(secret));
 }
 
-static void day_key_get(struct sha *sha, struct stg_credentials *credentials, int64_t day, const char *day_text,
-                        struct hmac_key *key)
+static void day_key_get(struct stg_sha *sha, struct stg_credentials *credentials, int64_t day, const char *day_text,
+                        struct stg_hmac_key *key)
 {
     int cached;
 
@@ -280,27 +167,17 @@ static void decimal_put(char *out, int digits, int64_t value)
     }
 }
 
-/* Days since 1970 to the Gregorian date, counting years from March so that the leap day comes last. */
 static void stamp_put(char out[STAMP_BYTES], int64_t unix_s)
 {
-    int64_t days = unix_s / DAY_S + 719468; /* since 0000-03-01 */
-    int64_t second = unix_s % DAY_S;
-    int64_t era = days / 146097;
-    int64_t day_of_era = days % 146097;
-    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int64_t march_month = (5 * day_of_year + 2) / 153;
-    int64_t day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    int64_t month = march_month < 10 ? march_month + 3 : march_month - 9;
-    int64_t year = era * 400 + year_of_era + (month <= 2);
+    struct stg_time time = stg_time_of_unix(unix_s);
 
-    decimal_put(out, 4, year);
-    decimal_put(out + 4, 2, month);
-    decimal_put(out + 6, 2, day);
+    decimal_put(out, 4, time.year);
+    decimal_put(out + 4, 2, time.month);
+    decimal_put(out + 6, 2, time.day);
     out[8] = 'T';
-    decimal_put(out + 9, 2, second / 3600);
-    decimal_put(out + 11, 2, second / 60 % 60);
-    decimal_put(out + 13, 2, second % 60);
+    decimal_put(out + 9, 2, time.hour);
+    decimal_put(out + 11, 2, time.minute);
+    decimal_put(out + 13, 2, time.second);
     out[15] = 'Z';
 }
 
@@ -344,7 +221,7 @@ static void header_insert(struct signed_headers *headers, struct stg_header head
 {
     size_t at = headers->count++;
 
-    while (at && str_compare(headers->list[at - 1].name, header.name) > 0) {
+    while (at && stg_str_compare(headers->list[at - 1].name, header.name) > 0) {
         headers->list[at] = headers->list[at - 1];
         at--;
     }
@@ -353,54 +230,43 @@ static void header_insert(struct signed_headers *headers, struct stg_header head
 
 static int is_added_here(struct stg_str name)
 {
-    return !str_compare(name, STG_STR("x-amz-date")) || !str_compare(name, STG_STR("x-amz-content-sha256")) ||
-           !str_compare(name, STG_STR("x-amz-security-token")) || !str_compare(name, STG_STR("authorization"));
+    return stg_str_same(name, STG_STR("x-amz-date")) || stg_str_same(name, STG_STR("x-amz-content-sha256")) ||
+           stg_str_same(name, STG_STR("x-amz-security-token")) || stg_str_same(name, STG_STR("authorization"));
 }
 
 static int is_repeat(const struct signed_headers *headers, size_t i)
 {
-    return i && !str_compare(headers->list[i - 1].name, headers->list[i].name);
-}
-
-static struct stg_str trimmed(struct stg_str text)
-{
-    while (text.len && is_blank((uint8_t)text.ptr[0])) {
-        text.ptr++;
-        text.len--;
-    }
-    while (text.len && is_blank((uint8_t)text.ptr[text.len - 1]))
-        text.len--;
-    return text;
+    return i && stg_str_same(headers->list[i - 1].name, headers->list[i].name);
 }
 
 /* Runs of blanks inside a value are signed as one space. */
-static void sha_add_value(struct sha *sha, struct stg_str value)
+static void sha_add_value(struct stg_sha *sha, struct stg_str value)
 {
     size_t start = 0, at = 0;
 
-    value = trimmed(value);
+    value = stg_str_trimmed(value);
     while (at < value.len) {
-        if (!is_blank((uint8_t)value.ptr[at])) {
+        if (!stg_is_blank(value.ptr[at])) {
             at++;
             continue;
         }
-        sha_add(sha, value.ptr + start, at - start);
-        sha_add(sha, " ", 1);
-        while (is_blank((uint8_t)value.ptr[at]))
+        stg_sha_add(sha, stg_str_between(value.ptr + start, value.ptr + at));
+        stg_sha_add(sha, STG_STR(" "));
+        while (stg_is_blank(value.ptr[at]))
             at++;
         start = at;
     }
-    sha_add(sha, value.ptr + start, at - start);
+    stg_sha_add(sha, stg_str_from(value, start));
 }
 
-static void sha_add_names(struct sha *sha, const struct signed_headers *headers)
+static void sha_add_names(struct stg_sha *sha, const struct signed_headers *headers)
 {
     for (size_t i = 0; i < headers->count; i++) {
         if (is_repeat(headers, i))
             continue;
         if (i)
-            sha_add(sha, ";", 1);
-        sha_add(sha, headers->list[i].name.ptr, headers->list[i].name.len);
+            stg_sha_add(sha, STG_STR(";"));
+        stg_sha_add(sha, headers->list[i].name);
     }
 }
 
@@ -415,30 +281,30 @@ static void put_names(struct writer *writer, const struct signed_headers *header
     }
 }
 
-static void canonical_request_hash(struct sha *sha, struct stg_str method, struct stg_str path,
+static void canonical_request_hash(struct stg_sha *sha, struct stg_str method, struct stg_str path,
                                    struct stg_str query, const struct signed_headers *headers,
-                                   uint8_t out[SHA_BYTES])
+                                   uint8_t out[STG_SHA_BYTES])
 {
-    sha_start(sha);
-    sha_add(sha, method.ptr, method.len);
-    sha_add(sha, "\n", 1);
-    sha_add(sha, path.ptr, path.len);
-    sha_add(sha, "\n", 1);
-    sha_add(sha, query.ptr, query.len);
+    stg_sha_start(sha);
+    stg_sha_add(sha, method);
+    stg_sha_add(sha, STG_STR("\n"));
+    stg_sha_add(sha, path);
+    stg_sha_add(sha, STG_STR("\n"));
+    stg_sha_add(sha, query);
     for (size_t i = 0; i < headers->count; i++) {
         if (is_repeat(headers, i)) {
-            sha_add(sha, ",", 1);
+            stg_sha_add(sha, STG_STR(","));
         } else {
-            sha_add(sha, "\n", 1);
-            sha_add(sha, headers->list[i].name.ptr, headers->list[i].name.len);
-            sha_add(sha, ":", 1);
+            stg_sha_add(sha, STG_STR("\n"));
+            stg_sha_add(sha, headers->list[i].name);
+            stg_sha_add(sha, STG_STR(":"));
         }
         sha_add_value(sha, headers->list[i].value);
     }
-    sha_add(sha, "\n\n", 2);
+    stg_sha_add(sha, STG_STR("\n\n"));
     sha_add_names(sha, headers);
-    sha_add(sha, "\n" EMPTY_SHA256, 1 + 2 * SHA_BYTES);
-    sha_finish(sha, out);
+    stg_sha_add(sha, STG_STR("\n" EMPTY_SHA256));
+    stg_sha_finish(sha, out);
 }
 
 static int headers_collect(struct signed_headers *signed_headers, const struct stg_header *headers, size_t count,
@@ -470,16 +336,16 @@ static void put_scope(struct writer *writer, const struct stg_credentials *crede
     put(writer, STG_STR("/aws4_request"));
 }
 
-static int signature_make(struct sha *sha, struct stg_credentials *credentials, int64_t unix_s,
-                          struct stg_str stamp, const uint8_t request_hash[SHA_BYTES],
-                          char signature[2 * SHA_BYTES])
+static int signature_make(struct stg_sha *sha, struct stg_credentials *credentials, int64_t unix_s,
+                          struct stg_str stamp, const uint8_t request_hash[STG_SHA_BYTES],
+                          char signature[2 * STG_SHA_BYTES])
 {
-    char text[512], request_hex[2 * SHA_BYTES];
+    char text[512], request_hex[2 * STG_SHA_BYTES];
     struct writer writer = {text, sizeof(text), 0};
-    struct hmac_key key;
-    uint8_t digest[SHA_BYTES];
+    struct stg_hmac_key key;
+    uint8_t digest[STG_SHA_BYTES];
 
-    hex_put(request_hex, request_hash, SHA_BYTES);
+    hex_put(request_hex, request_hash, STG_SHA_BYTES);
     put(&writer, STG_STR("AWS4-HMAC-SHA256\n"));
     put(&writer, stamp);
     put(&writer, STG_STR("\n"));
@@ -489,10 +355,10 @@ static int signature_make(struct sha *sha, struct stg_credentials *credentials, 
     if (writer.full)
         return -EINVAL;
 
-    day_key_get(sha, credentials, unix_s / DAY_S, stamp.ptr, &key);
-    hmac(sha, &key, text, (size_t)(writer.at - text), digest);
+    day_key_get(sha, credentials, unix_s / STG_DAY_S, stamp.ptr, &key);
+    stg_hmac(sha, &key, stg_str_between(text, writer.at), digest);
     OPENSSL_cleanse(&key, sizeof(key));
-    hex_put(signature, digest, SHA_BYTES);
+    hex_put(signature, digest, STG_SHA_BYTES);
     return sha->failed ? -EIO : 0;
 }
 
@@ -502,9 +368,9 @@ ssize_t stg_sigv4_sign(struct stg_credentials *credentials, int64_t unix_s, stru
 {
     struct signed_headers signed_headers = {.count = 0};
     struct writer writer = {out, cap, 0};
-    struct sha sha = {.sha256 = credentials->sha256};
-    uint8_t request_hash[SHA_BYTES];
-    char stamp_text[STAMP_BYTES], signature[2 * SHA_BYTES];
+    struct stg_sha sha = {.sha256 = credentials->sha256};
+    uint8_t request_hash[STG_SHA_BYTES];
+    char stamp_text[STAMP_BYTES], signature[2 * STG_SHA_BYTES];
     struct stg_str stamp = {stamp_text, STAMP_BYTES};
     int error;
 

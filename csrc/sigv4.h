@@ -7,6 +7,7 @@
 #define STG_SIGV4_H
 
 #include "stg.h"
+#include "uri.h"
 
 #define STG_SIGV4_MAX_HEADERS 32
 
@@ -24,10 +25,6 @@ struct stg_credentials *stg_credentials_new(struct stg_str access_key, struct st
                                             struct stg_str token, struct stg_str region, struct stg_str service);
 struct stg_credentials *stg_credentials_ref(struct stg_credentials *credentials);
 void stg_credentials_unref(struct stg_credentials *credentials); /* wipes the secrets with the last reference */
-
-/* Percent-encode as S3 signs it: A-Z a-z 0-9 - . _ ~ stay, '/' too when keep_slash; upper-case hex.
- * Returns the length, or -ENOSPC when it does not fit in cap. */
-ssize_t stg_uri_encode(struct stg_str raw, int keep_slash, char *out, size_t cap);
 
 /* Writes the header lines to add, each "name: value\r\n": x-amz-date, x-amz-content-sha256 (the digest of the empty
  * body), x-amz-security-token when there is a token, authorization. path is encoded already and starts with '/',

@@ -1,0 +1,96 @@
+#include "text.h"
+
+int stg_str_compare(struct stg_str a, struct stg_str b)
+{
+    size_t common = a.len < b.len ? a.len : b.len;
+    int order = common ? memcmp(a.ptr, b.ptr, common) : 0;
+
+    return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+int stg_str_is(struct stg_str text, struct stg_str lower)
+{
+    if (text.len != lower.len)
+        return 0;
+    for (size_t i = 0; i < text.len; i++)
+        if (stg_to_lower(text.ptr[i]) != lower.ptr[i])
+            return 0;
+    return 1;
+}
+
+struct stg_str stg_str_trimmed(struct stg_str text)
+{
+    while (text.len && stg_is_blank(text.ptr[0]))
+        text = stg_str_from(text, 1);
+    while (text.len && stg_is_blank(text.ptr[text.len - 1]))
+        text.len--;
+    return text;
+}
+
+int64_t stg_decimal_parse(struct stg_str text)
+{
+    int64_t value = 0;
+
+    if (!text.len)
+        return -1;
+    for (size_t i = 0; i < text.len; i++) {
+        if (!stg_is_digit(text.ptr[i]) || __builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, text.ptr[i] - '0', &value))
+            return -1;
+    }
+    return value;
+}
+
+int64_t stg_decimal_at(struct stg_str text, size_t start, size_t len)
+{
+    return stg_decimal_parse((struct stg_str){text.ptr + start, len});
+}
+
+static int is_leap(int64_t year)
+{
+    return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+static int64_t days_in_month(int64_t year, int64_t month)
+{
+    static const int64_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+    return days[month - 1] + (month == 2 && is_leap(year));
+}
+
+static int64_t leap_days_before(int64_t year)
+{
+    return (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
+}
+
+static int64_t days_before(int64_t year)
+{
+    return 365 * (year - 1970) + leap_days_before(year) - leap_days_before(1970);
+}
+
+int64_t stg_time_to_unix(struct stg_time time)
+{
+    int64_t days;
+
+    if (time.year < 1970 || time.year > 9999 || time.month < 1 || time.month > 12 || time.day < 1 ||
+        time.day > days_in_month(time.year, time.month) || time.hour < 0 || time.hour > 23 || time.minute < 0 ||
+        time.minute > 59 || time.second < 0 || time.second > 60)
+        return -1;
+    days = days_before(time.year) + time.day - 1;
+    for (int64_t month = 1; month < time.month; month++)
+        days += days_in_month(time.year, month);
+    return days * STG_DAY_S + time.hour * 3600 + time.minute * 60 + time.second;
+}
+
+struct stg_time stg_time_of_unix(int64_t unix_s)
+{
+    int64_t days = unix_s / STG_DAY_S, second = unix_s % STG_DAY_S;
+    int64_t year = 1970 + days / 366, month = 1; /* never too late */
+
+    while (days_before(year + 1) <= days)
+        year++;
+    days -= days_before(year);
+    while (days >= days_in_month(year, month))
+        days -= days_in_month(year, month++);
+    return (struct stg_time){year, month, days + 1, second / 3600, second / 60 % 60, second % 60};
+}

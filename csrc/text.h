@@ -1,0 +1,92 @@
+/* Small words on texts and calendar days that the parsers and the signer share. */
+#ifndef STG_TEXT_H
+#define STG_TEXT_H
+
+#include <string.h>
+
+#include "stg.h"
+
+#define STG_DAY_S INT64_C(86400)
+
+static inline int stg_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static inline int stg_is_alnum(char c)
+{
+    return stg_is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* A character of an RFC 9110 token (section 5.6.2). */
+static inline int stg_is_token(char c)
+{
+    static const uint32_t map[8] = {0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
+
+    return (int)(map[(uint8_t)c >> 5] >> (c & 31) & 1);
+}
+
+/* A byte of an RFC 9110 field value (section 5.5), blanks included. */
+static inline int stg_is_value(char c)
+{
+    return ((uint8_t)c >= ' ' && c != 0x7f) || c == '\t';
+}
+
+static inline int stg_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static inline char stg_to_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* -1: no hexadecimal digit. */
+static inline int stg_hex_value(char c)
+{
+    char lower = stg_to_lower(c);
+
+    if (stg_is_digit(c))
+        return c - '0';
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+static inline int stg_str_same(struct stg_str a, struct stg_str b)
+{
+    return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, a.len));
+}
+
+/* What follows the first start bytes. */
+static inline struct stg_str stg_str_from(struct stg_str text, size_t start)
+{
+    return (struct stg_str){text.ptr + start, text.len - start};
+}
+
+static inline struct stg_str stg_str_between(const char *start, const char *end)
+{
+    return (struct stg_str){start, (size_t)(end - start)};
+}
+
+/* Byte order, a prefix first: <0, 0, >0. */
+int stg_str_compare(struct stg_str a, struct stg_str b);
+/* Equal to a text in lower case, ASCII letters of either case taken as one. */
+int stg_str_is(struct stg_str text, struct stg_str lower);
+/* Without the blanks around it. */
+struct stg_str stg_str_trimmed(struct stg_str text);
+/* At least one digit, nothing else, at most 2^63-1; else -1. */
+int64_t stg_decimal_parse(struct stg_str text);
+/* The same for len bytes inside of a text. */
+int64_t stg_decimal_at(struct stg_str text, size_t start, size_t len);
+
+/* A Gregorian date and time of day, UTC. */
+struct stg_time {
+    int64_t year, month, day, hour, minute, second;
+};
+
+/* Seconds since 1970; -1: outside of the years 1970 to 9999, or no such date or time (a leap second passes). */
+int64_t stg_time_to_unix(struct stg_time time);
+/* unix_s >= 0 */
+struct stg_time stg_time_of_unix(int64_t unix_s);
+
+#endif
