@@ -15,6 +15,7 @@ from servers.git_http import GitHttp, git_http
 from servers.moto_s3 import MotoS3, moto_s3
 from servers.rclone_s3 import RcloneS3, rclone_s3
 from servers.seaweedfs import SeaweedFS, seaweedfs
+from servers.slow_fuse import SlowFuse, slow_fuse
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,6 +83,13 @@ def git_tls_server(tmp_path: Path, certificates: Certificates) -> Iterator[GitHt
     root.mkdir(exist_ok=True)
     with git_http(root, certificates) as server:
         yield server
+
+
+@pytest.fixture
+def slow_disk() -> Iterator[SlowFuse]:
+    """A file system that holds, sleeps in or fails the operations it is told to."""
+    with slow_fuse() as mounted:
+        yield mounted
 
 
 @pytest.fixture(scope="session")

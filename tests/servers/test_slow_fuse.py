@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,65 +14,59 @@ from servers.slow_fuse import SlowFuse, slow_fuse
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def fuse() -> Iterator[SlowFuse]:
-    with slow_fuse() as mounted:
-        yield mounted
-
-
 def mounts() -> str:
     return Path("/proc/self/mountinfo").read_text()
 
 
-def test_without_rules_it_is_the_directory_below(fuse: SlowFuse) -> None:
+def test_without_rules_it_is_the_directory_below(slow_disk: SlowFuse) -> None:
     content = os.urandom(3 << 20)
-    (fuse.mountpoint / "d").mkdir()
-    (fuse.mountpoint / "d/tmp").write_bytes(content)
-    (fuse.mountpoint / "d/tmp").rename(fuse.mountpoint / "d/file")
-    (fuse.mountpoint / "link").symlink_to("d/file")
-    assert (fuse.backing / "d/file").read_bytes() == content
-    assert (fuse.mountpoint / "link").read_bytes() == content
-    assert sorted(os.listdir(fuse.mountpoint)) == ["d", "link"]
-    assert os.stat(fuse.mountpoint / "d/file").st_mtime_ns == os.stat(fuse.backing / "d/file").st_mtime_ns
+    (slow_disk.mountpoint / "d").mkdir()
+    (slow_disk.mountpoint / "d/tmp").write_bytes(content)
+    (slow_disk.mountpoint / "d/tmp").rename(slow_disk.mountpoint / "d/file")
+    (slow_disk.mountpoint / "link").symlink_to("d/file")
+    assert (slow_disk.backing / "d/file").read_bytes() == content
+    assert (slow_disk.mountpoint / "link").read_bytes() == content
+    assert sorted(os.listdir(slow_disk.mountpoint)) == ["d", "link"]
+    assert os.stat(slow_disk.mountpoint / "d/file").st_mtime_ns == os.stat(slow_disk.backing / "d/file").st_mtime_ns
 
 
-def test_held_write_blocks_while_another_file_is_written_and_ends_when_cleared(fuse: SlowFuse) -> None:
-    fuse.hold("write", path="slow")
-    blocked = threading.Thread(target=(fuse.mountpoint / "slow").write_bytes, args=(b"late",))
+def test_held_write_blocks_while_another_file_is_written_and_ends_when_cleared(slow_disk: SlowFuse) -> None:
+    slow_disk.hold("write", path="slow")
+    blocked = threading.Thread(target=(slow_disk.mountpoint / "slow").write_bytes, args=(b"late",))
     blocked.start()
-    fuse.wait_held("write")
-    (fuse.mountpoint / "quick").write_bytes(b"now")
-    assert (fuse.backing / "quick").read_bytes() == b"now"
+    slow_disk.wait_held("write")
+    (slow_disk.mountpoint / "quick").write_bytes(b"now")
+    assert (slow_disk.backing / "quick").read_bytes() == b"now"
     assert blocked.is_alive()
-    fuse.clear("write")
+    slow_disk.clear("write")
     blocked.join()
-    assert (fuse.backing / "slow").read_bytes() == b"late"
+    assert (slow_disk.backing / "slow").read_bytes() == b"late"
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
-def test_write_beyond_the_chosen_byte_fails_with_the_chosen_error(fuse: SlowFuse, error: int) -> None:
-    fuse.fail("write", error, from_byte=(1 << 20) + 1)
-    (fuse.mountpoint / "small").write_bytes(bytes(1 << 20))
+def test_write_beyond_the_chosen_byte_fails_with_the_chosen_error(slow_disk: SlowFuse, error: int) -> None:
+    slow_disk.fail("write", error, from_byte=(1 << 20) + 1)
+    (slow_disk.mountpoint / "small").write_bytes(bytes(1 << 20))
     with pytest.raises(OSError) as raised:
-        (fuse.mountpoint / "large").write_bytes(bytes(2 << 20))
+        (slow_disk.mountpoint / "large").write_bytes(bytes(2 << 20))
     assert raised.value.errno == error
 
 
 @pytest.mark.parametrize("operation", ["create", "rename", "mkdir", "fsync"])
-def test_every_step_of_a_commit_can_fail(fuse: SlowFuse, operation: str) -> None:
+def test_every_step_of_a_commit_can_fail(slow_disk: SlowFuse, operation: str) -> None:
     def commit() -> None:
-        (fuse.mountpoint / "d").mkdir()
-        with (fuse.mountpoint / "d/tmp").open("wb") as file:
+        (slow_disk.mountpoint / "d").mkdir()
+        with (slow_disk.mountpoint / "d/tmp").open("wb") as file:
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
-        (fuse.mountpoint / "d/tmp").rename(fuse.mountpoint / "d/file")
+        (slow_disk.mountpoint / "d/tmp").rename(slow_disk.mountpoint / "d/file")
 
-    fuse.fail(operation, errno.EIO)
+    slow_disk.fail(operation, errno.EIO)
     with pytest.raises(OSError) as raised:
         commit()
     assert raised.value.errno == errno.EIO
-    assert not (fuse.backing / "d/file").exists()
+    assert not (slow_disk.backing / "d/file").exists()
 
 
 def test_after_the_end_no_mount_is_left_although_a_write_was_held() -> None:
