@@ -219,7 +219,7 @@ _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
 
 
 def error_from(failure: GitFailure, *, where: str) -> StagerError:
-    """One of our errors for a failure of git, with the telling line of what git said, escaped and without user info of URLs."""
+    """One of our errors for a failure of git, with the line that told, escaped, URLs without user info."""
     if re.search(r"not our ref|unadvertised object|remote ref", failure.stderr):
         return NotFoundError("the repository has no such ref or commit", where=where, hint="check ref")
     lines = [line.strip() for line in re.split(r"[\r\n]+", failure.stderr) if line.strip()]

@@ -27,6 +27,7 @@ from stager import _native
 from stager.config import Retry
 from stager.errors import BadKeysError, ChangedError, UsageError, from_os_error
 from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, PinnedRepository, TreeRow
+from stager.host.scratch import open_scratch
 from stager.host.threads import in_threads
 from stager.manifest import Entry
 from stager.model import Grade, SourceRef
@@ -46,8 +47,8 @@ _FILES_A_CALL: Final = 128
 class GitSource:
     """See the module.
 
-    ``state_dir``: an existing directory of ours; the repository lives in a fresh private directory below it, and is
-    gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
+    The repository lives in a fresh private directory below ``state_dir`` (None: the user's scratch), and is gone at
+    exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
     capabilities = Capabilities(modes=True, grade=Grade.A)
@@ -56,11 +57,14 @@ class GitSource:
         self,
         ref: SourceRef,
         *,
-        state_dir: str,
+        remote: object = None,
+        transfer: object = None,
+        state_dir: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
         allow_plain_http: bool = False,
     ) -> None:
+        """``remote`` and ``transfer`` are what every source is made with; this one needs neither."""
         if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
@@ -73,10 +77,7 @@ class GitSource:
 
     async def __aenter__(self) -> Self:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
-        try:
-            self._private = await asyncio.to_thread(tempfile.mkdtemp, prefix="git-", dir=self._state_dir)
-        except OSError as error:
-            raise from_os_error(error, doing="make a directory", where=self._state_dir) from error
+        self._private = await asyncio.to_thread(self._make_private)
         self._repository = PinnedRepository(
             self._private, self._ref.location, environ=self._environ, retry=self._retry
         )
@@ -128,6 +129,13 @@ class GitSource:
                     done(entries)
         finally:
             await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+
+    def _make_private(self) -> str:
+        above = self._state_dir or open_scratch(None, self._environ)
+        try:
+            return tempfile.mkdtemp(prefix="git-", dir=above)
+        except OSError as error:
+            raise from_os_error(error, doing="make a directory", where=above) from error
 
     def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> Entry:
         key = snapshot.table.key(row)

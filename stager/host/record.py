@@ -1,0 +1,266 @@
+"""A job's record: ``job.json`` in the job's directory, written whole or not at all, and who is at work on it.
+
+The state only moves forward (`JobState`). The owner is a process, named by boot id, pid and the pid's start time, so
+a record whose owner died is told from one at work, also after a reboot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import msgspec
+
+from stager.errors import HostError, InternalError, NotFoundError, UsageError, from_os_error
+from stager.host.atomic import write_file
+from stager.host.workspace import boot_id
+from stager.model import JobState
+
+__all__ = ["JOB_ID", "JobDirectory", "Owner", "Record", "list_jobs", "rfc3339"]
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
+"""A job's id; use ``fullmatch``."""
+
+_FILE: Final = "job.json"
+_ORDER: Final = tuple(JobState)
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """A process on this node."""
+
+    boot: str
+    pid: int
+    start: int  # clock ticks since boot, field 22 of proc_pid_stat(5)
+    uid: int
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        return cls(boot=boot_id(), pid=os.getpid(), start=_start_of(os.getpid()), uid=os.geteuid())
+
+    def is_alive(self) -> bool:
+        """Whether exactly this process still runs."""
+        return self.boot == boot_id() and self.start == _start_of(self.pid) != 0
+
+
+def _start_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == b"Z" else int(fields[19])
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret."""
+
+    id: str
+    name: str
+    state: JobState
+    owner: Owner
+    times: dict[str, float]
+    persist: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    schema: int = 1
+
+    def may_start_again(self, name: str) -> bool:
+        """Whether a job of this id and ``name`` may be staged: it goes on where it stopped, or nothing of it is left."""
+        return self.state is JobState.REMOVED or (self.state is JobState.STAGING and self.name == name)
+
+    def is_active(self) -> bool:
+        """Whether a living stager is staging or running it."""
+        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.is_alive()
+
+    def shown_state(self) -> str:
+        """The state, or "crashed" when its owner died in the middle of it."""
+        if self.state in (JobState.STAGING, JobState.RUNNING) and not self.owner.is_alive():
+            return "failed" if self.error else "crashed"
+        return str(self.state)
+
+
+class JobDirectory:
+    """``SCRATCH/jobs/ID``, open: ``tree/`` is what the job sees, ``state/`` and the records beside it are ours."""
+
+    def __init__(self, path: str, record: Record, fd: int, lock_fd: int) -> None:
+        self.path = path
+        self.record = record
+        self.fd = fd
+        self._lock_fd = lock_fd
+
+    @classmethod
+    def create(cls, scratch: str, job_id: str, name: str, *, persist: str | None) -> JobDirectory:
+        """A new job, or the same one again when its staging was interrupted or its tree has been removed.
+
+        Raises `UsageError`: the id is bad, or taken by another job. `HostError`: another stager is at work on it.
+        """
+        _check_id(job_id)
+        path = os.path.join(scratch, "jobs", job_id)
+        try:
+            os.makedirs(os.path.join(scratch, "jobs"), mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+        except OSError as error:
+            raise from_os_error(error, doing="make the job's directory", where=path) from error
+        with ExitStack() as undo:
+            fd = _open_directory(path, undo)
+            lock_fd = _lock(fd, path, undo)
+            old = _read(fd, path)
+            if old is not None and not old.may_start_again(name):
+                raise UsageError(
+                    f"job {job_id} exists ({old.shown_state()})", where=path,
+                    hint=f"end it with `stager teardown {job_id}`, or choose another with --job-id",
+                )  # fmt: skip
+            record = Record(
+                id=job_id, name=name, state=JobState.STAGING, owner=Owner.me(),
+                times={JobState.STAGING: time.time()}, persist=persist,
+            )  # fmt: skip
+            job = cls(path, record, fd, lock_fd)
+            job._write(record)
+            undo.pop_all()
+        return job
+
+    @classmethod
+    def open(cls, scratch: str, job_id: str) -> JobDirectory:
+        """A job that exists, for work on it. Raises `NotFoundError`, `UsageError`, `HostError` (at work already)."""
+        _check_id(job_id)
+        path = os.path.join(scratch, "jobs", job_id)
+        if not os.path.lexists(path):
+            raise _no_job(job_id, scratch)
+        with ExitStack() as undo:
+            fd = _open_directory(path, undo)
+            lock_fd = _lock(fd, path, undo)
+            record = _read(fd, path)
+            if record is None:
+                raise _no_job(job_id, scratch)
+            undo.pop_all()
+        return cls(path, record, fd, lock_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+        os.close(self._lock_fd)
+
+    @property
+    def tree(self) -> str:
+        """What the job sees: data/OWNER/NAME, code, logs."""
+        return os.path.join(self.path, "tree")
+
+    @property
+    def state_dir(self) -> str:
+        """Manifests, journals and receipts of the datasets, in the same order as the tree."""
+        return os.path.join(self.path, "state")
+
+    def advance(self, state: JobState, *, exit_code: int | None = None) -> None:
+        """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
+        if _ORDER.index(state) < _ORDER.index(self.record.state):
+            raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
+        self._write(
+            msgspec.structs.replace(
+                self.record, state=state, owner=Owner.me(), error=None,
+                times={**self.record.times, state: time.time()},
+                exit_code=self.record.exit_code if exit_code is None else exit_code,
+            )
+        )
+
+    def fail(self, error: str) -> None:
+        """Note why the state was not left as it should have been."""
+        self._write(msgspec.structs.replace(self.record, error=error))
+
+    def write_json(self, name: str, value: object) -> None:
+        """A JSON file beside the record, whole or not at all. Raises `HostError`, `NoSpaceError`."""
+        write_file(self.fd, name, [msgspec.json.format(msgspec.json.encode(value), indent=2), b"\n"], mode=0o600)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object written by `write_json`; empty when it is not there."""
+        try:
+            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd), "rb") as file:
+                return msgspec.json.decode(file.read(), type=dict[str, Any])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            raise HostError(f"cannot be read: {error}", where=f"{self.path}/{name}") from error
+
+    def _write(self, record: Record) -> None:
+        body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+        write_file(self.fd, _FILE, [body], mode=0o600, durable=True)
+        self.record = record
+
+
+def list_jobs(scratch: str) -> list[Record]:
+    """Every job's record below a scratch directory, oldest first; one that cannot be read is left out."""
+    jobs = os.path.join(scratch, "jobs")
+    records: list[Record] = []
+    try:
+        names = os.listdir(jobs)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise from_os_error(error, doing="list the jobs", where=jobs) from error
+    for name in names:
+        with suppress(OSError, HostError):
+            fd = os.open(os.path.join(jobs, name), _DIRECTORY)
+            try:
+                record = _read(fd, name)
+            finally:
+                os.close(fd)
+            if record is not None:
+                records.append(record)
+    return sorted(records, key=lambda record: record.times.get(JobState.STAGING, 0.0))
+
+
+def _check_id(job_id: str) -> None:
+    if not JOB_ID.fullmatch(job_id):
+        raise UsageError(f"{job_id[:80]!a} is no job id", hint="`stager ls` names the jobs of this node")
+
+
+def _no_job(job_id: str, scratch: str) -> NotFoundError:
+    return NotFoundError(f"no job {job_id} on this node", where=scratch, hint="`stager ls` names them")
+
+
+def _read(fd: int, where: str) -> Record | None:
+    try:
+        with open(os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), "rb") as file:
+            return msgspec.json.decode(file.read(), type=Record)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, doing="read the job's record", where=f"{where}/{_FILE}") from error
+    except msgspec.MsgspecError as error:
+        raise HostError(f"the job's record is damaged: {error}", where=f"{where}/{_FILE}") from error
+
+
+def _open_directory(path: str, undo: ExitStack) -> int:
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except OSError as error:
+        raise from_os_error(error, doing="open the job's directory", where=path) from error
+    undo.callback(os.close, fd)
+    return fd
+
+
+def _lock(fd: int, path: str, undo: ExitStack) -> int:
+    """Keeps two stagers from working on one job; what each does is atomic even without it."""
+    try:
+        lock_fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        undo.callback(os.close, lock_fd)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HostError("another stager is at work on this job", where=path, hint="wait for its end") from None
+    except OSError as error:
+        raise from_os_error(error, doing="lock the job", where=path) from error
+    return lock_fd

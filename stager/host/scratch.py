@@ -1,0 +1,56 @@
+"""The user's scratch directory on this node: private, and proven to be the user's own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Final
+
+from stager.errors import HostError, UsageError, from_os_error
+
+__all__ = ["DEFAULT_TOP", "open_scratch"]
+
+DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
+_FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
+    """The scratch directory's path, made when missing.
+
+    ``asked``, else STAGER_SCRATCH, else /var/tmp. A directory that is the user's own and that nobody else may write
+    is used as it is; in any other, ``stager-UID`` (0700) is. /tmp is not the default: on many nodes it is in memory.
+
+    Raises `UsageError`: not an absolute path. `HostError`: a symlink, another user's directory, or one that others
+    may write stands in its place; it cannot be made. `NoSpaceError`.
+    """
+    top = asked or environ.get("STAGER_SCRATCH") or DEFAULT_TOP
+    if not top.startswith("/") or "\0" in top:
+        raise UsageError("the scratch directory needs an absolute path", where=repr(top), hint="check --scratch")
+    top = os.path.normpath(top)
+    try:
+        os.makedirs(top, mode=0o700, exist_ok=True)
+        if _is_private(os.stat(top)):
+            return top
+        below = os.path.join(top, f"stager-{os.geteuid()}")
+        try:
+            os.mkdir(below, 0o700)
+        except FileExistsError:
+            _check_own(below)
+    except OSError as error:
+        raise from_os_error(error, doing="make the scratch directory", where=error.filename or top) from error
+    return below
+
+
+def _is_private(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and not found.st_mode & (_FOREIGN_WRITE | stat.S_ISVTX)
+
+
+def _check_own(path: str) -> None:
+    found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode) and _is_private(found):
+        return
+    raise HostError(
+        "is not a directory that only you can write; somebody may have put it there", where=path,
+        hint="remove it, or choose another with --scratch",
+    )  # fmt: skip
