@@ -1,0 +1,87 @@
+"""The command line: one file a command, loaded when it is called; and the one switch from errors to exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final, cast
+
+import click
+
+from stager.cli.state import State
+from stager.errors import StagerError
+
+__all__ = ["COMMANDS", "main"]
+
+# name -> (module, what `stager --help` says). A module's command object is called `command`.
+COMMANDS: Final = {
+    "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when that command is asked for, and not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return cast("click.Command", importlib.import_module(COMMANDS[cmd_name][0]).command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.NoSuchCommand(args[0], possibilities=list(COMMANDS), ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stager", message="stager %(version)s")
+def _group() -> None:
+    """Bring the data of a compute job onto this node, verified, before the job starts.
+
+    Example: stager sync s3://datasets/mnist/ /scratch/mnist
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code of behaviour.md section 4. Never raises."""
+    state = State()
+    try:
+        outcome = _group.main(args=argv, prog_name="stager", standalone_mode=False, obj=state)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: the flush at exit must not complain
+        return 141
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except StagerError as error:
+        _report(error, state)
+        return error.exit_code
+    except Exception as error:
+        _report(error, state)
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _report(error: Exception, state: State) -> None:
+    from stager.cli.render import report_error  # only when something went wrong
+
+    report_error(error, json=state.json)
+    if state.verbosity >= 2:
+        traceback.print_exception(error)

@@ -1,0 +1,145 @@
+"""Options that several commands share, and the running of their asynchronous work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import click
+import uvloop
+
+from stager.cli.state import State
+from stager.config import Limits, Remote, Retry, Timeouts
+
+__all__ = ["InterruptedBySignal", "common", "limits_of", "remote_of", "remote_options", "run_async", "speed_options"]
+
+T = TypeVar("T")
+Command = Callable[..., Any]
+
+_END_WITHIN_S: Final = 0.9
+
+
+class InterruptedBySignal(SystemExit):
+    """Ended by SIGINT or SIGTERM; the exit code is 128 + the signal's number."""
+
+
+def common(command: Command) -> Command:
+    """Add ``--json``, ``-q`` and ``-v``; their values are in the context's `State`."""
+
+    def put(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def store(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+            setattr(ctx.ensure_object(State), name, value)
+
+        return store
+
+    for option in (
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=put("verbosity"),
+                     help="Say more; -vv adds a traceback to errors."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=put("quiet"),
+                     help="Say nothing but errors."),
+        click.option("--json", is_flag=True, expose_value=False, callback=put("json"),
+                     help="One JSON object a line on stdout."),
+    ):
+        command = option(command)
+    return command
+
+
+def remote_options(command: Command) -> Command:
+    """Add how an S3 endpoint is reached; `remote_of` makes a `Remote` of them."""
+    for option in (
+        click.option("--no-verify-ssl", is_flag=True, help="Accept any certificate. Unsafe."),
+        click.option("--ca-bundle", metavar="FILE", help="Certificates to trust."),
+        click.option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]), default="auto",
+                     show_default=True, help="Where an S3 URL names the bucket."),
+        click.option("--no-sign-request", is_flag=True, help="Ask without credentials."),
+        click.option("--region", metavar="NAME", help="The bucket's region."),
+        click.option("--profile", metavar="NAME", help="The profile of the AWS configuration."),
+        click.option("--endpoint-url", metavar="URL", help="The S3 endpoint, when it is not AWS."),
+    ):
+        command = option(command)
+    return command
+
+
+def remote_of(options: dict[str, Any]) -> Remote:
+    """Take `remote_options` out of a command's arguments."""
+    return Remote(
+        endpoint_url=options.pop("endpoint_url"),
+        profile=options.pop("profile"),
+        region=options.pop("region"),
+        ca_bundle=options.pop("ca_bundle"),
+        addressing_style=options.pop("addressing_style"),
+        sign_requests=not options.pop("no_sign_request"),
+        verify_ssl=not options.pop("no_verify_ssl"),
+    )
+
+
+def speed_options(command: Command) -> Command:
+    """Add how hard to try; `limits_of` makes values of them."""
+    for option in (
+        click.option("--stall-timeout", type=click.FloatRange(min=0.1), default=Timeouts().stall_s, metavar="SECONDS",
+                     show_default=True, help="Give a connection up after this long without progress."),
+        click.option("--retries", type=click.IntRange(min=1), default=Retry().attempts, metavar="N",
+                     show_default=True, help="Attempts for each part of the data."),
+        click.option("--connections", type=click.IntRange(1, 1024), default=Limits().connections, metavar="N",
+                     show_default=True, help="Connections at once."),
+    ):
+        command = option(command)
+    return command
+
+
+def limits_of(options: dict[str, Any]) -> tuple[Limits, Timeouts, Retry]:
+    """Take `speed_options` out of a command's arguments."""
+    return (
+        Limits(connections=options.pop("connections")),
+        Timeouts(stall_s=options.pop("stall_timeout")),
+        Retry(attempts=options.pop("retries")),
+    )
+
+
+def run_async(work: Coroutine[Any, Any, T], *, how_to_continue: str) -> T:
+    """Run on a new loop. SIGINT and SIGTERM cancel ``work`` and end the process within a second.
+
+    Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``.
+    """
+    received: list[int] = []
+
+    def end_now() -> None:
+        _say_interrupted(received[0], how_to_continue)
+        os._exit(128 + received[0])
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def stop(number: int) -> None:
+            received.append(number)
+            if len(received) > 1:
+                end_now()
+            deadline = threading.Timer(_END_WITHIN_S, end_now)  # a thread may be inside a call that does not return
+            deadline.daemon = True
+            deadline.start()
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+        return await task
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(guarded())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        _say_interrupted(received[0], how_to_continue)
+        raise InterruptedBySignal(128 + received[0]) from None
+
+
+def _say_interrupted(number: int, how_to_continue: str) -> None:
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    text = f"{show_cursor}stager: ended by {signal.Signals(number).name}; {how_to_continue}"
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

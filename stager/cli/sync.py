@@ -1,0 +1,57 @@
+"""``stager sync SRC DST``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
+from stager.cli.render import Renderer
+from stager.cli.state import State
+from stager.events import Sink
+from stager.model import SourceRef
+from stager.pipeline import SyncOptions, sync
+from stager.transfer import Transfer
+from stager.urls import parse_source
+
+__all__ = ["command"]
+
+
+@click.command("sync")
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST", type=click.Path())
+@click.option("--ref", metavar="REF", help="Branch, tag or commit of a git source.")
+@click.option("--dry-run", is_flag=True, help="Say what would move, and change nothing.")
+@click.option("--verify", is_flag=True, help="Hash the files that are there again instead of believing their times.")
+@click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+              help="What to do when the source has names that cannot be files.")
+@click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
+@speed_options
+@remote_options
+@common
+@click.pass_obj
+def command(state: State, /, source: str, destination: str, ref: str | None, **options: Any) -> None:
+    """Bring the contents of SRC into the directory DST.
+
+    SRC is s3://BUCKET/PREFIX, git+https://HOST/REPO[@REF][#subdir=DIR], git+ssh://, git+file:// or file:///DIR.
+    A prefix matches only at a slash; a single key becomes a file. What DST holds besides stays.
+
+    A run that was stopped is continued by running it again: what is finished is not fetched again.
+
+    Example: stager sync s3://datasets/mnist/ /scratch/mnist --endpoint-url http://ceph.example:7480
+    """
+    reference = parse_source(source, ref=ref)
+    limits, timeouts, retry = limits_of(options)
+    chosen = SyncOptions(remote=remote_of(options), **options)
+    transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
+    with Renderer(state) as sink:
+        run_async(
+            _sync(reference, destination, transfer, chosen, sink),
+            how_to_continue="run the same command again to continue: finished files are not fetched again",
+        )
+
+
+async def _sync(ref: SourceRef, destination: str, transfer: Transfer, options: SyncOptions, sink: Sink) -> None:
+    async with transfer:
+        await sync(ref, destination, transfer=transfer, options=options, sink=sink)
