@@ -1,8 +1,8 @@
 /* Runs a command and says what its whole process tree cost.
  *
- *     measure REPORT CPU COMMAND [ARGUMENT...]
+ *     measure REPORT CPUS COMMAND [ARGUMENT...]
  *
- * CPU is a core number to pin to, or -1. Writes one JSON object to the file REPORT: exit status, wall seconds from the
+ * CPUS is a list of core numbers to pin to ("1,2,3"), or "any". Writes one JSON object to the file REPORT: exit status, wall seconds from the
  * fork to the end of the last process of the tree, user and system seconds of all of them (orphans are adopted and
  * waited for), and the largest ru_maxrss of a single process in KiB. A program of its own and not a Python
  * subprocess: ru_maxrss starts at the size of the parent's memory at exec, which here is under 2 MB.
@@ -27,20 +27,26 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static int pin(const char *cpus) {
+    cpu_set_t set;
+    char *rest;
+    CPU_ZERO(&set);
+    for (const char *at = cpus; *at != 0; at = *rest == ',' ? rest + 1 : rest) {
+        CPU_SET(strtoul(at, &rest, 10), &set);
+        if (rest == at) break;
+    }
+    return sched_setaffinity(0, sizeof set, &set);
+}
+
 int main(int argc, char **argv) {
-    if (argc < 4) return fprintf(stderr, "usage: measure REPORT CPU COMMAND [ARGUMENT...]\n"), 2;
-    int cpu = atoi(argv[2]), status = 0, last, command_status = -1;
+    if (argc < 4) return fprintf(stderr, "usage: measure REPORT CPUS COMMAND [ARGUMENT...]\n"), 2;
+    int status = 0, last, command_status = -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     double start = now();
     pid_t command = fork(), pid;
     if (command < 0) return perror("fork"), 2;
     if (command == 0) {
-        if (cpu >= 0) {
-            cpu_set_t set;
-            CPU_ZERO(&set);
-            CPU_SET((size_t)cpu, &set);
-            if (sched_setaffinity(0, sizeof set, &set) != 0) perror("sched_setaffinity"), _exit(126);
-        }
+        if (strcmp(argv[2], "any") != 0 && pin(argv[2]) != 0) perror("sched_setaffinity"), _exit(126);
         execvp(argv[3], argv + 3);
         perror(argv[3]);
         _exit(127);
