@@ -1,0 +1,116 @@
+"""The table of failures: every row does what behaviour.md rule 10 says, and tells it in one line."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+import pytest
+
+from stager.config import Retry
+from stager.errors import (
+    AccessDeniedError,
+    ChangedError,
+    HostError,
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    SourceError,
+    StagerError,
+    TransientError,
+)
+from stager.retry import Action, action_for, error_for, wait_s
+
+
+@dataclass
+class Failure:
+    kind: str = "http"
+    errno: int = 0
+    where: str = ""
+    status: int = 0
+    code: str = ""
+    message: str = ""
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "action", "error"),
+    [
+        (503, "SlowDown", Action.SLOW_DOWN, TransientError),
+        (200, "SlowDown", Action.SLOW_DOWN, TransientError),
+        (429, "", Action.SLOW_DOWN, TransientError),
+        (500, "InternalError", Action.RETRY, TransientError),
+        (400, "RequestTimeout", Action.RETRY, TransientError),
+        (502, "", Action.RETRY, TransientError),
+        (400, "ExpiredToken", Action.REFRESH, AccessDeniedError),
+        (403, "RequestTimeTooSkewed", Action.SET_CLOCK, AccessDeniedError),
+        (403, "InvalidAccessKeyId", Action.STOP, AccessDeniedError),
+        (403, "SignatureDoesNotMatch", Action.STOP, AccessDeniedError),
+        (400, "InvalidToken", Action.STOP, AccessDeniedError),
+        (403, "AccessDenied", Action.SKIP, AccessDeniedError),
+        (403, "", Action.SKIP, AccessDeniedError),
+        (403, "InvalidObjectState", Action.SKIP, NotFoundError),
+        (404, "NoSuchBucket", Action.STOP, NotFoundError),
+        (404, "NoSuchKey", Action.STOP, ChangedError),
+        (412, "PreconditionFailed", Action.STOP, ChangedError),
+        (412, "", Action.STOP, ChangedError),
+        (416, "InvalidRange", Action.STOP, ChangedError),
+        (301, "PermanentRedirect", Action.REGION, SourceError),
+        (400, "AuthorizationHeaderMalformed", Action.REGION, SourceError),
+        (418, "Teapot", Action.STOP, SourceError),
+    ],
+)
+def test_answer_is_judged_by_its_code_first(
+    status: int, code: str, action: Action, error: type[StagerError]
+) -> None:
+    failure = Failure(status=status, code=code, message="said so")
+    assert action_for(failure) is action
+    told = error_for(failure, where="s3://b/k", attempts=3)
+    assert type(told) is error
+    assert str(told).startswith("s3://b/k: ")
+    assert "said so" in str(told)
+    assert "after 3 attempts" in str(told)
+    assert "\n" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "action", "error"),
+    [
+        ("connect", "", Action.RETRY, TransientError),
+        ("reset", "", Action.RETRY, TransientError),
+        ("stall", "", Action.RETRY, TransientError),
+        ("tls", "handshake", Action.RETRY, TransientError),
+        ("tls", "verify", Action.STOP, SourceError),
+        ("protocol", "head", Action.RETRY, IntegrityError),
+        ("identity", "etag", Action.STOP, ChangedError),
+    ],
+)
+def test_failure_without_an_answer_is_judged_by_its_kind(
+    kind: str, where: str, action: Action, error: type[StagerError]
+) -> None:
+    failure = Failure(kind=kind, where=where)
+    assert action_for(failure) is action
+    assert type(error_for(failure, where="x")) is error
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (errno.ENOSPC, NoSpaceError), (errno.EDQUOT, NoSpaceError), (errno.EACCES, HostError), (errno.ELOOP, HostError),
+        (errno.EIO, HostError),
+    ],
+)  # fmt: skip
+def test_local_failure_is_this_nodes_and_final(code: int, error: type[StagerError]) -> None:
+    failure = Failure(kind="errno", errno=code, where="write")
+    assert action_for(failure) is Action.STOP
+    assert type(error_for(failure, where="x")) is error
+
+
+def test_wait_is_full_jitter_under_its_cap() -> None:
+    retry = Retry(attempts=8, base_s=0.1, cap_s=20.0)
+    assert [wait_s(retry, attempt, -1, 1.0) for attempt in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 20.0]
+    assert wait_s(retry, 5, -1, 0.0) == 0.0
+
+
+def test_wait_is_never_shorter_than_the_server_asked_up_to_a_minute() -> None:
+    assert wait_s(Retry(), 1, 7, 0.5) == 7.0
+    assert wait_s(Retry(), 1, 86_400, 0.5) == 60.0
