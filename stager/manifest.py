@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from stager.config import BLOCK_BYTES
-from stager.names import check_path, from_json, to_json
+from stager.names import check_paths, from_json, to_json
 
 __all__ = [
     "DIGEST",
@@ -33,7 +32,6 @@ SCHEMA: Final = 1
 MANIFEST_NAME: Final = "manifest.jsonl"
 DIGEST: Final = "xxh3-128t"
 _DIGEST_BYTES: Final = 16
-_MAX_LINE_BYTES: Final = 64 << 10
 _MAX_IDENTITY_BYTES: Final = 1024
 _BATCH: Final = 4096
 
@@ -42,8 +40,7 @@ class DamagedManifestError(Exception):
     """The bytes are no whole manifest of this version. Never leaves the pipeline: it means a full compare."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One file of a staged tree.
 
     ``path``: below the destination, raw bytes. ``identity``: the source's (ETag, blob id).
@@ -83,7 +80,8 @@ class _Trailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _encoder: Final = msgspec.json.Encoder()
-_entry_decoder: Final = msgspec.json.Decoder(tuple[str | dict[str, str], int, str, str, int, int, int, str])
+_Row = tuple[str | dict[str, str], int, str, str, int, int, int, str]
+_entry_decoder: Final = msgspec.json.Decoder(_Row)
 _header_decoder: Final = msgspec.json.Decoder(Header)
 _trailer_decoder: Final = msgspec.json.Decoder(_Trailer)
 
@@ -115,19 +113,20 @@ def decode(data: bytes) -> tuple[Header, dict[bytes, Entry]]:
     body, end, tail = data.rpartition(b"\n")
     if not end or tail:
         raise DamagedManifestError("the last line is cut")
-    lines, _, last = body.rpartition(b"\n")
+    text, _, last = body.rpartition(b"\n")
     try:
         trailer = _trailer_decoder.decode(last)
-        if hashlib.blake2b(lines + b"\n", digest_size=16).hexdigest() != trailer.blake2b:
+        if hashlib.blake2b(text + b"\n", digest_size=16).hexdigest() != trailer.blake2b:
             raise DamagedManifestError("the checksum does not match")
-        first, *rest = lines.split(b"\n")
+        first, _, lines = text.partition(b"\n")
         header = _header_decoder.decode(first)
         if (header.stager_manifest, header.digest, header.block_bytes) != (SCHEMA, DIGEST, BLOCK_BYTES):
             raise DamagedManifestError("another version, digest or grid")
-        entries = {entry.path: entry for entry in map(_entry, rest)}
-    except (msgspec.MsgspecError, ValueError) as error:
+        entries = {entry.path: entry for entry in map(_entry, _entry_decoder.decode_lines(lines))}
+        check_paths(list(entries))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedManifestError(str(error)) from error
-    if len(rest) != trailer.entries or len(entries) != trailer.entries:
+    if len(entries) != trailer.entries:
         raise DamagedManifestError("entries are missing or there twice")
     return header, entries
 
@@ -153,12 +152,9 @@ def _row(entry: Entry) -> tuple[object, ...]:
     )
 
 
-def _entry(line: bytes) -> Entry:
-    if len(line) > _MAX_LINE_BYTES:
-        raise ValueError("a line is too long")
-    name, size, identity_text, digest_hex, mtime_ns, ctime_ns, mode, grade = _entry_decoder.decode(line)
-    path = from_json(name)
-    check_path(path)
+def _entry(row: _Row) -> Entry:
+    name, size, identity_text, digest_hex, mtime_ns, ctime_ns, mode, grade = row
+    path = name.encode("utf-8") if isinstance(name, str) else from_json(name)
     identity, digest = identity_text.encode("latin-1"), bytes.fromhex(digest_hex)
     if size < 0 or len(digest) != _DIGEST_BYTES or len(identity) > _MAX_IDENTITY_BYTES:
         raise ValueError("a value is out of bounds")

@@ -29,6 +29,7 @@ __all__ = [
     "Names",
     "bad_keys_error",
     "check_path",
+    "check_paths",
     "compile_names",
     "from_json",
     "show",
@@ -124,6 +125,15 @@ def check_path(path: bytes) -> None:
     """Refuse a path, read from a file of ours, that `compile_names` would never have let through: ValueError."""
     if why := _what_is_wrong(path, PATH_MAX):
         raise ValueError(why)
+
+
+def check_paths(paths: list[bytes]) -> None:
+    """`check_path` of many, as quickly as `compile_names` judges."""
+    for start in range(0, len(paths), _CHUNK):
+        chunk = paths[start : start + _CHUNK]
+        if not _all_plain(chunk, PATH_MAX):
+            for path in chunk:
+                check_path(path)
 
 
 def bad_keys_error(bad: Iterable[BadKey], *, where: str) -> BadKeysError:
