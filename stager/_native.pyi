@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import final
 
 BLOCK_BYTES: int
+TMP_PREFIX: bytes
+"""Every temporary's name starts with this; what is found under it later, with no engine running, is left over."""
 
 @final
 class KeyTable:
@@ -36,30 +38,35 @@ class ListPage:
     token: bytes  # undone from URL encoding when the answer said so; b"" when absent
     in_order: bool  # keys strictly ascending in byte order, inside the page and after the last one of the table
     encoded: bool
+    archived: int  # rows whose storage class cannot be read without a restore
 
 @final
 class Failure:
-    """Why one request failed. ``kind`` is one of the FAIL_* names in csrc/engine.h, lower case without prefix:
-    "errno" (a local call: see ``errno``), "connect", "tls", "reset", "stall", "protocol" (not HTTP as we accept
-    it), "http" (a status that is no success: see ``status``, ``code``), "identity" (ETag, range or length is not
-    what was pinned), "cancelled".
+    """Why one request failed. ``kind`` is one of the STG_FAIL_* names in csrc/failure.h, lower case without prefix:
+    "errno" (a local call: see ``errno`` and ``where``), "connect" (no address took the connection), "tls", "reset",
+    "stall", "protocol" (not HTTP as we accept it), "http" (a status that is no success: see ``status``, ``code``),
+    "identity" (ETag, range, length or coding is not what was pinned: see ``where``), "cancelled".
     """
 
     index: int
     kind: str
     errno: int
-    where: str  # which step: "write", "rename", "verify", "handshake"...
+    where: str  # which step: create write rename stat close, connect handshake, head body, etag content-range length...
     status: int
     code: str  # the S3 error code from the body, or ""
     message: str  # bounded, printable
     request_id: str
     region: str  # x-amz-bucket-region, or <Region> of the body
-    retry_after_s: int
+    retry_after_s: int  # -1: none
     date: str
 
 @final
 class Endpoint:
-    """Where requests go. Addresses are (family, packed address); the engine resolves nothing."""
+    """Where requests go. Addresses are (family, packed address), at most 64; the engine resolves nothing.
+
+    ValueError: no address, one that is none, or ``verify`` without ``ca_file``. FileNotFoundError: the CA file
+    cannot be read or holds no certificate.
+    """
 
     def __init__(
         self,
@@ -82,7 +89,9 @@ class Signer:
         self, *, access_key: str, secret_key: str, token: str | None, region: str, service: str = "s3"
     ) -> None: ...
     def update(self, *, access_key: str, secret_key: str, token: str | None) -> None: ...
-    def set_clock_skew(self, seconds: int) -> None: ...
+    def set_clock_skew(self, seconds: int) -> None:
+        """Add this to the local clock when signing."""
+
     def sign(
         self, method: str, path: bytes, query: bytes, headers: Sequence[tuple[str, str]], unix_s: int
     ) -> list[tuple[str, str]]:
@@ -119,11 +128,17 @@ class Batch:
         """The block digests of a finished range, 16 bytes each."""
     def scan_list(self, table: KeyTable, key_skip: int) -> ListPage:
         """Scan the answer of `Engine.list_page` into ``table``, dropping key_skip bytes (the prefix) of each key.
-        ValueError: not a ListObjectsV2 answer as we accept it (the text says what)."""
+        Every key must start with the template's key_prefix. ValueError: not a ListObjectsV2 answer as we accept it
+        (the text says what), or the page has not been drained."""
 
 @final
 class Engine:
-    """N epoll workers, disk threads, one completion ring and one eventfd. Refuses to work after a fork."""
+    """N epoll workers, disk threads, one completion ring and one eventfd.
+
+    ``workers`` 0: as many as CPUs in the affinity mask, at most 16. ``buffer_bytes``: a multiple of 4096 in
+    64 KiB..8 MiB; at least two must fit in ``memory_bytes``. ValueError when a limit does not fit.
+    RuntimeError from every method in a forked process, and from the fetches after `close`.
+    """
 
     def __init__(
         self,
@@ -142,16 +157,21 @@ class Engine:
     def fetch_objects(
         self, template: Template, table: KeyTable, rows: array[int], root_fd: int, tmp_fd: int
     ) -> Batch:
-        """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd."""
+        """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
+        descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
+        in its mode is created with them (by umask), else 0666. array("q") is taken without a copy per item.
+        IndexError: a row that is not there; ValueError: no rows."""
     def fetch_ranges(
         self, template: Template, table: KeyTable, row: int, ranges: Sequence[tuple[int, int]], fd: int
     ) -> Batch:
         """(offset, length) parts of one object, written at their offsets in fd. Offsets are multiples of
-        BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated."""
+        BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated. A range that is the
+        whole object goes without Range. ValueError: no range, or one off the grid or outside of the object."""
     def list_page(self, template: Template, query: bytes) -> Batch:
         """One GET of the bucket with the canonical query given; the answer stays native until scan_list."""
     def drain(self) -> list[tuple[Batch, array[int], list[Failure]]]:
-        """Completions since the last call, by batch: indices that finished, and failures."""
+        """Completions since the last call, by batch: indices that finished (array("q")), and failures. Still works
+        after `close`, for what was under way then."""
     def stats(self) -> dict[str, int]:
         """Counters since start: requests, connections opened, bytes received, retries of stale connections."""
     def close(self) -> None:

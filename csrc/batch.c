@@ -1,0 +1,235 @@
+#include "batch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LIST_BODY_MAX ((size_t)32 << 20)
+
+static struct stg_batch *batch_new(enum stg_batch_kind kind, struct stg_template *template_, struct stg_table *table,
+                                   size_t count)
+{
+    struct stg_batch *batch = calloc(1, sizeof *batch);
+    if (!batch)
+        return NULL;
+    batch->refs = 1;
+    batch->kind = kind;
+    batch->template_ = stg_template_ref(template_);
+    batch->table = table ? stg_table_ref(table) : NULL;
+    batch->count = count;
+    batch->landing.fd = batch->landing.root_fd = batch->landing.tmp_fd = -1;
+    batch->unfinished = count;
+    batch->undrained = count;
+    batch->results = calloc(count, sizeof *batch->results);
+    if (!batch->results) {
+        stg_batch_unref(batch);
+        return NULL;
+    }
+    return batch;
+}
+
+struct stg_batch *stg_batch_ref(struct stg_batch *batch)
+{
+    atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+    return batch;
+}
+
+void stg_batch_unref(struct stg_batch *batch)
+{
+    if (!batch || atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    stg_batch_close_landing(batch);
+    free(batch->landing.parents);
+    free(batch->rows);
+    free(batch->ranges);
+    free(batch->blocks);
+    free((char *)(uintptr_t)batch->query.ptr);
+    free(batch->body);
+    free(batch->results);
+    if (batch->table)
+        stg_table_unref(batch->table);
+    stg_template_unref(batch->template_);
+    free(batch);
+}
+
+static int duplicate(int fd, int *out)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return -errno;
+    *out = copy;
+    return 0;
+}
+
+static int finish_new(struct stg_batch *batch, int status, struct stg_batch **out)
+{
+    if (status < 0) {
+        stg_batch_unref(batch);
+        return status;
+    }
+    *out = batch;
+    return 0;
+}
+
+static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int root_fd, int tmp_fd)
+{
+    size_t known = stg_table_count(batch->table);
+    batch->rows = malloc(batch->count * sizeof *rows);
+    if (!batch->rows)
+        return -ENOMEM;
+    memcpy(batch->rows, rows, batch->count * sizeof *rows);
+    for (size_t i = 0; i < batch->count; i++)
+        if (rows[i] >= known)
+            return -EINVAL;
+    int status = duplicate(root_fd, &batch->landing.root_fd);
+    return status < 0 ? status : duplicate(tmp_fd, &batch->landing.tmp_fd);
+}
+
+int stg_batch_objects(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      int root_fd, int tmp_fd, struct stg_batch **out)
+{
+    if (count == 0 || count > UINT32_MAX)
+        return -EINVAL;
+    struct stg_batch *batch = batch_new(STG_BATCH_OBJECTS, template_, table, count);
+    return batch ? finish_new(batch, set_up_objects(batch, rows, root_fd, tmp_fd), out) : -ENOMEM;
+}
+
+static size_t blocks_of(int64_t length)
+{
+    return ((size_t)length + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
+}
+
+static int check_range(int64_t offset, int64_t length, int64_t size)
+{
+    if (offset < 0 || length <= 0 || offset > size || length > size - offset)
+        return -EINVAL;
+    if (offset % (int64_t)STG_BLOCK_BYTES)
+        return -EINVAL;
+    return length % (int64_t)STG_BLOCK_BYTES && offset + length != size ? -EINVAL : 0;
+}
+
+static int set_up_ranges(struct stg_batch *batch, const int64_t *offsets_lengths, int fd)
+{
+    if (batch->row >= stg_table_count(batch->table))
+        return -EINVAL;
+    int64_t size = stg_table_row(batch->table, batch->row).size;
+    size_t total = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (check_range(offsets_lengths[2 * i], offsets_lengths[2 * i + 1], size) < 0)
+            return -EINVAL;
+        total += blocks_of(offsets_lengths[2 * i + 1]);
+    }
+    batch->ranges = calloc(batch->count, sizeof *batch->ranges);
+    batch->blocks = calloc(total, STG_DIGEST_BYTES);
+    if (!batch->ranges || !batch->blocks)
+        return -ENOMEM;
+    uint8_t *next = batch->blocks;
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->ranges[i] = (struct stg_range){offsets_lengths[2 * i], offsets_lengths[2 * i + 1], next};
+        next += blocks_of(batch->ranges[i].length) * STG_DIGEST_BYTES;
+    }
+    return duplicate(fd, &batch->landing.fd);
+}
+
+int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, uint32_t row,
+                     const int64_t *offsets_lengths, size_t count, int fd, struct stg_batch **out)
+{
+    if (count == 0 || count > UINT32_MAX)
+        return -EINVAL;
+    struct stg_batch *batch = batch_new(STG_BATCH_RANGES, template_, table, count);
+    if (!batch)
+        return -ENOMEM;
+    batch->row = row;
+    return finish_new(batch, set_up_ranges(batch, offsets_lengths, fd), out);
+}
+
+int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out)
+{
+    struct stg_batch *batch = batch_new(STG_BATCH_LIST, template_, NULL, 1);
+    if (!batch)
+        return -ENOMEM;
+    char *copy = malloc(query.len + 1);
+    if (copy) {
+        memcpy(copy, query.ptr, query.len);
+        batch->query = (struct stg_str){copy, query.len};
+    }
+    return finish_new(batch, copy ? 0 : -ENOMEM, out);
+}
+
+int stg_batch_prepare(struct stg_batch *batch, unsigned threads)
+{
+    if (batch->kind != STG_BATCH_OBJECTS)
+        return 0;
+    batch->landing.parents = calloc(threads, sizeof *batch->landing.parents);
+    if (!batch->landing.parents)
+        return -ENOMEM;
+    batch->landing.threads = threads;
+    for (unsigned i = 0; i < threads; i++)
+        stg_parents_init(&batch->landing.parents[i], batch->landing.root_fd);
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void stg_batch_close_landing(struct stg_batch *batch)
+{
+    for (unsigned i = 0; i < batch->landing.threads; i++)
+        stg_parents_clear(&batch->landing.parents[i]);
+    close_fd(&batch->landing.fd);
+    close_fd(&batch->landing.root_fd);
+    close_fd(&batch->landing.tmp_fd);
+}
+
+struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)
+{
+    return stg_table_row(batch->table, batch->kind == STG_BATCH_OBJECTS ? batch->rows[index] : batch->row);
+}
+
+struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index)
+{
+    if (batch->kind == STG_BATCH_LIST)
+        return (struct stg_request){.is_list = 1, .query = batch->query, .length = -1};
+    struct stg_row row = stg_batch_row(batch, index);
+    struct stg_request request = {
+        .key = row.key, .identity = row.identity, .offset = 0, .length = row.size, .size = row.size};
+    if (batch->kind == STG_BATCH_RANGES) {
+        request.offset = batch->ranges[index].offset;
+        request.length = batch->ranges[index].length;
+        request.ranged = request.length != row.size; /* a whole object goes without Range */
+    }
+    return request;
+}
+
+void stg_batch_keep(struct stg_batch *batch, uint32_t index, const struct stg_stored *stored)
+{
+    struct stg_result *result = &batch->results[index];
+    result->mtime_ns = stored->mtime_ns;
+    result->ctime_ns = stored->ctime_ns;
+    result->mode = stored->mode & 07777;
+}
+
+int stg_batch_append_body(struct stg_batch *batch, const char *data, size_t len)
+{
+    if (len > LIST_BODY_MAX - batch->body_len)
+        return -EFBIG;
+    if (batch->body_len + len > batch->body_cap) {
+        size_t cap = batch->body_cap ? batch->body_cap : (size_t)256 << 10;
+        while (cap < batch->body_len + len)
+            cap *= 2;
+        char *grown = realloc(batch->body, cap);
+        if (!grown)
+            return -ENOMEM;
+        batch->body = grown;
+        batch->body_cap = cap;
+    }
+    memcpy(batch->body + batch->body_len, data, len);
+    batch->body_len += len;
+    return 0;
+}

@@ -1,0 +1,78 @@
+/* Requests handed over together: rows of a table, ranges of one object, or one page of a listing.
+ *
+ * Requests are worked out from (table, row) when a connection takes them; a batch holds 4 bytes an object for its row
+ * and 40 for its result. Reference counted: the maker has one reference, a running batch is held by its engine.
+ */
+#ifndef STG_BATCH_H
+#define STG_BATCH_H
+
+#include "digest.h"
+#include "request.h"
+#include "sink.h"
+#include "table.h"
+
+#include <stdatomic.h>
+
+enum stg_batch_kind { STG_BATCH_OBJECTS, STG_BATCH_RANGES, STG_BATCH_LIST };
+
+struct stg_result {
+    uint8_t digest[STG_DIGEST_BYTES]; /* objects */
+    int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename */
+    uint32_t mode;                    /* objects: permission bits */
+    uint32_t block_count;             /* ranges */
+};
+
+struct stg_range {
+    int64_t offset, length;
+    uint8_t *blocks; /* room for the range's block digests */
+};
+
+struct stg_batch {
+    atomic_int refs;
+    enum stg_batch_kind kind;
+    struct stg_template *template_;
+    struct stg_table *table;
+    size_t count;
+    uint32_t *rows;           /* objects */
+    uint32_t row;             /* ranges: of the one object */
+    struct stg_range *ranges; /* ranges */
+    uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
+    struct stg_str query;     /* list */
+    char *body;               /* list: the answer */
+    size_t body_len, body_cap;
+    struct stg_landing landing; /* descriptors are duplicates of the caller's */
+    struct stg_result *results;
+    void *user;               /* the caller's */
+
+    atomic_int cancelled;
+    atomic_int slow;          /* inline operations took too long: to the disk threads */
+    atomic_size_t unfinished; /* the one who takes it to 0 closes the landing */
+    /* under the engine's queue lock */
+    struct stg_batch *next;
+    size_t taken;
+    size_t undrained;
+};
+
+/* -ENOMEM; -EBADF and the like of dup; -EINVAL: a row that is not there, an empty batch, a range that is empty, outside
+ * of the object, or not on the grid. */
+int stg_batch_objects(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      int root_fd, int tmp_fd, struct stg_batch **out);
+/* offsets_lengths: count pairs. */
+int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, uint32_t row,
+                     const int64_t *offsets_lengths, size_t count, int fd, struct stg_batch **out);
+int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
+struct stg_batch *stg_batch_ref(struct stg_batch *batch);
+void stg_batch_unref(struct stg_batch *batch);
+
+/* The engine's threads that will store bodies; -ENOMEM. */
+int stg_batch_prepare(struct stg_batch *batch, unsigned threads);
+void stg_batch_close_landing(struct stg_batch *batch);
+struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
+/* The row's key and mode. */
+struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
+/* Notes what became of an object's file. */
+void stg_batch_keep(struct stg_batch *batch, uint32_t index, const struct stg_stored *stored);
+/* Appends to a listing's answer; -EFBIG over 32 MiB; -ENOMEM. */
+int stg_batch_append_body(struct stg_batch *batch, const char *data, size_t len);
+
+#endif

@@ -1,0 +1,167 @@
+#include "copy.h"
+
+#include "digest.h"
+#include "sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COPY_BYTES ((size_t)256 << 10) /* stays in L2 between read, hash and write */
+
+int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, struct stg_stored *out)
+{
+    struct stg_parents parents;
+    stg_parents_init(&parents, root_fd);
+    int status = stg_parents_publish(&parents, tmp_fd, name, path);
+    if (status == 0)
+        status = stg_parents_stat(&parents, path, out);
+    stg_parents_clear(&parents);
+    return status;
+}
+
+int stg_stat_below(int root_fd, struct stg_str path, struct stg_stored *out)
+{
+    struct stg_parents parents;
+    stg_parents_init(&parents, root_fd);
+    int status = stg_parents_stat(&parents, path, out);
+    stg_parents_clear(&parents);
+    return status;
+}
+
+static int open_source(int source_dir_fd, struct stg_str source, struct stg_stored *before)
+{
+    struct stg_parents parents;
+    char leaf[NAME_MAX + 1];
+    stg_parents_init(&parents, source_dir_fd);
+    int dir_fd = stg_parents_open(&parents, source, 0, leaf);
+    int fd = dir_fd;
+    if (dir_fd >= 0) {
+        /* O_NONBLOCK: a FIFO planted there must not hang us; it is refused below */
+        fd = openat(dir_fd, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (fd < 0)
+            fd = -errno;
+    }
+    stg_parents_clear(&parents);
+    if (fd < 0)
+        return fd;
+    int status = stg_stored_from_fd(fd, before);
+    if (status == 0 && !S_ISREG(before->mode))
+        status = -EINVAL;
+    if (status < 0) {
+        close(fd);
+        return status;
+    }
+    return fd;
+}
+
+static int write_fully(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        data += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_bytes(int from, int to, struct stg_hasher *hasher, char *buffer, int64_t *copied)
+{
+    for (;;) {
+        ssize_t n = read(from, buffer, COPY_BYTES);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        int status = stg_hasher_update(hasher, buffer, (size_t)n);
+        if (status == -EOVERFLOW)
+            return -ESTALE; /* more than the file held when it was opened */
+        if (status == 0)
+            status = write_fully(to, buffer, (size_t)n);
+        if (status < 0)
+            return status;
+        *copied += n;
+    }
+}
+
+static int copy_and_hash(int from, int to, const struct stg_stored *before, uint8_t digest[STG_DIGEST_BYTES])
+{
+    size_t room = (size_t)before->size / STG_BLOCK_BYTES + 1;
+    uint8_t *blocks = malloc(room * STG_DIGEST_BYTES);
+    char *buffer = malloc(COPY_BYTES);
+    struct stg_hasher *hasher = stg_hasher_new();
+    struct stg_stored after;
+    int64_t copied = 0;
+    int status = -ENOMEM;
+    if (blocks && buffer && hasher) {
+        stg_hasher_reset(hasher, blocks, room);
+        status = copy_bytes(from, to, hasher, buffer, &copied);
+    }
+    if (status == 0) {
+        ssize_t count = stg_hasher_finish(hasher);
+        status = count < 0 ? (int)count : stg_digest_combine(blocks, (size_t)count, digest);
+    }
+    if (status == 0)
+        status = stg_stored_from_fd(from, &after);
+    if (status == 0 && (copied != before->size || after.size != before->size || after.mtime_ns != before->mtime_ns ||
+                        after.ctime_ns != before->ctime_ns))
+        status = -ESTALE;
+    stg_hasher_free(hasher);
+    free(buffer);
+    free(blocks);
+    return status;
+}
+
+/* A name of its own each time: a forked child must not repeat its parent's. */
+static int make_name(char out[STG_NAME_BYTES])
+{
+    uint64_t token[2];
+    if (getrandom(token, sizeof token, 0) != sizeof token)
+        return -EIO;
+    snprintf(out, STG_NAME_BYTES, STG_NAME_PREFIX "%lx-%016llx%016llx", (unsigned long)getpid(),
+             (unsigned long long)token[0], (unsigned long long)token[1]);
+    return 0;
+}
+
+static int fill_and_publish(int from, int to, const struct stg_stored *before, int tmp_fd, const char *name,
+                            int root_fd, struct stg_str path, uint32_t mode, uint8_t digest[STG_DIGEST_BYTES],
+                            struct stg_stored *out)
+{
+    int status = copy_and_hash(from, to, before, digest);
+    if (status == 0 && fchmod(to, mode & 07777) < 0)
+        status = -errno;
+    return status < 0 ? status : stg_publish(tmp_fd, name, root_fd, path, out);
+}
+
+int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
+                  uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
+{
+    char name[STG_NAME_BYTES];
+    struct stg_stored before;
+    int status = make_name(name);
+    int from = status < 0 ? status : open_source(source_dir_fd, source, &before);
+    if (from < 0)
+        return from;
+    int to = openat(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (to < 0) {
+        status = -errno;
+        close(from);
+        return status;
+    }
+    status = fill_and_publish(from, to, &before, tmp_fd, name, root_fd, path, mode, digest, out);
+    if (close(to) < 0 && status == 0 && errno != EINTR)
+        status = -errno;
+    close(from);
+    if (status < 0)
+        unlinkat(tmp_fd, name, 0);
+    return status;
+}

@@ -1,0 +1,19 @@
+/* One local file at a time: copied, hashed on the way, and published below a root; also the two helpers alone. */
+#ifndef STG_COPY_H
+#define STG_COPY_H
+
+#include "parents.h"
+#include "stg.h"
+
+/* Renames tmp_fd/name to path below root_fd as stg_parents_publish and says what is there then. */
+int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, struct stg_stored *out);
+/* lstat below root_fd; no symbolic link is followed. */
+int stg_stat_below(int root_fd, struct stg_str path, struct stg_stored *out);
+
+/* Copies the regular file `source` below source_dir_fd (no symbolic link is followed) to a temporary in tmp_fd with
+ * exactly the permission bits of mode, and renames it to path below root_fd. -ESTALE: it changed meanwhile (size,
+ * mtime or ctime); -EINVAL: not a regular file; -errno of what failed. Nothing is left in tmp_fd then. */
+int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
+                  uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out);
+
+#endif

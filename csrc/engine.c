@@ -1,0 +1,392 @@
+#include "engine_internal.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define MAX_WORKERS 16
+#define MIN_BUFFER_BYTES ((size_t)64 << 10)
+#define ANNOUNCE_AT 256 /* completions that are announced without waiting for more */
+
+static int is_foreign(const struct stg_engine *engine)
+{
+    return getpid() != engine->pid;
+}
+
+/* ---- queue ---- */
+
+static void wake_workers(struct stg_engine *engine)
+{
+    for (unsigned i = 0; i < engine->started; i++)
+        stg_worker_wake(engine->workers[i]);
+}
+
+/* A listing page goes first: what follows waits for it. */
+static void enqueue(struct stg_engine *engine, struct stg_batch *batch)
+{
+    struct stg_batch **at = &engine->waiting;
+    while (*at && batch->kind != STG_BATCH_LIST)
+        at = &(*at)->next;
+    batch->next = *at;
+    *at = batch;
+}
+
+/* Takes the batch out of the queue; 0 when it was not in it. */
+static int unqueue(struct stg_engine *engine, struct stg_batch *batch)
+{
+    for (struct stg_batch **at = &engine->waiting; *at; at = &(*at)->next)
+        if (*at == batch) {
+            *at = batch->next;
+            return 1;
+        }
+    return 0;
+}
+
+static void drop(struct stg_engine *engine, struct stg_batch *batch)
+{
+    batch->next = engine->dropped;
+    engine->dropped = batch;
+}
+
+int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
+{
+    if (is_foreign(engine))
+        return -ECHILD;
+    int status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads);
+    if (status < 0)
+        return status;
+    pthread_mutex_lock(&engine->queue_lock);
+    if (atomic_load(&engine->closing))
+        status = -ESHUTDOWN;
+    else
+        enqueue(engine, stg_batch_ref(batch));
+    pthread_mutex_unlock(&engine->queue_lock);
+    if (status == 0)
+        wake_workers(engine);
+    return status;
+}
+
+static struct stg_batch *choose(struct stg_engine *engine, const struct stg_endpoint *prefer)
+{
+    for (struct stg_batch *batch = engine->waiting; batch; batch = batch->next)
+        if (prefer ? stg_template_endpoint(batch->template_) == prefer : batch->template_ != engine->last_taken)
+            return batch;
+    return engine->waiting;
+}
+
+int stg_engine_take(struct stg_engine *engine, const struct stg_endpoint *prefer, struct stg_item *out)
+{
+    pthread_mutex_lock(&engine->queue_lock);
+    struct stg_batch *batch = engine->credits ? choose(engine, prefer) : NULL;
+    if (batch) {
+        *out = (struct stg_item){batch, (uint32_t)batch->taken++};
+        engine->credits--;
+        engine->last_taken = batch->template_;
+        if (batch->taken == batch->count)
+            unqueue(engine, batch);
+    } else if (engine->waiting) {
+        engine->starved = 1;
+    }
+    pthread_mutex_unlock(&engine->queue_lock);
+    return batch != NULL;
+}
+
+void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch)
+{
+    if (is_foreign(engine))
+        return;
+    atomic_store(&batch->cancelled, 1);
+    pthread_mutex_lock(&engine->queue_lock);
+    if (unqueue(engine, batch))
+        drop(engine, batch);
+    pthread_mutex_unlock(&engine->queue_lock);
+    wake_workers(engine);
+    stg_engine_signal(engine);
+}
+
+/* ---- ring ---- */
+
+static void write_event(struct stg_engine *engine)
+{
+    uint64_t one = 1;
+    if (write(engine->event_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is readable */
+}
+
+void stg_engine_signal(struct stg_engine *engine)
+{
+    pthread_mutex_lock(&engine->ring_lock);
+    int needed = !engine->signalled;
+    engine->signalled = 1;
+    pthread_mutex_unlock(&engine->ring_lock);
+    if (needed)
+        write_event(engine);
+}
+
+/* 1 when this was the batch's last request. */
+static int finish_item(struct stg_batch *batch)
+{
+    int last = atomic_fetch_sub_explicit(&batch->unfinished, 1, memory_order_acq_rel) == 1;
+    if (last)
+        stg_batch_close_landing(batch);
+    return last;
+}
+
+int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int failed, struct stg_failure *failure)
+{
+    int urgent = finish_item(item.batch) || failed;
+    pthread_mutex_lock(&engine->ring_lock);
+    unsigned slot = (engine->ring_start + engine->ring_count) % engine->config.ring_slots;
+    engine->ring[slot] = (struct stg_completion){item.batch, item.index, (uint8_t)failed, failure};
+    engine->ring_count++;
+    int wanted = !engine->signalled;
+    int now = wanted && (urgent || engine->ring_count >= ANNOUNCE_AT);
+    if (now)
+        engine->signalled = 1;
+    pthread_mutex_unlock(&engine->ring_lock);
+    if (now)
+        write_event(engine);
+    return wanted && !now;
+}
+
+static size_t drain_ring(struct stg_engine *engine, struct stg_completion *out, size_t max)
+{
+    pthread_mutex_lock(&engine->ring_lock);
+    size_t n = engine->ring_count < max ? engine->ring_count : max;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = engine->ring[engine->ring_start];
+        engine->ring_start = (engine->ring_start + 1) % engine->config.ring_slots;
+    }
+    engine->ring_count -= (unsigned)n;
+    pthread_mutex_unlock(&engine->ring_lock);
+    return n;
+}
+
+static size_t drain_dropped(struct stg_engine *engine, struct stg_completion *out, size_t max)
+{
+    size_t n = 0;
+    while (engine->dropped && n < max) {
+        struct stg_batch *batch = engine->dropped;
+        if (batch->taken < batch->count) {
+            out[n++] = (struct stg_completion){batch, (uint32_t)batch->taken++, 1, NULL};
+            finish_item(batch);
+        } else {
+            engine->dropped = batch->next;
+        }
+    }
+    return n;
+}
+
+static void give_credits(struct stg_engine *engine, size_t credits)
+{
+    pthread_mutex_lock(&engine->queue_lock);
+    engine->credits += (unsigned)credits;
+    int wake = engine->starved && credits;
+    if (wake)
+        engine->starved = 0;
+    pthread_mutex_unlock(&engine->queue_lock);
+    if (wake)
+        wake_workers(engine);
+}
+
+size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, size_t max)
+{
+    if (is_foreign(engine))
+        return 0;
+    uint64_t ignored;
+    if (read(engine->event_fd, &ignored, sizeof ignored) < 0)
+        ignored = 0; /* nothing was announced: look all the same */
+    pthread_mutex_lock(&engine->ring_lock);
+    engine->signalled = 0;
+    pthread_mutex_unlock(&engine->ring_lock);
+    size_t from_ring = drain_ring(engine, out, max);
+    give_credits(engine, from_ring);
+    pthread_mutex_lock(&engine->queue_lock);
+    size_t n = from_ring + drain_dropped(engine, out + from_ring, max - from_ring);
+    pthread_mutex_unlock(&engine->queue_lock);
+    for (size_t i = 0; i < n; i++)
+        if (--out[i].batch->undrained == 0)
+            stg_batch_unref(out[i].batch);
+    if (n == max)
+        stg_engine_signal(engine); /* there may be more */
+    return n;
+}
+
+/* ---- hooks of the sink ---- */
+
+static void on_wake(void *context, unsigned worker)
+{
+    struct stg_engine *engine = context;
+    stg_worker_wake(engine->workers[worker]);
+}
+
+static void on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                    const struct stg_stored *stored)
+{
+    struct stg_engine *engine = context;
+    struct stg_batch *batch = owner;
+    struct stg_failure *failure = note;
+    if (error < 0 && !failure)
+        failure = stg_failure_new(STG_FAIL_ERRNO, -error, where, NULL);
+    if (stored)
+        stg_batch_keep(batch, index, stored);
+    if (stg_engine_complete(engine, (struct stg_item){batch, index}, !stored, failure))
+        stg_engine_signal(engine);
+}
+
+/* ---- life ---- */
+
+static unsigned usable_cpus(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count < 1 ? 1 : count > MAX_WORKERS ? MAX_WORKERS : (unsigned)count;
+}
+
+static int check_config(struct stg_engine_config *config)
+{
+    if (!config->workers)
+        config->workers = usable_cpus();
+    if (!config->disk_threads || !config->connections || !config->ring_slots || config->connect_timeout_ms <= 0 ||
+        config->stall_timeout_ms <= 0)
+        return -EINVAL;
+    if (config->workers > MAX_WORKERS || config->disk_threads > 64 || config->connections > 4096 ||
+        config->ring_slots > 1U << 20)
+        return -EINVAL;
+    if (config->buffer_bytes < MIN_BUFFER_BYTES || config->buffer_bytes > STG_BLOCK_BYTES ||
+        config->buffer_bytes % 4096 || config->memory_bytes / config->buffer_bytes < 2)
+        return -EINVAL;
+    if (config->workers > config->connections)
+        config->workers = config->connections;
+    return 0;
+}
+
+static int start_sink(struct stg_engine *engine)
+{
+    const struct stg_engine_config *config = &engine->config;
+    size_t buffers = config->memory_bytes / config->buffer_bytes;
+    size_t share = buffers / (2 * (size_t)config->connections);
+    struct stg_sink_config sink = {
+        .buffer_bytes = config->buffer_bytes,
+        .buffer_count = buffers,
+        .workers = config->workers,
+        .disk_threads = config->disk_threads,
+        .file_buffers = share < 2 ? 2 : share > 16 ? 16 : (unsigned)share,
+        .hooks = {engine, on_wake, on_done},
+    };
+    return stg_sink_new(&sink, &engine->sink);
+}
+
+static int start_workers(struct stg_engine *engine)
+{
+    const struct stg_engine_config *config = &engine->config;
+    engine->workers = calloc(config->workers, sizeof *engine->workers);
+    if (!engine->workers)
+        return -ENOMEM;
+    for (unsigned i = 0; i < config->workers; i++) {
+        unsigned share = (config->connections + config->workers - 1 - i) / config->workers;
+        int status = stg_worker_new(engine, i, share, &engine->workers[i]);
+        if (status < 0)
+            return status;
+        engine->started++;
+    }
+    return 0;
+}
+
+int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **out)
+{
+    struct stg_engine *engine = calloc(1, sizeof *engine);
+    if (!engine)
+        return -ENOMEM;
+    engine->config = *config;
+    engine->pid = getpid();
+    engine->event_fd = -1;
+    pthread_mutex_init(&engine->queue_lock, NULL);
+    pthread_mutex_init(&engine->ring_lock, NULL);
+    int status = check_config(&engine->config);
+    if (status == 0) {
+        engine->credits = engine->config.ring_slots;
+        engine->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        engine->ring = calloc(engine->config.ring_slots, sizeof *engine->ring);
+        status = engine->event_fd < 0 ? -errno : engine->ring ? 0 : -ENOMEM;
+    }
+    if (status == 0)
+        status = start_sink(engine);
+    if (status == 0)
+        status = start_workers(engine);
+    if (status < 0) {
+        stg_engine_free(engine);
+        return status;
+    }
+    *out = engine;
+    return 0;
+}
+
+int stg_engine_state(const struct stg_engine *engine)
+{
+    if (is_foreign(engine))
+        return -ECHILD;
+    return atomic_load(&engine->closing) ? -ESHUTDOWN : 0;
+}
+
+int stg_engine_fileno(const struct stg_engine *engine)
+{
+    return engine->event_fd;
+}
+
+void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    for (unsigned i = 0; i < engine->started; i++)
+        stg_worker_add_stats(engine->workers[i], out);
+}
+
+static void drop_all(struct stg_engine *engine)
+{
+    pthread_mutex_lock(&engine->queue_lock);
+    while (engine->waiting) {
+        struct stg_batch *batch = engine->waiting;
+        atomic_store(&batch->cancelled, 1);
+        engine->waiting = batch->next;
+        drop(engine, batch);
+    }
+    pthread_mutex_unlock(&engine->queue_lock);
+}
+
+void stg_engine_close(struct stg_engine *engine)
+{
+    if (is_foreign(engine) || atomic_exchange(&engine->closing, 1))
+        return;
+    drop_all(engine);
+    wake_workers(engine);
+    for (unsigned i = 0; i < engine->started; i++)
+        stg_worker_join(engine->workers[i]);
+    stg_sink_free(engine->sink);
+    engine->sink = NULL;
+    stg_engine_signal(engine);
+}
+
+void stg_engine_free(struct stg_engine *engine)
+{
+    if (!engine || is_foreign(engine))
+        return;
+    stg_engine_close(engine);
+    struct stg_completion left[64];
+    for (size_t n; (n = stg_engine_drain(engine, left, 64)) > 0;)
+        for (size_t i = 0; i < n; i++)
+            stg_failure_free(left[i].failure);
+    for (unsigned i = 0; i < engine->started; i++)
+        stg_worker_free(engine->workers[i]);
+    if (engine->event_fd >= 0)
+        close(engine->event_fd);
+    pthread_mutex_destroy(&engine->queue_lock);
+    pthread_mutex_destroy(&engine->ring_lock);
+    free(engine->workers);
+    free(engine->ring);
+    free(engine);
+}

@@ -1,0 +1,53 @@
+/* The engine: N workers, each one epoll loop with its own keep-alive connections; disk threads; one completion ring.
+ *
+ * Requests in flight never exceed ring_slots (a request takes a credit, draining gives it back), so the ring cannot
+ * overflow and nothing can deadlock on it. The eventfd is readable when stg_engine_drain has something; completions
+ * that are not urgent (a stored object in the middle of a batch) are announced within 10 ms, not one by one.
+ * Memory: the sink's buffers, ring_slots x 24 bytes, 16 KiB of scratch a worker, and per connection the TLS state.
+ * Nothing here works in a forked child (-ECHILD).
+ */
+#ifndef STG_ENGINE_H
+#define STG_ENGINE_H
+
+#include "batch.h"
+
+struct stg_engine;
+
+struct stg_engine_config {
+    unsigned workers; /* 0: as many as CPUs in the affinity mask, at most 16 */
+    unsigned disk_threads;
+    unsigned connections; /* all workers together */
+    size_t memory_bytes, buffer_bytes;
+    unsigned ring_slots;
+    int connect_timeout_ms, stall_timeout_ms;
+};
+
+struct stg_completion {
+    struct stg_batch *batch;
+    uint32_t index;
+    uint8_t failed;
+    struct stg_failure *failure; /* the receiver frees it; NULL with failed set: cancelled */
+};
+
+struct stg_engine_stats {
+    uint64_t requests, connections, bytes_received, stale_retries;
+};
+
+/* -EINVAL: a limit is 0 or does not fit the others; -ENOMEM; -EMFILE; -EAGAIN: no thread. */
+int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **out);
+/* -ECHILD in a forked child, -ESHUTDOWN after close, else 0. */
+int stg_engine_state(const struct stg_engine *engine);
+int stg_engine_fileno(const struct stg_engine *engine);
+/* Starts it; the engine has its own reference until every completion was drained. -ESHUTDOWN after close; -ECHILD. */
+int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch);
+/* What has not completed completes as cancelled, a write in flight before that. */
+void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch);
+/* Up to max completions. A batch's pointer stays valid while the caller has a reference of its own. */
+size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, size_t max);
+void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out);
+/* Cancels everything, waits for writes in flight, joins the threads. What is left can still be drained. Idempotent;
+ * in a forked child it only forgets. */
+void stg_engine_close(struct stg_engine *engine);
+void stg_engine_free(struct stg_engine *engine); /* closes first */
+
+#endif

@@ -1,0 +1,80 @@
+/* Where bodies go: a fixed budget of receive buffers, and disk threads that own what was handed to them.
+ *
+ * A small body is stored inline by the thread that received it (stg_landing_store). A larger one becomes a stg_file:
+ * buffers are handed over one by one, each with its offset; one disk thread at a time works on a file, in order.
+ * stg_file_end passes the file itself on; the disk thread finishes it, tells through `done`, and frees it.
+ * Memory: buffer_count x buffer_bytes, taken at start; queues hold only those buffers and need none of their own.
+ */
+#ifndef STG_SINK_H
+#define STG_SINK_H
+
+#include "parents.h"
+#include "stg.h"
+
+#define STG_NAME_BYTES 80            /* room for a temporary's name, NUL included */
+#define STG_NAME_PREFIX "stg-part-"  /* of every temporary; what is found later under it is left over */
+
+struct stg_buffer {
+    struct stg_buffer *next;
+    char *data;
+    size_t start, len; /* the bytes to write are data[start..start+len) */
+    int64_t offset;    /* in the file */
+};
+
+/* Where the bodies of one batch go. Either fd (parts of one file) or root_fd, tmp_fd and parents. */
+struct stg_landing {
+    int fd; /* -1: whole files */
+    int root_fd, tmp_fd;
+    struct stg_parents *parents; /* one a thread, by thread number */
+    unsigned threads;
+};
+
+struct stg_sink;
+struct stg_file;
+
+/* Both are called without locks held. */
+struct stg_sink_hooks {
+    void *context;
+    /* A buffer is free, or a file takes more: worker should try again. Any thread. */
+    void (*wake)(void *context, unsigned worker);
+    /* A file that was ended is finished, from a disk thread. stored NULL: it was not kept, because of error (-errno, in
+     * the step where) or, with error 0, because it was to be dropped. */
+    void (*done)(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                 const struct stg_stored *stored);
+};
+
+struct stg_sink_config {
+    size_t buffer_bytes, buffer_count;
+    unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are the workers, then the disk threads */
+    unsigned file_buffers;          /* a file with this many unwritten buffers asks its worker to pause */
+    struct stg_sink_hooks hooks;
+};
+
+/* -ENOMEM, -EAGAIN (no thread), -EINVAL. */
+int stg_sink_new(const struct stg_sink_config *config, struct stg_sink **out);
+/* Finishes every file that was ended, joins the threads. All buffers must be back, or in files that were ended. */
+void stg_sink_free(struct stg_sink *sink);
+
+size_t stg_sink_buffer_bytes(const struct stg_sink *sink);
+/* The buffer given back last; NULL: none is free, and worker will be woken. */
+struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
+void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
+
+/* A name no other process or engine makes: prefix, process id, a random token of this sink, a counter. */
+void stg_sink_name(struct stg_sink *sink, char out[STG_NAME_BYTES]);
+
+/* Inline: create tmp, write, rename, stat, close; or pwrite for a landing with fd. thread is the caller's number. */
+int stg_landing_store(struct stg_sink *sink, struct stg_landing *landing, unsigned thread, struct stg_str key,
+                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
+                      const char **where);
+
+/* NULL: no memory. key must live until done; owner, index and note are handed to done. */
+struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,
+                              uint32_t mode, void *owner, uint32_t index);
+/* Takes the buffer over, always. 0; 1: pause until stg_file_ready; -errno: the file has failed, end it. */
+int stg_file_write(struct stg_file *file, struct stg_buffer *buffer);
+int stg_file_ready(struct stg_file *file);
+/* Takes the file over. keep: publish it when everything is written; else remove it. note goes to done. */
+void stg_file_end(struct stg_file *file, int keep, void *note);
+
+#endif

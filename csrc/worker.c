@@ -1,0 +1,268 @@
+#include "worker_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS_A_TURN 64
+#define ANNOUNCE_MS 10
+#define HELD_UP_MS 100      /* work of one turn beyond this is not the peers' time */
+#define OTHER_TEMPLATE_EVERY 64
+#define IDLE_MS 30000
+
+int64_t stg_monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void stg_worker_wake(struct stg_worker *worker)
+{
+    uint64_t one = 1;
+    if (atomic_exchange(&worker->woken, 1) == 0 && write(worker->wake_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is readable */
+}
+
+void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure)
+{
+    if (stg_engine_complete(worker->engine, item, failed, failure) && !worker->unsignalled_ms)
+        worker->unsignalled_ms = worker->now_ms;
+}
+
+/* ---- connections and requests ---- */
+
+void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn)
+{
+    worker->busy--;
+    if (conn->state == STG_CONN_IDLE)
+        worker->idle[worker->idle_count++] = conn;
+}
+
+void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn)
+{
+    for (unsigned i = 0; i < worker->idle_count; i++)
+        if (worker->idle[i] == conn) {
+            worker->idle_count--;
+            for (; i < worker->idle_count; i++)
+                worker->idle[i] = worker->idle[i + 1];
+        }
+}
+
+/* An idle connection of the endpoint, a free place, or the place of an idle connection elsewhere. */
+static struct stg_conn *find_conn(struct stg_worker *worker, const struct stg_endpoint *endpoint)
+{
+    struct stg_conn *conn = NULL;
+    for (unsigned i = worker->idle_count; i-- > 0 && !conn;)
+        if (worker->idle[i]->endpoint == endpoint)
+            conn = worker->idle[i];
+    if (conn) {
+        stg_worker_forget(worker, conn);
+        return conn;
+    }
+    for (unsigned i = 0; i < worker->conn_count; i++)
+        if (worker->conns[i].state == STG_CONN_CLOSED)
+            return &worker->conns[i];
+    conn = worker->idle[0];
+    stg_worker_forget(worker, conn);
+    stg_conn_close(conn);
+    return conn;
+}
+
+void stg_worker_dispatch(struct stg_worker *worker)
+{
+    while (worker->busy < worker->conn_count && !atomic_load_explicit(&worker->engine->closing, memory_order_relaxed)) {
+        struct stg_item item;
+        int other = !worker->idle_count || ++worker->takes % OTHER_TEMPLATE_EVERY == 0;
+        const struct stg_endpoint *prefer = other ? NULL : worker->idle[worker->idle_count - 1]->endpoint;
+        if (!stg_engine_take(worker->engine, prefer, &item))
+            return;
+        worker->busy++;
+        stg_conn_start(find_conn(worker, stg_template_endpoint(item.batch->template_)), item);
+    }
+}
+
+/* ---- the loop ---- */
+
+static void look_around(struct stg_worker *worker)
+{
+    int closing = atomic_load(&worker->engine->closing);
+    for (unsigned i = 0; i < worker->conn_count; i++) {
+        struct stg_conn *conn = &worker->conns[i];
+        if (conn->item.batch && (closing || atomic_load(&conn->item.batch->cancelled)))
+            stg_conn_cancel(conn);
+        else if (conn->paused)
+            stg_conn_resume(conn);
+    }
+}
+
+static void resume_reading(struct stg_worker *worker)
+{
+    worker->resume = 0;
+    for (unsigned i = 0; i < worker->conn_count; i++)
+        if (worker->conns[i].again)
+            stg_conn_resume(&worker->conns[i]);
+}
+
+static int check_interval_ms(const struct stg_worker *worker)
+{
+    int stall = worker->engine->config.stall_timeout_ms, connecting = worker->engine->config.connect_timeout_ms;
+    int interval = (stall < connecting ? stall : connecting) / 4;
+    return interval < 5 ? 5 : interval > 250 ? 250 : interval;
+}
+
+static void check_times(struct stg_worker *worker)
+{
+    if (worker->clock_ms - worker->checked_ms < check_interval_ms(worker))
+        return;
+    worker->checked_ms = worker->clock_ms;
+    for (unsigned i = 0; i < worker->conn_count; i++) {
+        struct stg_conn *conn = &worker->conns[i];
+        if (conn->item.batch) {
+            stg_conn_check_time(conn);
+        } else if (conn->state == STG_CONN_IDLE && worker->clock_ms - conn->progress_ms > IDLE_MS) {
+            stg_worker_forget(worker, conn);
+            stg_conn_close(conn);
+        }
+    }
+}
+
+static int wait_ms(const struct stg_worker *worker)
+{
+    if (worker->resume)
+        return 0;
+    if (worker->unsignalled_ms) {
+        int64_t left = worker->unsignalled_ms + ANNOUNCE_MS - worker->now_ms;
+        return left < 0 ? 0 : (int)left;
+    }
+    if (worker->busy)
+        return check_interval_ms(worker);
+    return worker->idle_count ? IDLE_MS / 3 : -1;
+}
+
+static void announce(struct stg_worker *worker)
+{
+    if (worker->unsignalled_ms && worker->now_ms - worker->unsignalled_ms >= ANNOUNCE_MS) {
+        worker->unsignalled_ms = 0;
+        stg_engine_signal(worker->engine);
+    }
+}
+
+static void turn(struct stg_worker *worker)
+{
+    struct epoll_event events[EVENTS_A_TURN];
+    int64_t before = stg_monotonic_ms();
+    int64_t held_up = before - worker->now_ms;
+    worker->clock_ms += held_up < HELD_UP_MS ? held_up : HELD_UP_MS;
+    int count = epoll_wait(worker->epoll_fd, events, EVENTS_A_TURN, wait_ms(worker));
+    worker->now_ms = stg_monotonic_ms();
+    worker->clock_ms += worker->now_ms - before;
+    int woken = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t place = (uint32_t)events[i].data.u64; /* 0: wake_fd, else a connection's number + 1 */
+        if (place)
+            stg_conn_event(&worker->conns[place - 1], (uint32_t)(events[i].data.u64 >> 32), events[i].events);
+        else
+            woken = 1;
+    }
+    if (woken) {
+        uint64_t ignored;
+        if (read(worker->wake_fd, &ignored, sizeof ignored) < 0)
+            ignored = 0;
+        atomic_store(&worker->woken, 0);
+        look_around(worker);
+    }
+    if (worker->resume)
+        resume_reading(worker);
+    check_times(worker);
+    stg_worker_dispatch(worker);
+    announce(worker);
+}
+
+static void *run(void *argument)
+{
+    struct stg_worker *worker = argument;
+    worker->now_ms = stg_monotonic_ms();
+    while (!atomic_load(&worker->engine->closing) || worker->busy)
+        turn(worker);
+    for (unsigned i = 0; i < worker->conn_count; i++)
+        stg_conn_close(&worker->conns[i]);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static int start(struct stg_worker *worker)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    sigset_t all, before;
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
+        epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &event) < 0)
+        return -errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = -pthread_create(&worker->thread, NULL, run, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+int stg_worker_new(struct stg_engine *engine, unsigned number, unsigned connections, struct stg_worker **out)
+{
+    struct stg_worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return -ENOMEM;
+    worker->engine = engine;
+    worker->number = number;
+    worker->epoll_fd = worker->wake_fd = -1;
+    worker->joined = 1;
+    worker->conn_count = connections;
+    worker->conns = calloc(connections, sizeof *worker->conns);
+    worker->idle = calloc(connections, sizeof(struct stg_conn *));
+    int status = worker->conns && worker->idle ? 0 : -ENOMEM;
+    if (status == 0) {
+        for (unsigned i = 0; i < connections; i++)
+            stg_conn_init(&worker->conns[i], worker);
+        status = start(worker);
+    }
+    if (status < 0) {
+        stg_worker_free(worker);
+        return status;
+    }
+    worker->joined = 0;
+    *out = worker;
+    return 0;
+}
+
+void stg_worker_join(struct stg_worker *worker)
+{
+    if (!worker->joined)
+        pthread_join(worker->thread, NULL);
+    worker->joined = 1;
+}
+
+void stg_worker_free(struct stg_worker *worker)
+{
+    for (unsigned i = 0; worker->conns && i < worker->conn_count; i++)
+        stg_conn_destroy(&worker->conns[i]);
+    if (worker->epoll_fd >= 0)
+        close(worker->epoll_fd);
+    if (worker->wake_fd >= 0)
+        close(worker->wake_fd);
+    free(worker->conns);
+    free(worker->idle);
+    free(worker);
+}
+
+void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum)
+{
+    sum->requests += atomic_load_explicit(&worker->requests, memory_order_relaxed);
+    sum->connections += atomic_load_explicit(&worker->connections, memory_order_relaxed);
+    sum->bytes_received += atomic_load_explicit(&worker->bytes_received, memory_order_relaxed);
+    sum->stale_retries += atomic_load_explicit(&worker->stale_retries, memory_order_relaxed);
+}

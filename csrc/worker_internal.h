@@ -1,0 +1,85 @@
+/* What a worker and its connections share; nobody else includes it. */
+#ifndef STG_WORKER_INTERNAL_H
+#define STG_WORKER_INTERNAL_H
+
+#include "worker.h"
+
+#define STG_WORKER_SCRATCH_BYTES ((size_t)32 << 10)
+
+enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_HANDSHAKE, STG_CONN_HEAD,
+                      STG_CONN_BODY };
+
+/* What becomes of a body. */
+enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_ERROR };
+
+struct stg_conn {
+    struct stg_worker *worker;
+    enum stg_conn_state state;
+    int fd;
+    uint32_t generation; /* of the socket: an event of an earlier one is ignored */
+    uint32_t watched; /* epoll events asked for */
+    struct stg_endpoint *endpoint; /* referenced while the socket stands */
+    struct stg_tls_stream *tls;
+    struct stg_address address;
+    size_t addresses_left;
+    int64_t progress_ms; /* on the worker's stall clock */
+    int reused; /* the request went out on a connection that had served another */
+    int paused; /* waits for a buffer or a disk, not for the peer */
+    int again;  /* stopped reading for fairness, not because there was no more */
+
+    struct stg_item item; /* batch NULL: none */
+    struct stg_request request;
+    char *unsent; /* what the socket did not take of the request */
+    size_t unsent_at, unsent_len;
+
+    struct stg_buffer *buffer;
+    size_t fill, body_start, scanned;
+    enum stg_conn_use use;
+    int keep_alive;
+    struct stg_http_body body;
+    int64_t received;
+    int64_t file_offset; /* where the body in the buffer goes */
+    struct stg_hasher *hasher;
+    uint8_t *blocks; /* of an object that is streamed */
+    struct stg_file *file;
+    struct stg_failure *failure; /* waits for its error body */
+};
+
+struct stg_worker {
+    struct stg_engine *engine;
+    unsigned number;
+    pthread_t thread;
+    int joined;
+    int epoll_fd, wake_fd;
+    atomic_int woken;
+    struct stg_conn *conns;
+    struct stg_conn **idle; /* the last used on top */
+    unsigned conn_count, idle_count, busy;
+    unsigned takes;
+    int resume; /* some connection is marked `again` */
+    int64_t now_ms;   /* monotonic, as of this turn */
+    int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
+    int64_t checked_ms, unsignalled_ms;
+    char scratch[STG_WORKER_SCRATCH_BYTES];
+    _Atomic uint64_t requests, connections, bytes_received, stale_retries;
+};
+
+/* conn.c */
+void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker);
+/* Sends the item's request, over the standing connection or a new one. */
+void stg_conn_start(struct stg_conn *conn, struct stg_item item);
+void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events);
+void stg_conn_resume(struct stg_conn *conn); /* a pause may be over */
+void stg_conn_check_time(struct stg_conn *conn);
+void stg_conn_cancel(struct stg_conn *conn); /* ends its request as cancelled */
+void stg_conn_close(struct stg_conn *conn);  /* without a request */
+void stg_conn_destroy(struct stg_conn *conn);
+
+/* worker.c */
+void stg_worker_dispatch(struct stg_worker *worker);
+void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn);   /* the request is done, the socket stands */
+void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn); /* an idle connection ended */
+void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure);
+int64_t stg_monotonic_ms(void);
+
+#endif

@@ -1,0 +1,204 @@
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "stg.h" nogil:
+    const size_t STG_BLOCK_BYTES
+    enum:
+        STG_DIGEST_BYTES
+    struct stg_str:
+        const char *ptr
+        size_t len
+
+
+cdef extern from "table.h" nogil:
+    struct stg_table:
+        pass
+    struct stg_row:
+        stg_str key
+        stg_str identity
+        int64_t size
+        int64_t mtime_ns
+        uint32_t mode
+    stg_table *stg_table_new()
+    void stg_table_unref(stg_table *table)
+    int64_t stg_table_append(stg_table *table, const stg_row *row)
+    size_t stg_table_count(const stg_table *table)
+    int64_t stg_table_total_bytes(const stg_table *table)
+    stg_row stg_table_row(const stg_table *table, size_t index)
+
+
+cdef extern from "digest.h" nogil:
+    int stg_digest_combine(const uint8_t *blocks, size_t count, uint8_t *out)
+    void stg_digest_bytes(const void *data, size_t len, uint8_t *out)
+    int stg_digest_fd(int fd, uint8_t *out, int64_t *size)
+
+
+cdef extern from "sigv4.h" nogil:
+    enum:
+        STG_SIGV4_MAX_HEADERS
+    struct stg_header:
+        stg_str name
+        stg_str value
+    struct stg_credentials:
+        pass
+    void stg_credentials_unref(stg_credentials *credentials)
+    ssize_t stg_sigv4_sign(stg_credentials *credentials, int64_t unix_s, stg_str method, stg_str path,
+                           stg_str query, const stg_header *headers, size_t header_count, char *out, size_t cap)
+
+
+cdef extern from "listxml.h" nogil:
+    struct stg_list_page:
+        int64_t count
+        int64_t key_count
+        int truncated
+        int encoded
+        int in_order
+        int archived
+        char *token
+        size_t token_len
+        char *problem
+    int stg_list_scan(const char *data, size_t len, stg_str prefix, size_t key_skip, stg_table *table,
+                      stg_list_page *page)
+    struct stg_s3_error:
+        char *code
+        char *message
+        char *region
+        char *request_id
+
+
+cdef extern from "net.h" nogil:
+    struct stg_address:
+        pass
+    int stg_address_set(stg_address *out, int family, const void *packed, size_t len, uint16_t port)
+
+
+cdef extern from "tls.h" nogil:
+    struct stg_tls:
+        pass
+    int stg_tls_new(const char *host, const char *ca_file, int verify, stg_tls **out)
+
+
+cdef extern from "endpoint.h" nogil:
+    enum:
+        STG_ENDPOINT_MAX_ADDRESSES
+    struct stg_endpoint:
+        pass
+    stg_endpoint *stg_endpoint_new(stg_tls *tls, const stg_address *addresses, size_t count)
+    void stg_endpoint_unref(stg_endpoint *endpoint)
+    int stg_endpoint_update(stg_endpoint *endpoint, const stg_address *addresses, size_t count)
+
+
+cdef extern from "failure.h" nogil:
+    enum stg_fail_kind:
+        STG_FAIL_CANCELLED
+    struct stg_failure:
+        stg_fail_kind kind
+        int error
+        const char *where
+        int status
+        int64_t retry_after_s
+        char *date
+        stg_s3_error s3
+    void stg_failure_free(stg_failure *failure)
+    const char *stg_fail_kind_name(stg_fail_kind kind)
+
+
+cdef extern from "request.h" nogil:
+    struct stg_signer:
+        pass
+    stg_signer *stg_signer_new(stg_str access_key, stg_str secret_key, stg_str token, stg_str region,
+                               stg_str service)
+    void stg_signer_unref(stg_signer *signer)
+    int stg_signer_update(stg_signer *signer, stg_str access_key, stg_str secret_key, stg_str token)
+    void stg_signer_set_skew(stg_signer *signer, int64_t seconds)
+    stg_credentials *stg_signer_credentials(stg_signer *signer)
+    struct stg_template:
+        pass
+    stg_template *stg_template_new(stg_endpoint *endpoint, stg_signer *signer, stg_str host, stg_str path_prefix,
+                                   stg_str key_prefix, const stg_header *headers, size_t header_count)
+    void stg_template_unref(stg_template *template_)
+    stg_str stg_template_key_prefix(const stg_template *template_)
+
+
+cdef extern from "parents.h" nogil:
+    struct stg_stored:
+        int64_t size
+        int64_t mtime_ns
+        int64_t ctime_ns
+        uint32_t mode
+
+
+cdef extern from "sink.h" nogil:
+    const char *STG_NAME_PREFIX
+
+
+cdef extern from "batch.h" nogil:
+    enum stg_batch_kind:
+        STG_BATCH_OBJECTS
+        STG_BATCH_RANGES
+        STG_BATCH_LIST
+    struct stg_result:
+        uint8_t *digest
+        int64_t mtime_ns
+        int64_t ctime_ns
+        uint32_t mode
+        uint32_t block_count
+    struct stg_range:
+        int64_t offset
+        int64_t length
+        uint8_t *blocks
+    struct stg_batch:
+        stg_batch_kind kind
+        size_t count
+        uint32_t *rows
+        stg_range *ranges
+        stg_result *results
+        const char *body
+        size_t body_len
+        void *user
+    int stg_batch_objects(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
+                          int root_fd, int tmp_fd, stg_batch **out)
+    int stg_batch_ranges(stg_template *template_, stg_table *table, uint32_t row, const int64_t *offsets_lengths,
+                         size_t count, int fd, stg_batch **out)
+    int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
+    void stg_batch_unref(stg_batch *batch)
+
+
+cdef extern from "engine.h" nogil:
+    struct stg_engine:
+        pass
+    struct stg_engine_config:
+        unsigned workers
+        unsigned disk_threads
+        unsigned connections
+        size_t memory_bytes
+        size_t buffer_bytes
+        unsigned ring_slots
+        int connect_timeout_ms
+        int stall_timeout_ms
+    struct stg_completion:
+        stg_batch *batch
+        uint32_t index
+        uint8_t failed
+        stg_failure *failure
+    struct stg_engine_stats_t "stg_engine_stats":
+        uint64_t requests
+        uint64_t connections
+        uint64_t bytes_received
+        uint64_t stale_retries
+    int stg_engine_new(const stg_engine_config *config, stg_engine **out)
+    int stg_engine_state(const stg_engine *engine)
+    int stg_engine_fileno(const stg_engine *engine)
+    int stg_engine_submit(stg_engine *engine, stg_batch *batch)
+    void stg_engine_cancel(stg_engine *engine, stg_batch *batch)
+    size_t stg_engine_drain(stg_engine *engine, stg_completion *out, size_t max)
+    void stg_engine_stats(stg_engine *engine, stg_engine_stats_t *out)
+    void stg_engine_close(stg_engine *engine)
+    void stg_engine_free(stg_engine *engine)
+
+
+cdef extern from "copy.h" nogil:
+    int stg_publish(int tmp_fd, const char *name, int root_fd, stg_str path, stg_stored *out)
+    int stg_stat_below(int root_fd, stg_str path, stg_stored *out)
+    int stg_copy_file(int source_dir_fd, stg_str source, int tmp_fd, int root_fd, stg_str path, uint32_t mode,
+                      uint8_t *digest, stg_stored *out)
