@@ -19,6 +19,12 @@ __all__ = ["COMMANDS", "main"]
 # name -> (module, what `stager --help` says). A module's command object is called `command`.
 COMMANDS: Final = {
     "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
+    "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
+    "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
+    "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
+    "teardown": ("stager.cli.teardown", "Remove a job's tree."),
+    "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
+    "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
 }
 
 

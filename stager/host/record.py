@@ -77,7 +77,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
 
     def may_start_again(self, name: str) -> bool:
-        """Whether a job of this id and ``name`` may be staged: it goes on where it stopped, or nothing of it is left."""
+        """Whether a job of this id and ``name`` may be staged: it was interrupted, or nothing of it is left."""
         return self.state is JobState.REMOVED or (self.state is JobState.STAGING and self.name == name)
 
     def is_active(self) -> bool:

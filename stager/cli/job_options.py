@@ -1,0 +1,75 @@
+"""What the commands that start a job share: its options, and a `JobSpec` from a file or from options alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from stager.cli.options import limits_of, remote_of
+from stager.config import Remote
+from stager.model import JobSpec
+from stager.stages.spec import load_spec, spec_from_options, with_options
+from stager.transfer import Transfer
+
+__all__ = ["JobArguments", "job_options", "scratch_option", "take_job"]
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobArguments:
+    """A job as it was asked for on the command line."""
+
+    spec: JobSpec
+    job_id: str | None
+    scratch: str | None
+    remote: Remote
+    transfer: Transfer
+
+
+def scratch_option(command: Command) -> Command:
+    """Add ``--scratch``."""
+    return click.option(
+        "--scratch", metavar="DIR", type=click.Path(), help="Where jobs live on this node. [STAGER_SCRATCH, /var/tmp]"
+    )(command)
+
+
+def job_options(command: Command) -> Command:
+    """Add what describes a job; `take_job` makes `JobArguments` of it."""
+    for option in (
+        click.option("--job-id", metavar="ID", help="The job's id. [SLURM_JOB_ID, else made of name and time]"),
+        click.option("--name", metavar="NAME", help="The job's name, without a job file."),
+        click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
+        click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
+        click.option("--data", metavar="OWNER/NAME=SRC", multiple=True, help="At /data/OWNER/NAME; repeatable."),
+    ):
+        command = option(command)
+    return scratch_option(command)
+
+
+def take_job(jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, ...] = ()) -> JobArguments:
+    """The job file, if any, with what the options add. Raises `SpecError`, `HostError`."""
+    added = {"data": options["data"], "public": options["public"], "code": options["code"], "base": os.getcwd()}
+    if jobfile is not None:
+        spec = with_options(load_spec(jobfile), **added)
+    else:
+        spec = spec_from_options(name=options["name"] or _name_from(argv), **added)
+    limits, timeouts, retry = limits_of(options)
+    return JobArguments(
+        spec=spec,
+        job_id=options["job_id"],
+        scratch=options["scratch"],
+        remote=remote_of(options),
+        transfer=Transfer(limits=limits, timeouts=timeouts, retry=retry),
+    )
+
+
+def _name_from(argv: tuple[str, ...]) -> str:
+    """A job without a name is called by its program."""
+    program = re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(argv[0])) if argv else ""
+    return program.lstrip("._-")[:64] or "job"

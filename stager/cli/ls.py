@@ -1,0 +1,40 @@
+"""``stager ls``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+import msgspec
+
+from stager.cli.job_options import scratch_option
+from stager.cli.options import common
+from stager.cli.state import State
+from stager.cli.tell import tell
+from stager.host.record import list_jobs, rfc3339
+from stager.model import JobState
+from stager.names import show
+from stager.stages.place import place
+
+__all__ = ["command"]
+
+
+@click.command("ls")
+@click.option("-a", "--all", "everything", is_flag=True, help="Removed jobs too.")
+@scratch_option
+@common
+@click.pass_obj
+def command(state: State, /, everything: bool, scratch: str | None) -> None:
+    """List the jobs of this user on this node: id, state, when it was started, name. "crashed": its stager died.
+
+    Example: stager ls
+    """
+    top = place(scratch, os.environ).scratch
+    for record in list_jobs(top):
+        if record.state is JobState.REMOVED and not everything:
+            continue
+        started = rfc3339(record.times.get(JobState.STAGING, 0.0))
+        tree = os.path.join(top, "jobs", record.id, "tree")
+        body = {**msgspec.to_builtins(record), "state": record.shown_state(), "started": started, "tree": tree}
+        name = show(os.fsencode(record.name))
+        tell(state, "job", body, f"{record.id}  {record.shown_state():9}  {started}  {name}")

@@ -1,0 +1,176 @@
+"""``stager run JOB.toml [-- CMD ...]``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+import msgspec
+
+from stager.cli.job_options import JobArguments, job_options, take_job
+from stager.cli.options import common, remote_options, run_async, speed_options
+from stager.cli.render import Renderer, count, report_error, size
+from stager.cli.state import State
+from stager.cli.tell import tell, warn
+from stager.errors import CommandError, InternalError, StagerError, UsageError
+from stager.events import Sink
+from stager.host.atomic import write_file
+from stager.host.record import JobDirectory, rfc3339
+from stager.jobs import collect_job, open_job, run_job, stage_job, teardown_job
+from stager.model import ExitInfo, JobState
+from stager.stages.place import choose_job_id, place
+
+__all__ = ["command"]
+
+_PERMANENT: Final = 125
+_TRANSIENT: Final = 75
+_COMMAND: Final = "stager.command"
+
+
+class _WrongOptionError(click.UsageError):
+    exit_code = _PERMANENT
+
+
+class _WithCommand(click.Command):
+    """Everything after the first ``--`` is the job's command; a wrong option is our own failure, not the job's."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Split the arguments before click sees them."""
+        argv: list[str] = []
+        if "--" in args:
+            at = args.index("--")
+            args, argv = args[:at], args[at + 1 :]
+        try:
+            ctx = super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise _WrongOptionError(error.format_message(), ctx=error.ctx) from None
+        ctx.meta[_COMMAND] = tuple(argv)
+        return ctx
+
+
+@dataclass
+class _Outcome:
+    """What is known for ``--status-file``, while it happens."""
+
+    job_id: str | None = None
+    ended: ExitInfo | None = None
+
+
+@click.command("run", cls=_WithCommand)
+@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@job_options
+@click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
+@click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
+@speed_options
+@remote_options
+@common
+@click.pass_context
+def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None, keep: bool, **options: Any) -> int:
+    """Stage a job's data, run its command, keep its logs, remove its tree.
+
+    The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
+    without a shell. Its exit status is passed on; 125 and 75 are stager's own failures (75: worth another try), 126
+    and 127 say that the command could not be started.
+
+    Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
+    """
+    state: State = ctx.obj
+    outcome = _Outcome()
+    try:
+        code = _run(state, jobfile, ctx.meta[_COMMAND], keep, options, outcome)
+    except SystemExit as ended:  # by a signal, or by a wrong option
+        _write_status(status_file, outcome, None, int(ended.code or 0))
+        raise
+    except Exception as error:
+        code = _exit_code(error, outcome)
+        _write_status(status_file, outcome, error, code)
+        report_error(error, json=state.json)
+        return code
+    _write_status(status_file, outcome, None, code)
+    return code
+
+
+def _run(
+    state: State, jobfile: str | None, argv: tuple[str, ...], keep: bool, options: dict[str, Any], outcome: _Outcome
+) -> int:
+    arguments = take_job(jobfile, options, argv=argv)
+    argv = argv or arguments.spec.command
+    if not argv:
+        raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
+    # The command owns stdout; what stager has to say about the data goes to stderr.
+    with Renderer(state, out=None if state.json else sys.stderr) as sink:
+        return run_async(
+            _stage_and_run(state, arguments, argv, keep, sink, outcome), how_to_continue="run the same command again"
+        )
+
+
+async def _stage_and_run(
+    state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, sink: Sink, outcome: _Outcome
+) -> int:
+    spec = arguments.spec
+    outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
+    with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
+        async with arguments.transfer as transfer:
+            view = await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+        try:
+            outcome.ended = await run_job(spec, job, view, argv)
+        finally:
+            if job.record.state is JobState.ENDED:
+                await asyncio.to_thread(_finish, state, job, keep)
+    return outcome.ended.code
+
+
+def _finish(state: State, job: JobDirectory, keep: bool) -> None:
+    """Keep the logs; then the copies have served. A tree with logs that are kept nowhere else stays, and is named."""
+    collected = collect_job(job)
+    if collected is not None:
+        amount = f"{count(collected.total.objects)}, {size(collected.total.bytes)}"
+        text = f"stager: logs ({amount}) are kept in {collected.destination}"
+        tell(state, "collected", msgspec.to_builtins(collected), text, err=True)
+        for name in collected.left_out:
+            warn(state, f"left out of the logs: {name}")
+    if job.record.state is not JobState.PERSISTED:
+        warn(state, f"logs are in {job.tree}/logs and kept nowhere else; stager teardown {job.record.id} removes them")
+    elif not keep:
+        teardown_job(job, discard_uncollected=False)
+
+
+def _exit_code(error: Exception, outcome: _Outcome) -> int:
+    if outcome.ended is not None and outcome.ended.code != 0:
+        return outcome.ended.code
+    if isinstance(error, CommandError):
+        return error.status
+    return _TRANSIENT if isinstance(error, StagerError) and error.retryable else _PERMANENT
+
+
+def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, code: int) -> None:
+    if path is None:
+        return
+    body: dict[str, Any] = {"schema": 1, "time": rfc3339(time.time()), "job": outcome.job_id, "exit_code": code}
+    if outcome.ended is not None:
+        body["command"] = {"status": outcome.ended.status, "signal": outcome.ended.signal}
+    if error is not None:
+        told = error if isinstance(error, StagerError) else InternalError(type(error).__name__)
+        body["error"] = {
+            "class": type(told).__name__, "exit_code": told.exit_code, "retryable": told.retryable, "message": str(told)
+        }  # fmt: skip
+    directory, name = os.path.split(os.path.abspath(path))
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        click.echo(f"stager: {directory}: no status file written: {problem.strerror}", err=True)
+        return
+    try:
+        write_file(fd, name, [msgspec.json.encode(body), b"\n"])
+    except StagerError as problem:
+        click.echo(f"stager: no status file written: {problem}", err=True)
+    finally:
+        os.close(fd)

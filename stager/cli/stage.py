@@ -1,0 +1,50 @@
+"""``stager stage JOB.toml``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import click
+
+from stager.cli.job_options import JobArguments, job_options, take_job
+from stager.cli.options import common, remote_options, run_async, speed_options
+from stager.cli.render import Renderer
+from stager.cli.state import State
+from stager.cli.tell import tell
+from stager.events import Sink
+from stager.jobs import open_job, read_receipt, stage_job
+from stager.stages.place import choose_job_id, place
+
+__all__ = ["command"]
+
+
+@click.command("stage")
+@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@job_options
+@speed_options
+@remote_options
+@common
+@click.pass_obj
+def command(state: State, /, jobfile: str | None, **options: Any) -> None:
+    """Bring all of a job's data into the job's tree, and print where that is.
+
+    Nothing is presented as ready before everything is there and verified. The receipt lies beside the tree.
+
+    Example: stager stage train.toml
+    """
+    job = take_job(jobfile, options)
+    with Renderer(state) as sink:
+        job_id, tree, receipt = run_async(_stage(job, sink), how_to_continue="run the same command again")
+    tell(state, "staged", {"job": job_id, "tree": tree, "receipt": receipt}, f"job {job_id} is ready in {tree}")
+
+
+async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:
+    spec = arguments.spec
+    job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
+    with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        async with arguments.transfer as transfer:
+            await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+        return job_id, job.tree, read_receipt(job)

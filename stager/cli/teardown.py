@@ -1,0 +1,34 @@
+"""``stager teardown JOB``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from stager.cli.job_options import scratch_option
+from stager.cli.options import common
+from stager.cli.state import State
+from stager.cli.tell import tell
+from stager.host.record import JobDirectory
+from stager.jobs import teardown_job
+from stager.stages.place import place
+
+__all__ = ["command"]
+
+
+@click.command("teardown")
+@click.argument("job_id", metavar="JOB")
+@click.option("--discard-uncollected", is_flag=True, help="Remove the tree although its logs are kept nowhere else.")
+@scratch_option
+@common
+@click.pass_obj
+def command(state: State, /, job_id: str, discard_uncollected: bool, scratch: str | None) -> None:
+    """Remove a job's tree: the copies of its data, its code, its logs. Its receipt stays. Sources are never touched.
+
+    Example: stager teardown 4711
+    """
+    with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
+        removed = teardown_job(job, discard_uncollected=discard_uncollected)
+    text = f"job {job_id}: {'removed' if removed else 'was removed before'}"
+    tell(state, "removed", {"job": job_id, "removed": removed}, text)

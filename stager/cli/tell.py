@@ -1,0 +1,32 @@
+"""What the job commands print: one line for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, TextIO
+
+import click
+
+from stager.cli.state import State
+from stager.host.record import rfc3339
+
+__all__ = ["tell", "warn"]
+
+_SCHEMA = 1
+
+
+def tell(state: State, event: str, body: dict[str, Any], text: str, *, err: bool = False) -> None:
+    """With ``--json`` the event with its body on stdout; else ``text``, unless ``-q``, on stdout or stderr."""
+    if state.json:
+        click.echo(json.dumps({"schema": _SCHEMA, "event": event, "time": rfc3339(time.time()), **body}))
+    elif not state.quiet:
+        click.echo(text, err=err)
+
+
+def warn(state: State, text: str, *, file: TextIO | None = None) -> None:
+    """Something the user must know even with ``-q``."""
+    if state.json:
+        tell(state, "warning", {"text": text}, text)
+    else:
+        click.echo(f"stager: {text}", err=True, file=file)

@@ -1,0 +1,322 @@
+"""A job from its specification to its end: the order of the stages, and nothing else.
+
+place -> check sources -> all datasets at once -> receipt -> run -> collect -> remove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from stager.config import Remote
+from stager.errors import StagerError, UsageError, from_os_error
+from stager.events import Sink, nowhere
+from stager.host.record import JobDirectory, rfc3339
+from stager.host.trees import remove_tree
+from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView, SourceRef
+from stager.pipeline import SyncOptions, sync
+from stager.sources.bind import describe_bind
+from stager.stages.collect import Collected, collect_logs, holds_anything, persist_path
+from stager.stages.mount import check_sources
+from stager.stages.place import Placement
+from stager.stages.run import run_command
+from stager.transfer import Transfer
+
+__all__ = [
+    "RECEIPT",
+    "collect_job",
+    "job_environment",
+    "open_job",
+    "read_receipt",
+    "run_job",
+    "stage_job",
+    "teardown_job",
+    "workdir_of",
+]
+
+RECEIPT: Final = "receipt.json"
+_CREDENTIALS: Final = ("AWS_",)
+_OWN: Final = ("STAGER_", "CLUSTERONE_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Copy:
+    """One thing to copy into the job's tree."""
+
+    name: str  # OWNER/NAME, or "code"
+    source: SourceRef
+    below: str  # in tree/ and in state/
+    target: str
+    remote: Remote | None
+
+
+def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
+    """Make the job's directory and record. Raises `UsageError` (taken, bad [logs]), `HostError`, `NoSpaceError`."""
+    persist = None
+    if spec.logs.persist is not None:
+        persist = persist_path(spec.logs.persist, job_id=job_id, job_name=spec.name, environ=environ)
+    return JobDirectory.create(placement.scratch, job_id, spec.name, persist=persist)
+
+
+async def stage_job(
+    spec: JobSpec,
+    job: JobDirectory,
+    placement: Placement,
+    *,
+    transfer: Transfer,
+    remote: Remote | None = None,
+    sink: Sink = nowhere,
+) -> MountView:
+    """Bring every dataset and the code into the job's tree, all at once, and return the view to run in.
+
+    ``remote``: how S3 is reached where the job file names no remote. When one fails the others are cancelled, the
+    record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
+    Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
+    """
+    copies = _copies(spec, remote)
+    view = _view(spec, job, placement, copies)
+    try:
+        await asyncio.to_thread(_make_tree, job, copies)
+        view = await asyncio.to_thread(check_sources, view)
+        receipts = await _copy_all(job, copies, transfer, sink)
+    except BaseException as error:
+        told = str(error) if isinstance(error, StagerError) else type(error).__name__
+        await asyncio.shield(asyncio.to_thread(_give_up, job, told))
+        raise
+    receipts += _mounted(view)
+    receipt = {
+        "schema": 1,
+        "job": job.record.id,
+        "name": spec.name,
+        "placement": {"path": job.tree, "file_system": placement.file_system},
+        "datasets": receipts,
+        "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
+    }
+    await asyncio.to_thread(job.write_json, RECEIPT, receipt)
+    await asyncio.to_thread(job.advance, JobState.READY)
+    return view
+
+
+async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str]) -> ExitInfo:
+    """Run the command in the view of a staged job; how it ended stands in record and receipt.
+
+    Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
+    """
+    workdir = workdir_of(spec)
+    environment = job_environment(spec, job.record.id, os.environ, workdir)
+    command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
+    checked = await asyncio.to_thread(check_sources, view)
+    await asyncio.to_thread(job.advance, JobState.RUNNING)
+    try:
+        ended = await run_command(checked, command)
+    except StagerError as error:
+        await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
+        raise
+    how = {
+        "status": ended.status, "signal": ended.signal, "code": ended.code,
+        "started": rfc3339(ended.started_s), "ended": rfc3339(ended.ended_s),
+    }  # fmt: skip
+    await asyncio.to_thread(_end, job, ended.code, how)
+    return ended
+
+
+def collect_job(job: JobDirectory) -> Collected | None:
+    """Copy /logs to where the job file says; None when it names no place. Idempotent. Blocks.
+
+    A job whose stager died is ended by this. Raises `UsageError`: not run yet, or running. `HostError`, `NoSpaceError`.
+    """
+    _refuse_active(job)
+    record = job.record
+    if record.state in (JobState.STAGING, JobState.READY):
+        raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
+    if record.state is JobState.REMOVED:
+        return None
+    if record.state is JobState.RUNNING:
+        job.advance(JobState.ENDED)
+    logs = os.path.join(job.tree, "logs")
+    if record.persist is None:
+        if not holds_anything(logs):
+            job.advance(JobState.PERSISTED)
+        return None
+    if not holds_anything(logs):
+        found = Collected(destination=record.persist, total=Counts(), left_out=())
+    else:
+        found = collect_logs(logs, record.persist, token=f"{record.id} {record.times[JobState.STAGING]!r}")
+    receipt = read_receipt(job)
+    receipt["logs"] = msgspec.to_builtins(found)
+    job.write_json(RECEIPT, receipt)
+    job.advance(JobState.PERSISTED)
+    return found
+
+
+def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
+    """Remove a job's tree; its record and receipt stay. False: it was removed before. Idempotent. Blocks.
+
+    Raises `UsageError`: the job is at work, or its logs are kept nowhere else. `MountError`: something is mounted
+    below the tree. `HostError`.
+    """
+    if job.record.state is JobState.REMOVED:
+        return False
+    _refuse_active(job)
+    logs = os.path.join(job.tree, "logs")
+    if job.record.state is not JobState.PERSISTED and not discard_uncollected and holds_anything(logs):
+        raise UsageError(
+            "its logs are kept nowhere else", where=logs,
+            hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
+        )  # fmt: skip
+    remove_tree(job.tree)
+    remove_tree(job.state_dir)
+    job.advance(JobState.REMOVED)
+    return True
+
+
+def read_receipt(job: JobDirectory) -> dict[str, Any]:
+    """The job's receipt; empty when it was never staged whole. Raises `HostError`."""
+    return job.read_json(RECEIPT)
+
+
+def workdir_of(spec: JobSpec) -> str:
+    """Where the command starts: as the job file says, else /code when there is code, else /logs, which is kept."""
+    return spec.workdir or ("/code" if spec.code else "/logs")
+
+
+def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], workdir: str) -> dict[str, str]:
+    """The user's environment without S3 credentials (unless the job file asks for them), and what stager sets."""
+    dropped = _OWN if spec.pass_credentials else _OWN + _CREDENTIALS
+    kept = {name: value for name, value in environ.items() if not name.startswith(dropped) and name != "OLDPWD"}
+    return {
+        **kept,
+        **spec.environment,
+        "PWD": workdir,
+        "STAGER_JOB_ID": job_id,
+        "STAGER_JOB_NAME": spec.name,
+        "CLUSTERONE_CLOUD": "1",
+        "CLUSTERONE_JOB_ID": job_id,
+    }
+
+
+def _copies(spec: JobSpec, remote: Remote | None) -> list[_Copy]:
+    copies = [
+        _Copy(
+            name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
+            remote=dataset.remote or remote,
+        )
+        for dataset in spec.datasets
+        if dataset.source.scheme != "bind"
+    ]  # fmt: skip
+    if spec.code is not None:
+        copies.append(_Copy(name="code", source=spec.code.source, below="code", target="/code", remote=remote))
+    return copies
+
+
+def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[_Copy]) -> MountView:
+    mounts = [Mount(kind="copy", source=os.path.join(job.tree, copy.below), target=copy.target) for copy in copies]
+    if spec.code is None:
+        mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
+    mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
+    mounts += [
+        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
+        for dataset in spec.datasets
+        if dataset.source.scheme == "bind"
+    ]
+    mounts += [
+        Mount(kind="public", source=public.source, target=f"/public/{public.name}", read_only=True)
+        for public in spec.public
+    ]
+    return MountView(mounts=tuple(mounts), masked=(placement.scratch,))
+
+
+def _make_tree(job: JobDirectory, copies: Sequence[_Copy]) -> None:
+    """An empty tree. What an interrupted staging left is removed: its source may have been another, or have changed."""
+    remove_tree(job.tree)
+    remove_tree(job.state_dir)
+    try:
+        for below in ("code", "logs", *(copy.below for copy in copies)):
+            os.makedirs(os.path.join(job.tree, below), mode=0o755, exist_ok=True)
+        for copy in copies:
+            os.makedirs(os.path.join(job.state_dir, copy.below), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, doing="make the job's tree", where=error.filename or job.tree) from error
+
+
+def _give_up(job: JobDirectory, told: str) -> None:
+    """The record says why; what was copied so far is no dataset and frees its space."""
+    job.fail(told)
+    remove_tree(job.tree)
+    remove_tree(job.state_dir)
+
+
+async def _copy_all(
+    job: JobDirectory, copies: Sequence[_Copy], transfer: Transfer, sink: Sink
+) -> list[dict[str, Any]]:
+    async def copy_one(copy: _Copy) -> DatasetReceipt:
+        options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
+        try:
+            return await sync(
+                copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=sink
+            )
+        except StagerError as error:
+            error.where = f"{copy.name}: {error.where}" if error.where else copy.name
+            raise
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(copy_one(copy)) for copy in copies]
+    except BaseExceptionGroup as several:
+        raise _most_telling(several) from None
+    return [_in_view(copy, task.result()) for copy, task in zip(copies, tasks, strict=True)]
+
+
+def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Our own bugs first, then what is permanent, then what may pass."""
+    errors = list(_leaves(group))
+    return min(errors, key=lambda error: (isinstance(error, StagerError), getattr(error, "retryable", False)))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _in_view(copy: _Copy, receipt: DatasetReceipt) -> dict[str, Any]:
+    told = msgspec.to_builtins(replace(receipt, destination=copy.target))
+    return {"name": copy.name, **told, "placement": receipt.destination}
+
+
+def _mounted(view: MountView) -> list[dict[str, Any]]:
+    """Receipts of what is mounted, not copied."""
+    receipts = []
+    for mount in view.mounts:
+        if mount.kind in ("bind", "public"):
+            receipt = DatasetReceipt(
+                source=mount.source, destination=mount.target, how=mount.kind, pinned=describe_bind(mount.source),
+                total=Counts(), moved=Counts(), grades={}, seconds=0.0,
+            )  # fmt: skip
+            name = mount.target.removeprefix("/data/").removeprefix("/public/")
+            receipts.append({"name": name, **msgspec.to_builtins(receipt), "placement": mount.source})
+    return receipts
+
+
+def _end(job: JobDirectory, code: int | None, how: dict[str, Any]) -> None:
+    job.advance(JobState.ENDED, exit_code=code)
+    receipt = read_receipt(job)
+    receipt["exit"] = how
+    receipt["times"] = {state: rfc3339(seconds) for state, seconds in job.record.times.items()}
+    job.write_json(RECEIPT, receipt)
+
+
+def _refuse_active(job: JobDirectory) -> None:
+    owner = job.record.owner
+    if job.record.is_active() and owner.pid != os.getpid():
+        raise UsageError(
+            f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"
+        )

@@ -1,0 +1,200 @@
+"""After the job: /logs to the place the job file names. The tree that is read is hostile, the place is the user's.
+
+Copied: regular files (empty ones too), directories, and symlinks that are relative and without ``..``, so they cannot
+lead out of the copy. Left out by name: other symlinks, FIFOs, sockets, devices; opening those could hang or act. Each
+file appears whole. Doing it again copies only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from stager.errors import HostError, UsageError, from_os_error
+from stager.host.atomic import write_file
+from stager.host.trees import open_below
+from stager.model import Counts
+from stager.names import show
+
+__all__ = ["Collected", "collect_logs", "holds_anything", "persist_path"]
+
+_MARK: Final = ".stager-job"
+_DEPTH_MAX: Final = 128
+_PIECE_BYTES: Final = 1 << 20
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """Where the logs are now, how much there is, and what was left out (name: why)."""
+
+    destination: str
+    total: Counts
+    left_out: tuple[str, ...]
+
+
+@dataclass
+class _Tally:
+    objects: int = 0
+    bytes: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+def persist_path(template: str, *, job_id: str, job_name: str, environ: Mapping[str, str]) -> str:
+    """The directory for one job on one node; /JOB_ID/NODE_RANK is appended unless {job.id} stands in ``template``.
+
+    NODE_RANK is SLURM_NODEID, else 0. Raises `UsageError`: not absolute, or '..' in it.
+    """
+    rank = environ.get("SLURM_NODEID", "0")
+    rank = rank if rank.isascii() and rank.isdigit() else "0"
+    if "{job.id}" not in template:
+        template = os.path.join(template, "{job.id}", "{node.rank}")
+    path = template.replace("{job.id}", job_id).replace("{job.name}", job_name).replace("{node.rank}", rank)
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise UsageError("the place for logs must be absolute and without '..'", where=path, hint="check [logs]")
+    return os.path.normpath(path)
+
+
+def holds_anything(logs: str) -> bool:
+    """Whether a job left anything in its logs. Raises `HostError`."""
+    try:
+        with os.scandir(logs) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise from_os_error(error, doing="look into the logs", where=logs) from error
+
+
+def collect_logs(logs: str, destination: str, *, token: str) -> Collected:
+    """Copy the tree ``logs`` to ``destination``, which is marked with ``token`` as this job's and nobody else's.
+
+    Blocks. Raises `HostError`: the destination belongs to another job, cannot be made or written; `NoSpaceError`.
+    """
+    try:
+        os.makedirs(destination, exist_ok=True)
+        destination_fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, doing="make the place for logs", where=destination) from error
+    tally = _Tally()
+    try:
+        _claim(destination_fd, destination, token)
+        logs_fd = os.open(logs, _DIRECTORY)
+        try:
+            if os.path.samestat(os.fstat(logs_fd), os.fstat(destination_fd)):
+                raise UsageError("the logs are to be kept where they are", where=destination, hint="check [logs]")
+            _copy_directory(logs_fd, destination_fd, b"", tally)
+        finally:
+            os.close(logs_fd)
+        os.fsync(destination_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="keep the logs", where=destination) from error
+    finally:
+        os.close(destination_fd)
+    total = Counts(objects=tally.objects, bytes=tally.bytes)
+    return Collected(destination=destination, total=total, left_out=tuple(tally.left_out))
+
+
+def _claim(fd: int, destination: str, token: str) -> None:
+    try:
+        with open(os.open(_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), encoding="ascii") as file:
+            found = file.read(256).strip()
+    except FileNotFoundError:
+        if os.listdir(fd):
+            raise HostError(
+                "holds files that are not this job's", where=destination, hint="choose an empty place in [logs]"
+            ) from None
+        write_file(fd, _MARK, [token.encode() + b"\n"], durable=True)
+        return
+    if found != token:
+        raise HostError("holds the logs of another job", where=destination, hint="choose another place in [logs]")
+
+
+def _copy_directory(source_fd: int, target_fd: int, prefix: bytes, tally: _Tally) -> None:
+    for name_text in sorted(os.listdir(source_fd)):
+        name = os.fsencode(name_text)
+        path = prefix + name
+        found = os.lstat(name, dir_fd=source_fd)
+        if stat.S_ISREG(found.st_mode):
+            _copy_file(source_fd, target_fd, name, path, tally)
+        elif stat.S_ISLNK(found.st_mode):
+            _copy_link(source_fd, target_fd, name, path, tally)
+        elif not stat.S_ISDIR(found.st_mode):
+            tally.left_out.append(f"{show(path)}: neither file, directory nor symlink")
+        elif path.count(b"/") >= _DEPTH_MAX:
+            tally.left_out.append(f"{show(path)}: nested too deep")
+        else:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=target_fd)
+            below = open_below(name, os.O_RDONLY | os.O_DIRECTORY, source_fd)
+            try:
+                target_below = os.open(name, _DIRECTORY, dir_fd=target_fd)
+                try:
+                    _copy_directory(below, target_below, path + b"/", tally)
+                finally:
+                    os.close(target_below)
+            finally:
+                os.close(below)
+
+
+def _copy_file(source_fd: int, target_fd: int, name: bytes, path: bytes, tally: _Tally) -> None:
+    if path == _MARK.encode():
+        tally.left_out.append(f"{show(path)}: the name is stager's")
+        return
+    fd = open_below(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, source_fd)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            tally.left_out.append(f"{show(path)}: changed while it was looked at")
+            return
+        tally.objects += 1
+        tally.bytes += found.st_size
+        if not _is_there(target_fd, name, found):
+            _write_copy(fd, target_fd, name, found)
+    finally:
+        os.close(fd)
+
+
+def _is_there(target_fd: int, name: bytes, found: os.stat_result) -> bool:
+    try:
+        there = os.lstat(name, dir_fd=target_fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_size, there.st_mtime_ns) == (found.st_size, found.st_mtime_ns) and stat.S_ISREG(there.st_mode)
+
+
+def _write_copy(fd: int, target_fd: int, name: bytes, found: os.stat_result) -> None:
+    temporary = f".stager-{secrets.token_hex(8)}"
+    out = os.open(temporary, _NEW_FILE, 0o600, dir_fd=target_fd)
+    try:
+        try:
+            while piece := os.read(fd, _PIECE_BYTES):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(out, view) :]
+            os.fchmod(out, found.st_mode & 0o777 | 0o400)
+            os.utime(out, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fsync(out)
+        finally:
+            os.close(out)
+        os.rename(temporary, name, src_dir_fd=target_fd, dst_dir_fd=target_fd)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=target_fd)
+        raise
+
+
+def _copy_link(source_fd: int, target_fd: int, name: bytes, path: bytes, tally: _Tally) -> None:
+    target = os.readlink(name, dir_fd=source_fd)
+    if target.startswith(b"/") or b".." in target.split(b"/"):
+        tally.left_out.append(f"{show(path)}: a symlink that may lead outside")
+        return
+    tally.objects += 1
+    with suppress(FileExistsError):
+        os.symlink(target, name, dir_fd=target_fd)
