@@ -26,7 +26,7 @@ __all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
 
 T = TypeVar("T")
 
-Completion = Callable[[array[int], list[Failure]], None]
+Completion = Callable[["array[int]", list[Failure]], None]
 
 _WINDOW: Final = 2048
 _BATCH: Final = 256
