@@ -123,13 +123,15 @@ class Batch:
         """What has not completed completes as "cancelled"; a write in flight is waited for before that."""
     def result(self, index: int) -> tuple[int, bytes, int, int, int]:
         """(row or range index, xxh3-128t digest, mtime_ns, ctime_ns, mode) of a finished object. For a range
-        the digest is b"" and `blocks` has it."""
+        the digest is b"" and `blocks` has it.
+        """
     def blocks(self, index: int) -> bytes:
         """The block digests of a finished range, 16 bytes each."""
     def scan_list(self, table: KeyTable, key_skip: int) -> ListPage:
         """Scan the answer of `Engine.list_page` into ``table``, dropping key_skip bytes (the prefix) of each key.
         Every key must start with the template's key_prefix. ValueError: not a ListObjectsV2 answer as we accept it
-        (the text says what), or the page has not been drained."""
+        (the text says what), or the page has not been drained.
+        """
 
 @final
 class Engine:
@@ -154,24 +156,25 @@ class Engine:
     ) -> None: ...
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""
-    def fetch_objects(
-        self, template: Template, table: KeyTable, rows: array[int], root_fd: int, tmp_fd: int
-    ) -> Batch:
+    def fetch_objects(self, template: Template, table: KeyTable, rows: array[int], root_fd: int, tmp_fd: int) -> Batch:
         """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
         descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
         in its mode is created with them (by umask), else 0666. array("q") is taken without a copy per item.
-        IndexError: a row that is not there; ValueError: no rows."""
+        IndexError: a row that is not there; ValueError: no rows.
+        """
     def fetch_ranges(
         self, template: Template, table: KeyTable, row: int, ranges: Sequence[tuple[int, int]], fd: int
     ) -> Batch:
         """(offset, length) parts of one object, written at their offsets in fd. Offsets are multiples of
         BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated. A range that is the
-        whole object goes without Range. ValueError: no range, or one off the grid or outside of the object."""
+        whole object goes without Range. ValueError: no range, or one off the grid or outside of the object.
+        """
     def list_page(self, template: Template, query: bytes) -> Batch:
         """One GET of the bucket with the canonical query given; the answer stays native until scan_list."""
     def drain(self) -> list[tuple[Batch, array[int], list[Failure]]]:
         """Completions since the last call, by batch: indices that finished (array("q")), and failures. Still works
-        after `close`, for what was under way then."""
+        after `close`, for what was under way then.
+        """
     def stats(self) -> dict[str, int]:
         """Counters since start: requests, connections opened, bytes received, retries of stale connections."""
     def close(self) -> None:
@@ -180,17 +183,19 @@ class Engine:
 def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, int]:
     """Rename a finished temporary to ``path`` below root_fd, making directories; no symlink is followed and none
     leads outside (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, or a component-wise walk without it).
-    Returns (mtime_ns, ctime_ns). OSError."""
+    Returns (mtime_ns, ctime_ns). OSError.
+    """
 
 def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
-    """lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
+    """Lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
 
 def copy_file(
     source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int
 ) -> tuple[int, bytes, int, int]:
     """Copy a regular file, hashing on the way, and publish it: (size, digest, mtime_ns, ctime_ns). The source is
     opened with O_NOFOLLOW below source_dir_fd and its size, mtime and ctime are the same before and after, else
-    OSError(ESTALE). Releases the GIL."""
+    OSError(ESTALE). Releases the GIL.
+    """
 
 def digest_fd(fd: int) -> tuple[int, bytes]:
     """(size, xxh3-128t) of an open file, from its start. Releases the GIL. OSError."""
