@@ -52,6 +52,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     _close_descriptors({channel.fileno(), owner})
+    os.set_inheritable(channel.fileno(), False)
+    os.set_inheritable(owner, False)
     line = channel.makefile("rb").readline()
     if not line:
         return

@@ -1,0 +1,165 @@
+"""When the command ends, or stager does, nothing of the job is left: no process, no mount; and no source is lost."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from integration.view_sandbox import Run, Sandbox, sandbox
+
+pytestmark = pytest.mark.root
+
+DAEMON = """
+import os, signal, sys
+done, ready = os.pipe()
+if os.fork():
+    os.close(ready)
+    os.read(done, 1)
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+for number in (1, 2, 15):
+    signal.signal(number, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+open(sys.argv[1], "w").write("kept")
+os.close(ready)
+signal.pause()
+"""
+
+RUNNER = """
+import os
+print(os.getpid(), flush=True)
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+
+
+@pytest.fixture(params=["root", "user"])
+def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with sandbox(request.param) as here:
+        yield here
+
+
+def wait_for_end(descriptors: list[int]) -> None:
+    """Return when every process behind these pidfds has ended; the test's time limit is the limit."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    left = set(descriptors)
+    while left:
+        for descriptor, _ in poll.poll():
+            poll.unregister(descriptor)
+            os.close(descriptor)
+            left.discard(descriptor)
+
+
+def namespace_of(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/mnt")
+
+
+def members(namespace: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.readlink(f"/proc/{name}/ns/mnt") == namespace:
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def start_with_daemon(box: Sandbox) -> tuple[Run, int, int]:
+    """A running job with a daemon of its own; the daemon's and the keeper's process ids."""
+    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon ; echo $PPID; exec cat'
+    run = box.start("sh", "-c", script, DAEMON)
+    return run, int(run.line()), int(run.line())
+
+
+def test_daemon_of_the_job_ends_with_the_command(box: Sandbox) -> None:
+    run, daemon, keeper = start_with_daemon(box)
+    namespace, ends = namespace_of(daemon), [os.pidfd_open(daemon), os.pidfd_open(keeper)]
+    outcome = run.finish()
+    assert outcome.info["status"] == 0
+    wait_for_end(ends)
+    assert members(namespace) == []
+    assert box.host("cat", f"{box.live}/daemon") == "kept"
+
+
+def test_sigkill_of_stager_leaves_no_process_and_no_mount(box: Sandbox) -> None:
+    before = box.host("cat", "/proc/self/mountinfo")
+    run, daemon, _ = start_with_daemon(box)
+    namespace = namespace_of(daemon)
+    ends = [os.pidfd_open(pid) for pid in members(namespace)]
+    assert len(ends) >= 3
+    run.driver.kill()
+    wait_for_end(ends)
+    assert members(namespace) == []
+    run.driver.communicate()
+    assert box.host("cat", "/proc/self/mountinfo") == before
+    assert box.host("cat", f"{box.live}/daemon") == "kept"
+
+
+def test_process_that_forks_away_all_the_time_is_caught(box: Sandbox) -> None:
+    script = f'{box.python} -I -S -c "$0" & read line'
+    run = box.start("sh", "-c", script, RUNNER)
+    run.line()
+    namespace = namespace_of(keeper_of(run))
+    run.say()
+    assert run.finish().info["status"] == 0
+    assert members(namespace) == []
+
+
+def keeper_of(run: Run) -> int:
+    """The only child of the driver."""
+    (keeper,) = (int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(name) == run.driver.pid)
+    return keeper
+
+
+def parent_of(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def test_cancelled_run_ends_the_job(box: Sandbox) -> None:
+    box.host("mkfifo", "-m", "666", f"{box.live}/now")
+    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon; read line; exec cat > /data/lab/scans/now'
+    run = box.start("sh", "-c", script, DAEMON, cancel_fifo=f"{box.live}/now")
+    ends = [os.pidfd_open(int(run.line()))]
+    run.say()
+    assert run.finish().info == {"cancelled": True}
+    wait_for_end(ends)
+
+
+def test_job_that_kills_its_keeper_ends_with_it(box: Sandbox) -> None:
+    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon ; read line; kill -KILL $PPID; exec cat'
+    run = box.start("sh", "-c", script, DAEMON)
+    daemon = int(run.line())
+    namespace, ends = namespace_of(daemon), [os.pidfd_open(daemon)]
+    run.say()
+    outcome = run.finish()
+    assert outcome.info["error"] == "MountError"
+    wait_for_end(ends)
+    assert members(namespace) == []
+
+
+def test_signals_to_the_keeper_do_not_stop_it(box: Sandbox) -> None:
+    numbers = sorted({1, 2, 3, 10, 12, 14, 15} | {signal.SIGPIPE, signal.SIGCHLD})
+    script = "; ".join(f"kill -{int(number)} $PPID" for number in numbers)
+    assert box.run("sh", "-c", script).info["status"] == 0
+
+
+def test_end_of_output_comes_with_the_end_of_the_job(box: Sandbox) -> None:
+    run = box.start("sh", "-c", "echo last; exec >/dev/null 2>&1; exec cat")
+    assert run.line() == "last"
+    run.say()
+    assert run.finish().info["status"] == 0
