@@ -38,7 +38,7 @@ __all__ = [
 HERE = Path(__file__).parent
 PREFIX = "set/"
 COMPARE_BYTES = 8 << 20
-SPARE_BYTES = 256 << 20  # of warm memory, for the clients' own pages
+SPARE_BYTES = 256 << 20  # at least this much warm memory besides the output's: the clients' own pages
 COMPILER = ["cc", "-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
 PROGRAMS = {  # name: flags after the source
     "origin": ["-lssl", "-lcrypto", "-lpthread"],
@@ -210,28 +210,29 @@ def _own_figures(text: str) -> dict[str, Any]:
 
 
 class WarmMemory:
-    """Holds as much tmpfs memory as a run needs, and lets go of it just before the run.
+    """Holds twice the tmpfs memory that a run needs, and lets go of it just before the run.
 
-    A virtual machine gives pages that stay free back to its host (free page reporting, after 2 s), and whoever touches
-    them next pays for it: 4 CPU s/GiB instead of 1.3 was seen. So each run's output is held until the next run starts,
-    together with SPARE_BYTES for the client's own pages.
+    A virtual machine gives free pages back to its host while it runs (free page reporting, some 400 MB/s), and whoever
+    touches one of them next pays for it: 4 CPU s/GiB instead of 1.2 was seen, at random and most for clients that do
+    not allocate the whole file at once. So a run's output is held until the next run starts, with as much again to
+    spare: then those that write take warm pages whatever the host takes meanwhile.
     """
 
-    def __init__(self, scratch: Path, name: str, size: int) -> None:
-        self._spare = scratch / f"{name}.spare"
-        self._held = scratch / f"{name}.first"
+    def __init__(self, scratch: Path, size: int) -> None:
+        self._held, self._spare = scratch / "first", scratch / "spare"
+        self._spare_bytes = max(SPARE_BYTES, size)
         self._held.mkdir()
         _write_zeros(self._held / "ballast", size)
-        _write_zeros(self._spare, SPARE_BYTES)
+        _write_zeros(self._spare, self._spare_bytes)
 
     def release(self) -> None:
         shutil.rmtree(self._held)
         self._spare.unlink()
 
     def hold(self, out: Path) -> None:
-        """Keep a run's output, which must not be touched from here on."""
+        """Keep a run's output until the next run."""
         self._held = out
-        _write_zeros(self._spare, SPARE_BYTES)
+        _write_zeros(self._spare, self._spare_bytes)
 
 
 def _write_zeros(path: Path, size: int) -> None:

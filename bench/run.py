@@ -120,7 +120,7 @@ class _Bed:
         self._workload, self._origin, self._data, self._cores = workload, origin, data, cores
         self._scratch = data.parent / str(origin.objects)
         self._scratch.mkdir()
-        self._memory = lab.WarmMemory(self._scratch, "memory", origin.objects * workload.object_bytes)
+        self._memory = lab.WarmMemory(self._scratch, origin.objects * workload.object_bytes)
         self._runs = 0
 
     def run(self, peer: Peer) -> Sample:
