@@ -16,6 +16,7 @@ from servers.moto_s3 import MotoS3, moto_s3
 from servers.rclone_s3 import RcloneS3, rclone_s3
 from servers.seaweedfs import SeaweedFS, seaweedfs
 from servers.slow_fuse import SlowFuse, slow_fuse
+from servers.strict_s3 import StrictS3, strict_s3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +65,13 @@ def rclone_tls(certificates: Certificates) -> Iterator[RcloneS3]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[MotoS3]:
     with moto_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def strict() -> Iterator[StrictS3]:
+    """Our own strict S3, empty, for regions, expiry, clocks and errors on order."""
+    with strict_s3() as server:
         yield server
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import base64
 import os
-import ssl
 import subprocess
 import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from servers.certificates import Certificates
+from servers.local_http import local_http
 
 __all__ = ["GitHttp", "git_http"]
 
@@ -52,30 +52,8 @@ class GitHttp:
 def git_http(root: Path, certificates: Certificates | None = None) -> Iterator[GitHttp]:
     """Serve every repository below ``root``; with certificates over https."""
     state = GitHttp(root=root, base_url="", ca_file=certificates.ca_file if certificates else None)
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = _Server(("127.0.0.1", 0), handler)
-    if certificates is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.chain_file, certificates.key_file)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    port = server.server_address[1]
-    state.base_url = f"https://localhost:{port}" if certificates else f"http://127.0.0.1:{port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with local_http(type("Handler", (_Handler,), {"state": state}), certificates) as state.base_url:
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that go away or refuse our certificate: tests do both on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -46,6 +46,7 @@ def seaweedfs(certificates: Certificates | None = None) -> Iterator[SeaweedFS]:
         try:
             with server.process:
                 yield server
+                server.process.kill()  # asked politely it takes ten seconds to give up a store that nobody wants
         finally:
             _remove_sockets(server)
 
@@ -76,7 +77,6 @@ def _start_once(directory: str, certificates: Certificates | None) -> SeaweedFS:
         "master.volumeSizeLimitMB": "1024",
         "volume.max": "10000",
         "volume.minFreeSpace": "0",
-        "volume.preStopSeconds": "0",  # its 10 s of farewell are for clusters
         "filer": "true",
         "s3": "true",
         "s3.port": str(s3_port),

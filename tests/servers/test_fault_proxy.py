@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import http.client
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.http_scan import Scanner
+from servers.local_http import local_http
 
 BODY = bytes(range(256)) * 1024
 
@@ -43,20 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away in the middle here."""
-
-
 @pytest.fixture(scope="module")
 def origin() -> Iterator[tuple[str, int]]:
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield "127.0.0.1", server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with local_http(Handler) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        yield host, int(port)
 
 
 @pytest.fixture

@@ -1,0 +1,272 @@
+"""A small S3 of our own for what no packaged server does right: regions, expiry, clocks, errors on order.
+
+It keeps objects in memory, refuses what it does not know, and checks every signature with botocore's signer. Each
+rule names the page of AWS's documentation it follows: [API] Amazon S3 API Reference, [SIG] "Authenticating Requests
+(AWS Signature Version 4)" in it, [ERR] "Error responses" in it, [GUIDE] Amazon S3 User Guide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
+from xml.sax.saxutils import escape
+
+from servers.certificates import Certificates
+from servers.local_http import local_http
+from servers.s3 import Identity
+from servers.strict_s3_signing import ScopeError, check_signature
+
+__all__ = ["Reply", "StrictS3", "strict_s3"]
+
+OWNER = Identity("stager-strict-key", "stager-strict-secret")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An error on order, for the next ``times`` requests whose target contains ``path``."""
+
+    path: str = ""
+    times: int = 1
+    status: int
+    code: str
+    message: str = "on order"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: str = ""  # XML inside <Error>
+
+
+@dataclass
+class StrictS3:
+    """A running server; everything may be changed while it runs.
+
+    ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
+    the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
+    ``on_request`` is called with (method, target) before each answer.
+    """
+
+    endpoint_url: str = ""
+    region: str = "us-east-1"
+    identity: Identity = OWNER
+    ca_file: str | None = None
+    buckets: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    regions: dict[str, str] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+    expired_tokens: set[str] = field(default_factory=set)
+    public: set[str] = field(default_factory=set)
+    clock_offset_s: int = 0
+    page_size: int = 1000
+    on_request: Callable[[str, str], None] | None = None
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    _replies: list[tuple[Reply, int]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def environment(self, token: str | None = None) -> dict[str, str]:
+        """The AWS_* variables with which a child process reaches this server and nothing else."""
+        variables = {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.identity.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.identity.secret_key,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+        if token is not None:
+            variables["AWS_SESSION_TOKEN"] = token
+        return variables if self.ca_file is None else {**variables, "AWS_CA_BUNDLE": self.ca_file}
+
+    def reply(self, *replies: Reply) -> None:
+        """Answer requests to come with these; the first that fits is used."""
+        with self._lock:
+            self._replies += [(reply, reply.times) for reply in replies]
+
+    def take_reply(self, target: str) -> Reply | None:
+        with self._lock:
+            for index, (reply, left) in enumerate(self._replies):
+                if reply.path in target:
+                    self._replies[index] = (reply, left - 1)
+                    if left <= 1:
+                        del self._replies[index]
+                    return reply
+        return None
+
+    def now(self) -> float:
+        return time.time() + self.clock_offset_s
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
+    """An S3 error answer."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, extra: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.message, self.extra = status, code, message, extra
+        self.headers = dict(headers or {})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    state: ClassVar[StrictS3]
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
+        self._serve()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The requests are recorded, not printed."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(timestamp or self.state.now(), usegmt=True)
+
+    def _serve(self) -> None:
+        self.state.requests.append((self.command, self.path))
+        if self.state.on_request is not None:
+            self.state.on_request(self.command, self.path)
+        try:
+            self._answer()
+        except _Refusal as refusal:
+            self._refuse(refusal)
+
+    def _answer(self) -> None:
+        if (reply := self.state.take_reply(self.path)) is not None:
+            raise _Refusal(reply.status, reply.code, reply.message, extra=reply.extra, headers=reply.headers)
+        path, _, raw_query = self.path.partition("?")
+        query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))
+        bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
+        region = self.state.regions.get(bucket, self.state.region)
+        self._authorize(bucket, region)
+        objects = self.state.buckets.get(bucket)
+        if objects is None:
+            raise _Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
+        where = {"x-amz-bucket-region": region}  # [API] HeadBucket
+        if key:
+            self._get_object(objects, key, query)
+        elif self.command == "HEAD":
+            self._send(200, b"", where)
+        elif query.pop("list-type", None) == "2":
+            self._send(200, _list(self.state, bucket, objects, query), {"Content-Type": "application/xml"})
+        else:
+            raise _Refusal(501, "NotImplemented", f"{self.command} {self.path}")
+
+    def _authorize(self, bucket: str, region: str) -> None:
+        """[SIG], [ERR]: the codes are those that AWS sends for each of these."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if "authorization" not in headers:
+            if bucket in self.state.public:
+                return
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        token = headers.get("x-amz-security-token")
+        if token in self.state.expired_tokens:
+            raise _Refusal(400, "ExpiredToken", "The provided token has expired.")
+        if (self.state.tokens or token is not None) and token not in self.state.tokens:
+            raise _Refusal(403, "InvalidAccessKeyId", "The access key does not exist in our records.")
+        try:
+            code = check_signature(self.command, self.path, headers, self.state.identity, region, self.state.now())
+        except ScopeError as error:
+            # [GUIDE] "Troubleshooting": the region is named, so that the client can sign again.
+            raise _Refusal(
+                400,
+                "AuthorizationHeaderMalformed",
+                f"The authorization header is malformed; the region '{error.region}' is wrong; expecting '{region}'",
+                extra=f"<Region>{region}</Region>",
+                headers={"x-amz-bucket-region": region},
+            ) from error
+        if code:
+            raise _Refusal(403, code, code)
+
+    def _get_object(self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str]) -> None:
+        """[API] GetObject."""
+        if query:
+            raise _Refusal(501, "NotImplemented", f"query {query}")
+        if key not in objects:
+            raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
+        content = objects[key]
+        headers = {
+            "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+            "Accept-Ranges": "bytes",
+            "Content-Type": "binary/octet-stream",
+        }
+        if (wanted := self.headers.get("If-Match")) is not None and wanted not in (headers["ETag"], "*"):
+            raise _Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        if (wanted := self.headers.get("Range")) is None:
+            self._send(200, content, headers)
+            return
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted)
+        if match is None:
+            raise _Refusal(501, "NotImplemented", f"Range: {wanted}")
+        first, last = int(match[1]), min(int(match[2]), len(content) - 1)
+        if first >= len(content):  # an empty object has no range at all
+            raise _Refusal(416, "InvalidRange", "The requested range is not satisfiable")
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        self._send(206, content[first : last + 1], headers)
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        body = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>{refusal.extra}"
+            f"<RequestId>STRICT0000000001</RequestId><HostId>strict</HostId></Error>"
+        )
+        self._send(refusal.status, body.encode(), {"Content-Type": "application/xml", **refusal.headers})
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        self.send_header("x-amz-request-id", "STRICT0000000001")
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str]) -> bytes:
+    """[API] ListObjectsV2: in UTF-8 binary order; a token is opaque and starts after the page before it."""
+    prefix = query.pop("prefix", "")
+    token = query.pop("continuation-token", None)
+    after = query.pop("start-after", "") if token is None else bytes.fromhex(token).decode()
+    query.pop("fetch-owner", None)
+    encoded = query.pop("encoding-type", None) == "url"
+    most = min(int(query.pop("max-keys", "1000")), state.page_size)
+    if query:
+        raise _Refusal(501, "NotImplemented", f"query {query}")
+    keys = sorted((key for key in objects if key.startswith(prefix)), key=str.encode)
+    rest = [key for key in keys if key.encode() > after.encode()]
+    page, truncated = rest[:most], len(rest) > most
+
+    def text(value: str) -> str:
+        return urllib.parse.quote_plus(value, safe="/*-._") if encoded else escape(value)
+
+    rows = "".join(
+        f"<Contents><Key>{text(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;{hashlib.md5(objects[key]).hexdigest()}&quot;</ETag><Size>{len(objects[key])}</Size>"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+        for key in page
+    )
+    next_token = f"<NextContinuationToken>{page[-1].encode().hex()}</NextContinuationToken>" if truncated else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>{next_token}"
+        f"<KeyCount>{len(page)}</KeyCount><MaxKeys>{most}</MaxKeys>"
+        f"{'<EncodingType>url</EncodingType>' if encoded else ''}"
+        f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{rows}</ListBucketResult>"
+    ).encode()
+
+
+@contextmanager
+def strict_s3(certificates: Certificates | None = None) -> Iterator[StrictS3]:
+    """A server without buckets; with certificates it speaks https."""
+    state = StrictS3(ca_file=certificates.ca_file if certificates else None)
+    with local_http(type("Handler", (_Handler,), {"state": state}), certificates) as state.endpoint_url:
+        yield state

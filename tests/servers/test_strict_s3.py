@@ -1,0 +1,105 @@
+"""The strict S3 takes what botocore sends, and refuses by the right code what S3 would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.config
+import botocore.exceptions
+import botocore.session
+import pytest
+
+from servers.certificates import Certificates
+from servers.strict_s3 import Reply, StrictS3, strict_s3
+
+KEYS = ["a b+c%41", "a-b", "a/b", "empty", "é"]
+
+
+@pytest.fixture
+def server() -> Iterator[StrictS3]:
+    with strict_s3() as server:
+        server.buckets["bucket"] = {key: key.encode() * 5 for key in KEYS} | {"empty": b""}
+        yield server
+
+
+def client(server: StrictS3, **changes: str) -> Any:
+    chosen = {
+        "region_name": server.region,
+        "aws_access_key_id": server.identity.access_key,
+        "aws_secret_access_key": server.identity.secret_key,
+        "verify": server.ca_file,
+    } | changes
+    config = botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, proxies={})
+    return botocore.session.Session().create_client("s3", endpoint_url=server.endpoint_url, config=config, **chosen)
+
+
+def refusal(server: StrictS3, parameters: dict[str, str] | None = None, **changes: str) -> str:
+    with_changes = client(server, **changes)
+    try:
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            with_changes.get_object(**({"Bucket": "bucket", "Key": "a-b"} | (parameters or {})))
+    finally:
+        with_changes.close()
+    return str(error.value.response["Error"]["Code"])
+
+
+def test_signed_listing_in_pages_and_every_object_are_served(server: StrictS3) -> None:
+    server.page_size = 2
+    reader = client(server)
+    pages = reader.get_paginator("list_objects_v2").paginate(Bucket="bucket")
+    assert [row["Key"] for page in pages for row in page["Contents"]] == KEYS
+    for key in KEYS:
+        assert reader.get_object(Bucket="bucket", Key=key)["Body"].read() == server.buckets["bucket"][key]
+    part = reader.get_object(Bucket="bucket", Key="a-b", Range="bytes=3-5")
+    assert (part["Body"].read(), part["ContentRange"]) == (b"a-b", "bytes 3-5/15")
+    reader.close()
+
+
+def test_https_serves_the_same(certificates: Certificates) -> None:
+    with strict_s3(certificates) as server:
+        server.buckets["bucket"] = {"k": b"v"}
+        reader = client(server)
+        assert reader.get_object(Bucket="bucket", Key="k")["Body"].read() == b"v"
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "changes", "code"),
+    [
+        ({}, {"aws_secret_access_key": "wrong"}, "SignatureDoesNotMatch"),
+        ({}, {"aws_access_key_id": "nobody"}, "InvalidAccessKeyId"),
+        ({}, {"aws_session_token": "old"}, "ExpiredToken"),
+        ({}, {"aws_session_token": "strange"}, "InvalidAccessKeyId"),
+        ({"Key": "none"}, {}, "NoSuchKey"),
+        ({"Bucket": "none"}, {}, "NoSuchBucket"),
+        ({"Key": "empty", "Range": "bytes=0-0"}, {}, "InvalidRange"),
+        ({"IfMatch": '"other"'}, {}, "PreconditionFailed"),
+    ],
+)
+def test_wrong_request_is_refused_with_the_code_of_s3(
+    server: StrictS3, parameters: dict[str, str], changes: dict[str, str], code: str
+) -> None:
+    server.expired_tokens.add("old")
+    assert refusal(server, parameters, **changes) == code
+
+
+def test_bucket_of_another_region_names_it_so_that_botocore_signs_again(server: StrictS3) -> None:
+    server.buckets["far"], server.regions["far"] = {"k": b"v"}, "eu-west-1"
+    reader = client(server)
+    assert reader.get_object(Bucket="far", Key="k")["Body"].read() == b"v"
+    reader.close()
+    assert server.requests == [("GET", "/far/k")] * 2
+
+
+def test_request_signed_at_another_time_is_refused(server: StrictS3) -> None:
+    server.clock_offset_s = 3600
+    assert refusal(server) == "RequestTimeTooSkewed"
+
+
+def test_replies_on_order_come_first_and_end(server: StrictS3) -> None:
+    server.reply(Reply(path="a-b", status=503, code="SlowDown"))
+    assert refusal(server) == "SlowDown"
+    reader = client(server)
+    assert reader.get_object(Bucket="bucket", Key="a-b")["Body"].read()
+    reader.close()
