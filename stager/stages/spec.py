@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import stat
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from stager.config import Remote
-from stager.errors import SpecError, UsageError, from_os_error
+from stager.errors import SpecError, UsageError
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
@@ -27,6 +25,7 @@ from stager.model import (
     PublicSpec,
     SourceRef,
 )
+from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_schema import (
     NOT_YET,
     TABLES,
@@ -44,9 +43,8 @@ from stager.stages.spec_schema import (
 )
 from stager.urls import parse_source
 
-__all__ = ["MAX_FILE_BYTES", "PERSIST_FIELDS", "load_spec", "parse_spec", "spec_from_options", "with_options"]
+__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "spec_from_options", "with_options"]
 
-MAX_FILE_BYTES: Final = 1 << 20
 PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
 
@@ -61,7 +59,7 @@ def load_spec(path: str) -> JobSpec:
 
     Raises `SpecError` with every problem; `HostError` when the file cannot be read.
     """
-    data = _read(path)
+    data = read_file(path)
     return parse_spec(data, where=path, base=os.path.dirname(os.path.abspath(path)))
 
 
@@ -70,8 +68,8 @@ def parse_spec(data: bytes, *, where: str, base: str) -> JobSpec:
 
     Raises `SpecError` with every problem.
     """
-    table = _decode(data, where)
-    problems = Problems(lines=_lines(data.decode()))
+    table = decode(data, where)
+    problems = Problems(lines=lines_of(data.decode()))
     spec = _build(table, base, problems)
     if problems.found or spec is None:
         raise _mistakes(problems, where)
@@ -129,75 +127,6 @@ def _mistakes(problems: Problems, where: str) -> SpecError:
         problems.found,
         where=where,
     )
-
-
-def _read(path: str) -> bytes:
-    try:
-        # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except ValueError:
-        raise SpecError("the job file's name holds a NUL", [], where=ascii(path)) from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise SpecError("no such job file", [], where=path, hint="check the path") from None
-    except OSError as error:
-        raise from_os_error(error, doing="open the job file", where=path) from error
-    with open(fd, "rb", buffering=0) as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise SpecError("the job file is not a regular file", [], where=path)
-        # Root acts on a job file with root's rights, so only root may have written it.
-        if os.geteuid() == 0 and status.st_uid != 0:
-            raise SpecError(
-                f"the job file belongs to user {status.st_uid}, and root would run it", [], where=path,
-                hint="run stager as that user",
-            )
-        if status.st_size > MAX_FILE_BYTES:
-            raise SpecError("the job file is over 1 MiB", [], where=path)
-        data = b""
-        while len(data) <= MAX_FILE_BYTES and (piece := file.read(MAX_FILE_BYTES + 1 - len(data))):
-            data += piece
-        if len(data) > MAX_FILE_BYTES:
-            raise SpecError("the job file is over 1 MiB", [], where=path)
-        return data
-
-
-def _decode(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(data.decode())
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SpecError(f"the job file is not UTF-8 (line {line})", [], where=where) from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"not TOML: {_one_line(str(error))}", [], where=where) from None
-    except RecursionError:
-        raise SpecError("not a job file: nested too deep", [], where=where) from None
-    except ValueError as error:  # an integer or a date beyond what Python holds
-        raise SpecError(f"not TOML: {_one_line(str(error))}", [], where=where) from None
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:300]
-
-
-_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\"'-]+)\s*\]\]?")
-_KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[=.]")
-
-
-def _lines(text: str) -> dict[str, int]:
-    """Place to line number, by a look at the text; only for messages, so a multi-line string may mislead it."""
-    lines: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = header[2]
-            if header[1] == "[[":
-                counts[table] = counts.get(table, 0) + 1
-                table = f"{table}[{counts[table]}]"
-            lines.setdefault(table, number)
-        elif key := _KEY.match(line):
-            lines.setdefault(f"{table}.{key[1]}" if table else key[1], number)
-    return lines
 
 
 def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | None:
@@ -366,7 +295,7 @@ def _source(place: str, text: str, ref: str | None, problems: Problems) -> Sourc
     try:
         return parse_source(text, ref=ref)
     except UsageError as error:
-        problems.add(place, _one_line(str(error)))
+        problems.add(place, one_line(str(error)))
         return None
 
 
