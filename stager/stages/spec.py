@@ -49,6 +49,7 @@ PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_ENDPOINT = re.compile(r"https?://[^/@\s]+(/[^@\s]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
 _LATER = "not available in this version"
@@ -190,7 +191,7 @@ def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
         if found is None:
             remotes[name] = Remote()
             continue
-        if found.endpoint_url is not None and not re.match(r"https?://[^/@\s]+", found.endpoint_url):
+        if found.endpoint_url is not None and not _ENDPOINT.fullmatch(found.endpoint_url):
             problems.add(f"{place}.endpoint_url", "must be http://HOST or https://HOST, without a user in it")
         if found.ca_bundle is not None and not found.ca_bundle.startswith("/"):
             problems.add(f"{place}.ca_bundle", "must be an absolute path")
@@ -256,11 +257,12 @@ def _publics(given: object, problems: Problems) -> tuple[PublicSpec, ...]:
 
 def _public(place: str, name: str, path: str, problems: Problems) -> PublicSpec | None:
     before = len(problems.found)
+    plain = "/" + os.path.normpath(path).lstrip("/")
     if not _PUBLIC_NAME.fullmatch(name):
         problems.add(f"{place}.name", f"{shown(name)}: letters, digits, '.', '_' and '-', not starting with '.'")
-    if not path.startswith("/") or "\0" in path or os.path.normpath(path) == "/":
+    if not path.startswith("/") or "\0" in path or plain == "/":
         problems.add(f"{place}.source", f"{shown(path)} is not the absolute path of a directory on this host")
-    return PublicSpec(name=name, source=os.path.normpath(path)) if len(problems.found) == before else None
+    return PublicSpec(name=name, source=plain) if len(problems.found) == before else None
 
 
 def _code(table: Mapping[str, Any], base: str, problems: Problems) -> CodeSpec | None:

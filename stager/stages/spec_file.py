@@ -26,24 +26,28 @@ def read_file(path: str) -> bytes:
         raise SpecError("no such job file", [], where=path, hint="check the path") from None
     except OSError as error:
         raise from_os_error(error, doing="open the job file", where=path) from error
-    with open(fd, "rb", buffering=0) as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise SpecError("the job file is not a regular file", [], where=path)
-        # Root acts on a job file with root's rights, so only root may have written it.
-        if os.geteuid() == 0 and status.st_uid != 0:
-            raise SpecError(
-                f"the job file belongs to user {status.st_uid}, and root would run it", [], where=path,
-                hint="run stager as that user",
-            )
-        if status.st_size > MAX_FILE_BYTES:
-            raise SpecError("the job file is over 1 MiB", [], where=path)
-        data = b""
-        while len(data) <= MAX_FILE_BYTES and (piece := file.read(MAX_FILE_BYTES + 1 - len(data))):
-            data += piece
-        if len(data) > MAX_FILE_BYTES:
-            raise SpecError("the job file is over 1 MiB", [], where=path)
-        return data
+    try:
+        return _read_regular(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _read_regular(fd: int, path: str) -> bytes:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise SpecError("the job file is not a regular file", [], where=path)
+    # Root acts on a job file with root's rights, so only root may have written it.
+    if os.geteuid() == 0 and status.st_uid != 0:
+        raise SpecError(
+            f"the job file belongs to user {status.st_uid}, and root would run it", [], where=path,
+            hint="run stager as that user",
+        )
+    data = b""
+    while len(data) <= MAX_FILE_BYTES and (piece := os.read(fd, MAX_FILE_BYTES + 1 - len(data))):
+        data += piece
+    if len(data) > MAX_FILE_BYTES:
+        raise SpecError("the job file is over 1 MiB", [], where=path)
+    return data
 
 
 def decode(data: bytes, where: str) -> dict[str, Any]:

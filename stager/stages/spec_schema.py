@@ -111,7 +111,8 @@ class Problems:
 
     def add(self, place: str, message: str) -> None:
         """Record one mistake at a place such as ``dataset[2].source``."""
-        line = self.lines.get(place) or self.lines.get(place.rpartition(".")[0])
+        nearest = (place, f"{place}[1]", place.rpartition(".")[0])
+        line = next((self.lines[near] for near in nearest if near in self.lines), None)
         self.found.append(f"{place} (line {line}): {message}" if line else f"{place}: {message}")
 
 
