@@ -1,10 +1,10 @@
 """The process between stager and the job: makes the view, runs the command in it, and leaves nothing behind.
 
-It is started afresh (`start_keeper`), single-threaded, in a session of its own, and gets its request as one line
-of JSON over a socket. Lines it sends back: ``started`` with the view's mount namespace, then ``ended``; or one
-``failed``. Lines it is sent: the number of a signal for the command. When the command ends, or stager does (its
-pidfd, or the end of the socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed.
-The mounts go with the last process of the namespace.
+It is started afresh, single-threaded, in a session of its own, and gets its request as one line of JSON over a socket.
+It sends back ``ready`` when the view stands, and ``ended``; or ``failed`` at any time. It is sent `GO`, and the
+numbers of signals for the command, a line each. When the command ends, or stager does (its pidfd, or the end of the
+socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed. The mounts go with the last
+process of the namespace.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from typing import Any, Final, NoReturn, TypedDict
 
 from stager.errors import CommandError, MountError, StagerError
 from stager.host import capabilities, procs, syscalls, view
-from stager.host.view import ViewRequest
+from stager.host.view import Guarded, ViewRequest
 
-__all__ = ["GROUP_SIGNALS", "KeeperRequest", "main"]
+__all__ = ["GO", "GROUP_SIGNALS", "KeeperRequest", "main"]
+
+GO: Final = 0
+"""Stands where the number of a signal may: start the command."""
 
 GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """Signals a terminal would send to the whole foreground group; the others go to the command alone."""
@@ -54,12 +57,11 @@ def main() -> None:
     _close_descriptors({channel.fileno(), owner})
     os.set_inheritable(channel.fileno(), False)
     os.set_inheritable(owner, False)
-    line = channel.makefile("rb").readline()
-    if not line:
-        return
-    request: KeeperRequest = json.loads(line)
+    lines = channel.makefile("rb", buffering=0)
+    request: KeeperRequest | None = json.loads(lines.readline() or b"null")
     try:
-        _keep(request, channel, owner, umask)
+        if request is not None:
+            _keep(request, channel, owner, umask)
     except StagerError as error:
         _send(channel, {"event": "failed", **_as_data(error)})
 
@@ -87,17 +89,23 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int) -> None:
     view.enter_namespace()
-    view.build(request["view"])
+    guarded = view.build(request["view"])
     _guard_standard_streams()
     syscalls.become_subreaper()
+    _send(channel, {"event": "ready"})
+    early = _wait_for_go(channel)
+    if early is None:
+        return
     started_s = time.time()
     command = _start(request, umask)
-    namespace = os.stat("/proc/self/ns/mnt").st_ino
-    _send(channel, {"event": "started", "namespace": namespace, "pid": command})
     _silence()
-    status = _watch(command, channel, owner)
-    ended_s = time.time()
-    procs.end_descendants()
+    try:
+        for number in early:
+            _forward(command, number)
+        status = _Watch(command, channel, owner, guarded).wait()
+        ended_s = time.time()
+    finally:
+        procs.end_descendants()
     if status is None:
         return
     ended = os.waitstatus_to_exitcode(status)
@@ -111,6 +119,17 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
             "ended_s": ended_s,
         },
     )
+
+
+def _wait_for_go(channel: socket.socket) -> list[int] | None:
+    """The signals that came before it; None when stager has gone."""
+    text = b""
+    while not (text.endswith(b"\n") and GO in map(int, text.split())):
+        more = channel.recv(4096)
+        if not more:
+            return None
+        text += more
+    return [number for number in map(int, text.split()) if number != GO]
 
 
 def _guard_standard_streams() -> None:
@@ -216,50 +235,63 @@ def _map_every_id(child: int) -> None:
             file.write(same)
 
 
-def _watch(command: int, channel: socket.socket, owner: int) -> int | None:
-    """Wait, and reap the orphans meanwhile; the command's wait status, or None when stager has ended first."""
-    awake, wake = socket.socketpair()
-    wake.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-    try:
-        return _wait(command, awake, channel, owner)
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        signal.set_wakeup_fd(-1)
+class _Watch:
+    """Waits for the command or for stager to end; meanwhile reaps orphans, forwards signals, closes new mounts."""
 
+    def __init__(self, command: int, channel: socket.socket, owner: int, guarded: Guarded) -> None:
+        self._command = command
+        self._channel = channel
+        self._owner = owner
+        self._guarded = guarded
+        self._waiting = b""
 
-def _wait(command: int, awake: socket.socket, channel: socket.socket, owner: int) -> int | None:
-    poll = select.poll()
-    for descriptor in (awake.fileno(), channel.fileno(), owner):
-        poll.register(descriptor, select.POLLIN)
-    waiting = b""
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if awake.fileno() in ready:
-            awake.recv(4096)
-            if (status := _reap(command)) is not None:
-                return status
-        if owner in ready:
-            return None
-        if channel.fileno() in ready:
-            text = channel.recv(4096)
-            if not text:
+    def wait(self) -> int | None:
+        """The command's wait status, or None when stager has ended first. `MountError` when a mount stays open."""
+        awake, wake = socket.socketpair()
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        try:
+            with open("/proc/self/mountinfo", "rb") as table:
+                return self._wait(awake, table.fileno())
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+            signal.set_wakeup_fd(-1)
+
+    def _wait(self, awake: socket.socket, table: int) -> int | None:
+        poll = select.poll()
+        poll.register(table, select.POLLPRI)
+        for descriptor in (awake.fileno(), self._channel.fileno(), self._owner):
+            poll.register(descriptor, select.POLLIN)
+        view.close_later_mounts(self._guarded)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if table in ready:
+                view.close_later_mounts(self._guarded)
+            if awake.fileno() in ready:
+                awake.recv(4096)
+                if (status := self._reap()) is not None:
+                    return status
+            if self._owner in ready or (self._channel.fileno() in ready and not self._forward_all()):
                 return None
-            *numbers, waiting = (waiting + text).split(b"\n")
-            for number in numbers:
-                _forward(command, int(number))
 
+    def _reap(self) -> int | None:
+        """Take every child that has ended; the wait status of the command if it is among them."""
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == self._command:
+                return status
+            if pid == 0:
+                return None
 
-def _reap(command: int) -> int | None:
-    """Take every child that has ended; the wait status of the command if it is among them."""
-    while True:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == command:
-            return status
-        if pid == 0:
-            return None
+    def _forward_all(self) -> bool:
+        """Send on the signals that have come; False at the end of the socket."""
+        text = self._channel.recv(4096)
+        *numbers, self._waiting = (self._waiting + text).split(b"\n")
+        for number in numbers:
+            _forward(self._command, int(number))
+        return bool(text)
 
 
 def _forward(command: int, number: int) -> None:

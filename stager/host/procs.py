@@ -98,18 +98,20 @@ def _has_children() -> bool:
     return True
 
 
-def end_namespace(inode: int) -> None:
-    """Kill every process of the mount namespace with this inode number, until a look finds none.
+def end_namespace(namespace: int) -> None:
+    """Kill every process of an open mount namespace, until a look finds none.
 
-    For the case that the keeper of a view was killed by its own job: its descendants are then no one's.
+    For the case that the keeper of a view was killed by its own job: its descendants are then no one's. The open
+    descriptor keeps the namespace's number from being given to another one meanwhile.
     """
-    while members := [process for process in list_processes() if _mount_namespace(process.pid) == inode]:
+    wanted = os.fstat(namespace)
+    while members := [process for process in list_processes() if _is_in_namespace(process.pid, wanted)]:
         for process in members:
             signal_process(process, signal.SIGKILL)
 
 
-def _mount_namespace(pid: int) -> int | None:
+def _is_in_namespace(pid: int, wanted: os.stat_result) -> bool:
     try:
-        return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), wanted)
     except OSError:
-        return None
+        return False

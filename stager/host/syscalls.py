@@ -171,7 +171,7 @@ def open_resolved(path: str, flags: int, *, resolve: int) -> int:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """Exchange the root mount, as the call of this name does; ENOSYS on an architecture whose number is not in the table."""
+    """Exchange the root mount; ENOSYS on an architecture whose number is not in the table."""
     _by_number(_PIVOT_ROOT.get(platform.machine(), -1), new_root, put_old, place=new_root)
 
 

@@ -10,17 +10,18 @@ be seen, every other way to the same directory covered as well (`_lock_places`),
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypedDict
+from typing import Final, NamedTuple, TypedDict
 
 from stager.errors import MountError
 from stager.host import devices, mounts, syscalls
 from stager.host.mounts import Place, Row
 
-__all__ = ["MountRequest", "ViewRequest", "build", "enter_namespace", "namespace_hint"]
+__all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts", "enter_namespace", "namespace_hint"]
 
 _OWN_TOPS: Final = ("data", "public", "code", "logs")
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
@@ -100,16 +101,44 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def build(request: ViewRequest) -> None:
+class Guarded(NamedTuple):
+    """What stays closed in a view: ``public`` is read-only, ``hidden`` is empty but for the mounts in ``own``."""
+
+    public: tuple[Place, ...]
+    hidden: tuple[Place, ...]
+    own: frozenset[int]
+
+
+def build(request: ViewRequest) -> Guarded:
     """Make the view and make it this process's root; `enter_namespace` comes first.
 
     `MountError` names the mount that could not be made, moved away or could not be proved read-only.
     """
+    with _reporting("build the job's view"):
+        return _build(request)
+
+
+def close_later_mounts(guarded: Guarded) -> None:
+    """Do to mounts that the host has made since what `build` did to those before; `MountError` when that fails.
+
+    New mounts of the host reach the view, as automounted directories must; for a moment they are as the host made
+    them. What lies below public data never arrives at all.
+    """
+    with _reporting("close a mount that the host has made"):
+        for row in mounts.read_mountinfo():
+            if "nodev" not in row.options and not mounts.lies_within(row.mountpoint, "/dev"):
+                _at_row(row, row.mountpoint, _forbid_devices)
+        _lock_places(guarded.public)
+        _hide_places(guarded.hidden, guarded.own)
+
+
+@contextlib.contextmanager
+def _reporting(doing: str) -> Iterator[None]:
     try:
-        _build(request)
+        yield
     except OSError as error:
         where = os.fsdecode(error.filename or "")
-        raise MountError(f"cannot build the job's view: {error.strerror}", where=where, hint=_hint(error)) from error
+        raise MountError(f"cannot {doing}: {error.strerror}", where=where, hint=_hint(error)) from error
 
 
 def _hint(error: OSError) -> str:
@@ -120,7 +149,7 @@ def _hint(error: OSError) -> str:
     return "look at the mounts of this node"
 
 
-def _build(request: ViewRequest) -> None:
+def _build(request: ViewRequest) -> Guarded:
     rows = mounts.read_mountinfo()
     trees: list[tuple[MountRequest, int]] = []
     public: list[Place] = []
@@ -140,6 +169,7 @@ def _build(request: ViewRequest) -> None:
     devices.confine()
     _set_on_root()
     _prove(request, public)
+    return Guarded(tuple(public), tuple(hidden), own)
 
 
 def _open_pinned(mount: MountRequest) -> int:
@@ -309,6 +339,10 @@ def _at_row(row: Row, path: str, change: Callable[[int], None]) -> None:
 
 def _lock_mount(top: int) -> None:
     syscalls.set_mount_attributes(top, add=syscalls.MOUNT_ATTR_RDONLY, propagation=syscalls.MS_PRIVATE)
+
+
+def _forbid_devices(top: int) -> None:
+    syscalls.set_mount_attributes(top, add=syscalls.MOUNT_ATTR_NODEV)
 
 
 def _cover_with_itself(directory: int) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 from stager.errors import CommandError, InternalError, MountError
 from stager.host import procs
-from stager.host.keeper import KeeperRequest
+from stager.host.keeper import GO, KeeperRequest
 from stager.host.launch import start_module
 from stager.host.view import MountRequest
 from stager.model import Command, ExitInfo, Mount, MountView
@@ -74,7 +74,13 @@ async def run_command(
     try:
         with _forwarding(writer):
             writer.write(json.dumps(request).encode() + b"\n")
-            return await _follow(reader)
+            await _await_view(reader)
+            namespace = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY)
+            try:
+                writer.write(b"%d\n" % GO)
+                return await _await_end(reader, namespace)
+            finally:
+                os.close(namespace)
     finally:
         writer.close()
         await asyncio.shield(asyncio.to_thread(_end, process))
@@ -113,23 +119,31 @@ def _forwarding(writer: asyncio.StreamWriter) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _follow(reader: asyncio.StreamReader) -> ExitInfo:
-    """The keeper's messages, until the one that ends the run."""
+async def _await_view(reader: asyncio.StreamReader) -> None:
     try:
         async with asyncio.timeout(_VIEW_LIMIT_S):
-            first = await _receive(reader)
+            message = await _receive(reader)
     except TimeoutError as error:
         raise MountError(
             f"the job's view was not ready after {_VIEW_LIMIT_S:.0f} s", hint="a mount of this node may hang"
         ) from error
-    if first is None:
+    if message is None:
         raise InternalError("the process that builds the job's view ended without a word", hint="see its message above")
-    _raise_failure(first)
-    last = await _receive(reader)
-    if last is None:
-        await asyncio.to_thread(procs.end_namespace, first["namespace"])
+    _raise_failure(message)
+
+
+async def _await_end(reader: asyncio.StreamReader, namespace: int) -> ExitInfo:
+    message = await _receive(reader)
+    if message is None:
+        await asyncio.to_thread(procs.end_namespace, namespace)
         raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
-    return ExitInfo(status=last["status"], signal=last["signal"], started_s=last["started_s"], ended_s=last["ended_s"])
+    _raise_failure(message)
+    return ExitInfo(
+        status=message["status"],
+        signal=message["signal"],
+        started_s=message["started_s"],
+        ended_s=message["ended_s"],
+    )
 
 
 async def _receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:

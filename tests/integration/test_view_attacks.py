@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -102,6 +103,23 @@ def test_file_system_mounted_later_below_public_data_is_not_written(box: Sandbox
     outcome = run.finish()
     assert "done" not in outcome.out, outcome.out
     assert box.host("ls", f"{box.public}/later") == ""
+
+
+def test_mount_of_public_data_made_later_elsewhere_becomes_read_only(box: Sandbox) -> None:
+    place = f"{box.fs}/mirror"
+    box.host("mkdir", place)
+    run = box.start(*box.attacker("waiting", "change", f"{place}/imagenet"))
+    keeper = run.line()
+    box.host("mount", "--bind", os.path.dirname(box.public), place)
+    until(lambda: box.host("grep", f" {place}/imagenet ro,", f"/proc/{keeper}/mountinfo") != "")
+    run.say()
+    assert set(json.loads(run.finish().out).values()) == {"EROFS"}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; the test's time limit is the limit."""
+    while not condition():
+        os.sched_yield()
 
 
 def test_source_swapped_for_a_symlink_after_the_check_is_refused(box: Sandbox) -> None:

@@ -137,6 +137,7 @@ def test_unhandled_signal_to_stager_ends_the_command_by_it(box: Sandbox) -> None
     run = box.start("sh", "-c", "echo ready; exec cat")
     assert run.line() == "ready"
     run.driver.send_signal(signal.SIGTERM)
+    run.drain()
     assert run.finish().info == {"status": None, "signal": 15, "code": 143}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -60,18 +61,26 @@ def wait_for_end(descriptors: list[int]) -> None:
             left.discard(descriptor)
 
 
-def namespace_of(pid: int) -> str:
-    return os.readlink(f"/proc/{pid}/ns/mnt")
+@contextlib.contextmanager
+def namespace_left_empty(pid: int) -> Iterator[list[int]]:
+    """Yields the processes in the mount namespace of ``pid``; in the end there are none.
+
+    The namespace is held open meanwhile: its number could be another's otherwise.
+    """
+    held = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+    try:
+        yield members(held)
+        assert members(held) == []
+    finally:
+        os.close(held)
 
 
-def members(namespace: str) -> list[int]:
+def members(namespace: int) -> list[int]:
     found = []
     for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and os.readlink(f"/proc/{name}/ns/mnt") == namespace:
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.path.samestat(os.stat(f"/proc/{name}/ns/mnt"), os.fstat(namespace)):
                 found.append(int(name))
-        except OSError:
-            continue
     return found
 
 
@@ -83,37 +92,34 @@ def start_with_daemon(box: Sandbox) -> tuple[Run, int, int]:
 
 
 def test_daemon_of_the_job_ends_with_the_command(box: Sandbox) -> None:
-    run, daemon, keeper = start_with_daemon(box)
-    namespace, ends = namespace_of(daemon), [os.pidfd_open(daemon), os.pidfd_open(keeper)]
-    outcome = run.finish()
-    assert outcome.info["status"] == 0
-    wait_for_end(ends)
-    assert members(namespace) == []
+    run, daemon, _ = start_with_daemon(box)
+    with namespace_left_empty(daemon) as running:
+        ends = [os.pidfd_open(pid) for pid in running]
+        assert len(ends) >= 3
+        assert run.finish().info["status"] == 0
+        wait_for_end(ends)
     assert box.host("cat", f"{box.live}/daemon") == "kept"
 
 
 def test_sigkill_of_stager_leaves_no_process_and_no_mount(box: Sandbox) -> None:
     before = box.host("cat", "/proc/self/mountinfo")
     run, daemon, _ = start_with_daemon(box)
-    namespace = namespace_of(daemon)
-    ends = [os.pidfd_open(pid) for pid in members(namespace)]
-    assert len(ends) >= 3
-    run.driver.kill()
-    wait_for_end(ends)
-    assert members(namespace) == []
+    with namespace_left_empty(daemon) as running:
+        ends = [os.pidfd_open(pid) for pid in running]
+        assert len(ends) >= 3
+        run.driver.kill()
+        wait_for_end(ends)
     run.driver.communicate()
     assert box.host("cat", "/proc/self/mountinfo") == before
     assert box.host("cat", f"{box.live}/daemon") == "kept"
 
 
 def test_process_that_forks_away_all_the_time_is_caught(box: Sandbox) -> None:
-    script = f'{box.python} -I -S -c "$0" & read line'
-    run = box.start("sh", "-c", script, RUNNER)
+    run = box.start("sh", "-c", f'{box.python} -I -S -c "$0" & read line', RUNNER)
     run.line()
-    namespace = namespace_of(keeper_of(run))
-    run.say()
-    assert run.finish().info["status"] == 0
-    assert members(namespace) == []
+    with namespace_left_empty(keeper_of(run)):
+        run.say()
+        assert run.finish().info["status"] == 0
 
 
 def keeper_of(run: Run) -> int:
@@ -144,12 +150,9 @@ def test_job_that_kills_its_keeper_ends_with_it(box: Sandbox) -> None:
     script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon ; read line; kill -KILL $PPID; exec cat'
     run = box.start("sh", "-c", script, DAEMON)
     daemon = int(run.line())
-    namespace, ends = namespace_of(daemon), [os.pidfd_open(daemon)]
-    run.say()
-    outcome = run.finish()
-    assert outcome.info["error"] == "MountError"
-    wait_for_end(ends)
-    assert members(namespace) == []
+    with namespace_left_empty(daemon):
+        run.say()
+        assert run.finish().info["error"] == "MountError"
 
 
 def test_signals_to_the_keeper_do_not_stop_it(box: Sandbox) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -85,12 +86,12 @@ def undo(public: str, original: str, masked: str) -> None:
         attempt(f"mount_setattr {path}", lambda path=path: clear_read_only(path))
     for path in (public, original, masked, "/dev/null", "/"):
         attempt(f"umount {path}", lambda path=path: unmount(path))
-    os.makedirs("/tmp/stager-view-moved", exist_ok=True)
-    attempt("move public", lambda: mount(public, "/tmp/stager-view-moved", MS_MOVE))
-    attempt("move cover", lambda: mount(original, "/tmp/stager-view-moved", MS_MOVE))
-    attempt("bind below the mask", lambda: mount(os.path.dirname(masked), "/tmp/stager-view-moved", MS_BIND))
+    elsewhere = tempfile.mkdtemp()
+    attempt("move public", lambda: mount(public, elsewhere, MS_MOVE))
+    attempt("move cover", lambda: mount(original, elsewhere, MS_MOVE))
+    attempt("bind below the mask", lambda: mount(os.path.dirname(masked), elsewhere, MS_BIND))
     with contextlib.suppress(OSError):
-        os.rmdir("/tmp/stager-view-moved")
+        os.rmdir(elsewhere)
     attempt("write public", lambda: write(f"{public}/train.txt"))
     attempt("write original", lambda: write(f"{original}/train.txt"))
     attempt("write mask", lambda: write(f"{masked}/job-2/data/secret"))
@@ -155,11 +156,11 @@ def processes(target: str, *pids: str) -> None:
 
 def escape(target: str) -> None:
     """The classic way out of a chroot, then a write where the original lies on the host."""
-    os.makedirs("/tmp/stager-view-cell", exist_ok=True)
+    cell = tempfile.mkdtemp()
     outside = os.open("/", os.O_RDONLY)
 
     def leave() -> None:
-        os.chroot("/tmp/stager-view-cell")
+        os.chroot(cell)
         os.fchdir(outside)
         for _ in range(64):
             os.chdir("..")
@@ -167,6 +168,8 @@ def escape(target: str) -> None:
         write(target)
 
     attempt("chroot", leave)
+    with contextlib.suppress(OSError):
+        os.rmdir(cell)
 
 
 def controls(*paths: str) -> None:
@@ -188,6 +191,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[0] == "nested":
         nest()
+        arguments.pop(0)
+    if arguments[0] == "waiting":
+        sys.stdout.write(f"{os.getppid()}\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
         arguments.pop(0)
     globals()[arguments[0]](*arguments[1:])
     sys.stdout.write(json.dumps(met) + "\n")

@@ -46,7 +46,7 @@ def test_place_of_an_open_directory_is_its_path_in_the_file_system() -> None:
 
 
 def test_network_mount_of_fstab_that_is_not_mounted_is_named() -> None:
-    fstab = b"# /x nfs\nfs:/ /efs nfs4 defaults 0 0\nhost:/x /odd\\012name fuse.sshfs\nfs:/2 /gone nfs defaults\n/dev/a /disk ext4\n"
+    fstab = b"# /gone nfs x\nfs:/ /efs nfs4 defaults 0 0\nfs:/2 /gone nfs defaults\n/dev/a /disk ext4\n"
     rows = parse_mountinfo(TABLE)
     assert missing_network_mounts("/efs/scans", fstab, rows) == []
     assert missing_network_mounts("/gone/scans", fstab, rows) == ["/gone"]
