@@ -54,9 +54,9 @@ static void drop(struct stg_engine *engine, struct stg_batch *batch)
 
 int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
 {
-    if (is_foreign(engine))
-        return -ECHILD;
-    int status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads);
+    int status = stg_engine_state(engine);
+    if (status == 0)
+        status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads);
     if (status < 0)
         return status;
     pthread_mutex_lock(&engine->queue_lock);
@@ -171,12 +171,10 @@ static size_t drain_dropped(struct stg_engine *engine, struct stg_completion *ou
     size_t n = 0;
     while (engine->dropped && n < max) {
         struct stg_batch *batch = engine->dropped;
-        if (batch->taken < batch->count) {
-            out[n++] = (struct stg_completion){batch, (uint32_t)batch->taken++, 1, NULL};
-            finish_item(batch);
-        } else {
+        out[n++] = (struct stg_completion){batch, (uint32_t)batch->taken++, 1, NULL};
+        if (batch->taken == batch->count)
             engine->dropped = batch->next;
-        }
+        finish_item(batch);
     }
     return n;
 }

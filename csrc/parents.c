@@ -89,7 +89,7 @@ static int open_by_walking(int root_fd, char *path, int make)
 static int open_at_once(int root_fd, const char *path)
 {
     struct open_how how = {
-        .flags = DIRECTORY_FLAGS,
+        .flags = DIRECTORY_FLAGS & ~O_NOFOLLOW, /* with it a link at the end would be ENOTDIR, not ELOOP */
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
     long fd;

@@ -1,0 +1,359 @@
+#include "check.h"
+#include "engine.h"
+#include "loopback.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+static struct loopback server;
+static char directory[] = "/tmp/stg-engine-XXXXXX";
+static int root_fd, tmp_fd;
+
+struct bench {
+    struct stg_engine *engine;
+    struct stg_template *template_;
+    struct stg_table *table;
+};
+
+static struct stg_engine_config usual(void)
+{
+    return (struct stg_engine_config){.workers = 2, .disk_threads = 2, .connections = 6, .memory_bytes = 2 << 20,
+                                      .buffer_bytes = 64 << 10, .ring_slots = 64, .connect_timeout_ms = 5000,
+                                      .stall_timeout_ms = 20000};
+}
+
+static struct bench set_up(struct stg_engine_config config)
+{
+    struct bench bench = {0};
+    struct stg_address address;
+    struct in_addr loopback = {.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK_EQ(stg_address_set(&address, AF_INET, &loopback, sizeof loopback, server.port), 0);
+    CHECK_EQ(stg_engine_new(&config, &bench.engine), 0);
+    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, &address, 1);
+    struct stg_signer *signer = stg_signer_new(STG_STR("AKID"), STG_STR("secret"), STG_STR(""), STG_STR("us-east-1"),
+                                               STG_STR("s3"));
+    bench.template_ = stg_template_new(endpoint, signer, STG_STR("127.0.0.1"), STG_STR("/b/"), STG_STR(""), NULL, 0);
+    bench.table = stg_table_new();
+    stg_endpoint_unref(endpoint);
+    stg_signer_unref(signer);
+    return bench;
+}
+
+static void tear_down(struct bench *bench)
+{
+    stg_engine_free(bench->engine);
+    stg_template_unref(bench->template_);
+    stg_table_unref(bench->table);
+}
+
+static uint32_t add(struct bench *bench, const char *how, unsigned number, int64_t size)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s/%u/%lld", how, number, (long long)size);
+    struct stg_row row = {.key = {key, strlen(key)}, .identity = STG_STR("e"), .size = size};
+    return (uint32_t)stg_table_append(bench->table, &row);
+}
+
+static struct stg_batch *start_objects(struct bench *bench, const uint32_t *rows, size_t count)
+{
+    struct stg_batch *batch = NULL;
+    CHECK_EQ(stg_batch_objects(bench->template_, bench->table, rows, count, root_fd, tmp_fd, &batch), 0);
+    CHECK_EQ(stg_engine_submit(bench->engine, batch), 0);
+    return batch;
+}
+
+struct outcome {
+    size_t done, failed, cancelled;
+    struct stg_failure last;
+};
+
+static struct outcome wait_for(struct bench *bench, size_t count)
+{
+    struct outcome outcome = {0};
+    struct stg_completion some[16];
+    while (outcome.done + outcome.failed < count) {
+        struct pollfd ready = {.fd = stg_engine_fileno(bench->engine), .events = POLLIN};
+        if (poll(&ready, 1, 60000) != 1) {
+            CHECK(!"no completion for a minute");
+            break;
+        }
+        size_t n = stg_engine_drain(bench->engine, some, 16);
+        for (size_t i = 0; i < n; i++) {
+            outcome.done += !some[i].failed;
+            outcome.failed += some[i].failed;
+            outcome.cancelled += some[i].failed && !some[i].failure;
+            if (some[i].failure)
+                outcome.last = *some[i].failure;
+            stg_failure_free(some[i].failure);
+        }
+    }
+    return outcome;
+}
+
+static void expected_digest(unsigned number, int64_t size, uint8_t out[STG_DIGEST_BYTES])
+{
+    uint8_t *bytes = malloc((size_t)size + 1);
+    for (int64_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)((uint64_t)i * 7 + number);
+    stg_digest_bytes(bytes, (size_t)size, out);
+    free(bytes);
+}
+
+static void check_file(struct bench *bench, uint32_t row, unsigned number, const uint8_t *reported)
+{
+    uint8_t wanted[STG_DIGEST_BYTES], found[STG_DIGEST_BYTES];
+    char name[256];
+    struct stg_row entry = stg_table_row(bench->table, row);
+    int64_t size = -1;
+    snprintf(name, sizeof name, "%.*s", (int)entry.key.len, entry.key.ptr);
+    expected_digest(number, entry.size, wanted);
+    int fd = openat(root_fd, name, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK_EQ(stg_digest_fd(fd, found, &size), 0);
+    close(fd);
+    CHECK_EQ(size, entry.size);
+    CHECK(memcmp(found, wanted, sizeof wanted) == 0);
+    CHECK(memcmp(reported, wanted, sizeof wanted) == 0);
+}
+
+static void fetch_mixed(struct stg_engine_config config, const char *how)
+{
+    static const int64_t sizes[] = {0, 1, 5000, 65000, 65536, 70000, 300000, 1 << 20, 9 << 20};
+    struct bench bench = set_up(config);
+    uint32_t rows[200];
+    for (unsigned i = 0; i < 200; i++)
+        rows[i] = add(&bench, how, i, i < 9 ? sizes[i] : (int64_t)(i * 211 % 90000));
+    struct stg_batch *batch = start_objects(&bench, rows, 200);
+    struct outcome outcome = wait_for(&bench, 200);
+    CHECK_EQ(outcome.done, 200);
+    for (unsigned i = 0; i < 200; i++)
+        check_file(&bench, rows[i], i, batch->results[i].digest);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_objects_of_all_sizes_arrive(void)
+{
+    fetch_mixed(usual(), "good");
+}
+
+static void test_chunked_objects_arrive(void)
+{
+    fetch_mixed(usual(), "chunked");
+}
+
+static void test_two_buffers_and_four_credits_are_enough(void)
+{
+    struct stg_engine_config config = usual();
+    config.memory_bytes = 2 * config.buffer_bytes;
+    config.ring_slots = 4;
+    fetch_mixed(config, "tight");
+}
+
+static void test_stale_connections_are_retried(void)
+{
+    struct bench bench = set_up(usual());
+    struct stg_engine_stats stats;
+    uint32_t rows[60];
+    for (unsigned i = 0; i < 60; i++)
+        rows[i] = add(&bench, "stale", i, 1000);
+    struct stg_batch *batch = start_objects(&bench, rows, 60);
+    CHECK_EQ(wait_for(&bench, 60).done, 60);
+    stg_engine_stats(bench.engine, &stats);
+    CHECK(stats.connections > 6);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_ranges_of_a_large_object_arrive(void)
+{
+    int64_t ranges[] = {0, 16 << 20, 16 << 20, 8 << 20, 24 << 20, 1234567};
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    uint8_t digest[STG_DIGEST_BYTES], wanted[STG_DIGEST_BYTES];
+    uint32_t row = add(&bench, "good", 3, (24 << 20) + 1234567);
+    int fd = openat(root_fd, "parts", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, ranges, 3, fd, &batch), 0);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    CHECK_EQ(wait_for(&bench, 3).done, 3);
+    expected_digest(3, (24 << 20) + 1234567, wanted);
+    CHECK_EQ(stg_digest_fd(fd, digest, NULL), 0);
+    CHECK(memcmp(digest, wanted, sizeof wanted) == 0);
+    CHECK_EQ(batch->results[0].block_count, 2);
+    CHECK_EQ(stg_digest_combine(batch->blocks, 4, digest), 0);
+    CHECK(memcmp(digest, wanted, sizeof wanted) == 0);
+    close(fd);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_range_off_the_grid_is_refused(void)
+{
+    int64_t off_grid[] = {4096, 8 << 20}, outside[] = {0, (int64_t)16 << 20}, ragged[] = {0, 4096};
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    uint32_t row = add(&bench, "good", 3, 9 << 20);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, off_grid, 1, root_fd, &batch), -EINVAL);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, outside, 1, root_fd, &batch), -EINVAL);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, ragged, 1, root_fd, &batch), -EINVAL);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, NULL, 0, root_fd, &batch), -EINVAL);
+    tear_down(&bench);
+}
+
+static struct outcome fetch_one(const char *how, int64_t size)
+{
+    struct stg_engine_config config = usual();
+    config.stall_timeout_ms = 100;
+    struct bench bench = set_up(config);
+    uint32_t row = add(&bench, how, 1, size);
+    struct stg_batch *batch = start_objects(&bench, &row, 1);
+    struct outcome outcome = wait_for(&bench, 1);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+    return outcome;
+}
+
+static void test_wrong_answers_fail_by_kind(void)
+{
+    CHECK_EQ(fetch_one("etag", 10).last.kind, STG_FAIL_IDENTITY);
+    CHECK_EQ(fetch_one("cut", 1000).last.kind, STG_FAIL_RESET);
+    CHECK_EQ(fetch_one("cut", 3 << 20).last.kind, STG_FAIL_RESET);
+    CHECK_EQ(fetch_one("extra", 3 << 20).failed, fetch_one("good", 3 << 20).failed + 1);
+    CHECK_EQ(fetch_one("garbage", 10).last.kind, STG_FAIL_PROTOCOL);
+    CHECK_EQ(fetch_one("stall", 10).last.kind, STG_FAIL_STALL);
+    struct outcome missing = fetch_one("missing", 10);
+    CHECK_EQ(missing.last.kind, STG_FAIL_HTTP);
+    CHECK_EQ(missing.last.status, 404);
+    CHECK(strcmp(missing.last.s3.code, "NoSuchKey") == 0);
+}
+
+static void test_cancelled_batch_completes_every_request(void)
+{
+    struct bench bench = set_up(usual());
+    uint32_t rows[300];
+    for (unsigned i = 0; i < 300; i++)
+        rows[i] = add(&bench, "good", i, i % 3 ? 20000 : 2 << 20);
+    struct stg_batch *batch = start_objects(&bench, rows, 300);
+    struct outcome before = wait_for(&bench, 5);
+    stg_engine_cancel(bench.engine, batch);
+    struct outcome after = wait_for(&bench, 300 - before.done - before.failed);
+    CHECK_EQ(before.done + before.failed + after.done + after.failed, 300);
+    CHECK(after.cancelled > 0);
+    CHECK_EQ(after.cancelled, after.failed);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_close_in_the_middle_leaves_nothing(void)
+{
+    struct bench bench = set_up(usual());
+    uint32_t rows[100];
+    for (unsigned i = 0; i < 100; i++)
+        rows[i] = add(&bench, "good", i, i % 2 ? 1000 : 4 << 20);
+    struct stg_batch *batch = start_objects(&bench, rows, 100);
+    struct outcome before = wait_for(&bench, 3);
+    stg_engine_close(bench.engine);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), -ESHUTDOWN);
+    struct outcome after = wait_for(&bench, 100 - before.done - before.failed);
+    CHECK_EQ(before.done + before.failed + after.done + after.failed, 100);
+    stg_engine_close(bench.engine);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_listing_arrives_natively(void)
+{
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    struct stg_list_page page = {0};
+    CHECK_EQ(stg_batch_list(bench.template_, STG_STR("list-type=2"), &batch), 0);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    CHECK_EQ(wait_for(&bench, 1).done, 1);
+    CHECK_EQ(stg_list_scan(batch->body, batch->body_len, STG_STR(""), 0, bench.table, &page), 0);
+    CHECK_EQ(stg_table_count(bench.table), 1);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void check_parents(int walk)
+{
+    struct stg_parents parents;
+    struct stg_stored stored;
+    char leaf[NAME_MAX + 1], place[8];
+    snprintf(place, sizeof place, "p%d", walk);
+    mkdirat(root_fd, place, 0700);
+    int fd = openat(root_fd, place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK_EQ(symlinkat("/tmp", fd, "out"), 0);
+    CHECK_EQ(symlinkat("a", fd, "inside"), 0);
+    stg_parents_init(&parents, fd);
+    parents.walk = walk;
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("a/b/c"), 0, leaf), -ENOENT);
+    CHECK(stg_parents_open(&parents, STG_STR("a/b/c"), 1, leaf) >= 0);
+    CHECK(strcmp(leaf, "c") == 0);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("plain"), 1, leaf), fd);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("out/x"), 1, leaf), -ELOOP);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("inside/x"), 1, leaf), -ELOOP);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("a/../x"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("../x"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("/x"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("a//x"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("a/"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR("a/\0x"), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_open(&parents, STG_STR(""), 1, leaf), -EINVAL);
+    CHECK_EQ(stg_parents_stat(&parents, STG_STR("a/b"), &stored), 0);
+    CHECK(S_ISDIR(stored.mode));
+    for (int i = 0; i < 3 * STG_PARENTS_SLOTS; i++) {
+        char path[32];
+        int n = snprintf(path, sizeof path, "many/%d/x", i);
+        CHECK(stg_parents_open(&parents, (struct stg_str){path, (size_t)n}, 1, leaf) >= 0);
+    }
+    stg_parents_clear(&parents);
+    close(fd);
+}
+
+static void test_parents_are_made_and_links_are_not_followed(void)
+{
+    check_parents(0);
+    check_parents(1);
+}
+
+static void test_no_temporary_is_left(void)
+{
+    CHECK_EQ(unlinkat(root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
+}
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+int main(void)
+{
+    if (!mkdtemp(directory))
+        return 1;
+    root_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mkdirat(root_fd, "tmp", 0700);
+    tmp_fd = openat(root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    loopback_start(&server);
+    RUN(test_objects_of_all_sizes_arrive);
+    RUN(test_chunked_objects_arrive);
+    RUN(test_two_buffers_and_four_credits_are_enough);
+    RUN(test_stale_connections_are_retried);
+    RUN(test_ranges_of_a_large_object_arrive);
+    RUN(test_range_off_the_grid_is_refused);
+    RUN(test_wrong_answers_fail_by_kind);
+    RUN(test_cancelled_batch_completes_every_request);
+    RUN(test_close_in_the_middle_leaves_nothing);
+    RUN(test_listing_arrives_natively);
+    RUN(test_parents_are_made_and_links_are_not_followed);
+    RUN(test_no_temporary_is_left);
+    loopback_stop(&server);
+    close(tmp_fd);
+    close(root_fd);
+    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    END();
+}
