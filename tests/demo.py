@@ -7,6 +7,7 @@ in demo/. ``.venv/bin/python tests/demo.py --serve`` keeps the servers up instea
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shlex
@@ -20,9 +21,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from servers.git_http import GitHttp, git_http
 from servers.repositories import make_repository
 from servers.seaweedfs import SeaweedFS, seaweedfs
+from stager.cli.render import size
 
 HERE = Path(__file__).resolve().parent.parent
 DEMO = HERE / "demo"
@@ -138,6 +143,25 @@ def demo() -> Iterator[Demo]:
         yield Demo(job_file, {**os.environ, **ours})
 
 
+def show_receipt(path: Path) -> None:
+    """The table at the end, from what the job's receipt says."""
+    table = Table("dataset", "source", "how", "objects", "bytes", "rate", "grade", title="What the job got, and how")
+    for dataset in json.loads(path.read_bytes())["datasets"]:
+        objects, total_bytes, seconds = dataset["total"]["objects"], dataset["total"]["bytes"], dataset["seconds"]
+        copied = dataset["how"] == "copy"
+        rate = f"{size(dataset['moved']['bytes'] / seconds)}/s" if copied else "-"
+        table.add_row(
+            dataset["destination"],
+            dataset["source"],
+            {"copy": "copied", "bind": "bound, read-write", "public": "bound, read-only"}[dataset["how"]],
+            f"{objects:,}" if copied else "-",
+            f"{total_bytes:,}" if copied else "-",
+            rate,
+            " ".join(dataset["grades"]) or "-",
+        )
+    Console(width=max(120, shutil.get_terminal_size().columns)).print(table)
+
+
 def main() -> int:
     """Run the job, or keep the servers up; the job's status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,6 +180,7 @@ def main() -> int:
         argv = [str(STAGER), "run", str(ready.job_file), *(["--", *options.command] if options.command else [])]
         print(f"\n$ {shlex.join(argv)}", flush=True)
         status = subprocess.run(argv, env=ready.environment, check=False).returncode
+        show_receipt(max(DEMO.glob("scratch/jobs/*/receipt.json"), key=os.path.getmtime))
     print(f"\nThe job file is {DEMO}/JOB.toml, the job's logs are below {DEMO}/logs. To run it again:")
     print("  make demo")
     print("  .venv/bin/python tests/demo.py -- COMMAND ...      with a command of your own")
