@@ -104,9 +104,9 @@ def shapes(seed: int = 1) -> Iterator[tuple[str, bytes]]:
     draw = random.Random(seed)
     text = draw.randbytes(40 << 20)
     sizes = [draw.randrange(0, 64 << 10) for _ in range(3000)] + [1 << 20] * 60 + [20 << 20, 24 << 20, 33 << 20]
-    for index, size in enumerate(sizes):
-        start = draw.randrange(0, len(text) - size)
-        yield f"shapes/{index // 500:02d}/{index:05d}.bin", text[start : start + size]
+    for index, length in enumerate(sizes):
+        start = draw.randrange(0, len(text) - length)
+        yield f"shapes/{index // 500:02d}/{index:05d}.bin", text[start : start + length]
 
 
 @contextmanager
