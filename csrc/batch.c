@@ -229,7 +229,8 @@ int stg_batch_append_body(struct stg_batch *batch, const char *data, size_t len)
         batch->body = grown;
         batch->body_cap = cap;
     }
-    memcpy(batch->body + batch->body_len, data, len);
+    if (len)
+        memcpy(batch->body + batch->body_len, data, len);
     batch->body_len += len;
     return 0;
 }
