@@ -1,0 +1,55 @@
+"""``stager sync`` as a user runs it: a process of its own, with nothing in its environment but the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from servers.process import console_script
+
+__all__ = ["Synced", "receipt", "run_sync", "tree"]
+
+_WITHIN_S = 90
+_STATE = ".stager"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synced:
+    """How a run ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_sync(source: str, destination: Path, environment: Mapping[str, str], *options: str) -> Synced:
+    """Run it to its end. TimeoutExpired: it hung."""
+    done = subprocess.run(
+        [console_script("stager"), "sync", source, str(destination), *options],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_WITHIN_S,
+        check=False,
+    )
+    return Synced(status=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file of a destination by its path, stager's own state left out."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.relative_to(root).parts[0] != _STATE
+    }
+
+
+def receipt(root: Path) -> Any:
+    """The receipt of the last complete sync; FileNotFoundError: there is none."""
+    return json.loads((root / _STATE / "receipt.json").read_text())
