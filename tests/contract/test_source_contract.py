@@ -13,6 +13,7 @@ import pytest
 import xxhash
 
 from contract.places import Place, S3Place
+from contract.trees import GitPlace, LocalPlace
 from servers.s3 import object_bytes
 from stager.config import BLOCK_BYTES, Limits, Retry
 from stager.errors import ChangedError, HostError, NotFoundError, StagerError
@@ -35,10 +36,21 @@ FILES = {
 S3_SERVERS = ["weed", "rclone", "moto", "rclone_tls"]
 
 
-@pytest.fixture(params=S3_SERVERS)
+@pytest.fixture(params=[*S3_SERVERS, "git-http", "git-file", "local"])
 def place(
-    request: pytest.FixtureRequest, bucket_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    bucket_name: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Place:
+    if request.param == "git-http":
+        server = request.getfixturevalue("git_server")
+        return GitPlace(server.root, server.url)
+    if request.param == "git-file":
+        root = tmp_path_factory.mktemp("repositories")
+        return GitPlace(root, lambda name: f"file://{root}/{name}")
+    if request.param == "local":
+        return LocalPlace(tmp_path_factory.mktemp("directories"))
     server = request.getfixturevalue(request.param)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.identity.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.identity.secret_key)
