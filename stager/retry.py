@@ -196,7 +196,7 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
 def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "http":
         return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or _REFUSED
-    if failure.kind == "tls" and failure.where == "verify":
+    if failure.kind == "tls" and failure.where == "certificate":
         return _UNTRUSTED
     return _BY_KIND[failure.kind]
 

@@ -42,7 +42,7 @@ class Plan:
     total: Counts
     move: Counts
     directories: int
-    disk_bytes: int  # what `move` takes on disk, in whole blocks
+    disk_bytes: int  # what `move` takes on disk in whole blocks, less the files it replaces
 
 
 def plan(table: KeyTable, names: Names, known: Known, root_fd: int | None, *, fresh: bool, block_bytes: int) -> Plan:
@@ -71,7 +71,8 @@ def plan(table: KeyTable, names: Names, known: Known, root_fd: int | None, *, fr
             continue
         fetch.append(row)
         move_bytes += size
-        disk_bytes += -(-size // block_bytes) * block_bytes
+        replaced = local[1] if local is not None and stat.S_ISREG(local[0]) else 0
+        disk_bytes += (-(-size // block_bytes) - replaced // block_bytes) * block_bytes
         directories.add(path.rpartition(b"/")[0])
     if conflicts:
         raise BadKeysError(
@@ -112,10 +113,8 @@ def _look(root_fd: int, path: bytes) -> tuple[Local | None, str]:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None, ""
-        if error.errno == errno.ENOTDIR:
-            return None, "a file stands where a directory must go"
-        if error.errno in (errno.ELOOP, errno.EXDEV):
-            return None, "a symlink stands where a directory must go; it is not followed"
+        if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+            return None, "a file or a symlink, which is not followed, stands where a directory must go"
         raise from_os_error(error, doing="look at the file", where=path) from error
     if stat.S_ISDIR(local[0]):
         return None, "a directory stands where a file must go"

@@ -79,7 +79,7 @@ def test_answer_is_judged_by_its_code_first(
         ("reset", "", Action.RETRY, TransientError),
         ("stall", "", Action.RETRY, TransientError),
         ("tls", "handshake", Action.RETRY, TransientError),
-        ("tls", "verify", Action.STOP, SourceError),
+        ("tls", "certificate", Action.STOP, SourceError),
         ("protocol", "head", Action.RETRY, IntegrityError),
         ("identity", "etag", Action.STOP, ChangedError),
     ],

@@ -1,0 +1,84 @@
+"""Runs `stager sync` as a user does: a process of its own, judged by exit code, output and what is on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Outcome", "Sync", "tree", "wait_until"]
+
+_PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
+_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What --json printed."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def event(self, name: str) -> dict[str, Any]:
+        (found,) = [event for event in self.events if event["event"] == name]
+        return found
+
+
+@dataclass
+class Sync:
+    """``source`` into ``destination``, with ``environment`` on top of the test's own."""
+
+    source: str
+    destination: Path
+    environment: Mapping[str, str]
+
+    def run(self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None) -> Outcome:
+        with self.start(*options, source=source, environment=environment) as process:
+            out, err = process.communicate(timeout=_WAIT_S)
+        return Outcome(process.returncode, out, err)
+
+    def start(
+        self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", _PROGRAM, "sync", source or self.source, str(self.destination), *options]
+        return subprocess.Popen(
+            argv,
+            env={**os.environ, **self.environment, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def stop(self, process: subprocess.Popen[str], number: signal.Signals) -> Outcome:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=_WAIT_S)
+        return Outcome(process.returncode, out, err)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file below ``root`` and its content, stager's state left out."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.relative_to(root).parts[0] != ".stager"
+    }
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when it holds; TimeoutError after a minute."""
+    deadline = time.monotonic() + _WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
