@@ -1,0 +1,243 @@
+"""Logs of a job that means harm, kept; trees removed without reaching outside; scratch that is one's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stager.errors import HostError, MountError, UsageError
+from stager.host.scratch import open_scratch
+from stager.host.trees import remove_tree
+from stager.stages.collect import collect_logs, holds_anything, persist_path
+from stager.stages.place import choose_job_id, place
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    path = tmp_path / "logs"
+    (path / "run1" / "deep").mkdir(parents=True)
+    (path / "out.txt").write_bytes(b"result")
+    (path / "empty").touch()
+    (path / "run1" / "deep" / "events").write_bytes(b"events")
+    return path
+
+
+def names(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_tree_is_kept_with_empty_files_and_times(logs: Path, tmp_path: Path) -> None:
+    (logs / "out.txt").chmod(0o600)
+    os.utime(logs / "out.txt", ns=(1, 2))
+    found = collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    kept = tmp_path / "kept"
+    assert names(kept) == names(logs) | {".stager-job"}
+    assert (kept / "out.txt").read_bytes() == b"result"
+    assert (kept / "out.txt").stat().st_mtime_ns == 2
+    assert stat.S_IMODE((kept / "out.txt").stat().st_mode) == 0o600
+    assert (found.total.objects, found.total.bytes, found.left_out) == (3, 12, ())
+
+
+def test_collecting_again_copies_only_what_is_missing(logs: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    collect_logs(str(logs), str(kept), token="7")
+    inode = (kept / "out.txt").stat().st_ino
+    (kept / "empty").unlink()
+    (logs / "late").write_bytes(b"late")
+    collect_logs(str(logs), str(kept), token="7")
+    assert (kept / "out.txt").stat().st_ino == inode
+    assert (kept / "empty").exists() and (kept / "late").read_bytes() == b"late"
+
+
+def test_links_that_could_lead_outside_and_special_files_are_left_out_by_name(logs: Path, tmp_path: Path) -> None:
+    (logs / "latest").symlink_to("run1/deep")
+    (logs / "passwd").symlink_to("/etc/passwd")
+    (logs / "up").symlink_to("../../secret")
+    os.mkfifo(logs / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(logs / "sock"))
+        found = collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    kept = tmp_path / "kept"
+    assert os.readlink(kept / "latest") == "run1/deep"
+    assert {text.split(":")[0] for text in found.left_out} == {"passwd", "up", "pipe", "sock"}
+    assert not any(os.path.lexists(kept / name) for name in ("passwd", "up", "pipe", "sock"))
+
+
+def test_place_of_another_job_is_never_written(logs: Path, tmp_path: Path) -> None:
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    with pytest.raises(HostError, match="another job"):
+        collect_logs(str(logs), str(tmp_path / "kept"), token="8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis").touch()
+    with pytest.raises(HostError, match="not this job's"):
+        collect_logs(str(logs), str(tmp_path / "full"), token="7")
+    assert os.listdir(tmp_path / "full") == ["thesis"]
+
+
+def test_symlink_planted_in_the_copy_is_not_followed(logs: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    collect_logs(str(logs), str(kept), token="7")
+    (tmp_path / "victim").write_bytes(b"precious")
+    (kept / "out.txt").unlink()
+    (kept / "out.txt").symlink_to(tmp_path / "victim")
+    collect_logs(str(logs), str(kept), token="7")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert (kept / "out.txt").read_bytes() == b"result"
+
+
+def test_logs_cannot_forge_the_mark(logs: Path, tmp_path: Path) -> None:
+    (logs / ".stager-job").write_bytes(b"8")
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert (tmp_path / "kept" / ".stager-job").read_bytes() == b"7\n"
+
+
+def test_unreadable_logs_of_ones_own_are_kept_too(logs: Path, tmp_path: Path) -> None:
+    (logs / "run1" / "deep" / "events").chmod(0)
+    (logs / "run1").chmod(0)
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert (tmp_path / "kept" / "run1" / "deep" / "events").read_bytes() == b"events"
+
+
+def test_nesting_without_end_is_left_out_by_name(logs: Path, tmp_path: Path) -> None:
+    make_deep(logs, 400)
+    found = collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert len(found.left_out) == 1 and "nested too deep" in found.left_out[0]
+
+
+def make_deep(top: Path, levels: int) -> None:
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_holds_anything_tells_an_empty_directory(logs: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    assert holds_anything(str(logs))
+    assert not holds_anything(str(tmp_path / "none"))
+    assert not holds_anything(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("template", "environ", "path"),
+    [
+        ("/r", {}, "/r/7/0"),
+        ("/r", {"SLURM_NODEID": "3"}, "/r/7/3"),
+        ("/r/{job.id}", {"SLURM_NODEID": "3"}, "/r/7"),
+        ("/r/{job.name}", {}, "/r/train/7/0"),
+        ("/r/{job.name}-{job.id}/{node.rank}", {"SLURM_NODEID": "../x"}, "/r/train-7/0"),
+    ],
+)
+def test_place_of_logs_names_job_and_node(template: str, environ: dict[str, str], path: str) -> None:
+    assert persist_path(template, job_id="7", job_name="train", environ=environ) == path
+
+
+def test_place_of_logs_that_leads_upwards_is_refused() -> None:
+    for template in ("/r/../x", "relative"):
+        with pytest.raises(UsageError):
+            persist_path(template, job_id="7", job_name="train", environ={})
+
+
+def test_tree_is_removed_whatever_it_holds(logs: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").touch()
+    (logs / "link").symlink_to(tmp_path / "outside")
+    os.mkfifo(logs / "pipe")
+    make_deep(logs, 1500)
+    (logs / "run1" / "deep").chmod(0)
+    (logs / "run1").chmod(0o500)
+    before = len(os.listdir("/proc/self/fd"))
+    remove_tree(str(logs))
+    assert not logs.exists()
+    assert (tmp_path / "outside" / "precious").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+    remove_tree(str(logs))
+
+
+def test_symlink_in_place_of_the_tree_is_not_followed(logs: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree").symlink_to(logs)
+    with pytest.raises(HostError):
+        remove_tree(str(tmp_path / "tree"))
+    assert (logs / "out.txt").exists()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_tree_with_something_mounted_below_is_not_touched(logs: Path, tmp_path: Path, kind: str) -> None:
+    """A bind of the same device has the same st_dev; only the mount tells."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "precious").touch()
+    point = logs / "run1" / "deep"
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "none", point] if kind == "tmpfs" else ["mount", "--bind", tmp_path / "source", point],
+        check=True,
+    )
+    try:
+        with pytest.raises(MountError, match="mounted below"):
+            remove_tree(str(logs))
+        assert (logs / "out.txt").exists()
+        assert (tmp_path / "source" / "precious").exists()
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def test_scratch_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
+    assert open_scratch(str(tmp_path / "mine"), {}) == str(tmp_path / "mine")
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
+    assert open_scratch(None, {"STAGER_SCRATCH": str(tmp_path / "mine")}) == str(tmp_path / "mine")
+
+
+def test_directory_others_may_write_gets_a_private_one_inside(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    scratch = open_scratch(str(tmp_path), {})
+    assert scratch == str(tmp_path / f"stager-{os.geteuid()}")
+    assert os.stat(scratch).st_mode & 0o777 == 0o700
+    assert open_scratch(str(tmp_path), {}) == scratch
+
+
+def test_what_somebody_put_in_place_of_scratch_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    planted = tmp_path / f"stager-{os.geteuid()}"
+    (tmp_path / "elsewhere").mkdir()
+    planted.symlink_to("elsewhere")
+    with pytest.raises(HostError, match="only you can write"):
+        open_scratch(str(tmp_path), {})
+    planted.unlink()
+    planted.mkdir()
+    planted.chmod(0o777)
+    with pytest.raises(HostError, match="only you can write"):
+        open_scratch(str(tmp_path), {})
+    if os.geteuid() == 0:
+        planted.chmod(0o700)
+        os.chown(planted, 4711, -1)
+        with pytest.raises(HostError, match="only you can write"):
+            open_scratch(str(tmp_path), {})
+
+
+def test_relative_scratch_is_refused() -> None:
+    with pytest.raises(UsageError, match="absolute"):
+        open_scratch("here", {})
+
+
+def test_placement_says_what_is_free(tmp_path: Path) -> None:
+    found = place(str(tmp_path / "s"), {})
+    assert found.scratch == str(tmp_path / "s")
+    assert found.free_bytes > 0
+    assert found.file_system != "unknown"
+
+
+def test_job_id_is_asked_for_then_the_schedulers_then_made() -> None:
+    assert choose_job_id("x", "n", {"SLURM_JOB_ID": "9"}) == "x"
+    assert choose_job_id(None, "n", {"SLURM_JOB_ID": "9"}) == "9"
+    first, second = choose_job_id(None, "n", {}), choose_job_id(None, "n", {})
+    assert first != second and first.startswith("n-")
+    with pytest.raises(UsageError):
+        choose_job_id("../x", "n", {})
