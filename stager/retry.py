@@ -155,6 +155,7 @@ _BY_KIND: Final[dict[str, _Rule]] = {
     "errno": _Rule(Action.STOP, HostError, "cannot write"),
 }
 
+_CERTIFICATE: Final = "certificate: "  # how csrc/tls.c begins what OpenSSL found wrong with one
 _UNTRUSTED = _Rule(
     Action.STOP,
     SourceError,
@@ -196,7 +197,7 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
 def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "http":
         return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or _REFUSED
-    if failure.kind == "tls" and failure.where == "certificate":
+    if failure.kind == "tls" and failure.message.startswith(_CERTIFICATE):
         return _UNTRUSTED
     return _BY_KIND[failure.kind]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Final, cast
@@ -65,10 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     state = State()
     try:
         outcome = _group.main(args=argv, prog_name="stager", standalone_mode=False, obj=state)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: the flush at exit must not complain
-        return 141
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except (KeyboardInterrupt, click.Abort):

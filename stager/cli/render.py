@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from stager.errors import InternalError, StagerError
 from stager.events import Event, Finished, Listed, Planned, Progress, Warned
 from stager.model import DatasetReceipt
 
-__all__ = ["Renderer", "count", "report_error", "size", "summary"]
+__all__ = ["Renderer", "count", "report_error", "size", "summary", "write"]
 
 _SCHEMA: Final = 1
 _LINE_EVERY_S: Final = 10.0
@@ -57,7 +58,7 @@ class Renderer:
                 self._line(f"warning: {event.text}")
             case Finished():
                 if not self._state.quiet:
-                    print(summary(event.receipt, dry_run=event.dry_run), file=self._out, flush=True)
+                    write(self._out, summary(event.receipt, dry_run=event.dry_run))
             case Progress():
                 self._progress(event)
             case Listed() if self._state.verbosity:
@@ -68,8 +69,7 @@ class Renderer:
     def _json(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._due(event, _JSON_PROGRESS_EVERY_S):
             return
-        self._out.write(_json_line(_NAMES[type(event)], msgspec.to_builtins(event)))
-        self._out.flush()
+        write(self._out, _json_line(_NAMES[type(event)], msgspec.to_builtins(event)))
 
     def _progress(self, event: Progress) -> None:
         if self._state.quiet:
@@ -96,7 +96,7 @@ class Renderer:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(f"stager: {text}", file=self._err, flush=True)
+            write(self._err, f"stager: {text}")
 
 
 def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
@@ -126,13 +126,23 @@ def report_error(error: Exception, *, json: bool) -> None:
     if json:
         told = {"class": type(error).__name__, "exit_code": error.exit_code, "retryable": error.retryable,
                 "what": error.what, "where": error.where, "hint": error.hint, "problems": list(problems)}
-        sys.stdout.write(_json_line("error", told))
-        sys.stdout.flush()
+        write(sys.stdout, _json_line("error", told))
         return
     lines = [f"stager: {StagerError.__str__(error)}", *(f"  {problem}" for problem in problems[:_PROBLEMS_SHOWN])]
     if len(problems) > _PROBLEMS_SHOWN:
         lines.append(f"  ... and {len(problems) - _PROBLEMS_SHOWN} more (--json lists all)")
-    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+    write(sys.stderr, "\n".join(lines))
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write a line at once. Whoever reads may have gone away: the data is what the command is for, so it goes on."""
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def count(objects: int) -> str:
@@ -153,7 +163,7 @@ def size(number: float) -> str:
 
 def _json_line(event: str, body: dict[str, Any]) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"schema": _SCHEMA, "event": event, "time": now, **body}) + "\n"
+    return json.dumps({"schema": _SCHEMA, "event": event, "time": now, **body})
 
 
 def _make_bar(err: TextIO) -> Any:

@@ -73,21 +73,21 @@ def test_answer_is_judged_by_its_code_first(
 
 
 @pytest.mark.parametrize(
-    ("kind", "where", "action", "error"),
+    ("kind", "message", "action", "error"),
     [
         ("connect", "", Action.RETRY, TransientError),
         ("reset", "", Action.RETRY, TransientError),
         ("stall", "", Action.RETRY, TransientError),
         ("tls", "handshake", Action.RETRY, TransientError),
-        ("tls", "certificate", Action.STOP, SourceError),
+        ("tls", "certificate: expired", Action.STOP, SourceError),
         ("protocol", "head", Action.RETRY, IntegrityError),
         ("identity", "etag", Action.STOP, ChangedError),
     ],
 )
 def test_failure_without_an_answer_is_judged_by_its_kind(
-    kind: str, where: str, action: Action, error: type[StagerError]
+    kind: str, message: str, action: Action, error: type[StagerError]
 ) -> None:
-    failure = Failure(kind=kind, where=where)
+    failure = Failure(kind=kind, message=message)
     assert action_for(failure) is action
     assert type(error_for(failure, where="x")) is error
 
