@@ -25,6 +25,7 @@ __all__ = [
     "WarmMemory",
     "Workload",
     "build",
+    "build_program",
     "choose_cores",
     "compare",
     "load_workload",
@@ -40,7 +41,7 @@ PREFIX = "set/"
 COMPARE_BYTES = 8 << 20
 SPARE_BYTES = 256 << 20  # at least this much warm memory besides the output's: the clients' own pages
 COMPILER = ["cc", "-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
-PROGRAMS = {  # name: flags after the source
+PROGRAMS: dict[str, list[str]] = {  # name: flags after the source
     "origin": ["-lssl", "-lcrypto", "-lpthread"],
     "ceiling": ["-march=native", "-lcrypto"],
     "multi": ["-march=native", "-lcurl", "-lcrypto"],
@@ -115,20 +116,25 @@ def build() -> list[str]:
 
     CalledProcessError: a program other than multi (it needs libcurl's header) failed.
     """
-    BUILD.mkdir(exist_ok=True)
-    missing: list[str] = []
-    newest_header = max(path.stat().st_mtime for path in HERE.glob("*.h"))
-    for name, flags in PROGRAMS.items():
-        source, binary = HERE / f"{name}.c", Path(native(name))
-        if binary.exists() and binary.stat().st_mtime > max(source.stat().st_mtime, newest_header):
-            continue
-        built = subprocess.run([*COMPILER, "-o", binary, source, *flags], capture_output=name == "multi")
-        if built.returncode != 0 and name == "multi":
+    missing = []
+    for name in PROGRAMS:
+        try:
+            build_program(name)
+        except subprocess.CalledProcessError:
+            if name != "multi":
+                raise
             missing.append(name)
-        else:
-            built.check_returncode()
     _install_peers(HERE / "peers" / "requirements.txt")
     return missing
+
+
+def build_program(name: str) -> None:
+    """Compile bench/NAME.c when it is newer than its program. CalledProcessError: the compiler has said why."""
+    BUILD.mkdir(exist_ok=True)
+    source, binary = HERE / f"{name}.c", Path(native(name))
+    newest = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
+    if not binary.exists() or binary.stat().st_mtime <= newest:
+        subprocess.run([*COMPILER, "-o", binary, source, *PROGRAMS[name]], check=True)
 
 
 def _install_peers(requirements: Path) -> None:

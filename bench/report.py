@@ -64,7 +64,7 @@ def header(commit: str, cores: Cores, rounds: int) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     return (
         f"# Bench of {time.strftime('%Y-%m-%d', time.gmtime())}, commit {commit}\n\n"
-        f"{_cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release()}; "
+        f"{_cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release().partition('-')[0]}; "
         f"Python {platform.python_version()}. {placed}; files on tmpfs; http over loopback; {rounds} rounds in A-B-B-A "
         "order. Every client's bytes were compared with the origin's after every run.\n\n"
         "CPU: user and system time of the client's whole process tree. Ratios: to the ceiling of the same round; "
