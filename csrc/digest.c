@@ -1,5 +1,7 @@
 #include "digest.h"
 
+#include "digest_kernel.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +14,26 @@
 
 struct stg_hasher {
     XXH3_state_t state;
+    stg_xxh_update *update;
     uint8_t *blocks;
     size_t max_blocks;
     size_t count;
     size_t in_block;
 };
+
+void stg_xxh_update_plain(void *state, const void *data, size_t len)
+{
+    XXH3_128bits_update(state, data, len);
+}
+
+stg_xxh_update *stg_xxh_update_best(void)
+{
+#ifdef STG_XXH_AVX2
+    if (__builtin_cpu_supports("avx2"))
+        return stg_xxh_update_avx2;
+#endif
+    return stg_xxh_update_plain;
+}
 
 static void digest_put(XXH128_hash_t hash, uint8_t *out)
 {
@@ -34,6 +51,7 @@ struct stg_hasher *stg_hasher_new(void)
     if (!hasher)
         return NULL;
     XXH3_INITSTATE(&hasher->state);
+    hasher->update = stg_xxh_update_best();
     stg_hasher_reset(hasher, NULL, 0);
     return hasher;
 }
@@ -74,7 +92,7 @@ int stg_hasher_update(struct stg_hasher *hasher, const void *data, size_t len)
             take = len;
         if (hasher->count == hasher->max_blocks)
             return -EOVERFLOW;
-        XXH3_128bits_update(&hasher->state, bytes, take);
+        hasher->update(&hasher->state, bytes, take);
         hasher->in_block += take;
         if (hasher->in_block == STG_BLOCK_BYTES) {
             int error = block_close(hasher);
@@ -171,6 +189,7 @@ int stg_digest_fd(int fd, uint8_t out[STG_DIGEST_BYTES], int64_t *size)
     int64_t offset = 0;
     ssize_t got;
     uint8_t *buffer = malloc(READ_BYTES);
+    stg_xxh_update *update = stg_xxh_update_best();
 
     if (!buffer)
         return -ENOMEM;
@@ -183,7 +202,7 @@ int stg_digest_fd(int fd, uint8_t out[STG_DIGEST_BYTES], int64_t *size)
         got = read_at(fd, buffer, room < READ_BYTES ? room : READ_BYTES, offset);
         if (got <= 0)
             break;
-        XXH3_128bits_update(&block, buffer, (size_t)got);
+        update(&block, buffer, (size_t)got);
         offset += got;
         in_block += (size_t)got;
         if (in_block == STG_BLOCK_BYTES) {

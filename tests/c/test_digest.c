@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <xxhash.h> /* the library itself, linked to the tests only */
+
 #include "check.h"
+#include "digest_kernel.h"
 
 #define LONGEST ((size_t)17 << 20)
 #define MAX_BLOCKS 3
@@ -113,6 +116,28 @@ static void test_streaming_in_odd_pieces_equals_the_whole(void)
         check_streamed(KNOWN[i].len, 1, KNOWN[i].hex);
 }
 
+static void check_kernel(stg_xxh_update *update, size_t len, size_t piece)
+{
+    XXH3_state_t *state = XXH3_createState();
+    XXH128_hash_t wanted = XXH3_128bits(pattern, len);
+
+    XXH3_128bits_reset(state);
+    for (size_t at = 0; at < len; at += piece)
+        update(state, pattern + at, piece < len - at ? piece : len - at);
+    CHECK(XXH128_isEqual(XXH3_128bits_digest(state), wanted));
+    XXH3_freeState(state);
+}
+
+static void test_every_kernel_gives_what_xxhash_gives(void)
+{
+    stg_xxh_update *const kernels[] = {stg_xxh_update_plain, stg_xxh_update_best()};
+
+    for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
+        for (size_t len = 0; len < 5000; len += 61)
+            for (size_t piece = 1; piece < 2000; piece = piece * 3 + 5)
+                check_kernel(kernels[i], len, piece);
+}
+
 static void test_hasher_is_used_again_after_a_reset(void)
 {
     uint8_t blocks[STG_DIGEST_BYTES];
@@ -187,6 +212,7 @@ int main(void)
     RUN(test_short_texts_have_their_known_digests);
     RUN(test_digest_of_bytes_around_every_boundary_is_as_known);
     RUN(test_streaming_in_odd_pieces_equals_the_whole);
+    RUN(test_every_kernel_gives_what_xxhash_gives);
     RUN(test_hasher_is_used_again_after_a_reset);
     RUN(test_more_bytes_than_the_blocks_hold_are_refused);
     RUN(test_combining_no_blocks_is_refused);
