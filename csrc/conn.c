@@ -123,7 +123,7 @@ static const char *explain(ssize_t error)
     case STG_HTTP_BAD_CHUNK:
         return "malformed chunked coding";
     case STG_HTTP_TOO_BIG:
-        return "the head is too large";
+        return "more headers, trailers or chunk extensions than are accepted";
     default:
         return "the answer is cut off";
     }

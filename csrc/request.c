@@ -360,7 +360,7 @@ static struct flaw find_flaw(const struct stg_request *request, const struct stg
     }
     if (head->content_length >= 0 ? head->content_length != request->length : !head->chunked)
         return (struct flaw){"content-length", "the length is not the object's"};
-    if (request->identity.len && (head->etag.len != request->identity.len ||
+    if (request->identity.len && (head->etag_weak || head->etag.len != request->identity.len ||
                                   memcmp(head->etag.ptr, request->identity.ptr, head->etag.len) != 0))
         return (struct flaw){"etag", "the ETag is not the pinned one"};
     return (struct flaw){0};

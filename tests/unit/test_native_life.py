@@ -1,0 +1,245 @@
+"""Cancelling, closing, forking, full disks, planted links, slow disks, and what thousands of failures leave."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers.slow_fuse import SlowFuse
+from stager._native import Engine
+from unit.scripted_http import WAIT_S, Request, caller, drain_all, response, say, scripted
+
+MIB = 1 << 20
+
+
+class Gate:
+    """Answers the first requests, then holds every other until it is opened."""
+
+    def __init__(self, body: bytes, free: int) -> None:
+        self.answer_bytes, self.free = response(body), free
+        self.held, self.opened = threading.Event(), threading.Event()
+        self.lock = threading.Lock()
+
+    def __call__(self, request: Request, connection: socket.socket) -> None:
+        with self.lock:
+            self.free -= 1
+            hold = self.free < 0
+        if hold:
+            connection.sendall(self.answer_bytes[: len(self.answer_bytes) // 2])
+            self.held.set()
+            self.opened.wait(WAIT_S)
+        else:
+            connection.sendall(self.answer_bytes)
+
+
+@pytest.mark.parametrize("size", [1000, 4 * MIB])
+def test_cancelled_batch_reports_every_request_and_leaves_no_temporary(tmp_path: Path, size: int) -> None:
+    gate = Gate(b"x" * size, 3)
+    with scripted(gate) as server, caller(tmp_path, server.port) as call:
+        rows = [call.add(b"%d" % i, size) for i in range(50)]
+        batch = call.start(rows)
+        assert gate.held.wait(WAIT_S)
+        batch.cancel()
+        done, failures = drain_all(call.engine, batch)
+        gate.opened.set()
+        assert sorted(done + [failure.index for failure in failures]) == rows
+        assert {failure.kind for failure in failures} == {"cancelled"}
+        assert sorted(os.listdir(tmp_path)) == sorted(["tmp", *(str(i) for i in done)])
+        assert call.temporaries() == []
+        batch.cancel()
+
+
+def test_other_batches_go_on_when_one_is_cancelled(tmp_path: Path) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        if "held" not in request.path:
+            connection.sendall(response(b"abc"))
+
+    with scripted(answer) as server, caller(tmp_path, server.port, connections=4) as call:
+        held = call.start([call.add(b"held%d" % i, 3) for i in range(2)])
+        good = call.start([call.add(b"good%d" % i, 3) for i in range(20)])
+        assert len(drain_all(call.engine, good)[0]) == 20
+        held.cancel()
+        assert len(drain_all(call.engine, held)[1]) == 2
+
+
+@pytest.mark.parametrize("size", [1000, 4 * MIB])
+def test_close_in_the_middle_reports_the_rest_and_leaves_no_temporary(tmp_path: Path, size: int) -> None:
+    gate = Gate(b"x" * size, 3)
+    with scripted(gate) as server, caller(tmp_path, server.port) as call:
+        rows = [call.add(b"%d" % i, size) for i in range(50)]
+        batch = call.start(rows)
+        assert gate.held.wait(WAIT_S)
+        call.engine.close()
+        call.engine.close()
+        done, failures = drain_all(call.engine, batch)
+        gate.opened.set()
+        assert sorted(done + [failure.index for failure in failures]) == rows
+        assert call.temporaries() == []
+        with pytest.raises(RuntimeError, match="closed"):
+            call.start(rows)
+        assert call.engine.drain() == []
+
+
+def test_engine_dropped_without_close_ends_its_threads(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/task"))
+    engine = Engine(workers=3, disk_threads=2)
+    assert len(os.listdir("/proc/self/task")) == before + 5
+    del engine
+    gc.collect()
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_may_not_use_the_engine(tmp_path: Path) -> None:
+    with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
+        row = call.add(b"k", 3)
+        pid = os.fork()
+        if pid == 0:
+            refused = 0
+            for use in (
+                lambda: call.start([row]),
+                call.engine.drain,
+                lambda: call.engine.list_page(call.template, b""),
+            ):
+                try:
+                    use()
+                except RuntimeError:
+                    refused += 1
+            call.engine.close()
+            os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        assert call.fetch([row])[1] == [0]
+
+
+def test_thousands_of_failures_leave_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+    def answer(request: Request, connection: socket.socket) -> str | None:
+        turn = int(request.path.rsplit("/", 1)[1]) % 4
+        if turn == 0:
+            connection.sendall(response(b"<Error><Code>NoSuchKey</Code></Error>", "404 Not Found", None))
+        elif turn == 1:
+            connection.sendall(response(b"abc", etag='"other"'))
+        elif turn == 2:
+            connection.sendall(response(b"abc")[:-1])
+            return "close"
+        else:
+            connection.sendall(response(b"abc"))
+        return None
+
+    def resources() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    with caller(tmp_path, 1) as call:
+        call.fails()
+    before = resources()
+    with scripted(answer) as server, caller(tmp_path, server.port) as call:
+        _, done, failures = call.fetch([call.add(b"%d" % i, 3) for i in range(4000)])
+        assert (len(done), len(failures)) == (1000, 3000)
+        assert {failure.kind for failure in failures} == {"http", "identity", "reset"}
+        assert call.temporaries() == []
+        del call
+    gc.collect()
+    assert resources() == before
+
+
+def test_finished_batch_holds_no_descriptor_of_its_destination(tmp_path: Path) -> None:
+    with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
+        call.fetch([call.add(b"a/b%d/c" % i, 3) for i in range(40)])
+        links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        ours = [link for link in links if link.startswith(str(tmp_path))]
+        assert sorted(ours) == sorted([str(tmp_path), str(tmp_path / "tmp")])
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "tiny"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.parametrize("size", [200_000, 3 * MIB])
+def test_full_disk_is_an_errno_failure_and_frees_what_was_written(tiny_disk: Path, size: int) -> None:
+    with scripted(say(response(b"x" * size))) as server, caller(tiny_disk, server.port) as call:
+        _, done, failures = call.fetch([call.add(b"%d" % i, size) for i in range(12)])
+        assert len(failures) == 12 - len(done) > 0
+        assert {(f.kind, f.errno, f.where) for f in failures} == {("errno", errno.ENOSPC, "write")}
+        assert call.temporaries() == []
+
+
+def test_link_planted_as_a_directory_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    (root / "d").symlink_to(outside)
+    (root / "inside").symlink_to("tmp")
+    with scripted(say(response(b"abc"))) as server, caller(root, server.port) as call:
+        _, done, failures = call.fetch([call.add(b"d/f", 3), call.add(b"inside/f", 3), call.add(b"d/e/f", 3)])
+        assert done == []
+        assert {(f.errno, f.where) for f in failures} == {(errno.ELOOP, "rename")}
+        assert os.listdir(outside) == []
+        assert call.temporaries() == []
+
+
+def test_link_planted_under_the_final_name_is_replaced(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    root = tmp_path / "root"
+    victim.write_text("precious")
+    root.mkdir()
+    (root / "f").symlink_to(victim)
+    with scripted(say(response(b"abc"))) as server, caller(root, server.port) as call:
+        assert call.fetch([call.add(b"f", 3)])[1] == [0]
+    assert victim.read_text() == "precious"
+    assert not (root / "f").is_symlink()
+    assert (root / "f").read_text() == "abc"
+
+
+@pytest.mark.parametrize("key", [b"../f", b"/f", b"a/../../f", b"a//f", b"./f", b"a/", b"f\0g", b"x" * 300])
+def test_key_that_is_no_name_below_the_root_is_refused(tmp_path: Path, key: bytes) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with scripted(say(response(b"abc"))) as server, caller(root, server.port) as call:
+        _, done, (failure,) = call.fetch([call.add(key, 3)])
+        assert done == []
+        assert failure.errno in (errno.EINVAL, errno.ENAMETOOLONG)
+        assert sorted(os.listdir(tmp_path)) == ["root"]
+        assert call.temporaries() == []
+
+
+def test_directory_in_the_place_of_a_file_is_an_errno_failure(tmp_path: Path) -> None:
+    (tmp_path / "f" / "g").mkdir(parents=True)
+    with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
+        _, _, (failure,) = call.fetch([call.add(b"f", 3)])
+        assert (failure.kind, failure.errno) == ("errno", errno.EISDIR)
+        assert call.temporaries() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", [1000, 2 * MIB])
+def test_disk_that_hangs_does_not_time_out_anybody(tmp_path: Path, slow_disk: SlowFuse, size: int) -> None:
+    body = b"x" * size
+    limit_ms = 300
+    slow_disk.hold("write")
+    with (
+        scripted(say(response(body))) as server,
+        caller(slow_disk.mountpoint, server.port, stall_timeout_ms=limit_ms) as call,
+    ):
+        batch = call.start([call.add(b"%d" % i, size) for i in range(30)])
+        slow_disk.wait_held("write")
+        threading.Event().wait(4 * limit_ms / 1000)
+        slow_disk.clear("write")
+        done, failures = drain_all(call.engine, batch)
+        assert (len(done), failures) == (30, [])
