@@ -76,9 +76,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     schema: int = 1
 
-    def may_start_again(self, name: str) -> bool:
-        """Whether a job of this id and ``name`` may be staged: it was interrupted, or nothing of it is left."""
-        return self.state is JobState.REMOVED or (self.state is JobState.STAGING and self.name == name)
+    def may_start_again(self) -> bool:
+        """Whether a job of this id may be staged: the earlier one never became ready, or nothing of it is left."""
+        return self.state in (JobState.STAGING, JobState.REMOVED)
 
     def is_active(self) -> bool:
         """Whether a living stager is staging or running it."""
@@ -118,7 +118,7 @@ class JobDirectory:
             fd = _open_directory(path, undo)
             lock_fd = _lock(fd, path, undo)
             old = _read(fd, path)
-            if old is not None and not old.may_start_again(name):
+            if old is not None and not old.may_start_again():
                 raise UsageError(
                     f"job {job_id} exists ({old.shown_state()})", where=path,
                     hint=f"end it with `stager teardown {job_id}`, or choose another with --job-id",

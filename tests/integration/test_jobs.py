@@ -1,0 +1,339 @@
+"""A job from its file to its end, by the commands a user has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from integration.job_driver import Node
+from servers.git_http import GitHttp
+from servers.moto_s3 import MotoS3
+from servers.repositories import commit_files, git, make_repository
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    (path / "sub").mkdir(parents=True)
+    (path / "a").write_bytes(b"alpha")
+    (path / "sub" / "b").write_bytes(b"beta")
+    return path
+
+
+def fingerprint(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(root)): (path.stat().st_mode, path.read_bytes())
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_every_kind_of_source_is_at_its_place(
+    node: Node, source: Path, moto: MotoS3, bucket_name: Callable[[], str], git_server: GitHttp, tmp_path: Path
+) -> None:
+    bucket = bucket_name()
+    moto.make_bucket(bucket)
+    moto.fill(bucket, {"mnist/train/x": b"s3 data", "mnist2/y": b"neighbour"})
+    commit = make_repository(git_server.root / "words", {"w": b"git data"})
+    make_repository(tmp_path / "code", {"train.py": b"print('trained')\n"})
+    (tmp_path / "bound").mkdir()
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public" / "p").write_bytes(b"public data")
+    node.environment = moto.environment()
+    job = node.write_job(
+        f"""command = ["sh", "-c", '''
+set -e
+pwd
+cat /data/vision/mnist/train/x; echo
+cat /data/speech/words/w; echo
+cat /data/me/local/sub/b; echo
+cat /public/p/p; echo
+cat /code/train.py
+echo bound > /data/lab/scans/new
+! touch /public/p/new
+mkdir /logs/run; echo log > /logs/run/out; touch /logs/empty
+env | grep -c ^AWS_ || true
+echo $STAGER_JOB_ID $STAGER_JOB_NAME $CLUSTERONE_CLOUD $CLUSTERONE_JOB_ID
+ls /data/vision
+''']
+[code]
+source = "git+file://{tmp_path}/code"
+[[dataset]]
+name = "vision/mnist"
+source = "s3://{bucket}/mnist/"
+[[dataset]]
+name = "speech/words"
+source = "git+{git_server.url("words")}"
+ref = "main"
+[[dataset]]
+name = "me/local"
+source = "file://{source}"
+[[dataset]]
+name = "lab/scans"
+source = "bind:{tmp_path}/bound"
+[[public]]
+name = "p"
+source = "{tmp_path}/public"
+[logs]
+persist = "{tmp_path}/logs"
+"""
+    )
+    done = node.stager("run", "--job-id", "7", job)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [
+        "/code", "s3 data", "git data", "beta", "public data", "print('trained')", "0", "7 job 1 7", "mnist",
+    ]  # fmt: skip
+    assert (tmp_path / "bound" / "new").read_bytes() == b"bound\n"
+    assert not (tmp_path / "public" / "new").exists()
+    kept = tmp_path / "logs" / "7" / "0"
+    assert (kept / "run" / "out").read_bytes() == b"log\n" and (kept / "empty").read_bytes() == b""
+    assert node.state("7") == "removed" and not node.tree("7").exists()
+    receipt = node.receipt("7")
+    by_name = {dataset["name"]: dataset for dataset in receipt["datasets"]}
+    assert by_name["speech/words"]["pinned"]["commit"] == commit
+    assert by_name["vision/mnist"]["total"] == {"objects": 1, "bytes": 7}
+    assert by_name["me/local"]["grades"] == {"B": 2}
+    assert {name: dataset["how"] for name, dataset in by_name.items()} == {
+        "code": "copy", "vision/mnist": "copy", "speech/words": "copy", "me/local": "copy",
+        "lab/scans": "bind", "p": "public",
+    }  # fmt: skip
+    assert receipt["exit"]["status"] == 0
+    assert moto.identity.secret_key not in json.dumps(receipt)
+
+
+def test_four_directories_are_there_in_an_empty_job(node: Node) -> None:
+    done = node.stager("run", "--", "sh", "-c", "ls -d /data /public /code /logs; pwd; touch /code/x")
+    assert (done.code, done.out) == (0, "/code\n/data\n/logs\n/public\n/logs\n")
+
+
+def test_words_of_the_command_are_not_expanded(node: Node) -> None:
+    done = node.stager("run", "--", "printf", "%s\n", "$HOME", "*", ";", "--", "a b")
+    assert done.out.splitlines() == ["$HOME", "*", ";", "--", "a b"]
+
+
+def test_changes_to_copied_data_never_reach_the_source(node: Node, source: Path, tmp_path: Path) -> None:
+    make_repository(tmp_path / "repo", {"g": b"git"})
+    before = fingerprint(source), fingerprint(tmp_path / "repo")
+    each = "echo new > $f; echo more >> $f; chmod 0 $f; mv $f $f.n; ln $f.n $f.m"
+    change = f"set -e; cd /data/me; for f in $(find . -type f); do {each}; done; rm -r x/sub"
+    done = node.stager(
+        "run", "--data", f"me/x=file://{source}", "--data", f"me/g=git+file://{tmp_path}/repo", "--", "sh", "-c", change
+    )
+    assert done.code == 0, done.err
+    assert (fingerprint(source), fingerprint(tmp_path / "repo")) == before
+
+
+def test_git_dataset_follows_its_branch_unless_pinned(node: Node, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    first = make_repository(repo, {"v": b"1"})
+    commit_files(repo, {"v": b"2"}, "second")
+    for ref, content in (("main", "2"), (first, "1")):
+        done = node.stager("run", "--data", f"a/b=git+file://{repo}@{ref}", "--", "cat", "/data/a/b/v")
+        assert done.out == content
+    assert git(repo, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("status", [0, 1, 42, 125, 255])
+def test_status_of_the_command_is_passed_on(node: Node, status: int) -> None:
+    done = node.stager("run", "--status-file", "status", "--", "sh", "-c", f"exit {status}")
+    assert done.code == status
+    told = json.loads((node.root / "status").read_text())
+    assert (told["exit_code"], told["command"]) == (status, {"status": status, "signal": None})
+
+
+def test_command_killed_by_a_signal_is_128_and_its_number(node: Node) -> None:
+    assert node.stager("run", "--", "sh", "-c", "kill -9 $$").code == 137
+
+
+def test_command_not_found_is_127_and_not_executable_126(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no program")
+    missing = node.stager("run", "--job-id", "1", "--status-file", "status", "--", "no-such-program")
+    assert missing.code == 127
+    assert json.loads((tmp_path / "status").read_text())["error"]["class"] == "CommandError"
+    assert node.stager("run", "--", str(tmp_path / "data")).code == 126
+    assert node.state("1") == "removed"
+
+
+FAILURES = [
+    ("usage", ["--data", "x", "--", "true"], 125, 2),
+    ("no command", [], 125, 2),
+    ("no such file", ["JOB.none"], 125, 2),
+    ("missing source", ["--data", "a/b=file:///no/such/directory", "--", "true"], 125, 3),
+    ("missing repository", ["--data", "a/b=git+file:///no/such/repository", "--", "true"], 125, 3),
+    ("missing bind", ["--data", "a/b=bind:/no/such/directory", "--", "true"], 125, 3),
+    ("missing public", ["--public", "p=/no/such/directory", "--", "true"], 125, 3),
+    ("dead server", ["--data", "a/b=git+ssh://localhost:1/r", "--", "true"], 75, 7),
+]
+
+
+@pytest.mark.parametrize(("argv", "code", "kind"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
+def test_own_failure_is_125_or_75_with_its_class_in_the_status_file(
+    node: Node, argv: list[str], code: int, kind: int
+) -> None:
+    done = node.stager("run", "--status-file", "status", *argv)
+    assert done.code == code, done.err
+    assert json.loads((node.root / "status").read_text())["error"]["exit_code"] == kind
+    assert "Traceback" not in done.err and done.err.startswith("stager: ")
+
+
+def test_unknown_option_of_run_is_125(node: Node) -> None:
+    done = node.stager("run", "--dta", "x", "--", "true")
+    assert done.code == 125 and "--data" in done.err
+
+
+def test_failed_dataset_means_no_command_and_nothing_ready(node: Node, source: Path, tmp_path: Path) -> None:
+    argv = ["--job-id", "7", "--data", f"a/good=file://{source}", "--data", "a/bad=git+file:///none"]
+    done = node.stager("run", *argv, "--", "touch", str(tmp_path / "ran"))
+    assert done.code == 125
+    assert "a/bad: " in done.err
+    assert not (tmp_path / "ran").exists()
+    assert node.state("7") == "failed"
+    assert not node.tree("7").exists()
+    assert not (node.scratch / "jobs" / "7" / "receipt.json").exists()
+    assert node.stager("stage", *argv).code == 3
+    assert node.stager("stage", *argv[:4]).code == 0
+    assert node.state("7") == "ready"
+
+
+def test_bad_names_stop_the_job_with_every_one_listed(node: Node, source: Path) -> None:
+    (source / ".stager").mkdir()
+    (source / ".stager" / "x").touch()
+    done = node.stager("stage", "--data", f"a/b=file://{source}")
+    assert done.code == 2 and ".stager/x" in done.err
+
+
+def test_credentials_are_passed_only_when_the_job_file_says_so(node: Node) -> None:
+    show = 'command = ["sh", "-c", "echo ${AWS_SECRET_ACCESS_KEY-none} ${COLOR-none}"]\n'
+    job = node.write_job(show + "environment = { COLOR = 'blue' }\n")
+    assert node.stager("run", job, AWS_SECRET_ACCESS_KEY="hunter2").out == "none blue\n"
+    job = node.write_job(show + "pass_credentials = true\n")
+    assert node.stager("run", job, AWS_SECRET_ACCESS_KEY="hunter2").out == "hunter2 none\n"
+
+
+def test_stage_then_teardown(node: Node, source: Path) -> None:
+    done = node.stager("stage", "--json", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}")
+    told = done.event("staged")
+    tree = Path(told["tree"])
+    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs"}
+    assert fingerprint(tree / "data" / "a" / "b") == fingerprint(source)
+    assert stat.S_IMODE(tree.parent.stat().st_mode) == 0o700
+    assert told["receipt"] == node.receipt("7")
+    assert node.state("7") == "ready"
+    assert node.stager("stage", "--name", "x", "--job-id", "7").code == 2
+    assert node.stager("collect", "7").code == 2
+    assert node.stager("teardown", "7").code == 0
+    assert not tree.exists()
+    again = node.stager("teardown", "7")
+    assert again.code == 0 and "was removed before" in again.out
+    assert fingerprint(source) != {}
+    assert node.stager("teardown", "8").code == 3
+
+
+def test_logs_kept_nowhere_else_keep_the_tree(node: Node) -> None:
+    done = node.stager("run", "--job-id", "7", "--", "sh", "-c", "echo x > /logs/o; exit 3")
+    assert done.code == 3
+    assert str(node.tree("7")) in done.err
+    assert (node.tree("7") / "logs" / "o").read_bytes() == b"x\n"
+    assert node.state("7") == "ended"
+    refused = node.stager("teardown", "7")
+    assert refused.code == 2 and "--discard-uncollected" in refused.err
+    assert node.stager("teardown", "7", "--discard-uncollected").code == 0
+    assert not node.tree("7").exists()
+
+
+def test_logs_that_cannot_be_kept_are_an_error_and_stay(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    job = node.write_job(f'command = ["touch", "/logs/o"]\n[logs]\npersist = "{tmp_path}/taken"\n')
+    done = node.stager("run", "--job-id", "7", job)
+    assert done.code == 125
+    assert (node.tree("7") / "logs" / "o").exists()
+    (tmp_path / "taken").unlink()
+    assert node.stager("collect", "7").code == 0
+    assert (tmp_path / "taken" / "7" / "0" / "o").exists()
+    assert node.stager("collect", "7").code == 0
+    assert node.stager("teardown", "7").code == 0
+
+
+def test_id_comes_from_the_scheduler(node: Node) -> None:
+    assert node.stager("run", "--keep", "--", "sh", "-c", "echo $STAGER_JOB_ID", SLURM_JOB_ID="4711").out == "4711\n"
+    assert node.tree("4711").exists()
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == word
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_goes_to_the_command_and_logs_are_kept(
+    node: Node, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    job = node.write_job(
+        f'command = ["sh", "-c", "echo x > /logs/o; echo up; exec sleep 600"]\n[logs]\npersist = "{tmp_path}/kept"\n'
+    )
+    with node.start("run", "--job-id", "7", job) as process:
+        wait_for(process, "up")
+        running = node.stager("teardown", "7")
+        assert running.code != 0 and "at work" in running.err
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (tmp_path / "kept" / "7" / "0" / "o").read_bytes() == b"x\n"
+    assert node.state("7") == "removed"
+
+
+def test_after_sigkill_the_tree_is_named_and_can_be_collected(node: Node, tmp_path: Path) -> None:
+    job = node.write_job(
+        f'command = ["sh", "-c", "echo x > /logs/o; echo up; exec sleep 600"]\n[logs]\npersist = "{tmp_path}/kept"\n'
+    )
+    with node.start("run", "--job-id", "7", job) as process:
+        wait_for(process, "up")
+        process.kill()
+        process.wait()
+    assert node.state("7") == "crashed"
+    assert node.stager("teardown", "7").code == 2
+    assert node.stager("collect", "7").code == 0
+    assert (tmp_path / "kept" / "7" / "0" / "o").read_bytes() == b"x\n"
+    assert node.stager("teardown", "7").code == 0
+    assert node.state("7") == "removed"
+
+
+def test_job_cannot_reach_scratch(node: Node, source: Path) -> None:
+    look = f"ls -A {node.scratch}; touch {node.scratch}/x"
+    done = node.stager("run", "--data", f"a/b=file://{source}", "--", "sh", "-c", look)
+    assert done.out == "" and done.code != 0
+    assert sorted(os.listdir(node.scratch)) == ["jobs"]
+
+
+def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(node: Node, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "up")
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[core]\n sshCommand = "echo > {tmp_path}/up; sleep 600; false"\n')
+    argv = ["--name", "x", "--job-id", "7", "--data", "a/b=git+ssh://localhost/r"]
+    with node.start("stage", *argv, GIT_CONFIG_GLOBAL=str(config)) as process:
+        (tmp_path / "up").read_bytes()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert node.state("7") in ("failed", "crashed")
+    assert node.stager("stage", "--name", "x", "--job-id", "7").code == 0
+
+
+def test_doctor_finds_this_node_ready(node: Node) -> None:
+    done = node.stager("doctor", AWS_SECRET_ACCESS_KEY="hunter2", AWS_ACCESS_KEY_ID="id-hunter")
+    assert done.code == 0, done.out
+    assert "AWS_ACCESS_KEY_ID" in done.out and "hunter" not in done.out
+    assert str(node.scratch) in done.out
+    assert node.stager("doctor", "--json").event("verdict")["ready"] is True
