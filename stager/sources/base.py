@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from stager._native import KeyTable
 from stager.manifest import Entry
@@ -61,7 +61,7 @@ class Source(Protocol):
 
     capabilities: Capabilities
 
-    async def __aenter__(self) -> Source:
+    async def __aenter__(self) -> Self:
         """Acquire connections and credentials. Raises nothing that `snapshot` would not."""
         ...
 
