@@ -54,7 +54,6 @@ def main() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    _close_descriptors({channel.fileno(), owner})
     os.set_inheritable(channel.fileno(), False)
     os.set_inheritable(owner, False)
     lines = channel.makefile("rb", buffering=0)
@@ -64,14 +63,6 @@ def main() -> None:
             _keep(request, channel, owner, umask)
     except StagerError as error:
         _send(channel, {"event": "failed", **_as_data(error)})
-
-
-def _close_descriptors(keep: set[int]) -> None:
-    low = 3
-    for descriptor in sorted(keep):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
 def _as_data(error: StagerError) -> dict[str, Any]:

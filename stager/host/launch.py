@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import IO, Final
 
-__all__ = ["start_module"]
+__all__ = ["give_up", "start_module"]
 
 _PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _BOOT: Final = "import importlib, sys; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).main()"
+_KILLED_WITHIN_S: Final = 1.0
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 
 
@@ -41,3 +43,12 @@ def start_module(
         env=_ENVIRONMENT,
         start_new_session=True,
     )
+
+
+def give_up(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process without waiting long: one that sleeps in a dead mount may not die before the mount answers."""
+    process.kill()
+    try:
+        process.wait(_KILLED_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=process.wait, daemon=True).start()

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from stager.host.launch import start_module
+from stager.host.launch import give_up, start_module
 
 __all__ = ["Probe", "main", "probe_directories"]
 
@@ -57,9 +57,8 @@ def _probe_until_silence(paths: Sequence[str], limit_s: float) -> Iterator[Probe
                     return
                 yield Probe(path, *_from_line(line))
     finally:
-        child.kill()
         child.stdout.close()
-        child.wait()
+        give_up(child)
 
 
 def _from_line(line: bytes) -> tuple[str, tuple[int, int], int]:

@@ -6,6 +6,10 @@ user to itself. Needs Linux 5.12 (mount_setattr): older kernels cannot make a tr
 
 What is read-only stays so because of how it is made: flags and private propagation in one call before the mount can
 be seen, every other way to the same directory covered as well (`_lock_places`), and proof at the end (`_prove`).
+
+What a view does not stop: FIFOs and sockets on a read-only mount still take data; a file that has a second hard link
+outside the public directory can be written through that one by whoever may; a job of root can change the node's own
+files (cron, units) and be run again outside by them; services that run commands for the user answer inside too.
 """
 
 from __future__ import annotations
@@ -146,6 +150,8 @@ def _hint(error: OSError) -> str:
         return f"Linux 5.12 or later is needed, this is {os.uname().release}"
     if error.errno == errno.EPERM:
         return namespace_hint()
+    if error.errno == errno.EINVAL:
+        return "pivot_root cannot leave an initial ramfs: if that is this node's root, switch_root to a tmpfs at boot"
     return "look at the mounts of this node"
 
 

@@ -30,7 +30,8 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
 
     `NotFoundError` when all that is wrong is missing directories, `AccessDeniedError` when it is permissions,
     `MountError` for anything else (no answer, a network mount of /etc/fstab that is not mounted, not a directory,
-    a target outside the view's own directories, a writable source inside a public one).
+    a target outside the view's own directories, a writable source inside a public one, a live or public source in a
+    masked directory).
     """
     probes = probe_directories([mount.source for mount in view.mounts], limit_s=limit_s)
     rows = read_mountinfo()
@@ -42,7 +43,7 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     for mount in mounts:
         for point in missing_network_mounts(mount.source, _read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
-    problems += _overlaps(mounts)
+    problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
         raise _error(problems)
     return replace(view, mounts=tuple(mounts))
@@ -93,10 +94,15 @@ def _read_fstab() -> bytes:
         return b""
 
 
-def _overlaps(mounts: Sequence[Mount]) -> list[_Problem]:
+def _overlaps(mounts: Sequence[Mount], masked: Sequence[str]) -> list[_Problem]:
     targets = [mount.target for mount in mounts]
     twice = sorted({target for target in targets if targets.count(target) > 1})
     problems: list[_Problem] = [(MountError, f"{target}: mounted twice") for target in twice]
+    problems += [
+        (MountError, f"{mount.source} (for {mount.target}): lies in stager's own directories")
+        for mount in mounts
+        if mount.kind in ("bind", "public") and any(lies_within(mount.source, top) for top in masked)
+    ]
     for public in mounts:
         for other in mounts:
             if public.kind == "public" != other.kind and lies_within(other.source, public.source):

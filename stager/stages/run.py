@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 from stager.errors import CommandError, InternalError, MountError
 from stager.host import procs
 from stager.host.keeper import GO, KeeperRequest
-from stager.host.launch import start_module
+from stager.host.launch import give_up, start_module
 from stager.host.view import MountRequest
 from stager.model import Command, ExitInfo, Mount, MountView
 
@@ -75,7 +75,7 @@ async def run_command(
         with _forwarding(writer):
             writer.write(json.dumps(request).encode() + b"\n")
             await _await_view(reader)
-            namespace = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY)
+            namespace = _open_namespace(process.pid)
             try:
                 writer.write(b"%d\n" % GO)
                 return await _await_end(reader, namespace)
@@ -132,6 +132,13 @@ async def _await_view(reader: asyncio.StreamReader) -> None:
     _raise_failure(message)
 
 
+def _open_namespace(keeper: int) -> int:
+    try:
+        return os.open(f"/proc/{keeper}/ns/mnt", os.O_RDONLY)
+    except OSError as error:
+        raise MountError(f"cannot watch the job's view: {error.strerror}", where=f"process {keeper}") from error
+
+
 async def _await_end(reader: asyncio.StreamReader, namespace: int) -> ExitInfo:
     message = await _receive(reader)
     if message is None:
@@ -168,5 +175,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_END_LIMIT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        give_up(process)

@@ -210,6 +210,15 @@ def test_umask_of_the_caller_is_kept(box: Sandbox) -> None:
     assert outcome.out == "0077\n"
 
 
+def test_root_without_sys_admin_gets_its_view_by_user_namespace() -> None:
+    with sandbox("root") as box:
+        weaker = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
+        box.as_principal = lambda *argv: box.enter(*weaker, *argv)  # type: ignore[method-assign]
+        outcome = box.run("sh", "-c", f"id -u; touch /data/lab/scans/new; touch {box.public}/new || echo refused")
+        assert outcome.out.split() == ["0", "refused"], outcome
+        assert box.host("ls", box.live) == "new\n"
+
+
 def test_forbidden_namespaces_name_the_switch() -> None:
     with sandbox("user") as box:
         # A limit of the caller's own user namespace, so that the machine's setting stays as it is.
