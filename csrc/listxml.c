@@ -32,64 +32,24 @@ static ssize_t url_undo(char *text, size_t len)
     return (ssize_t)put;
 }
 
-/* ".5" of up to nine digits and what follows it; -1: not one. */
-static int64_t fraction_ns(struct stg_str *rest)
-{
-    int64_t ns = 0, unit = 100000000;
-    size_t digits = 0;
-
-    if (!rest->len || rest->ptr[0] != '.')
-        return 0;
-    for (*rest = stg_str_from(*rest, 1); digits < 9 && digits < rest->len && stg_is_digit(rest->ptr[digits]); digits++) {
-        ns += (rest->ptr[digits] - '0') * unit;
-        unit /= 10;
-    }
-    *rest = stg_str_from(*rest, digits);
-    return digits ? ns : -1;
-}
-
-/* "2009-10-12T17:50:30.000Z" (RFC 3339, in UTC, years 1970 to 2261) in ns since 1970; -1: not one. */
-static int64_t time_parse(struct stg_str text)
-{
-    static const char shape[] = "0000-00-00T00:00:00";
-    struct stg_time time;
-    struct stg_str rest;
-    int64_t ns, unix_s;
-
-    if (text.len < sizeof(shape))
-        return -1;
-    for (size_t i = 0; i < sizeof(shape) - 1; i++)
-        if (shape[i] != '0' && shape[i] != text.ptr[i])
-            return -1;
-    rest = stg_str_from(text, sizeof(shape) - 1);
-    ns = fraction_ns(&rest);
-    time = (struct stg_time){
-        .year = stg_decimal_at(text, 0, 4),
-        .month = stg_decimal_at(text, 5, 2),
-        .day = stg_decimal_at(text, 8, 2),
-        .hour = stg_decimal_at(text, 11, 2),
-        .minute = stg_decimal_at(text, 14, 2),
-        .second = stg_decimal_at(text, 17, 2),
-    };
-    unix_s = stg_time_to_unix(time);
-    if (ns < 0 || unix_s < 0 || time.year > 2261 || !stg_str_same(rest, STG_STR("Z")))
-        return -1;
-    return unix_s * 1000000000 + ns;
-}
-
 /* The texts of one <Contents>, as they stand; ptr NULL: not seen. */
 struct contents {
     struct stg_str key, size, etag, last_modified, storage_class;
 };
 
+enum section { SECTION_OTHER, SECTION_CONTENTS, SECTION_COMMON_PREFIXES };
+
+/* First all elements are seen, then rows are appended: some servers tell only after the keys how they are encoded. */
 struct list_scan {
     struct stg_xml xml;
     struct stg_table *table;
     struct stg_list_page *page;
     struct stg_str prefix;
     size_t key_skip;
-    char *scratch; /* STG_TABLE_MAX_TEXT + SCRATCH_SLACK bytes for a key, as many for an ETag */
-    struct contents contents;
+    char *scratch;          /* SCRATCH_BYTES for a key, as many for an ETag */
+    enum section section;   /* the child of the root that is open */
+    struct contents *items; /* the last one is being read while section is SECTION_CONTENTS */
+    size_t count, room;
     struct stg_str is_truncated, token, key_count, encoding_type;
     struct stg_str last_key; /* in the table */
     int has_last_key;
@@ -181,14 +141,12 @@ static int row_append(struct list_scan *scan, const struct stg_row *row)
     return 0;
 }
 
-static int contents_finish(struct list_scan *scan)
+static int row_make(struct list_scan *scan, const struct contents *contents)
 {
-    struct contents *contents = &scan->contents;
     struct stg_row row = {.key = contents->key, .size = stg_decimal_parse(contents->size)};
     int error;
 
-    if (!contents->key.ptr || !contents->size.ptr)
-        return scan_refuse(scan, "an object without a key or a size");
+    scan->xml.at = contents->key.ptr; /* the place of a problem */
     if (row.size < 0)
         return scan_refuse(scan, "an object whose size is no number below 2^63");
     error = key_undo(scan, &row.key);
@@ -198,7 +156,7 @@ static int contents_finish(struct list_scan *scan)
     if (contents->etag.ptr && !row.identity.ptr)
         return scan_refuse(scan, "an ETag with a bad entity");
     if (contents->last_modified.ptr)
-        row.mtime_ns = time_parse(contents->last_modified);
+        row.mtime_ns = stg_rfc3339_parse(contents->last_modified);
     if (row.mtime_ns < 0)
         return scan_refuse(scan, "a LastModified that is no time in UTC");
     if (is_archived(contents->storage_class)) {
@@ -206,6 +164,30 @@ static int contents_finish(struct list_scan *scan)
         scan->page->archived++;
     }
     return row_append(scan, &row);
+}
+
+static int contents_start(struct list_scan *scan)
+{
+    if (scan->count == scan->room) {
+        size_t room = scan->room ? 2 * scan->room : 1024;
+        struct contents *grown = realloc(scan->items, room * sizeof(*grown));
+
+        if (!grown)
+            return -ENOMEM;
+        scan->items = grown;
+        scan->room = room;
+    }
+    scan->items[scan->count++] = (struct contents){.key = {NULL, 0}};
+    return 0;
+}
+
+static int contents_finish(struct list_scan *scan)
+{
+    const struct contents *contents = &scan->items[scan->count - 1];
+
+    if (!contents->key.ptr || !contents->size.ptr)
+        return scan_refuse(scan, "an object without a key or a size");
+    return 0;
 }
 
 static struct stg_str *contents_slot(struct contents *contents, struct stg_str name)
@@ -236,9 +218,15 @@ static struct stg_str *page_slot(struct list_scan *scan, struct stg_str name)
     return NULL;
 }
 
-static int is_contents(const struct list_scan *scan)
+static int section_start(struct list_scan *scan, struct stg_str name)
 {
-    return stg_str_same(stg_xml_local_name(scan->xml.open[1]), STG_STR("Contents"));
+    scan->section = SECTION_OTHER;
+    if (stg_str_same(name, STG_STR("CommonPrefixes")))
+        scan->section = SECTION_COMMON_PREFIXES;
+    if (!stg_str_same(name, STG_STR("Contents")))
+        return 0;
+    scan->section = SECTION_CONTENTS;
+    return contents_start(scan);
 }
 
 static int element_open(struct list_scan *scan, const struct stg_xml_tag *tag)
@@ -246,23 +234,28 @@ static int element_open(struct list_scan *scan, const struct stg_xml_tag *tag)
     if (tag->depth == 1 && !stg_str_same(tag->name, STG_STR("ListBucketResult")))
         return scan_refuse(scan, "not a ListBucketResult");
     if (tag->depth == 2)
-        scan->contents = (struct contents){.key = {NULL, 0}};
-    if (tag->depth == 3 && stg_str_same(stg_xml_local_name(scan->xml.open[1]), STG_STR("CommonPrefixes")))
+        return section_start(scan, tag->name);
+    if (tag->depth == 3 && scan->section == SECTION_COMMON_PREFIXES)
         return scan_refuse(scan, "common prefixes in a listing without a delimiter");
     return 0;
+}
+
+static struct stg_str *slot_of(struct list_scan *scan, const struct stg_xml_tag *tag)
+{
+    if (tag->depth == 2)
+        return page_slot(scan, tag->name);
+    if (tag->depth == 3 && scan->section == SECTION_CONTENTS)
+        return contents_slot(&scan->items[scan->count - 1], tag->name);
+    return NULL;
 }
 
 /* leaf: the element held nothing but text. */
 static int element_close(struct list_scan *scan, const struct stg_xml_tag *tag, int leaf)
 {
-    struct stg_str *slot = NULL;
+    struct stg_str *slot = slot_of(scan, tag);
 
-    if (tag->depth == 2 && stg_str_same(tag->name, STG_STR("Contents")))
+    if (tag->depth == 2 && scan->section == SECTION_CONTENTS)
         return contents_finish(scan);
-    if (tag->depth == 2)
-        slot = page_slot(scan, tag->name);
-    if (tag->depth == 3 && is_contents(scan))
-        slot = contents_slot(&scan->contents, tag->name);
     if (slot && !leaf)
         return scan_refuse(scan, "an element inside of a text");
     return slot ? text_take(scan, slot, tag->text) : 0;
@@ -270,11 +263,13 @@ static int element_close(struct list_scan *scan, const struct stg_xml_tag *tag, 
 
 static int is_key(const struct list_scan *scan, const struct stg_xml_tag *tag)
 {
-    return tag->depth == 3 && stg_str_same(tag->name, STG_STR("Key")) && is_contents(scan);
+    return tag->depth == 3 && scan->section == SECTION_CONTENTS && stg_str_same(tag->name, STG_STR("Key"));
 }
 
 static int text_check(struct list_scan *scan, const struct stg_xml_tag *tag, int key)
 {
+    if (stg_is_plain(tag->text))
+        return 0;
     if (!stg_xml_is_text(tag->text))
         return scan_refuse(scan, "a control character");
     if (key && memchr(tag->text.ptr, '\r', tag->text.len))
@@ -324,6 +319,7 @@ static int page_finish(struct list_scan *scan)
 {
     struct stg_list_page *page = scan->page;
 
+    page->encoded = stg_str_same(scan->encoding_type, STG_STR("url"));
     page->truncated = stg_str_same(scan->is_truncated, STG_STR("true"));
     if (!page->truncated && !stg_str_same(scan->is_truncated, STG_STR("false")))
         return scan_refuse(scan, "IsTruncated is neither true nor false");
@@ -333,25 +329,24 @@ static int page_finish(struct list_scan *scan)
     return token_finish(scan);
 }
 
-/* Whether the answer says <EncodingType>url. Some servers say so only after the keys, so it is looked for first. */
-static int encoding_find(const char *data, size_t len)
+static int rows_append(struct list_scan *scan)
 {
-    struct stg_xml xml;
-    struct stg_xml_tag tag;
-    enum stg_xml_kind kind;
+    size_t rows = stg_table_count(scan->table);
+    int error = 0;
 
-    stg_xml_start(&xml, data, len);
-    while ((kind = stg_xml_next(&xml, &tag)) > STG_XML_END)
-        if (kind == STG_XML_CLOSE && tag.depth == 2 && stg_str_same(tag.name, STG_STR("EncodingType")))
-            return stg_str_same(tag.text, STG_STR("url"));
-    return 0;
+    if (rows) {
+        scan->last_key = stg_table_row(scan->table, rows - 1).key;
+        scan->has_last_key = 1;
+    }
+    for (size_t i = 0; i < scan->count && !error; i++)
+        error = row_make(scan, &scan->items[i]);
+    return error;
 }
 
 int stg_list_scan(const char *data, size_t len, struct stg_str prefix, size_t key_skip, struct stg_table *table,
                   struct stg_list_page *page)
 {
     struct list_scan scan = {.table = table, .page = page, .prefix = prefix, .key_skip = key_skip};
-    size_t rows = stg_table_count(table);
     int error;
 
     *page = (struct stg_list_page){.key_count = -1, .in_order = 1};
@@ -360,15 +355,13 @@ int stg_list_scan(const char *data, size_t len, struct stg_str prefix, size_t ke
     scan.scratch = malloc(2 * SCRATCH_BYTES);
     if (!scan.scratch)
         return -ENOMEM;
-    if (rows) {
-        scan.last_key = stg_table_row(table, rows - 1).key;
-        scan.has_last_key = 1;
-    }
-    page->encoded = encoding_find(data, len);
     stg_xml_start(&scan.xml, data, len);
     error = elements_scan(&scan);
     if (!error)
         error = page_finish(&scan);
+    if (!error)
+        error = rows_append(&scan);
+    free(scan.items);
     free(scan.scratch);
     return error;
 }

@@ -33,7 +33,8 @@ struct stg_list_page {
  * decoding; a key without that prefix is an error. The ETag's quotes are taken off; an absent one is "". mtime_ns is
  * <LastModified>, 0 when absent. An answer without <IsTruncated>, truncated without a token, or with common prefixes
  * (nobody asked for a delimiter: keys would be missed) is an error.
- * 0; -EBADMSG: not an answer as described, nothing is guaranteed about rows appended; -ENOMEM; -EINVAL: key_skip. */
+ * 0; -EBADMSG: not an answer as described; -ENOMEM; -EINVAL: key_skip. Rows are appended only when the whole answer
+ * is well formed, but a row that is bad in itself leaves the ones before it. */
 int stg_list_scan(const char *data, size_t len, struct stg_str prefix, size_t key_skip, struct stg_table *table,
                   struct stg_list_page *page);
 

@@ -68,6 +68,6 @@ void stg_s3_error_scan(const char *data, size_t len, struct stg_s3_error *out)
     stg_xml_start(&xml, data, len);
     while ((kind = stg_xml_next(&xml, &tag)) > STG_XML_END)
         if (kind == STG_XML_CLOSE && tag.depth > 1 &&
-            stg_str_same(stg_xml_local_name(xml.open[tag.depth - 2]), STG_STR("Error")))
+            stg_str_same(stg_xml_open_name(&xml, tag.depth - 1), STG_STR("Error")))
             error_text_take(out, &tag);
 }

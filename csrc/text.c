@@ -94,3 +94,47 @@ struct stg_time stg_time_of_unix(int64_t unix_s)
         days -= days_in_month(year, month++);
     return (struct stg_time){year, month, days + 1, second / 3600, second / 60 % 60, second % 60};
 }
+
+/* ".5" of up to nine digits and what follows it; -1: not one. */
+static int64_t fraction_ns(struct stg_str *rest)
+{
+    int64_t ns = 0, unit = 100000000;
+    size_t digits = 0;
+
+    if (!rest->len || rest->ptr[0] != '.')
+        return 0;
+    for (*rest = stg_str_from(*rest, 1); digits < 9 && digits < rest->len && stg_is_digit(rest->ptr[digits]); digits++) {
+        ns += (rest->ptr[digits] - '0') * unit;
+        unit /= 10;
+    }
+    *rest = stg_str_from(*rest, digits);
+    return digits ? ns : -1;
+}
+
+int64_t stg_rfc3339_parse(struct stg_str text)
+{
+    static const char shape[] = "0000-00-00T00:00:00";
+    struct stg_time time;
+    struct stg_str rest;
+    int64_t ns, unix_s;
+
+    if (text.len < sizeof(shape))
+        return -1;
+    for (size_t i = 0; i < sizeof(shape) - 1; i++)
+        if (shape[i] != '0' && shape[i] != text.ptr[i])
+            return -1;
+    rest = stg_str_from(text, sizeof(shape) - 1);
+    ns = fraction_ns(&rest);
+    time = (struct stg_time){
+        .year = stg_decimal_at(text, 0, 4),
+        .month = stg_decimal_at(text, 5, 2),
+        .day = stg_decimal_at(text, 8, 2),
+        .hour = stg_decimal_at(text, 11, 2),
+        .minute = stg_decimal_at(text, 14, 2),
+        .second = stg_decimal_at(text, 17, 2),
+    };
+    unix_s = stg_time_to_unix(time);
+    if (ns < 0 || unix_s < 0 || time.year > 2261 || !stg_str_same(rest, STG_STR("Z")))
+        return -1;
+    return unix_s * 1000000000 + ns;
+}

@@ -88,5 +88,8 @@ struct stg_time {
 int64_t stg_time_to_unix(struct stg_time time);
 /* unix_s >= 0 */
 struct stg_time stg_time_of_unix(int64_t unix_s);
+/* "2009-10-12T17:50:30.000Z" (RFC 3339, in UTC, up to nine digits of fraction, years 1970 to 2261) in ns since 1970;
+ * -1: not one. */
+int64_t stg_rfc3339_parse(struct stg_str text);
 
 #endif

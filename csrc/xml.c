@@ -2,11 +2,12 @@
 
 #include "text.h"
 
-/* The ASCII part of XML's names; other alphabets do not occur here. */
+/* The ASCII part of XML's names, one bit a character; other alphabets do not occur here. */
 static int is_name(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || stg_is_digit(c) || c == '_' || c == '-' || c == '.' ||
-           c == ':';
+    static const uint32_t map[8] = {0, 0x07ff6000, 0x87fffffe, 0x07fffffe};
+
+    return (int)(map[(uint8_t)c >> 5] >> (c & 31) & 1);
 }
 
 static int is_all_space(struct stg_str text)
@@ -17,7 +18,7 @@ static int is_all_space(struct stg_str text)
     return 1;
 }
 
-struct stg_str stg_xml_local_name(struct stg_str name)
+static struct stg_str local_name(struct stg_str name)
 {
     const char *colon = memchr(name.ptr, ':', name.len);
 
@@ -110,20 +111,21 @@ void stg_xml_start(struct stg_xml *xml, const char *data, size_t len)
 
 static enum stg_xml_kind tag_close(struct stg_xml *xml, struct stg_xml_tag *tag)
 {
-    tag->name = stg_xml_local_name(xml->open[xml->depth - 1]);
+    tag->name = stg_xml_open_name(xml, xml->depth);
     tag->depth = xml->depth--;
     return STG_XML_CLOSE;
 }
 
 static enum stg_xml_kind close_tag_take(struct stg_xml *xml, struct stg_xml_tag *tag)
 {
-    struct stg_str name = name_take(xml);
+    struct stg_str name = xml->depth ? xml->open[xml->depth - 1].name : STG_STR("");
 
+    if (!name.len || (size_t)(xml->end - xml->at) < name.len || memcmp(xml->at, name.ptr, name.len) != 0)
+        return xml_refuse(xml, "an end tag that closes nothing");
+    xml->at += name.len;
     space_skip(xml);
     if (!byte_take(xml, '>'))
         return xml_refuse(xml, "a broken end tag");
-    if (!xml->depth || !stg_str_same(name, xml->open[xml->depth - 1]))
-        return xml_refuse(xml, "an end tag that closes nothing");
     return tag_close(xml, tag);
 }
 
@@ -153,9 +155,9 @@ static enum stg_xml_kind open_tag_take(struct stg_xml *xml, struct stg_xml_tag *
             return xml_refuse(xml, "a broken attribute");
     }
     xml->rooted = 1;
-    xml->open[xml->depth++] = name;
-    tag->name = stg_xml_local_name(name);
+    xml->open[xml->depth++] = (struct stg_xml_element){name, local_name(name)};
     tag->depth = xml->depth;
+    tag->name = stg_xml_open_name(xml, tag->depth);
     return STG_XML_OPEN;
 }
 

@@ -1,7 +1,26 @@
 #include "text.h"
 #include "xml.h"
 
-/* The length of the UTF-8 character at the start of text (RFC 3629), 0 when there is none. */
+#define ONES UINT64_C(0x0101010101010101)
+
+int stg_is_plain(struct stg_str text)
+{
+    size_t at = 0;
+
+    for (; text.len - at >= 8; at += 8) {
+        uint64_t word;
+
+        memcpy(&word, text.ptr + at, 8);
+        /* in a byte below 0x80, adding 0x60 sets the top bit when it is at least a blank */
+        if ((((word & 0x7f * ONES) + 0x60 * ONES) & ~word & 0x80 * ONES) != 0x80 * ONES)
+            return 0;
+    }
+    for (; at < text.len; at++)
+        if ((uint8_t)text.ptr[at] < ' ' || (uint8_t)text.ptr[at] > 0x7f)
+            return 0;
+    return 1;
+}
+
 size_t stg_utf8_len(struct stg_str text)
 {
     uint8_t c[4] = {0};
@@ -105,7 +124,6 @@ static uint32_t entity_code(struct stg_str name)
     return 0;
 }
 
-/* Undoes entities; out may hold cap bytes. Returns the length, or -1: a bad entity, or too long. */
 ssize_t stg_xml_entities_undo(struct stg_str raw, char *out, size_t cap)
 {
     size_t at = 0, put = 0;
