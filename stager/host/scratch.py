@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
+import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
 
-__all__ = ["DEFAULT_TOP", "open_scratch"]
+__all__ = ["DEFAULT_TOP", "PrivateDirectory", "open_scratch"]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
+_STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -40,6 +46,41 @@ def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
     except OSError as error:
         raise from_os_error(error, doing="make the scratch directory", where=error.filename or top) from error
     return below
+
+
+class PrivateDirectory:
+    """A fresh directory (0700) for one run, removed by `close`; what runs that were killed left is swept before."""
+
+    def __init__(self, above: str, prefix: str) -> None:
+        """Blocks. Raises `NoSpaceError`, `HostError`."""
+        try:
+            _sweep(above, prefix)
+            self.path = tempfile.mkdtemp(prefix=prefix, dir=above)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise from_os_error(error, doing="make a directory", where=above) from error
+
+    def close(self) -> None:
+        """Remove it. Blocks; never raises."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._fd)
+
+
+def _sweep(above: str, prefix: str) -> None:
+    """Remove directories of ours whose maker is gone: it held a lock that ends with its process."""
+    with os.scandir(above) as entries:
+        candidates = [entry.path for entry in entries if entry.name.startswith(prefix)]
+    for path in candidates:
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found = os.fstat(fd)
+                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _STALE_AFTER_S:
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(fd)
 
 
 def _is_private(found: os.stat_result) -> bool:

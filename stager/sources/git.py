@@ -27,7 +27,7 @@ from stager import _native
 from stager.config import Retry
 from stager.errors import BadKeysError, ChangedError, UsageError, from_os_error
 from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, PinnedRepository, TreeRow
-from stager.host.scratch import open_scratch
+from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import in_threads
 from stager.manifest import Entry
 from stager.model import Grade, SourceRef
@@ -71,7 +71,6 @@ class GitSource:
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
-        self._private = ""
         self._commit = ""
         self._prefix = f"{ref.subdir}/".encode() if ref.subdir else b""
 
@@ -79,13 +78,13 @@ class GitSource:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
         self._private = await asyncio.to_thread(self._make_private)
         self._repository = PinnedRepository(
-            self._private, self._ref.location, environ=self._environ, retry=self._retry
+            self._private.path, self._ref.location, environ=self._environ, retry=self._retry
         )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Remove the private directory."""
-        await asyncio.to_thread(shutil.rmtree, self._private, ignore_errors=True)
+        await asyncio.to_thread(self._private.close)
 
     async def snapshot(self) -> Snapshot:
         """Fetch the pinned commit and list its tree. Identity: the blob id, and what git changes in it on the way.
@@ -130,12 +129,8 @@ class GitSource:
         finally:
             await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
 
-    def _make_private(self) -> str:
-        above = self._state_dir or open_scratch(None, self._environ)
-        try:
-            return tempfile.mkdtemp(prefix="git-", dir=above)
-        except OSError as error:
-            raise from_os_error(error, doing="make a directory", where=above) from error
+    def _make_private(self) -> PrivateDirectory:
+        return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
 
     def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> Entry:
         key = snapshot.table.key(row)
@@ -202,7 +197,7 @@ class GitSource:
         }  # fmt: skip
         if not changing:
             return {}
-        scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self._private)
+        scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self._private.path)
         await self._repository.check_out(self._commit, list(changing), scratch)
         below = os.fsencode(scratch)
 
