@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Node", "Outcome"]
+__all__ = ["PROGRAM", "Node", "Outcome"]
 
-_PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
+PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Node:
 
     def start(self, *argv: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *argv],
+            [sys.executable, "-c", PROGRAM, *argv],
             env={**os.environ, "STAGER_SCRATCH": str(self.scratch), **self.environment, **environment},
             cwd=self.root,
             stdin=subprocess.DEVNULL,

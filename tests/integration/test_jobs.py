@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
+import sys
+import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from integration.job_driver import Node
+from integration.job_driver import PROGRAM, Node
 from servers.git_http import GitHttp
 from servers.moto_s3 import MotoS3
 from servers.repositories import commit_files, git, make_repository
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -337,3 +343,46 @@ def test_doctor_finds_this_node_ready(node: Node) -> None:
     assert "AWS_ACCESS_KEY_ID" in done.out and "hunter" not in done.out
     assert str(node.scratch) in done.out
     assert node.stager("doctor", "--json").event("verdict")["ready"] is True
+
+
+@pytest.mark.root
+def test_ordinary_user_runs_a_job() -> None:
+    """As a user without privilege, by a user namespace: the same view, the same exit status."""
+    user, packages = 4711, sysconfig.get_path("purelib")
+    python = _python_for(user, packages)
+    base = Path(tempfile.mkdtemp(prefix="stager-user-"))
+    try:
+        base.chmod(0o777)
+        for name in ("public", "source"):
+            (base / name).mkdir()
+            (base / name / "f").write_bytes(name.encode())
+        program = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {packages!r}]; {PROGRAM}"
+        argv = ["run", "--scratch", str(base / "scratch"), "--data", f"me/x=file://{base}/source"]
+        argv += ["--public", f"p={base}/public", "--data", f"me/b=bind:{base}"]
+        look = "id -u; cat /data/me/x/f /public/p/f; echo; echo x > /data/me/x/f; echo x > /data/me/b/new"
+        done = subprocess.run(
+            [python, "-I", "-c", program, *argv, "--", "sh", "-c", f"{look}; touch /public/p/n || exit 5"],
+            user=user, group=user, extra_groups=[], cwd="/", env={"PATH": os.environ["PATH"], "HOME": str(base)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (5, "4711\nsourcepublic\n"), done.stderr
+        assert (base / "source" / "f").read_bytes() == b"source"
+        assert (base / "new").stat().st_uid == user
+        assert os.listdir(base / "public") == ["f"]
+    finally:
+        shutil.rmtree(base)
+
+
+def _python_for(user: int, packages: str) -> str:
+    """A Python that ``user`` can execute and that can import what stager needs."""
+    program = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {packages!r}]; import stager.jobs, uvloop, click"
+    for python in (sys.executable, "/usr/bin/python3"):
+        try:
+            done = subprocess.run(
+                [python, "-I", "-c", program], user=user, group=user, extra_groups=[], cwd="/", capture_output=True
+            )
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return python
+    pytest.skip(f"no Python with stager's dependencies that uid {user} can execute")
