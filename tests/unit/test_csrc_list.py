@@ -70,10 +70,11 @@ def _unix_ns(text: str) -> int:
 def _listed_by_expat(server: MotoS3, prefix: str, page_keys: int, encoded: bool) -> Listing:
     listing = Listing()
     token = b""
-    connection = http.client.HTTPConnection(*server.address, timeout=DEADLINE_S)
+    host, port = server.address
+    connection = http.client.HTTPConnection(host, port, timeout=DEADLINE_S)
     while True:
         query = _query(prefix, page_keys, token, encoded).decode()
-        connection.request("GET", f"/{BUCKET}?{query}", headers={"Host": "{}:{}".format(*server.address)})
+        connection.request("GET", f"/{BUCKET}?{query}")
         root = ElementTree.fromstring(connection.getresponse().read())
         url = _text(root, "EncodingType") == "url"
         contents = root.findall(NAMESPACE + "Contents")

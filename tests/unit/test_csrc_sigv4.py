@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 import botocore.auth
@@ -174,13 +175,19 @@ def test_any_request_is_signed_as_botocore_does(
         {"unix_s": -1},
     ],
 )
-def test_request_that_cannot_be_sent_is_refused(bad: dict[str, object]) -> None:
-    request = {"path": b"/", "query": b"", "headers": [("host", "h")], "unix_s": MOMENT, **bad}
+def test_request_that_cannot_be_sent_is_refused(bad: dict[str, Any]) -> None:
+    request: dict[str, Any] = {
+        "path": b"/",
+        "query": b"",
+        "headers": [("host", "h")],
+        "unix_s": MOMENT,
+        **bad,
+    }
     with pytest.raises(ValueError):
         _signer(None).sign(
             "GET",
             request["path"],
             request["query"],
             request["headers"],
-            request["unix_s"],  # type: ignore[arg-type]
+            request["unix_s"],
         )
