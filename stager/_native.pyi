@@ -35,7 +35,7 @@ class ListPage:
 
     count: int
     truncated: bool
-    token: bytes  # undone from URL encoding when the answer said so; b"" when absent
+    token: bytes  # as it stands: EncodingType does not cover it; b"" when absent
     in_order: bool  # keys strictly ascending in byte order, inside the page and after the last one of the table
     encoded: bool
     archived: int  # rows whose storage class cannot be read without a restore
@@ -137,7 +137,7 @@ class Batch:
 class Engine:
     """N epoll workers, disk threads, one completion ring and one eventfd.
 
-    ``workers`` 0: as many as CPUs in the affinity mask, at most 16. ``buffer_bytes``: a multiple of 4096 in
+    ``workers`` 0: as many as CPUs in the affinity mask and the cgroup quota, at most 16. ``buffer_bytes``: a multiple of 4096 in
     64 KiB..8 MiB; at least two must fit in ``memory_bytes``. ValueError when a limit does not fit.
     RuntimeError from every method in a forked process, and from the fetches after `close`.
     """
