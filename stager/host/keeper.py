@@ -22,7 +22,7 @@ import time
 from typing import Any, Final, NoReturn, TypedDict
 
 from stager.errors import CommandError, MountError, StagerError
-from stager.host import capabilities, procs, syscalls, view
+from stager.host import capabilities, namespaces, procs, syscalls, view
 from stager.host.view import Guarded, ViewRequest
 
 __all__ = ["GO", "GROUP_SIGNALS", "KeeperRequest", "main"]
@@ -79,7 +79,7 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int) -> None:
-    view.enter_namespace()
+    namespaces.enter()
     guarded = view.build(request["view"])
     _guard_standard_streams()
     syscalls.become_subreaper()
@@ -179,7 +179,7 @@ def _start(request: KeeperRequest, umask: int) -> int:
     os.close(ready)
     with os.fdopen(failed, "rb") as reports:
         if reports.readline() == _WANTS_IDS:
-            _map_every_id(child)
+            namespaces.map_every_id(child)
         os.close(go)
         problem = reports.read()
     if problem:
@@ -214,16 +214,6 @@ def _become_command(request: KeeperRequest, umask: int, report: int, ready: int)
         os.write(report, json.dumps([step, error.errno]).encode())
     finally:
         os._exit(_NOT_EXECUTABLE)
-
-
-def _map_every_id(child: int) -> None:
-    """Every id that exists here exists in the child's user namespace under the same number."""
-    for kind in ("uid_map", "gid_map"):
-        with open(f"/proc/self/{kind}", encoding="ascii") as file:
-            extents = [line.split() for line in file]
-        same = "".join(f"{first} {first} {count}\n" for first, _, count in extents)
-        with open(f"/proc/{child}/{kind}", "w", encoding="ascii") as file:
-            file.write(same)
 
 
 class _Watch:
@@ -295,7 +285,7 @@ def _forward(command: int, number: int) -> None:
 def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:
     name, reason = request["argv"][0], os.strerror(number)
     if step in ("namespace", "rights"):
-        return MountError(f"cannot confine the job: {reason}", where="user namespaces", hint=view.namespace_hint())
+        return MountError(f"cannot confine the job: {reason}", where="user namespaces", hint=namespaces.hint())
     if step == "workdir":
         return CommandError(
             f"cannot enter the working directory: {reason}", status=_NOT_EXECUTABLE, where=request["workdir"]

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TypedDict
 
 from stager.errors import MountError
-from stager.host import devices, mounts, syscalls
+from stager.host import devices, mounts, namespaces, syscalls
 from stager.host.mounts import Place, Row
 
-__all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts", "enter_namespace", "namespace_hint"]
+__all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts"]
 
 _OWN_TOPS: Final = ("data", "public", "code", "logs")
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
@@ -50,61 +50,6 @@ class ViewRequest(TypedDict):
     masked: list[str]
 
 
-def enter_namespace() -> None:
-    """Move this process into mount (and, without privilege, user) namespaces of its own.
-
-    `MountError` when the node does not allow it, naming the switch that forbids it.
-    """
-    uid, gid = os.geteuid(), os.getegid()
-    try:
-        if not (uid == 0 and _try_privileged()):
-            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
-            _write("/proc/self/setgroups", "deny")
-            _write("/proc/self/uid_map", f"{uid} {uid} 1")
-            _write("/proc/self/gid_map", f"{gid} {gid} 1")
-        syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
-    except OSError as error:
-        raise MountError(
-            f"cannot make a mount namespace: {error.strerror}", where="user namespaces", hint=namespace_hint()
-        ) from error
-
-
-def _try_privileged() -> bool:
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-    except PermissionError:
-        return False
-    return True
-
-
-def namespace_hint() -> str:
-    """Which of the known switches forbids user namespaces here."""
-    switches = (
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
-        ("/proc/sys/user/max_user_namespaces", "0", "at least 1000"),
-        ("/proc/sys/user/max_mnt_namespaces", "0", "at least 1000"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0, or give stager an AppArmor profile"),
-    )
-    found = [f"set {path} to {wanted}" for path, bad, wanted in switches if _read_setting(path) == bad]
-    return "; ".join(found) or "the administrator of this node has to allow unprivileged user namespaces"
-
-
-def _read_setting(path: str) -> str | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
-
-
 class Guarded(NamedTuple):
     """What stays closed in a view: ``public`` is read-only, ``hidden`` is empty but for the mounts in ``own``."""
 
@@ -114,7 +59,7 @@ class Guarded(NamedTuple):
 
 
 def build(request: ViewRequest) -> Guarded:
-    """Make the view and make it this process's root; `enter_namespace` comes first.
+    """Make the view and make it this process's root; `stager.host.namespaces.enter` comes first.
 
     `MountError` names the mount that could not be made, moved away or could not be proved read-only.
     """
@@ -149,7 +94,7 @@ def _hint(error: OSError) -> str:
     if error.errno == errno.ENOSYS:
         return f"Linux 5.12 or later is needed, this is {os.uname().release}"
     if error.errno == errno.EPERM:
-        return namespace_hint()
+        return namespaces.hint()
     if error.errno == errno.EINVAL:
         return "pivot_root cannot leave an initial ramfs: if that is this node's root, switch_root to a tmpfs at boot"
     return "look at the mounts of this node"

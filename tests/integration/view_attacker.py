@@ -142,6 +142,8 @@ def disk(block: str, node: str, device: str) -> None:
         path = f"{directory}/stager-view-node"
         attempt(f"mknod {directory}", lambda path=path: os.mknod(path, stat.S_IFBLK | 0o666, number))
         attempt(f"open {directory}", lambda path=path: os.close(os.open(path, os.O_RDWR)))
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def processes(target: str, *pids: str) -> None:
