@@ -292,6 +292,8 @@ class _Run(Generic[T]):
             case Action.SLOW_DOWN:
                 lane.slow_down()
                 self._retry(item, failure, attempts)
+            case Action.REFRESH | Action.SET_CLOCK if attempts > lane.transfer.retry.attempts:
+                self._error = self._error_for(item, failure)
             case Action.REFRESH | Action.SET_CLOCK if generation < lane.generation:
                 self._again.append(item)  # it was signed before the last correction
             case Action.REFRESH:
