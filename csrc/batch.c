@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LIST_BODY_MAX ((size_t)32 << 20)
@@ -83,6 +84,10 @@ static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int roo
     for (size_t i = 0; i < batch->count; i++)
         if (rows[i] >= known)
             return -EINVAL;
+    struct stat st;
+    if (fstat(tmp_fd, &st) < 0)
+        return -errno;
+    batch->device = st.st_dev;
     int status = duplicate(root_fd, &batch->landing.root_fd);
     return status < 0 ? status : duplicate(tmp_fd, &batch->landing.tmp_fd);
 }

@@ -177,7 +177,7 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     int status = stg_landing_store(sink, &item.batch->landing, worker->number, row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
     if (monotonic_ns() - start > SLOW_STORE_NS)
-        atomic_store_explicit(&item.batch->slow, 1, memory_order_relaxed);
+        stg_engine_note_slow(worker->engine, item.batch);
     stg_sink_give(sink, buffer);
     if (status < 0)
         failure = stg_failure_new(STG_FAIL_ERRNO, -status, where, NULL);

@@ -1,8 +1,8 @@
+#include "cpus.h"
 #include "engine_internal.h"
 #include "worker.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,6 +10,7 @@
 
 #define MAX_WORKERS 16
 #define MIN_BUFFER_BYTES ((size_t)64 << 10)
+#define SLOW_FOR_MS 30000
 #define ANNOUNCE_AT 256 /* completions that are announced without waiting for more */
 
 static int is_foreign(const struct stg_engine *engine)
@@ -52,6 +53,27 @@ static void drop(struct stg_engine *engine, struct stg_batch *batch)
     engine->dropped = batch;
 }
 
+static int is_slow(const struct stg_engine *engine, uint64_t device)
+{
+    int64_t now_ms = stg_monotonic_ms();
+    for (unsigned i = 0; i < STG_SLOW_DEVICES; i++)
+        if (engine->slow[i].device == device && engine->slow[i].until_ms > now_ms)
+            return 1;
+    return 0;
+}
+
+void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch)
+{
+    atomic_store_explicit(&batch->slow, 1, memory_order_relaxed);
+    pthread_mutex_lock(&engine->queue_lock);
+    if (!is_slow(engine, batch->device)) {
+        engine->slow[engine->slow_next].device = batch->device;
+        engine->slow[engine->slow_next].until_ms = stg_monotonic_ms() + SLOW_FOR_MS;
+        engine->slow_next = (engine->slow_next + 1) % STG_SLOW_DEVICES;
+    }
+    pthread_mutex_unlock(&engine->queue_lock);
+}
+
 int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
 {
     int status = stg_engine_state(engine);
@@ -60,6 +82,8 @@ int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
     if (status < 0)
         return status;
     pthread_mutex_lock(&engine->queue_lock);
+    if (batch->kind == STG_BATCH_OBJECTS)
+        batch->slow = is_slow(engine, batch->device);
     if (atomic_load(&engine->closing))
         status = -ESHUTDOWN;
     else
@@ -238,18 +262,10 @@ static void on_done(void *context, void *owner, uint32_t index, void *note, int 
 
 /* ---- life ---- */
 
-static unsigned usable_cpus(void)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return count < 1 ? 1 : count > MAX_WORKERS ? MAX_WORKERS : (unsigned)count;
-}
-
 static int check_config(struct stg_engine_config *config)
 {
     if (!config->workers)
-        config->workers = usable_cpus();
+        config->workers = stg_cpus_usable() < MAX_WORKERS ? stg_cpus_usable() : MAX_WORKERS;
     if (!config->disk_threads || !config->connections || !config->ring_slots || config->connect_timeout_ms <= 0 ||
         config->stall_timeout_ms <= 0)
         return -EINVAL;

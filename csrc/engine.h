@@ -14,7 +14,7 @@
 struct stg_engine;
 
 struct stg_engine_config {
-    unsigned workers; /* 0: as many as CPUs in the affinity mask, at most 16 */
+    unsigned workers; /* 0: as many as CPUs may be used (stg_cpus_usable), at most 16 */
     unsigned disk_threads;
     unsigned connections; /* all workers together */
     size_t memory_bytes, buffer_bytes;

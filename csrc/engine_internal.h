@@ -8,6 +8,8 @@
 
 struct stg_worker;
 
+#define STG_SLOW_DEVICES 8
+
 struct stg_engine {
     struct stg_engine_config config;
     pid_t pid;
@@ -23,6 +25,11 @@ struct stg_engine {
     const struct stg_template *last_taken;
     unsigned credits;
     int starved; /* a worker found no credit */
+    struct {
+        uint64_t device;
+        int64_t until_ms;
+    } slow[STG_SLOW_DEVICES]; /* file systems that new batches use through the disk threads at once */
+    unsigned slow_next;
 
     pthread_mutex_t ring_lock;
     struct stg_completion *ring;
@@ -42,5 +49,7 @@ int stg_engine_take(struct stg_engine *engine, const struct stg_endpoint *prefer
  * 10 ms; 0 when it is done already. */
 int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int failed, struct stg_failure *failure);
 void stg_engine_signal(struct stg_engine *engine);
+/* An inline operation of the batch took too long: it, and for a while other batches there, leave the workers alone. */
+void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch);
 
 #endif

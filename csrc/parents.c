@@ -150,6 +150,10 @@ int stg_parents_open(struct stg_parents *parents, struct stg_str path, int make,
             memcmp(parents->slots[i].path, directory.ptr, directory.len) == 0)
             return parents->slots[i].fd;
     int fd = open_directory(parents, directory, make);
+    if (fd == -EMFILE || fd == -ENFILE) { /* what is kept open for speed goes first */
+        stg_parents_clear(parents);
+        fd = open_directory(parents, directory, make);
+    }
     return fd < 0 ? fd : remember(parents, directory, fd);
 }
 

@@ -11,7 +11,7 @@
 
 #include <limits.h>
 
-#define STG_PARENTS_SLOTS 16
+#define STG_PARENTS_SLOTS 8 /* descriptors, for each thread and running batch */
 
 /* A root and the directories below it that were used last; one thread. */
 struct stg_parents {

@@ -13,5 +13,6 @@ void stg_worker_wake(struct stg_worker *worker);
 void stg_worker_join(struct stg_worker *worker); /* returns when it saw engine->closing and ended */
 void stg_worker_free(struct stg_worker *worker); /* after join */
 void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum);
+int64_t stg_monotonic_ms(void);
 
 #endif

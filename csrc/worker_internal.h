@@ -80,6 +80,5 @@ void stg_worker_dispatch(struct stg_worker *worker);
 void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn);   /* the request is done, the socket stands */
 void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn); /* an idle connection ended */
 void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure);
-int64_t stg_monotonic_ms(void);
 
 #endif

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +244,23 @@ def test_disk_that_hangs_does_not_time_out_anybody(tmp_path: Path, slow_disk: Sl
         slow_disk.clear("write")
         done, failures = drain_all(call.engine, batch)
         assert (len(done), failures) == (30, [])
+
+
+@pytest.mark.root
+def test_disk_that_proved_slow_does_not_hold_up_another(tmp_path: Path, slow_disk: SlowFuse) -> None:
+    with (
+        scripted(say(response(b"abc"))) as server,
+        caller(slow_disk.mountpoint, server.port, workers=1, connections=40) as slow,
+    ):
+        slow_disk.sleep("write", 0.1)
+        assert len(slow.fetch([slow.add(b"first", 3)])[1]) == 1
+        slow_disk.hold("write")
+        held = slow.start([slow.add(b"%d" % i, 3) for i in range(20)])
+        slow_disk.wait_held("write")
+        fast_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        rows = array("q", range(len(slow.table)))
+        fast = slow.engine.fetch_objects(slow.template, slow.table, rows, fast_fd, fast_fd)
+        assert len(drain_all(slow.engine, fast)[0]) == len(rows)
+        slow_disk.clear("write")
+        assert len(drain_all(slow.engine, held)[0]) == 20
+        os.close(fast_fd)
