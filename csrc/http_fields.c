@@ -97,8 +97,7 @@ static void range_parse(struct stg_http_head *head, struct stg_str value)
     if (value.len < 6 || !stg_str_is((struct stg_str){value.ptr, 6}, STG_STR("bytes ")))
         return;
     value = stg_str_from(value, 6);
-    if (!item_take(&value, '/', &last))
-        return;
+    item_take(&value, '/', &last);
     if (!stg_str_is(value, STG_STR("*"))) {
         total = stg_decimal_parse(value);
         if (total < 0)

@@ -378,6 +378,7 @@ static void test_malformed_markup_is_refused(void)
 {
     CHECK_REFUSED("text" ROOT(""));
     CHECK_REFUSED(ROOT("") "text");
+    CHECK_REFUSED(ROOT("") "<ListBucketResult/>");
     CHECK_REFUSED(ROOT("< a></a>"));
     CHECK_REFUSED(ROOT("<a ></ a>"));
     CHECK_REFUSED(ROOT("<a b=\"1\"c=\"2\" d></a>"));
