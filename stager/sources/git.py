@@ -91,7 +91,7 @@ class GitSource:
 
         Raises what `Source.snapshot` names; `BadKeysError`: submodules, LFS pointers, filters, damaged links.
         """
-        pin = await self._repository.pin(self._ref.ref)
+        pin = await self._repository.pin(None if self._ref.ref == "HEAD" else self._ref.ref)
         self._commit = pin.commit
         rows = [row async for row in self._repository.list_tree(pin.commit, self._ref.subdir)]
         await self._refuse_what_is_not_whole(rows)

@@ -132,7 +132,7 @@ def test_tree_equals_git_archive(repository: Path, tmp_path: Path) -> None:
     assert stat.S_ISLNK(entries["link"].mode)
 
 
-@pytest.mark.parametrize("ref", [None, "main", "side", "v1", "plain", "refs/heads/side", "refs/tags/v1"])
+@pytest.mark.parametrize("ref", [None, "HEAD", "main", "side", "v1", "plain", "refs/heads/side", "refs/tags/v1"])
 def test_ref_is_resolved_to_its_commit(repository: Path, tmp_path: Path, ref: str | None) -> None:
     snapshot, _ = stage(parse_source(url(repository), ref=ref), tmp_path / "out")
     assert snapshot.pinned["commit"] == git(repository, "rev-parse", f"{ref or 'HEAD'}^{{commit}}")
