@@ -34,6 +34,7 @@ DIGEST: Final = "xxh3-128t"
 _DIGEST_BYTES: Final = 16
 _MAX_IDENTITY_BYTES: Final = 1024
 _BATCH: Final = 4096
+_DECODED_AT_ONCE_BYTES: Final = 256 << 10  # all at once would take five times the entries' own memory
 
 
 class DamagedManifestError(Exception):
@@ -122,7 +123,7 @@ def decode(data: bytes) -> tuple[Header, dict[bytes, Entry]]:
         header = _header_decoder.decode(first)
         if (header.stager_manifest, header.digest, header.block_bytes) != (SCHEMA, DIGEST, BLOCK_BYTES):
             raise DamagedManifestError("another version, digest or grid")
-        entries = {entry.path: entry for entry in map(_entry, _entry_decoder.decode_lines(lines))}
+        entries = {entry.path: entry for entry in _entries(lines)}
         check_paths(list(entries))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedManifestError(str(error)) from error
@@ -137,6 +138,14 @@ def sum_grades(entries: Iterable[Entry]) -> dict[str, int]:
     for entry in entries:
         counts[entry.grade] = counts.get(entry.grade, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def _entries(lines: bytes) -> Iterator[Entry]:
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", start + _DECODED_AT_ONCE_BYTES) + 1 or len(lines)
+        yield from map(_entry, _entry_decoder.decode_lines(lines[start:end]))
+        start = end
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
