@@ -120,7 +120,7 @@ def report_error(error: Exception, *, json: bool) -> None:
     """One line on stderr (a line each for the first problems of many), or one object on stdout. Repeats no secret."""
     if not isinstance(error, StagerError):
         error = InternalError(
-            f"{type(error).__name__}: {error}", where="stager", hint="this is a bug; -vv shows where it happened"
+            f"{type(error).__name__}: {error}", hint="this is a bug; -vv shows where it happened"
         )
     problems: tuple[str, ...] = getattr(error, "problems", ())
     if json:
@@ -135,9 +135,13 @@ def report_error(error: Exception, *, json: bool) -> None:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write a line at once. Whoever reads may have gone away: the data is what the command is for, so it goes on."""
+    """Write at once, with whatever a terminal might act on escaped.
+
+    Whoever reads may have gone away: the data is what the command is for, so it goes on.
+    """
+    safe = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     try:
-        stream.write(f"{text}\n")
+        stream.write(f"{safe}\n")
         stream.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)

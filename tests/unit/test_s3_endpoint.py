@@ -1,0 +1,124 @@
+"""What is taken from aiobotocore: the request's shape, the credentials, the CA bundle; and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stager.config import Remote
+from stager.errors import AccessDeniedError, NotFoundError, SourceError, UsageError
+from stager.sources import s3_endpoint
+from stager.sources.s3_endpoint import Prepared, Session, ca_file, resolve
+
+KEY, SECRET = "AKIDEXAMPLE", "secret/with+signs"
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def prepare(bucket: str = "bucket", region: str | None = None, **remote: object) -> Prepared:
+    return asyncio.run(Session(Remote(**remote)).prepare(bucket, region))  # type: ignore[arg-type]
+
+
+def test_bucket_on_aws_is_virtual_hosted() -> None:
+    found = prepare(region="eu-central-1")
+    assert (found.host, found.port, found.tls) == ("bucket.s3.eu-central-1.amazonaws.com", 443, True)
+    assert (found.path_prefix, found.region, found.service) == (b"/", "eu-central-1", "s3")
+
+
+def test_dotted_bucket_on_https_is_path_style() -> None:
+    assert prepare("dotted.bucket").path_prefix == b"/dotted.bucket/"
+
+
+def test_endpoint_with_port_and_base_path_is_kept() -> None:
+    found = prepare(endpoint_url="http://127.0.0.1:9000/base")
+    assert (found.host_header, found.port, found.tls) == ("127.0.0.1:9000", 9000, False)
+    assert found.path_prefix == b"/base/bucket/"
+
+
+def test_endpoint_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one.example:1")
+    assert prepare(addressing_style="path").host == "one.example"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://two.example:2")
+    assert prepare(addressing_style="path").host == "two.example"
+    assert prepare(addressing_style="path", endpoint_url="http://three.example:3").host == "three.example"
+
+
+def test_region_comes_from_option_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prepare().region == "us-east-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert prepare().region == "eu-west-1"
+    assert prepare(region="ap-south-1").region == "ap-south-1"
+
+
+def test_unsigned_request_has_no_scope() -> None:
+    found = prepare(sign_requests=False)
+    assert (found.region, found.headers) == ("", ())
+    assert asyncio.run(Session(Remote(sign_requests=False)).credentials()) is None
+
+
+def test_directory_bucket_is_refused_by_name() -> None:
+    with pytest.raises(SourceError, match="x--use1-az1--x-s3"):
+        prepare("x--use1-az1--x-s3")
+
+
+def test_profile_gives_its_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text(
+        "[lab]\naws_access_key_id = LABKEY\naws_secret_access_key = labsecret\naws_session_token = labtoken\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    found = asyncio.run(Session(Remote(profile="lab")).credentials())
+    assert found is not None
+    assert found.token is not None
+    assert (found.access_key, found.secret_key.reveal(), found.token.reveal()) == ("LABKEY", "labsecret", "labtoken")
+    assert "labsecret" not in repr(found)
+    with pytest.raises(UsageError, match="nobody"):
+        asyncio.run(Session(Remote(profile="nobody")).credentials())
+    with pytest.raises(AccessDeniedError, match="no credentials"):
+        asyncio.run(Session(Remote()).credentials())
+
+
+def test_ca_bundle_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {name: str(tmp_path / name) for name in ("option", "aws", "ssl", "system")}
+    for path in files.values():
+        Path(path).touch()
+    monkeypatch.setattr(s3_endpoint, "_SYSTEM_BUNDLES", ("/no/such", files["system"]))
+    environment = {"AWS_CA_BUNDLE": files["aws"], "SSL_CERT_FILE": files["ssl"]}
+    assert ca_file(Remote(ca_bundle=files["option"]), environment) == files["option"]
+    assert ca_file(Remote(), environment) == files["aws"]
+    assert ca_file(Remote(), {"SSL_CERT_FILE": files["ssl"]}) == files["ssl"]
+    assert ca_file(Remote(), {}) == files["system"]
+    monkeypatch.setattr(s3_endpoint, "_SYSTEM_BUNDLES", ())
+    assert ca_file(Remote(), {}).endswith(".pem")
+    with pytest.raises(UsageError, match="no such CA bundle"):
+        ca_file(Remote(ca_bundle=str(tmp_path / "missing")), environment)
+
+
+def test_host_resolves_to_packed_addresses() -> None:
+    assert b"\x7f\x00\x00\x01" in [packed for _, packed in asyncio.run(resolve("127.0.0.1", 80))]
+
+
+def test_host_that_does_not_exist_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def fail(*_: object, **__: object) -> None:
+            raise s3_endpoint.socket.gaierror(s3_endpoint.socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(loop, "getaddrinfo", fail)
+        await resolve("nowhere.example", 80)
+
+    with pytest.raises(NotFoundError, match=r"nowhere\.example"):
+        asyncio.run(run())
