@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ipaddress
 import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
+from urllib.parse import urlsplit
 
 from stager.config import Remote
 from stager.errors import UsageError
@@ -20,7 +22,7 @@ from stager.events import Finished, Listed, Planned, Progress, Sink, Warned, now
 from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.workspace import Workspace, boot_id
 from stager.manifest import Entry, Header, sum_grades
-from stager.model import Counts, DatasetReceipt, SourceRef
+from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error, compile_names
 from stager.sources.base import Landing, Snapshot, Source
 from stager.stages.fetch import fetch
@@ -29,9 +31,10 @@ from stager.stages.publish import publish_tree, withdraw
 from stager.stages.recall import Recalled, recall
 from stager.transfer import Transfer
 
-__all__ = ["SyncOptions", "open_source", "sync"]
+__all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
 
 _PROGRESS_EVERY_S: Final = 0.2
+_OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
 _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
 # A scheme's module is imported when a source of it is opened: aiobotocore alone takes 0.65 s.
@@ -106,6 +109,8 @@ class _Sync:
         snapshot = await self.source.snapshot()
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
+        if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
+            self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
         header = Header(source=self._what_identities_mean(snapshot), boot=boot_id())
         names = await asyncio.to_thread(self._judge, snapshot)
         recalled = await asyncio.to_thread(recall, self.workspace.state_fd, source=header.source, boot=header.boot)
@@ -186,6 +191,17 @@ class _Sync:
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
         )
+
+
+def travels_in_the_open(endpoint: str) -> bool:
+    """Whether data of an endpoint crosses a network as plain http, where anyone on the way may change it."""
+    parts = urlsplit(endpoint)
+    if parts.scheme != "http" or parts.hostname is None or parts.hostname == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return True
 
 
 class _Progress:

@@ -319,7 +319,8 @@ def _raise_skipped(skipped: list[StagerError], where: str) -> None:
     if not skipped:
         return
     first = skipped[0]
-    if len(skipped) == 1:
+    if len({error.where for error in skipped}) == 1:  # parts of one object
         raise first
     kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
-    raise kind(f"{len(skipped)} objects could not be read; the first is {first.where}: {first.what}", where=where)
+    objects = len({error.where for error in skipped})
+    raise kind(f"{objects} objects could not be read; the first is {first.where}: {first.what}", where=where)
