@@ -84,7 +84,9 @@ struct stg_credentials *stg_credentials_new(struct stg_str access_key, struct st
 
     if (!credentials)
         return NULL;
-    credentials->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    /* The first fetch would read OpenSSL's configuration file. */
+    if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1)
+        credentials->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     if (!credentials->sha256) {
         free(credentials);
         return NULL;
