@@ -36,14 +36,12 @@ STAGER = Path(sys.executable).with_name("stager")
 LOOK = '''\
 """What the job finds: every path it was promised, with files and bytes, and what it may write."""
 
+import glob
 import os
 
-for top in ("/data", "/public", "/code", "/logs"):
-    for folder, folders, names in os.walk(top):
-        depth = folder.rstrip("/").count("/")
-        if names and depth <= 3:
-            size = sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
-            print(f"{folder:32} {len(names):6} files here {size:13,} bytes")
+for top in sorted(glob.glob("/data/*/*") + glob.glob("/public/*")) + ["/code", "/logs"]:
+    sizes = [os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(top) for name in names]
+    print(f"{top:32} {len(sizes):6} files {sum(sizes):13,} bytes")
 
 for path in ("/data/vision/shapes/new", "/data/lab/scans/from-the-job", "/public/words/new", "/logs/result.txt"):
     try:
