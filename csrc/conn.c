@@ -7,11 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ERROR_BODY_MAX ((size_t)64 << 10)
-#define TURN_BYTES ((ssize_t)1 << 20) /* read from one connection before the others are looked at */
-#define WRITE_ALIGN ((size_t)4096)
-#define SLOW_STORE_NS 50000000 /* an inline store that takes longer sends its batch to the disk threads */
-
 static void connect_next(struct stg_conn *conn, int last_error);
 
 void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker)
@@ -21,7 +16,7 @@ void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker)
 }
 
 /* Not watched at all for 0: a socket that is only modified to nothing still reports errors, over and over. */
-static int watch(struct stg_conn *conn, uint32_t events)
+int stg_conn_watch(struct stg_conn *conn, uint32_t events)
 {
     if (conn->watched == events)
         return 0;
@@ -32,13 +27,13 @@ static int watch(struct stg_conn *conn, uint32_t events)
     return epoll_ctl(conn->worker->epoll_fd, operation, conn->fd, &event) < 0 ? -errno : 0;
 }
 
-static void pause_reading(struct stg_conn *conn)
+void stg_conn_pause(struct stg_conn *conn)
 {
     conn->paused = 1;
-    watch(conn, 0);
+    stg_conn_watch(conn, 0);
 }
 
-static void give_buffer(struct stg_conn *conn)
+void stg_conn_give_buffer(struct stg_conn *conn)
 {
     if (conn->buffer)
         stg_sink_give(conn->worker->engine->sink, conn->buffer);
@@ -65,7 +60,7 @@ static void close_socket(struct stg_conn *conn)
 
 void stg_conn_close(struct stg_conn *conn)
 {
-    give_buffer(conn);
+    stg_conn_give_buffer(conn);
     close_socket(conn);
 }
 
@@ -85,7 +80,7 @@ static void detach(struct stg_conn *conn)
     stg_worker_rest(conn->worker, conn);
 }
 
-static void fail(struct stg_conn *conn, struct stg_failure *failure)
+void stg_conn_fail(struct stg_conn *conn, struct stg_failure *failure)
 {
     struct stg_item item = conn->item;
     stg_conn_close(conn);
@@ -101,344 +96,20 @@ static void fail(struct stg_conn *conn, struct stg_failure *failure)
 
 void stg_conn_cancel(struct stg_conn *conn)
 {
-    fail(conn, NULL);
-}
-
-static void fail_protocol(struct stg_conn *conn, const char *message)
-{
-    fail(conn, stg_failure_new(STG_FAIL_PROTOCOL, 0, conn->state == STG_CONN_HEAD ? "head" : "body", "%s", message));
-}
-
-static const char *explain(ssize_t error)
-{
-    switch (-error) {
-    case STG_HTTP_BAD_STATUS_LINE:
-        return "the status line is not HTTP/1.1";
-    case STG_HTTP_BAD_FIELD:
-        return "a malformed header field";
-    case STG_HTTP_BAD_LENGTH:
-        return "the length is malformed or contradicts itself";
-    case STG_HTTP_BAD_CODING:
-        return "a transfer coding that is not accepted";
-    case STG_HTTP_BAD_CHUNK:
-        return "malformed chunked coding";
-    case STG_HTTP_TOO_BIG:
-        return "more headers, trailers or chunk extensions than are accepted";
-    default:
-        return "the answer is cut off";
-    }
+    stg_conn_fail(conn, NULL);
 }
 
 /* The answer is complete: the socket may serve another request, or not. */
-static void release(struct stg_conn *conn)
+void stg_conn_release(struct stg_conn *conn)
 {
     if (conn->keep_alive && !conn->unsent) {
         conn->state = STG_CONN_IDLE;
         conn->progress_ms = conn->worker->clock_ms;
-        watch(conn, EPOLLIN);
+        stg_conn_watch(conn, EPOLLIN);
     } else {
         close_socket(conn);
     }
     detach(conn);
-}
-
-/* ---- storing ---- */
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item, struct stg_row row,
-                                 struct stg_buffer *buffer)
-{
-    struct stg_sink *sink = worker->engine->sink;
-    struct stg_file *file =
-        stg_file_new(sink, &item.batch->landing, worker->number, row.key, row.mode, item.batch, item.index);
-    if (!file) {
-        stg_sink_give(sink, buffer);
-        stg_worker_complete(worker, item, 1, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
-        return;
-    }
-    stg_file_write(file, buffer);
-    stg_file_end(file, 1, NULL);
-}
-
-static void store_inline(struct stg_worker *worker, struct stg_item item, struct stg_row row,
-                         struct stg_buffer *buffer)
-{
-    struct stg_sink *sink = worker->engine->sink;
-    struct stg_stored stored = {0};
-    struct stg_failure *failure = NULL;
-    const char *where;
-    int64_t start = monotonic_ns();
-    int status = stg_landing_store(sink, &item.batch->landing, worker->number, row.key, row.mode,
-                                   buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
-    if (monotonic_ns() - start > SLOW_STORE_NS)
-        stg_engine_note_slow(worker->engine, item.batch);
-    stg_sink_give(sink, buffer);
-    if (status < 0)
-        failure = stg_failure_new(STG_FAIL_ERRNO, -status, where, NULL);
-    else if (item.batch->kind == STG_BATCH_OBJECTS)
-        stg_batch_keep(item.batch, item.index, &stored);
-    stg_worker_complete(worker, item, status < 0, failure);
-}
-
-static void finish_whole(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    struct stg_item item = conn->item;
-    struct stg_batch *batch = item.batch;
-    struct stg_buffer *buffer = conn->buffer;
-    struct stg_row row = stg_batch_row(batch, item.index);
-    buffer->start = conn->body_start;
-    buffer->len = conn->fill - conn->body_start;
-    buffer->offset = conn->request.offset;
-    conn->buffer = NULL;
-    conn->fill = 0;
-    release(conn);
-    stg_worker_dispatch(worker); /* the next request travels while this body is stored */
-    if (batch->kind == STG_BATCH_OBJECTS) {
-        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->results[item.index].digest);
-    } else {
-        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->ranges[item.index].blocks);
-        batch->results[item.index].block_count = 1;
-    }
-    if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
-        store_on_disk_thread(worker, item, row, buffer);
-    else
-        store_inline(worker, item, row, buffer);
-}
-
-static int start_stream(struct stg_conn *conn)
-{
-    struct stg_batch *batch = conn->item.batch;
-    size_t blocks = ((size_t)conn->request.length + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
-    struct stg_row row = stg_batch_row(batch, conn->item.index);
-    uint8_t *room = NULL;
-    if (!conn->hasher)
-        conn->hasher = stg_hasher_new();
-    if (batch->kind == STG_BATCH_RANGES)
-        room = batch->ranges[conn->item.index].blocks;
-    else
-        room = conn->blocks = malloc(blocks * STG_DIGEST_BYTES);
-    if (!conn->hasher || !room)
-        return -ENOMEM;
-    stg_hasher_reset(conn->hasher, room, blocks);
-    conn->file_offset = conn->request.offset;
-    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key, row.mode,
-                              batch, conn->item.index);
-    return conn->file ? 0 : -ENOMEM;
-}
-
-/* Hands the first len bytes of the body over and keeps the rest, in next when there is one. */
-static int hand_over(struct stg_conn *conn, size_t len, struct stg_buffer *next)
-{
-    struct stg_buffer *buffer = conn->buffer;
-    size_t tail = conn->fill - conn->body_start - len;
-    if (next && tail)
-        memcpy(next->data, buffer->data + conn->body_start + len, tail);
-    buffer->start = conn->body_start;
-    buffer->len = len;
-    buffer->offset = conn->file_offset;
-    conn->file_offset += (int64_t)len;
-    conn->buffer = next;
-    conn->body_start = 0;
-    conn->fill = tail;
-    return stg_file_write(conn->file, buffer);
-}
-
-/* The buffer is full. 0: go on reading; 1: paused, or over. */
-static int spill(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    struct stg_buffer *next = stg_sink_take(worker->engine->sink, worker->number);
-    size_t len = conn->fill - conn->body_start;
-    if (next && len > WRITE_ALIGN) /* later writes start on a page */
-        len -= ((size_t)conn->file_offset + len) % WRITE_ALIGN;
-    int status = hand_over(conn, len, next);
-    if (status < 0) {
-        fail(conn, NULL); /* the file knows its error */
-        return 1;
-    }
-    if (status == 0 && next)
-        return 0;
-    pause_reading(conn);
-    return 1;
-}
-
-static void finish_stream(struct stg_conn *conn)
-{
-    struct stg_batch *batch = conn->item.batch;
-    struct stg_result *result = &batch->results[conn->item.index];
-    ssize_t blocks = stg_hasher_finish(conn->hasher);
-    if (batch->kind == STG_BATCH_RANGES)
-        result->block_count = (uint32_t)blocks;
-    else
-        stg_digest_combine(conn->blocks, (size_t)blocks, result->digest);
-    struct stg_file *file = conn->file;
-    if (conn->buffer && conn->fill > conn->body_start)
-        hand_over(conn, conn->fill - conn->body_start, NULL);
-    else
-        give_buffer(conn);
-    conn->file = NULL;
-    stg_file_end(file, 1, NULL);
-    release(conn);
-}
-
-/* ---- receiving ---- */
-
-static void finish_error(struct stg_conn *conn)
-{
-    struct stg_failure *failure = conn->failure;
-    struct stg_item item = conn->item;
-    if (failure) {
-        struct stg_s3_error said;
-        stg_s3_error_scan(conn->buffer->data + conn->body_start, conn->fill - conn->body_start, &said);
-        if (!said.region[0])
-            memcpy(said.region, failure->s3.region, sizeof said.region);
-        if (!said.request_id[0])
-            memcpy(said.request_id, failure->s3.request_id, sizeof said.request_id);
-        failure->s3 = said;
-    }
-    conn->failure = NULL;
-    give_buffer(conn);
-    stg_worker_complete(conn->worker, item, 1, failure);
-    release(conn);
-}
-
-static void finish_list(struct stg_conn *conn)
-{
-    struct stg_item item = conn->item;
-    give_buffer(conn);
-    stg_worker_complete(conn->worker, item, 0, NULL);
-    release(conn);
-}
-
-static void finish(struct stg_conn *conn)
-{
-    if (conn->use == STG_USE_ERROR)
-        finish_error(conn);
-    else if (conn->use == STG_USE_LIST)
-        finish_list(conn);
-    else if (conn->received != conn->request.length)
-        fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is shorter than the object"));
-    else if (conn->use == STG_USE_STREAM)
-        finish_stream(conn);
-    else
-        finish_whole(conn);
-}
-
-/* 0: the body can come; else the request is over. */
-static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, size_t head_len)
-{
-    size_t room = stg_sink_buffer_bytes(conn->worker->engine->sink) - head_len;
-    struct stg_failure *failure = NULL;
-    conn->state = STG_CONN_BODY;
-    conn->keep_alive = head->keep_alive;
-    conn->received = 0;
-    conn->body_start = head_len;
-    stg_http_body_start(&conn->body, head, 0);
-    if (head->status < 200 || head->status > 299) {
-        conn->use = STG_USE_ERROR;
-        conn->failure = stg_failure_from_head(head);
-        return 0;
-    }
-    if (stg_request_check(&conn->request, head, &failure) < 0) {
-        fail(conn, failure);
-        return -EBADMSG;
-    }
-    if (conn->request.is_list) {
-        conn->use = STG_USE_LIST;
-        return 0;
-    }
-    /* half of the room: chunked framing is received into the same buffer */
-    conn->use = (size_t)conn->request.length <= (head->chunked ? room / 2 : room) ? STG_USE_WHOLE : STG_USE_STREAM;
-    if (conn->use == STG_USE_STREAM && start_stream(conn) < 0) {
-        fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
-        return -ENOMEM;
-    }
-    return 0;
-}
-
-/* Takes framing out of data[at..end) and moves body bytes down to fill. 0, or the request is over. */
-static int take_body(struct stg_conn *conn, size_t at, size_t end)
-{
-    char *data = conn->buffer->data;
-    while (at < end && !conn->body.complete) {
-        size_t skip = 0;
-        ssize_t run = stg_http_body_next(&conn->body, data + at, end - at, &skip);
-        if (run < 0) {
-            fail_protocol(conn, explain(run));
-            return -EBADMSG;
-        }
-        if (run > 0 && at + skip != conn->fill)
-            memmove(data + conn->fill, data + at + skip, (size_t)run);
-        conn->received += run;
-        if (conn->use <= STG_USE_STREAM && conn->received > conn->request.length) {
-            fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is longer than the object"));
-            return -EBADMSG;
-        }
-        if (conn->use == STG_USE_STREAM)
-            stg_hasher_update(conn->hasher, data + conn->fill, (size_t)run);
-        conn->fill += (size_t)run;
-        at += skip + (size_t)run;
-    }
-    if (at < end) {
-        fail_protocol(conn, "bytes after the end of the answer");
-        return -EBADMSG;
-    }
-    return 0;
-}
-
-/* What to do with body bytes before more is received. 0: go on reading; else paused, or over. */
-static int make_room(struct stg_conn *conn)
-{
-    size_t cap = stg_sink_buffer_bytes(conn->worker->engine->sink);
-    if (conn->use == STG_USE_LIST) {
-        int status = stg_batch_append_body(conn->item.batch, conn->buffer->data + conn->body_start,
-                                           conn->fill - conn->body_start);
-        if (status < 0) {
-            fail(conn, stg_failure_new(STG_FAIL_ERRNO, -status, "listing", "the listing page is too large"));
-            return 1;
-        }
-        conn->body_start = conn->fill = 0;
-        return 0;
-    }
-    if (conn->use == STG_USE_ERROR && (conn->fill == cap || conn->fill - conn->body_start > ERROR_BODY_MAX)) {
-        conn->keep_alive = 0; /* enough was read to know why */
-        finish_error(conn);
-        return 1;
-    }
-    return conn->use == STG_USE_STREAM && conn->fill == cap ? spill(conn) : 0;
-}
-
-/* n fresh bytes are in the buffer. 0: go on reading. */
-static int receive(struct stg_conn *conn, size_t n)
-{
-    size_t at = conn->fill, end = conn->fill + n;
-    if (conn->state == STG_CONN_HEAD) {
-        struct stg_http_head head;
-        ssize_t head_len = stg_http_head_parse(conn->buffer->data, end, &conn->scanned, &head);
-        if (head_len < 0) {
-            fail_protocol(conn, explain(head_len));
-            return 1;
-        }
-        conn->fill = end;
-        if (head_len == 0)
-            return 0;
-        at = conn->fill = (size_t)head_len;
-        if (begin_body(conn, &head, at) < 0)
-            return 1;
-    }
-    if (take_body(conn, at, end) < 0 || make_room(conn) != 0)
-        return 1;
-    if (!conn->body.complete)
-        return 0;
-    finish(conn);
-    return 1;
 }
 
 static void retry_stale(struct stg_conn *conn)
@@ -450,78 +121,24 @@ static void retry_stale(struct stg_conn *conn)
 }
 
 /* The peer ended the connection (0), or it broke. */
-static void ended(struct stg_conn *conn, ssize_t error)
+void stg_conn_ended(struct stg_conn *conn, ssize_t error)
 {
     if (error == -EPROTO) {
-        fail(conn, stg_failure_new(STG_FAIL_TLS, 0, "record", "%s", stg_tls_problem(conn->tls)));
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_TLS, 0, "record", "%s", stg_tls_problem(conn->tls)));
     } else if (conn->state == STG_CONN_HEAD && conn->fill == 0 && conn->reused) {
         retry_stale(conn);
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
-        finish_error(conn);
+        stg_conn_finish_error(conn);
     } else if (conn->state == STG_CONN_BODY && error == 0 && stg_http_body_eof(&conn->body) == 0) {
         conn->keep_alive = 0;
-        finish(conn);
+        stg_conn_finish(conn);
     } else {
         int reason = error ? (int)-error : ECONNRESET;
-        fail(conn, stg_failure_new(STG_FAIL_RESET, reason, conn->state == STG_CONN_HEAD ? "head" : "body",
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_RESET, reason, conn->state == STG_CONN_HEAD ? "head" : "body",
                                    "the server ended the connection %s",
                                    conn->state == STG_CONN_HEAD ? "before it answered" : "inside the body"));
     }
-}
-
-static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
-{
-    char *to = conn->buffer->data + conn->fill;
-    return conn->tls ? stg_tls_read(conn->tls, to, room) : stg_net_recv(conn->fd, to, room);
-}
-
-static int have_buffer(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    if (!conn->buffer)
-        conn->buffer = stg_sink_take(worker->engine->sink, worker->number);
-    return conn->buffer != NULL;
-}
-
-static void wait_for_more(struct stg_conn *conn)
-{
-    int wants_write = conn->unsent || (conn->tls && stg_tls_wants_write(conn->tls));
-    if (conn->fill == 0)
-        give_buffer(conn);
-    watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
-}
-
-static void read_more(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    for (ssize_t taken = 0; taken < TURN_BYTES;) {
-        if (!have_buffer(conn)) {
-            pause_reading(conn);
-            return;
-        }
-        size_t room = stg_sink_buffer_bytes(worker->engine->sink) - conn->fill;
-        ssize_t n = receive_bytes(conn, room);
-        if (n == -EAGAIN) {
-            wait_for_more(conn);
-            return;
-        }
-        if (n <= 0) {
-            ended(conn, n);
-            return;
-        }
-        taken += n;
-        conn->progress_ms = worker->clock_ms;
-        atomic_fetch_add_explicit(&worker->bytes_received, (uint64_t)n, memory_order_relaxed);
-        if (receive(conn, (size_t)n) != 0)
-            return;
-        if (!conn->tls && (size_t)n < room) { /* the socket is empty */
-            wait_for_more(conn);
-            return;
-        }
-    }
-    conn->again = 1;
-    worker->resume = 1;
 }
 
 void stg_conn_resume(struct stg_conn *conn)
@@ -530,8 +147,8 @@ void stg_conn_resume(struct stg_conn *conn)
         return;
     conn->paused = conn->again = 0;
     conn->progress_ms = conn->worker->clock_ms;
-    watch(conn, conn->unsent ? EPOLLIN | EPOLLOUT : EPOLLIN);
-    read_more(conn);
+    stg_conn_watch(conn, conn->unsent ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    stg_conn_read(conn);
 }
 
 /* ---- sending ---- */
@@ -545,13 +162,13 @@ static void keep_unsent(struct stg_conn *conn, const char *data, size_t len)
 {
     conn->unsent = malloc(len);
     if (!conn->unsent) {
-        fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "send", NULL));
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "send", NULL));
         return;
     }
     memcpy(conn->unsent, data, len);
     conn->unsent_at = 0;
     conn->unsent_len = len;
-    watch(conn, EPOLLIN | EPOLLOUT);
+    stg_conn_watch(conn, EPOLLIN | EPOLLOUT);
 }
 
 static void send_unsent(struct stg_conn *conn)
@@ -560,7 +177,7 @@ static void send_unsent(struct stg_conn *conn)
     if (n == -EAGAIN)
         return;
     if (n < 0) {
-        ended(conn, n);
+        stg_conn_ended(conn, n);
         return;
     }
     conn->progress_ms = conn->worker->clock_ms;
@@ -569,7 +186,7 @@ static void send_unsent(struct stg_conn *conn)
         return;
     free(conn->unsent);
     conn->unsent = NULL;
-    watch(conn, EPOLLIN);
+    stg_conn_watch(conn, EPOLLIN);
 }
 
 static void send_request(struct stg_conn *conn)
@@ -583,24 +200,24 @@ static void send_request(struct stg_conn *conn)
     ssize_t len = stg_request_write(conn->item.batch->template_, &conn->request, now.tv_sec, worker->scratch,
                                     sizeof worker->scratch);
     if (len < 0) {
-        fail(conn, stg_failure_new(STG_FAIL_ERRNO, (int)-len, "request", NULL));
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, (int)-len, "request", NULL));
         return;
     }
     atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
     ssize_t n = send_bytes(conn, worker->scratch, (size_t)len);
     if (n < 0 && n != -EAGAIN)
-        ended(conn, n);
+        stg_conn_ended(conn, n);
     else if (n < len)
         keep_unsent(conn, worker->scratch + (n > 0 ? n : 0), (size_t)(len - (n > 0 ? n : 0)));
     else
-        watch(conn, EPOLLIN);
+        stg_conn_watch(conn, EPOLLIN);
 }
 
 /* ---- connecting ---- */
 
 static void fail_connect(struct stg_conn *conn, enum stg_fail_kind kind, int error, const char *message)
 {
-    fail(conn, stg_failure_new(kind, error, kind == STG_FAIL_TLS ? "handshake" : "connect", "%s", message));
+    stg_conn_fail(conn, stg_failure_new(kind, error, kind == STG_FAIL_TLS ? "handshake" : "connect", "%s", message));
 }
 
 static void shake_hands(struct stg_conn *conn)
@@ -609,7 +226,7 @@ static void shake_hands(struct stg_conn *conn)
     if (status == 0) {
         send_request(conn);
     } else if (status == -EAGAIN) {
-        watch(conn, stg_tls_wants_write(conn->tls) ? EPOLLOUT : EPOLLIN);
+        stg_conn_watch(conn, stg_tls_wants_write(conn->tls) ? EPOLLOUT : EPOLLIN);
     } else if (status == -EPROTO) {
         fail_connect(conn, STG_FAIL_TLS, 0, stg_tls_problem(conn->tls));
     } else {
@@ -642,7 +259,7 @@ static int open_socket(struct stg_conn *conn)
     conn->fd = fd;
     conn->state = STG_CONN_CONNECTING;
     conn->progress_ms = conn->worker->clock_ms;
-    return watch(conn, EPOLLOUT);
+    return stg_conn_watch(conn, EPOLLOUT);
 }
 
 /* Tries the endpoint's addresses in turn until one is under way; last_error: of the one before, 0 at first. */
@@ -728,7 +345,7 @@ void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events)
         if (conn->paused) /* only an error or hang-up is reported now; it is met again when reading goes on */
             break;
         if (events & (EPOLLIN | EPOLLERR | EPOLLHUP) || conn->tls)
-            read_more(conn);
+            stg_conn_read(conn);
         break;
     }
 }
@@ -746,9 +363,9 @@ void stg_conn_check_time(struct stg_conn *conn)
         return;
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
-        finish_error(conn);
+        stg_conn_finish_error(conn);
     } else {
-        fail(conn, stg_failure_new(STG_FAIL_STALL, ETIMEDOUT, conn->state == STG_CONN_HEAD ? "head" : "body",
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_STALL, ETIMEDOUT, conn->state == STG_CONN_HEAD ? "head" : "body",
                                    "no byte for %d s", (config->stall_timeout_ms + 999) / 1000));
     }
 }

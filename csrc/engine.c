@@ -273,7 +273,7 @@ static int check_config(struct stg_engine_config *config)
         config->ring_slots > 1U << 20)
         return -EINVAL;
     if (config->buffer_bytes < MIN_BUFFER_BYTES || config->buffer_bytes > STG_BLOCK_BYTES ||
-        config->buffer_bytes % 4096 || config->memory_bytes / config->buffer_bytes < 2)
+        config->buffer_bytes % 4096 || config->memory_bytes / (config->buffer_bytes + STG_HTTP_MAX_HEAD) < 2)
         return -EINVAL;
     if (config->workers > config->connections)
         config->workers = config->connections;
@@ -283,10 +283,11 @@ static int check_config(struct stg_engine_config *config)
 static int start_sink(struct stg_engine *engine)
 {
     const struct stg_engine_config *config = &engine->config;
-    size_t buffers = config->memory_bytes / config->buffer_bytes;
+    size_t each = config->buffer_bytes + STG_HTTP_MAX_HEAD; /* a body of buffer_bytes fits beside its head */
+    size_t buffers = config->memory_bytes / each;
     size_t share = buffers / (2 * (size_t)config->connections);
     struct stg_sink_config sink = {
-        .buffer_bytes = config->buffer_bytes,
+        .buffer_bytes = each,
         .buffer_count = buffers,
         .workers = config->workers,
         .disk_threads = config->disk_threads,

@@ -3,7 +3,8 @@
  * Requests in flight never exceed ring_slots (a request takes a credit, draining gives it back), so the ring cannot
  * overflow and nothing can deadlock on it. The eventfd is readable when stg_engine_drain has something; completions
  * that are not urgent (a stored object in the middle of a batch) are announced within 10 ms, not one by one.
- * Memory: the sink's buffers, ring_slots x 24 bytes, 16 KiB of scratch a worker, and per connection the TLS state.
+ * Memory: memory_bytes of buffers (each buffer_bytes and 16 KiB for a head), ring_slots x 24 bytes, 32 KiB a worker,
+ * and per connection a hasher and the TLS state.
  * Nothing here works in a forked child (-ECHILD).
  */
 #ifndef STG_ENGINE_H

@@ -159,7 +159,8 @@ static int write_fully(int fd, const char *data, size_t len, int64_t offset)
 
 static int create_temporary(int tmp_fd, const char *name, uint32_t mode)
 {
-    int fd = openat(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777 ? mode & 0777 : 0666);
+    mode_t bits = mode & 0777 ? mode & 0777 : 0666;
+    int fd = openat(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, bits);
     return fd < 0 ? -errno : fd;
 }
 

@@ -45,7 +45,7 @@ struct stg_sink_hooks {
 
 struct stg_sink_config {
     size_t buffer_bytes, buffer_count;
-    unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are the workers, then the disk threads */
+    unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are they, the disk threads follow */
     unsigned file_buffers;          /* a file with this many unwritten buffers asks its worker to pause */
     struct stg_sink_hooks hooks;
 };

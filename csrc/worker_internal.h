@@ -56,6 +56,7 @@ struct stg_worker {
     struct stg_conn **idle; /* the last used on top */
     unsigned conn_count, idle_count, busy;
     unsigned takes;
+    unsigned slow_stores; /* in a row */
     int resume; /* some connection is marked `again` */
     int64_t now_ms;   /* monotonic, as of this turn */
     int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
@@ -74,6 +75,18 @@ void stg_conn_check_time(struct stg_conn *conn);
 void stg_conn_cancel(struct stg_conn *conn); /* ends its request as cancelled */
 void stg_conn_close(struct stg_conn *conn);  /* without a request */
 void stg_conn_destroy(struct stg_conn *conn);
+
+int stg_conn_watch(struct stg_conn *conn, uint32_t events); /* 0: not at all; -errno of epoll_ctl */
+void stg_conn_pause(struct stg_conn *conn);                 /* until stg_conn_resume; its time does not count */
+void stg_conn_give_buffer(struct stg_conn *conn);
+void stg_conn_fail(struct stg_conn *conn, struct stg_failure *failure); /* ends the request and the socket */
+void stg_conn_release(struct stg_conn *conn); /* the answer is complete: the socket may serve another, or not */
+void stg_conn_ended(struct stg_conn *conn, ssize_t error); /* the peer ended the connection (0), or it broke */
+
+/* conn_body.c */
+void stg_conn_read(struct stg_conn *conn); /* takes what has arrived, as far as there is room for it */
+void stg_conn_finish(struct stg_conn *conn);
+void stg_conn_finish_error(struct stg_conn *conn); /* an answer that is no success, with what came of its body */
 
 /* worker.c */
 void stg_worker_dispatch(struct stg_worker *worker);

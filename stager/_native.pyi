@@ -137,8 +137,9 @@ class Batch:
 class Engine:
     """N epoll workers, disk threads, one completion ring and one eventfd.
 
-    ``workers`` 0: as many as CPUs in the affinity mask and the cgroup quota, at most 16. ``buffer_bytes``: a multiple of 4096 in
-    64 KiB..8 MiB; at least two must fit in ``memory_bytes``. ValueError when a limit does not fit.
+    ``workers`` 0: as many as CPUs in the affinity mask and the cgroup quota, at most 16. ``buffer_bytes``: a
+    multiple of 4096 in 64 KiB..8 MiB; at least two (and 16 KiB each for a head) must fit in ``memory_bytes``.
+    ValueError when a limit does not fit.
     RuntimeError from every method in a forked process, and from the fetches after `close`.
     """
 

@@ -148,7 +148,7 @@ static void test_chunked_objects_arrive(void)
 static void test_two_buffers_and_four_credits_are_enough(void)
 {
     struct stg_engine_config config = usual();
-    config.memory_bytes = 2 * config.buffer_bytes;
+    config.memory_bytes = 2 * (config.buffer_bytes + STG_HTTP_MAX_HEAD);
     config.ring_slots = 4;
     fetch_mixed(config, "tight");
 }

@@ -253,7 +253,7 @@ def test_disk_that_proved_slow_does_not_hold_up_another(tmp_path: Path, slow_dis
         caller(slow_disk.mountpoint, server.port, workers=1, connections=40) as slow,
     ):
         slow_disk.sleep("write", 0.1)
-        assert len(slow.fetch([slow.add(b"first", 3)])[1]) == 1
+        assert len(slow.fetch([slow.add(b"first%d" % i, 3) for i in range(3)])[1]) == 3
         slow_disk.hold("write")
         held = slow.start([slow.add(b"%d" % i, 3) for i in range(20)])
         slow_disk.wait_held("write")

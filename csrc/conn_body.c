@@ -1,0 +1,396 @@
+#include "worker_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#define ERROR_BODY_MAX ((size_t)64 << 10)
+#define TURN_BYTES ((ssize_t)1 << 20) /* read from one connection before the others are looked at */
+#define WRITE_ALIGN ((size_t)4096)
+#define SLOW_STORE_NS 50000000
+#define SLOW_STORES 2 /* in a row that take longer send a batch to the disk threads: one may be a busy CPU's doing */
+
+/* ---- storing ---- */
+
+static int64_t monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item, struct stg_row row,
+                                 struct stg_buffer *buffer)
+{
+    struct stg_sink *sink = worker->engine->sink;
+    struct stg_file *file =
+        stg_file_new(sink, &item.batch->landing, worker->number, row.key, row.mode, item.batch, item.index);
+    if (!file) {
+        stg_sink_give(sink, buffer);
+        stg_worker_complete(worker, item, 1, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
+        return;
+    }
+    stg_file_write(file, buffer);
+    stg_file_end(file, 1, NULL);
+}
+
+static void store_inline(struct stg_worker *worker, struct stg_item item, struct stg_row row,
+                         struct stg_buffer *buffer)
+{
+    struct stg_sink *sink = worker->engine->sink;
+    struct stg_stored stored = {0};
+    struct stg_failure *failure = NULL;
+    const char *where;
+    int64_t start = monotonic_ns();
+    int status = stg_landing_store(sink, &item.batch->landing, worker->number, row.key, row.mode,
+                                   buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
+    worker->slow_stores = monotonic_ns() - start > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
+    if (worker->slow_stores >= SLOW_STORES)
+        stg_engine_note_slow(worker->engine, item.batch);
+    stg_sink_give(sink, buffer);
+    if (status < 0)
+        failure = stg_failure_new(STG_FAIL_ERRNO, -status, where, NULL);
+    else if (item.batch->kind == STG_BATCH_OBJECTS)
+        stg_batch_keep(item.batch, item.index, &stored);
+    stg_worker_complete(worker, item, status < 0, failure);
+}
+
+static void finish_whole(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    struct stg_item item = conn->item;
+    struct stg_batch *batch = item.batch;
+    struct stg_buffer *buffer = conn->buffer;
+    struct stg_row row = stg_batch_row(batch, item.index);
+    buffer->start = conn->body_start;
+    buffer->len = conn->fill - conn->body_start;
+    buffer->offset = conn->request.offset;
+    conn->buffer = NULL;
+    conn->fill = 0;
+    stg_conn_release(conn);
+    stg_worker_dispatch(worker); /* the next request travels while this body is stored */
+    if (batch->kind == STG_BATCH_OBJECTS) {
+        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->results[item.index].digest);
+    } else {
+        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->ranges[item.index].blocks);
+        batch->results[item.index].block_count = 1;
+    }
+    if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
+        store_on_disk_thread(worker, item, row, buffer);
+    else
+        store_inline(worker, item, row, buffer);
+}
+
+static int start_stream(struct stg_conn *conn)
+{
+    struct stg_batch *batch = conn->item.batch;
+    size_t blocks = ((size_t)conn->request.length + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
+    struct stg_row row = stg_batch_row(batch, conn->item.index);
+    uint8_t *room = NULL;
+    if (!conn->hasher)
+        conn->hasher = stg_hasher_new();
+    if (batch->kind == STG_BATCH_RANGES)
+        room = batch->ranges[conn->item.index].blocks;
+    else
+        room = conn->blocks = malloc(blocks * STG_DIGEST_BYTES);
+    if (!conn->hasher || !room)
+        return -ENOMEM;
+    stg_hasher_reset(conn->hasher, room, blocks);
+    conn->file_offset = conn->request.offset;
+    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key, row.mode,
+                              batch, conn->item.index);
+    return conn->file ? 0 : -ENOMEM;
+}
+
+/* Hands the first len bytes of the body over and keeps the rest, in next when there is one. */
+static int hand_over(struct stg_conn *conn, size_t len, struct stg_buffer *next)
+{
+    struct stg_buffer *buffer = conn->buffer;
+    size_t tail = conn->fill - conn->body_start - len;
+    if (next && tail)
+        memcpy(next->data, buffer->data + conn->body_start + len, tail);
+    buffer->start = conn->body_start;
+    buffer->len = len;
+    buffer->offset = conn->file_offset;
+    conn->file_offset += (int64_t)len;
+    conn->buffer = next;
+    conn->body_start = 0;
+    conn->fill = tail;
+    return stg_file_write(conn->file, buffer);
+}
+
+/* The buffer is full. 0: go on reading; 1: paused, or over. */
+static int spill(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    struct stg_buffer *next = stg_sink_take(worker->engine->sink, worker->number);
+    size_t len = conn->fill - conn->body_start;
+    if (next && len > WRITE_ALIGN) /* later writes start on a page */
+        len -= ((size_t)conn->file_offset + len) % WRITE_ALIGN;
+    int status = hand_over(conn, len, next);
+    if (status < 0) {
+        stg_conn_fail(conn, NULL); /* the file knows its error */
+        return 1;
+    }
+    if (status == 0 && next)
+        return 0;
+    stg_conn_pause(conn);
+    return 1;
+}
+
+static void finish_stream(struct stg_conn *conn)
+{
+    struct stg_batch *batch = conn->item.batch;
+    struct stg_result *result = &batch->results[conn->item.index];
+    ssize_t blocks = stg_hasher_finish(conn->hasher);
+    if (batch->kind == STG_BATCH_RANGES)
+        result->block_count = (uint32_t)blocks;
+    else
+        stg_digest_combine(conn->blocks, (size_t)blocks, result->digest);
+    struct stg_file *file = conn->file;
+    if (conn->buffer && conn->fill > conn->body_start)
+        hand_over(conn, conn->fill - conn->body_start, NULL);
+    else
+        stg_conn_give_buffer(conn);
+    conn->file = NULL;
+    stg_file_end(file, 1, NULL);
+    stg_conn_release(conn);
+}
+
+/* ---- receiving ---- */
+
+static void fail_protocol(struct stg_conn *conn, const char *message)
+{
+    const char *where = conn->state == STG_CONN_HEAD ? "head" : "body";
+    stg_conn_fail(conn, stg_failure_new(STG_FAIL_PROTOCOL, 0, where, "%s", message));
+}
+
+static const char *explain(ssize_t error)
+{
+    switch (-error) {
+    case STG_HTTP_BAD_STATUS_LINE:
+        return "the status line is not HTTP/1.1";
+    case STG_HTTP_BAD_FIELD:
+        return "a malformed header field";
+    case STG_HTTP_BAD_LENGTH:
+        return "the length is malformed or contradicts itself";
+    case STG_HTTP_BAD_CODING:
+        return "a transfer coding that is not accepted";
+    case STG_HTTP_BAD_CHUNK:
+        return "malformed chunked coding";
+    case STG_HTTP_TOO_BIG:
+        return "more headers, trailers or chunk extensions than are accepted";
+    default:
+        return "the answer is cut off";
+    }
+}
+
+void stg_conn_finish_error(struct stg_conn *conn)
+{
+    struct stg_failure *failure = conn->failure;
+    struct stg_item item = conn->item;
+    if (failure) {
+        struct stg_s3_error said;
+        stg_s3_error_scan(conn->buffer->data + conn->body_start, conn->fill - conn->body_start, &said);
+        if (!said.region[0])
+            memcpy(said.region, failure->s3.region, sizeof said.region);
+        if (!said.request_id[0])
+            memcpy(said.request_id, failure->s3.request_id, sizeof said.request_id);
+        failure->s3 = said;
+    }
+    conn->failure = NULL;
+    stg_conn_give_buffer(conn);
+    stg_worker_complete(conn->worker, item, 1, failure);
+    stg_conn_release(conn);
+}
+
+static void finish_list(struct stg_conn *conn)
+{
+    struct stg_item item = conn->item;
+    stg_conn_give_buffer(conn);
+    stg_worker_complete(conn->worker, item, 0, NULL);
+    stg_conn_release(conn);
+}
+
+void stg_conn_finish(struct stg_conn *conn)
+{
+    if (conn->use == STG_USE_ERROR)
+        stg_conn_finish_error(conn);
+    else if (conn->use == STG_USE_LIST)
+        finish_list(conn);
+    else if (conn->received != conn->request.length)
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is shorter than the object"));
+    else if (conn->use == STG_USE_STREAM)
+        finish_stream(conn);
+    else
+        finish_whole(conn);
+}
+
+/* 0: the body can come; else the request is over. */
+static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, size_t head_len)
+{
+    size_t room = stg_sink_buffer_bytes(conn->worker->engine->sink) - head_len;
+    struct stg_failure *failure = NULL;
+    conn->state = STG_CONN_BODY;
+    conn->keep_alive = head->keep_alive;
+    conn->received = 0;
+    conn->body_start = head_len;
+    stg_http_body_start(&conn->body, head, 0);
+    if (head->status < 200 || head->status > 299) {
+        conn->use = STG_USE_ERROR;
+        conn->failure = stg_failure_from_head(head);
+        return 0;
+    }
+    if (stg_request_check(&conn->request, head, &failure) < 0) {
+        stg_conn_fail(conn, failure);
+        return -EBADMSG;
+    }
+    if (conn->request.is_list) {
+        conn->use = STG_USE_LIST;
+        return 0;
+    }
+    if (head->chunked)
+        room /= 2; /* the framing is received into the same buffer */
+    if (room > conn->worker->engine->config.buffer_bytes)
+        room = conn->worker->engine->config.buffer_bytes; /* at most a block */
+    conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
+    if (conn->use == STG_USE_STREAM && start_stream(conn) < 0) {
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Takes framing out of data[at..end) and moves body bytes down to fill. 0, or the request is over. */
+static int take_body(struct stg_conn *conn, size_t at, size_t end)
+{
+    char *data = conn->buffer->data;
+    while (at < end && !conn->body.complete) {
+        size_t skip = 0;
+        ssize_t run = stg_http_body_next(&conn->body, data + at, end - at, &skip);
+        if (run < 0) {
+            fail_protocol(conn, explain(run));
+            return -EBADMSG;
+        }
+        if (run > 0 && at + skip != conn->fill)
+            memmove(data + conn->fill, data + at + skip, (size_t)run);
+        conn->received += run;
+        if (conn->use <= STG_USE_STREAM && conn->received > conn->request.length) {
+            stg_conn_fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is longer than the object"));
+            return -EBADMSG;
+        }
+        if (conn->use == STG_USE_STREAM)
+            stg_hasher_update(conn->hasher, data + conn->fill, (size_t)run);
+        conn->fill += (size_t)run;
+        at += skip + (size_t)run;
+    }
+    if (at < end) {
+        fail_protocol(conn, "bytes after the end of the answer");
+        return -EBADMSG;
+    }
+    return 0;
+}
+
+/* What to do with body bytes before more is received. 0: go on reading; else paused, or over. */
+static int make_room(struct stg_conn *conn)
+{
+    size_t cap = stg_sink_buffer_bytes(conn->worker->engine->sink);
+    if (conn->use == STG_USE_LIST) {
+        int status = stg_batch_append_body(conn->item.batch, conn->buffer->data + conn->body_start,
+                                           conn->fill - conn->body_start);
+        if (status < 0) {
+            stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, -status, "listing", "the listing page is too large"));
+            return 1;
+        }
+        conn->body_start = conn->fill = 0;
+        return 0;
+    }
+    if (conn->use == STG_USE_ERROR && (conn->fill == cap || conn->fill - conn->body_start > ERROR_BODY_MAX)) {
+        conn->keep_alive = 0; /* enough was read to know why */
+        stg_conn_finish_error(conn);
+        return 1;
+    }
+    return conn->use == STG_USE_STREAM && conn->fill == cap ? spill(conn) : 0;
+}
+
+/* n fresh bytes are in the buffer. 0: go on reading. */
+static int receive(struct stg_conn *conn, size_t n)
+{
+    size_t at = conn->fill, end = conn->fill + n;
+    if (conn->state == STG_CONN_HEAD) {
+        struct stg_http_head head;
+        ssize_t head_len = stg_http_head_parse(conn->buffer->data, end, &conn->scanned, &head);
+        if (head_len < 0) {
+            fail_protocol(conn, explain(head_len));
+            return 1;
+        }
+        conn->fill = end;
+        if (head_len == 0)
+            return 0;
+        at = conn->fill = (size_t)head_len;
+        if (begin_body(conn, &head, at) < 0)
+            return 1;
+    }
+    if (take_body(conn, at, end) < 0 || make_room(conn) != 0)
+        return 1;
+    if (!conn->body.complete)
+        return 0;
+    stg_conn_finish(conn);
+    return 1;
+}
+
+static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
+{
+    char *to = conn->buffer->data + conn->fill;
+    return conn->tls ? stg_tls_read(conn->tls, to, room) : stg_net_recv(conn->fd, to, room);
+}
+
+static int have_buffer(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    if (!conn->buffer)
+        conn->buffer = stg_sink_take(worker->engine->sink, worker->number);
+    return conn->buffer != NULL;
+}
+
+static void wait_for_more(struct stg_conn *conn)
+{
+    int wants_write = conn->unsent || (conn->tls && stg_tls_wants_write(conn->tls));
+    if (conn->fill == 0)
+        stg_conn_give_buffer(conn);
+    stg_conn_watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+void stg_conn_read(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    for (ssize_t taken = 0; taken < TURN_BYTES;) {
+        if (!have_buffer(conn)) {
+            stg_conn_pause(conn);
+            return;
+        }
+        size_t room = stg_sink_buffer_bytes(worker->engine->sink) - conn->fill;
+        ssize_t n = receive_bytes(conn, room);
+        if (n == -EAGAIN) {
+            wait_for_more(conn);
+            return;
+        }
+        if (n <= 0) {
+            stg_conn_ended(conn, n);
+            return;
+        }
+        taken += n;
+        conn->progress_ms = worker->clock_ms;
+        atomic_fetch_add_explicit(&worker->bytes_received, (uint64_t)n, memory_order_relaxed);
+        if (receive(conn, (size_t)n) != 0)
+            return;
+        if (!conn->tls && (size_t)n < room) { /* the socket is empty */
+            wait_for_more(conn);
+            return;
+        }
+    }
+    conn->again = 1;
+    worker->resume = 1;
+}
