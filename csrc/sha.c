@@ -19,6 +19,16 @@ void stg_sha_finish(struct stg_sha *sha, uint8_t out[STG_SHA_BYTES])
     sha->failed |= !EVP_DigestFinal_ex(sha->context, out, NULL);
 }
 
+void stg_sha_hex(char out[2 * STG_SHA_BYTES], const uint8_t digest[STG_SHA_BYTES])
+{
+    static const char hex[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < STG_SHA_BYTES; i++) {
+        out[2 * i] = hex[digest[i] >> 4];
+        out[2 * i + 1] = hex[digest[i] & 15];
+    }
+}
+
 static struct stg_str bytes(const uint8_t *data, size_t len)
 {
     return (struct stg_str){(const char *)data, len};

@@ -24,6 +24,9 @@ void stg_sha_start(struct stg_sha *sha);
 void stg_sha_add(struct stg_sha *sha, struct stg_str text);
 void stg_sha_finish(struct stg_sha *sha, uint8_t out[STG_SHA_BYTES]);
 
+/* In lower case, without a NUL. */
+void stg_sha_hex(char out[2 * STG_SHA_BYTES], const uint8_t digest[STG_SHA_BYTES]);
+
 struct stg_hmac_key {
     uint8_t inner[STG_SHA_BLOCK];
     uint8_t outer[STG_SHA_BLOCK];

@@ -183,16 +183,6 @@ static void stamp_put(char out[STAMP_BYTES], int64_t unix_s)
     out[15] = 'Z';
 }
 
-static void hex_put(char *out, const uint8_t *bytes, size_t len)
-{
-    static const char hex[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < len; i++) {
-        out[2 * i] = hex[bytes[i] >> 4];
-        out[2 * i + 1] = hex[bytes[i] & 15];
-    }
-}
-
 /* Text that goes to the caller's buffer; running out of room sticks. */
 struct writer {
     char *at;
@@ -347,7 +337,7 @@ static int signature_make(struct stg_sha *sha, struct stg_credentials *credentia
     struct stg_hmac_key key;
     uint8_t digest[STG_SHA_BYTES];
 
-    hex_put(request_hex, request_hash, STG_SHA_BYTES);
+    stg_sha_hex(request_hex, request_hash);
     put(&writer, STG_STR("AWS4-HMAC-SHA256\n"));
     put(&writer, stamp);
     put(&writer, STG_STR("\n"));
@@ -360,7 +350,7 @@ static int signature_make(struct stg_sha *sha, struct stg_credentials *credentia
     day_key_get(sha, credentials, unix_s / STG_DAY_S, stamp.ptr, &key);
     stg_hmac(sha, &key, stg_str_between(text, writer.at), digest);
     OPENSSL_cleanse(&key, sizeof(key));
-    hex_put(signature, digest, STG_SHA_BYTES);
+    stg_sha_hex(signature, digest);
     return sha->failed ? -EIO : 0;
 }
 
