@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final
 
 from stager.host import mounts, syscalls
@@ -36,24 +36,38 @@ _CONTROL_TYPES: Final = frozenset(
 def confine() -> None:
     """Close raw devices in the current root, and for uid 0 the kernel's controls. ``OSError`` from the mounts."""
     rows = mounts.read_mountinfo()
-    _close_devices([row for row in rows if mounts.lies_within(row.mountpoint, "/dev") and row.fstype != "devpts"])
+    _close_devices([row for row in rows if mounts.lies_within(row.mountpoint, "/dev") and _opens_devices(row)])
     if os.geteuid() == 0:
         _close_controls(rows)
 
 
+def _opens_devices(row: Row) -> bool:
+    """Terminals stay; a mount that is nodev already, as FUSE's are, is not touched: it may not answer."""
+    return row.fstype != "devpts" and "nodev" not in row.options
+
+
 def _close_devices(rows: list[Row]) -> None:
     """Nothing opens in /dev but what was found good and bound over itself: a device that appears later does not."""
-    bound = {row.mountpoint for row in rows if not os.path.isdir(row.mountpoint)}
+    bound = {row.mountpoint: found for row in rows if (found := _file_at(row.mountpoint)) is not None}
     for path in _character_devices("/dev", skip=bound):
         tree = syscalls.clone_tree(path, flags=syscalls.AT_SYMLINK_NOFOLLOW)
         syscalls.attach_tree(tree, path)
         os.close(tree)
     for row in rows:
-        if row.mountpoint not in bound or not _is_harmless(os.lstat(row.mountpoint)):
+        if row.mountpoint not in bound or not _is_harmless(bound[row.mountpoint]):
             _set(row, syscalls.MOUNT_ATTR_NODEV)
 
 
-def _character_devices(top: str, skip: set[str]) -> Iterator[str]:
+def _file_at(path: str) -> os.stat_result | None:
+    """A container's /dev has single device files mounted: such a file; nothing for a directory or no answer."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return None if stat.S_ISDIR(found.st_mode) else found
+
+
+def _character_devices(top: str, skip: Container[str]) -> Iterator[str]:
     with os.scandir(top) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -104,8 +118,11 @@ def _bind_read_only(path: str) -> None:
 
 
 def _set(row: Row, flags: int) -> None:
-    """Add flags to a mount, if it is the one that its mount point shows."""
-    descriptor = os.open(row.mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """Add flags to a mount, if its mount point shows it and can be reached: what cannot, the job cannot reach either."""
+    try:
+        descriptor = os.open(row.mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, PermissionError):
+        return
     try:
         if mounts.mount_id(descriptor) == row.mount_id:
             syscalls.set_mount_attributes(descriptor, add=flags, propagation=syscalls.MS_PRIVATE)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from integration.view_sandbox import sandbox
 from servers.slow_fuse import SlowFuse
 from stager.errors import MountError, NotFoundError
 from stager.model import Mount, MountView
@@ -39,6 +40,30 @@ def test_mount_that_answers_with_an_error_is_a_mount_error(slow_disk: SlowFuse, 
     slow_disk.fail("readdir", error)
     with pytest.raises(MountError, match=os.strerror(error)):
         check_sources(view_of(str(slow_disk.mountpoint)))
+
+
+@pytest.mark.parametrize("principal", ["root", "user"])
+def test_mount_elsewhere_that_does_not_answer_stops_no_view(slow_disk: SlowFuse, principal: str) -> None:
+    slow_disk.hold("getattr")
+    try:
+        with sandbox(principal) as box:
+            assert box.run("true").info.get("status") == 0
+    finally:
+        slow_disk.clear("getattr")
+
+
+@pytest.mark.parametrize("principal", ["root", "user"])
+def test_mount_elsewhere_that_is_dead_stops_no_view(slow_disk: SlowFuse, principal: str) -> None:
+    slow_disk.fail("getattr", errno.ENOTCONN)
+    with sandbox(principal) as box:
+        assert box.run("true").info.get("status") == 0
+
+
+def test_mount_below_dev_that_the_user_cannot_reach_stops_no_view() -> None:
+    with sandbox("user") as box:
+        box.host("sh", "-c", "mount -t tmpfs tmpfs /dev/shm && mkdir -m 700 /dev/shm/a && mkdir /dev/shm/a/b")
+        box.host("mount", "-t", "tmpfs", "tmpfs", "/dev/shm/a/b")
+        assert box.run("true").info.get("status") == 0
 
 
 def test_healthy_source_is_pinned_to_what_it_is(slow_disk: SlowFuse) -> None:

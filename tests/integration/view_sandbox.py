@@ -173,7 +173,7 @@ class Run:
     def line(self) -> str:
         assert self.driver.stdout is not None
         line = self.driver.stdout.readline().strip()
-        assert line, self.driver.communicate()[1]
+        assert line, self.finish()
         return line
 
     def drain(self) -> None:
