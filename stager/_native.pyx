@@ -445,7 +445,8 @@ cdef class Engine:
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
         table.row(row)
-        check_arguments(stg_batch_ranges(template.template_, table.table, <uint32_t>row, <int64_t *>flat.data.as_longlongs,
+        check_arguments(stg_batch_ranges(template.template_, table.table, <uint32_t>row,
+                                         <int64_t *>flat.data.as_longlongs,
                                          len(flat) // 2, fd, &batch),
                         "no range, or one that is empty, outside of the object or not on the block grid")
         return self.start(batch, template)
