@@ -118,7 +118,7 @@ def _bind_read_only(path: str) -> None:
 
 
 def _set(row: Row, flags: int) -> None:
-    """Add flags to a mount, if its mount point shows it and can be reached: what cannot, the job cannot reach either."""
+    """Add flags to a mount that its mount point shows; one that cannot be reached here, the job cannot reach either."""
     try:
         descriptor = os.open(row.mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, PermissionError):
