@@ -28,36 +28,27 @@ struct stg_credentials {
     char texts[]; /* access key, AWS4 and secret key, token, region, service */
 };
 
+static int is_visible_byte(char c)
+{
+    return c > ' ' && c < 0x7f;
+}
+
+static int is_lower_token_byte(char c)
+{
+    return stg_is_token(c) && stg_to_lower(c) == c;
+}
+
+static int is_all(struct stg_str text, int (*fits)(char))
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!fits(text.ptr[i]))
+            return 0;
+    return 1;
+}
+
 static int is_visible(struct stg_str text)
 {
-    for (size_t i = 0; i < text.len; i++)
-        if ((uint8_t)text.ptr[i] <= ' ' || (uint8_t)text.ptr[i] >= 0x7f)
-            return 0;
-    return 1;
-}
-
-static int is_method(struct stg_str text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!stg_is_token(text.ptr[i]))
-            return 0;
-    return text.len > 0;
-}
-
-static int is_lower_token(struct stg_str text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!stg_is_token(text.ptr[i]) || stg_to_lower(text.ptr[i]) != text.ptr[i])
-            return 0;
-    return text.len > 0;
-}
-
-static int is_field_value(struct stg_str text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!stg_is_value(text.ptr[i]))
-            return 0;
-    return 1;
+    return is_all(text, is_visible_byte);
 }
 
 static int is_scope_part(struct stg_str text)
@@ -305,8 +296,8 @@ static int headers_collect(struct signed_headers *signed_headers, const struct s
     if (count > STG_SIGV4_MAX_HEADERS)
         return -E2BIG;
     for (size_t i = 0; i < count; i++) {
-        if (!is_lower_token(headers[i].name) || is_added_here(headers[i].name) ||
-            !is_field_value(headers[i].value))
+        if (!headers[i].name.len || !is_all(headers[i].name, is_lower_token_byte) ||
+            is_added_here(headers[i].name) || !is_all(headers[i].value, stg_is_value))
             return -EINVAL;
         header_insert(signed_headers, headers[i]);
     }
@@ -366,7 +357,7 @@ ssize_t stg_sigv4_sign(struct stg_credentials *credentials, int64_t unix_s, stru
     struct stg_str stamp = {stamp_text, STAMP_BYTES};
     int error;
 
-    if (unix_s < 0 || unix_s > LAST_SECOND || !credentials->usable || !is_method(method) || !path.len ||
+    if (unix_s < 0 || unix_s > LAST_SECOND || !credentials->usable || !method.len || !is_all(method, stg_is_token) || !path.len ||
         path.ptr[0] != '/' || !is_visible(path) || !is_visible(query))
         return -EINVAL;
     stamp_put(stamp_text, unix_s);
