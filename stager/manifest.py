@@ -64,7 +64,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` says where identities come from: those of another source mean nothing here. ``boot`` is the kernel's
     boot id: after another boot, content that had not reached the disk may be missing behind a right-looking inode,
-    so files are re-hashed before they are believed. ``complete``: every file of the listing is in it.
+    so files are re-hashed before they are believed. ``version``: the snapshot's, when every file of it is here.
     """
 
     stager_manifest: int = SCHEMA
@@ -72,7 +72,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     block_bytes: int = BLOCK_BYTES
     source: str
     boot: str
-    complete: bool = True
+    version: str = ""
 
 
 class _Trailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

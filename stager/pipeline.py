@@ -24,11 +24,11 @@ from stager.host.workspace import Workspace, boot_id
 from stager.manifest import Entry, Header, sum_grades
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error, compile_names
-from stager.sources.base import Landing, Snapshot, Source
+from stager.sources.base import Earlier, Landing, Snapshot, Source
 from stager.stages.fetch import fetch
 from stager.stages.plan import Known, Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
-from stager.stages.recall import Recalled, recall
+from stager.stages.recall import Recalled, Recorded, read_manifest, recall
 from stager.transfer import Transfer
 
 __all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
@@ -106,14 +106,18 @@ class _Sync:
     started: float
 
     async def run(self) -> DatasetReceipt:
-        snapshot = await self.source.snapshot()
+        manifest = await asyncio.to_thread(read_manifest, self.workspace.state_fd)
+        snapshot = await self.source.snapshot(_earlier(manifest))
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
         if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
-        header = Header(source=self._what_identities_mean(snapshot), boot=boot_id())
         names = await asyncio.to_thread(self._judge, snapshot)
-        recalled = await asyncio.to_thread(recall, self.workspace.state_fd, source=header.source, boot=header.boot)
+        version = "" if names.bad else snapshot.version
+        header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
+        recalled = await asyncio.to_thread(
+            recall, self.workspace.state_fd, manifest, source=header.source, boot=header.boot
+        )
         for text in recalled.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
         planned = await asyncio.to_thread(self._compare, snapshot, names, recalled)
@@ -124,7 +128,9 @@ class _Sync:
         else:
             entries = [*planned.keep, *await self._fetch(snapshot, planned, header)]
             receipt = self._receipt(snapshot, names, planned, entries)
-            manifest_holds = recalled.manifest_entries == len(entries) and not planned.fetch
+            manifest_holds = (
+                manifest.header == header and recalled.manifest_entries == len(entries) and not planned.fetch
+            )
             await asyncio.to_thread(self._publish, header, None if manifest_holds else entries, receipt)
         self.sink(Finished(source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run))
         return receipt
@@ -202,6 +208,12 @@ def travels_in_the_open(endpoint: str) -> bool:
         return not ipaddress.ip_address(parts.hostname).is_loopback
     except ValueError:
         return True
+
+
+def _earlier(manifest: Recorded) -> Earlier | None:
+    if manifest.header is None or not manifest.header.version:
+        return None
+    return Earlier(version=manifest.header.version, entries=manifest.entries)
 
 
 class _Progress:

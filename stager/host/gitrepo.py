@@ -61,25 +61,33 @@ class PinnedRepository:
             self._git_dir, environ, GIT_INDEX_FILE=os.path.join(directory, "index")
         )
         self._has_index = False
+        self._fetched: Pin | None = None
 
-    async def pin(self, ref: str | None) -> Pin:
-        """Resolve ``ref`` (None: the remote's HEAD) to a commit and fetch that commit, without its history.
+    async def find(self, ref: str | None) -> Pin:
+        """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
+
+        The id of a commit, whole or its start, is taken as it is.
+        Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `UsageError`.
+        """
+        if ref is not None and _FULL_ID.fullmatch(ref):
+            return Pin(commit=ref, ref=None)
+        await self._init("")
+        found = await self._resolve(ref)
+        return Pin(commit=found[1], ref=found[0]) if found else Pin(commit=ref or "", ref=None)
+
+    async def fetch(self, wanted: Pin) -> Pin:
+        """Bring a commit here, without its history; the start of an id is looked for in all of it. Once is enough.
 
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError`, `UsageError`, `NoSpaceError`.
         """
-        if ref is not None and _FULL_ID.fullmatch(ref):
-            await self._init(ref)
-            return Pin(commit=await self._fetch(ref, None), ref=None)
-        await self._init("")
-        found = await self._resolve(ref)
-        if found is None:
-            assert ref is not None
-            await self._fetch_everything()
-            return Pin(commit=await self._commit_of(ref), ref=None)
-        name, identity = found
-        if len(identity) == 64:
-            await self._init(identity)
-        return Pin(commit=await self._fetch(identity, name), ref=name)
+        if self._fetched is None:
+            if _FULL_ID.fullmatch(wanted.commit):
+                await self._init(wanted.commit)
+                self._fetched = Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
+            else:
+                await self._fetch_everything()
+                self._fetched = Pin(commit=await self._commit_of(wanted.commit), ref=None)
+        return self._fetched
 
     async def list_tree(self, commit: str, subdir: str | None) -> AsyncIterator[TreeRow]:
         """Every file, link and submodule of a commit, below ``subdir``. Raises `NotFoundError`: no such directory."""

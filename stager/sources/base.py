@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 from stager._native import KeyTable
 from stager.manifest import Entry
 
-__all__ = ["Capabilities", "Landing", "OnEntries", "Snapshot", "Source"]
+__all__ = ["Capabilities", "Earlier", "Landing", "OnEntries", "Snapshot", "Source"]
 
 OnEntries = Callable[[Sequence[Entry]], None]
 """Called on the loop with entries that are complete under their final names; must not block for long."""
@@ -38,10 +38,21 @@ class Snapshot:
     may not be a file name is still in it, `stager.names` judges), size in bytes, identity (ETag or blob id:
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
+    ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
+    nothing that promises this.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the destination's manifest says of the run that filled it; every file of that snapshot is in it."""
+
+    version: str
+    entries: Mapping[bytes, Entry]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +80,10 @@ class Source(Protocol):
         """Release everything; never raises."""
         ...
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
         """List the whole source, pinned. All rows or an error, never a part of them.
 
+        ``earlier`` may spare the listing when the source is still at that version.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
         """

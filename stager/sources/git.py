@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 from stager import _native
 from stager.config import Retry
 from stager.errors import BadKeysError, ChangedError, UsageError, from_os_error
-from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, PinnedRepository, TreeRow
+from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, Pin, PinnedRepository, TreeRow
 from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import in_threads
 from stager.manifest import Entry
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
 
 __all__ = ["GitSource"]
 
@@ -71,7 +71,7 @@ class GitSource:
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
-        self._commit = ""
+        self._pin: Pin | None = None
         self._prefix = f"{ref.subdir}/".encode() if ref.subdir else b""
 
     async def __aenter__(self) -> Self:
@@ -86,29 +86,46 @@ class GitSource:
         """Remove the private directory."""
         await asyncio.to_thread(self._private.close)
 
-    async def snapshot(self) -> Snapshot:
-        """Fetch the pinned commit and list its tree. Identity: the blob id, and what git changes in it on the way.
+    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+        """Pin a commit and list its tree. Identity: the blob id, and what git changes in it on the way.
 
+        The commit is fetched, unless ``earlier`` is the same one: then not before a file of it is wanted.
         Raises what `Source.snapshot` names; `BadKeysError`: submodules, LFS pointers, filters, damaged links.
         """
-        pin = await self._repository.pin(None if self._ref.ref == "HEAD" else self._ref.ref)
-        self._commit = pin.commit
+        ref = None if self._ref.ref == "HEAD" else self._ref.ref
+        pin = await self._repository.find(ref)
+        if earlier is not None and earlier.version == self._version(pin):
+            self._pin = pin
+            return self._snapshot(pin, _table_of(earlier))
+        self._pin = pin = await self._repository.fetch(pin)
+        return self._snapshot(pin, await self._list(pin))
+
+    def _version(self, pin: Pin) -> str:
+        return f"{pin.commit}:{self._ref.subdir or ''}"
+
+    def _snapshot(self, pin: Pin, table: _native.KeyTable) -> Snapshot:
+        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir}
+        return Snapshot(
+            table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=self._version(pin)
+        )
+
+    async def _list(self, pin: Pin) -> _native.KeyTable:
         rows = [row async for row in self._repository.list_tree(pin.commit, self._ref.subdir)]
         await self._refuse_what_is_not_whole(rows)
-        converted = await self._converted(rows)
+        converted = await self._converted(pin.commit, rows)
         table = _native.KeyTable()
         for row in rows:
             size, identity = converted.get(row.path, (row.size, row.blob))
             table.append(row.path, size, identity, 0, _MODES[row.mode])
-        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir}
-        return Snapshot(table=table, pinned={k: v for k, v in pinned.items() if v is not None})
+        return table
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
         """See `Source.fetch`. Git writes into a private directory below ``tmp_fd``; each file is hashed there, then
         renamed into place. Cancelling ends git at once and waits for the renames in flight.
         """
-        if not rows:
+        if not rows or self._pin is None:
             return
+        await self._repository.fetch(self._pin)
         where = os.readlink(f"/proc/self/fd/{landing.tmp_fd}")
         try:
             checkout = await asyncio.to_thread(tempfile.mkdtemp, prefix="git-", dir=where)
@@ -116,7 +133,7 @@ class GitSource:
             raise from_os_error(error, doing="make a directory", where=landing.root) from error
         try:
             keys = [snapshot.table.key(row) for row in rows]
-            await self._repository.check_out(self._commit, [self._prefix + key for key in keys], checkout)
+            await self._repository.check_out(self._pin.commit, [self._prefix + key for key in keys], checkout)
             name = os.fsencode(os.path.basename(checkout))
             pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
 
@@ -181,12 +198,12 @@ class GitSource:
                 "stage the objects from S3, or clone with git lfs and stage the directory",
             )
 
-    async def _converted(self, rows: Sequence[TreeRow]) -> dict[bytes, tuple[int, bytes]]:
+    async def _converted(self, commit: str, rows: Sequence[TreeRow]) -> dict[bytes, tuple[int, bytes]]:
         """Files whose bytes git changes on the way out: path to (size then, identity that says how)."""
         if not self._prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
             return {}
         files = {self._prefix + row.path: row for row in rows if row.mode != LINK}
-        attributes = await self._repository.attributes(self._commit, list(files))
+        attributes = await self._repository.attributes(commit, list(files))
         filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
                     if found.get(b"filter", b"lfs") != b"lfs"]
         if filtered:
@@ -198,7 +215,7 @@ class GitSource:
         if not changing:
             return {}
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self._private.path)
-        await self._repository.check_out(self._commit, list(changing), scratch)
+        await self._repository.check_out(commit, list(changing), scratch)
         below = os.fsencode(scratch)
 
         def measure() -> dict[bytes, tuple[int, bytes]]:
@@ -216,6 +233,14 @@ class GitSource:
         names = list(names)
         rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         return BadKeysError(what, [*names[:_SHOWN], *rest], where=self._ref.text, hint=hint)
+
+
+def _table_of(earlier: Earlier) -> _native.KeyTable:
+    table = _native.KeyTable()
+    for path, entry in earlier.entries.items():
+        kind = LINK if stat.S_ISLNK(entry.mode) else PROGRAM if entry.mode & stat.S_IXUSR else FILE
+        table.append(path, entry.size, entry.identity, 0, _MODES[kind])
+    return table
 
 
 def _is_loopback(url: str) -> bool:

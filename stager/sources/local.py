@@ -34,7 +34,7 @@ from stager.host.threads import in_threads
 from stager.manifest import Entry
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
 
 __all__ = ["LocalSource"]
 
@@ -67,7 +67,7 @@ class LocalSource:
             os.close(self._root_fd)
             self._root_fd = -1
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
         """Walk the whole directory.
 
         Raises `NotFoundError`, `AccessDeniedError`, `ChangedError` (moved while it was walked), `UsageError` (not a

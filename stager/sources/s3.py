@@ -23,7 +23,7 @@ from stager.errors import AccessDeniedError, ChangedError, IntegrityError, NotFo
 from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
 from stager.sources.s3_endpoint import Credentials, Prepared, Session, ca_file, resolve
 from stager.sources.s3_large import fetch_large
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
@@ -80,7 +80,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
         """List the bucket or prefix, serially and whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)

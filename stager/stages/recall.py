@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from stager.errors import from_os_error
 from stager.host.journal import JOURNAL_NAME, read_journal
-from stager.manifest import MANIFEST_NAME, DamagedManifestError, Entry, decode
+from stager.manifest import MANIFEST_NAME, DamagedManifestError, Entry, Header, decode
 
-__all__ = ["Recalled", "recall"]
+__all__ = ["NOTHING_RECORDED", "Recalled", "Recorded", "read_manifest", "recall"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A manifest as it was read; without a header when there is none. ``damage``: why it is not believed."""
+
+    header: Header | None = None
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    damage: str = ""
+
+
+NOTHING_RECORDED: Final = Recorded()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +39,33 @@ class Recalled:
     warnings: tuple[str, ...]
 
 
-def recall(state_fd: int | None, *, source: str, boot: str) -> Recalled:
-    """Read what is there (``state_fd`` None: nothing); records of another source mean nothing here. Blocks.
+def read_manifest(state_fd: int | None) -> Recorded:
+    """The manifest there (``state_fd`` None: nothing is). A damaged one is as good as none. Blocks. `HostError`."""
+    if state_fd is None:
+        return NOTHING_RECORDED
+    try:
+        fd = os.open(MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=state_fd)
+        with open(fd, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return NOTHING_RECORDED
+    except OSError as error:
+        raise from_os_error(error, doing="read the manifest", where=MANIFEST_NAME) from error
+    try:
+        header, entries = decode(data)
+    except DamagedManifestError as error:
+        return Recorded(damage=str(error))
+    return Recorded(header=header, entries=entries)
 
-    A damaged manifest is as good as none: everything is compared again. Raises `HostError`.
+
+def recall(state_fd: int | None, manifest: Recorded, *, source: str, boot: str) -> Recalled:
+    """What of the manifest and the journal counts for ``source``; records of another one mean nothing here. Blocks.
+
+    Raises `HostError`.
     """
     if state_fd is None:
         return Recalled(this_boot={}, other_boot={}, manifest_entries=None, warnings=())
-    recorded, recorded_in, warnings = _read_manifest(state_fd, source)
+    recorded, recorded_in, warnings = _as_of(manifest, source)
     journaled_in, journaled = read_journal(state_fd, JOURNAL_NAME, source=source)
     this_boot: dict[bytes, Entry] = {}
     other_boot: dict[bytes, Entry] = {}
@@ -51,19 +83,11 @@ def recall(state_fd: int | None, *, source: str, boot: str) -> Recalled:
     )
 
 
-def _read_manifest(state_fd: int, source: str) -> tuple[dict[bytes, Entry], str, tuple[str, ...]]:
-    try:
-        fd = os.open(MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=state_fd)
-        with open(fd, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
+def _as_of(manifest: Recorded, source: str) -> tuple[dict[bytes, Entry], str, tuple[str, ...]]:
+    if manifest.damage:
+        return {}, "", (f"the manifest is damaged ({manifest.damage}): everything is fetched and compared again",)
+    if manifest.header is None:
         return {}, "", ()
-    except OSError as error:
-        raise from_os_error(error, doing="read the manifest", where=MANIFEST_NAME) from error
-    try:
-        header, entries = decode(data)
-    except DamagedManifestError as error:
-        return {}, "", (f"the manifest is damaged ({error}): everything is fetched and compared again",)
-    if header.source != source:
+    if manifest.header.source != source:
         return {}, "", ("the destination was filled from another source: everything is fetched again",)
-    return entries, header.boot, ()
+    return manifest.entries, manifest.header.boot, ()
