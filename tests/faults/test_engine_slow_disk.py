@@ -94,7 +94,7 @@ def test_with_every_buffer_waiting_for_a_held_write_the_others_wait_and_nobody_t
     outlast_stall_timeouts: Callable[[], None],
 ) -> None:
     slow_disk.hold("write")
-    two_buffers = {"memory_bytes": 128 << 10, "buffer_bytes": 64 << 10}
+    two_buffers = {"memory_bytes": 2 * (64 + 16) << 10, "buffer_bytes": 64 << 10}  # a buffer has 16 KiB for the head
     with NativeClient(weed, weed.address, workers=1, stall_timeout_ms=STALL_MS, **two_buffers) as client:
         blocked = client.fetch_ranges(bucket, "large", LARGE, BLOCK, slow_disk.mountpoint / "large")
         slow_disk.wait_held("write")
