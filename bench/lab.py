@@ -94,7 +94,7 @@ class Sample:
     cpu_s: float  # user and system, the whole process tree
     wall_s: float
     max_rss_bytes: int  # ru_maxrss: the largest single process, file-backed pages included
-    origin_busy: float  # CPU of the origin as a share of the wall time
+    origin_cpu_s: float
     syscalls: int | None  # only the ceiling counts its own
 
 
@@ -192,7 +192,7 @@ def measure(peer: Peer, workload: Workload, origin: Origin, out: Path, cores: Co
         cpu_s=figures["user_s"] + figures["system_s"],
         wall_s=figures["wall_s"],
         max_rss_bytes=figures["max_rss_kib"] << 10,
-        origin_busy=(origin.busy_s() - busy_before) / figures["wall_s"],
+        origin_cpu_s=origin.busy_s() - busy_before,
         syscalls=_own_figures(text).get("syscalls"),
     )
 
