@@ -4,7 +4,7 @@
     python bench/run.py --quick               one round of a tenth: does it all work?
     python bench/run.py -w small-16KiB-10_000x -c ceiling -c stager --rounds 3
 
-Exit status: 0; 1 when a client failed, its bytes differ, or the ceiling lost to libcurl (the report says VOID).
+Exit status: 0; 1 when a client failed, its bytes differ, or, unless --quick, the ceiling lost to libcurl (VOID).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
         out = arguments.out or HERE / "results" / time.strftime("%Y-%m-%dT%H%MZ.md", time.gmtime())
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
-    return 0 if valid else 1
+    return 0 if valid or arguments.quick else 1  # a quick run is too short to be void
 
 
 def _parse_arguments() -> argparse.Namespace:
