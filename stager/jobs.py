@@ -23,14 +23,17 @@ from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, Job
 from stager.pipeline import SyncOptions, sync
 from stager.sources.bind import describe_bind
 from stager.stages.collect import Collected, collect_logs, holds_anything, persist_path
+from stager.stages.discard import Discarded, find_discarded
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
+from stager.stages.recall import read_manifest
 from stager.stages.run import run_command
 from stager.transfer import Transfer
 
 __all__ = [
     "RECEIPT",
     "collect_job",
+    "find_losses",
     "job_environment",
     "open_job",
     "read_receipt",
@@ -174,6 +177,30 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
     remove_tree(job.state_dir)
     job.advance(JobState.REMOVED)
     return True
+
+
+def find_losses(job: JobDirectory) -> dict[str, Discarded]:
+    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
+
+    Blocks. Raises `HostError`.
+    """
+    if job.record.state is JobState.REMOVED:
+        return {}
+    targets = {data["destination"] for data in read_receipt(job).get("datasets", ()) if data["how"] == "copy"}
+    losses = {target: _find_loss(job, target) for target in sorted(targets | {"/code"})}
+    return {target: loss for target, loss in losses.items() if loss.total.objects}
+
+
+def _find_loss(job: JobDirectory, target: str) -> Discarded:
+    below = target.lstrip("/")
+    try:
+        state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # the empty /code of a job without code
+        return find_discarded(os.path.join(job.tree, below), {})
+    try:
+        return find_discarded(os.path.join(job.tree, below), read_manifest(state_fd).entries)
+    finally:
+        os.close(state_fd)
 
 
 def read_receipt(job: JobDirectory) -> dict[str, Any]:

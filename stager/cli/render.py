@@ -149,9 +149,9 @@ def write(stream: TextIO, text: str) -> None:
         os.close(nowhere)
 
 
-def count(objects: int) -> str:
+def count(number: int, noun: str = "object") -> str:
     """``1 object``, ``2 objects``."""
-    return f"{objects} object{'' if objects == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def size(number: float) -> str:

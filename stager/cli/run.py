@@ -16,7 +16,7 @@ from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, count, report_error, size
 from stager.cli.state import State
-from stager.cli.tell import tell, warn
+from stager.cli.tell import tell, warn, warn_of_losses
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.events import Sink
 from stager.host.atomic import write_file
@@ -140,6 +140,7 @@ def _finish(state: State, job: JobDirectory, keep: bool) -> None:
     if job.record.state is not JobState.PERSISTED:
         warn(state, f"logs are in {job.tree}/logs and kept nowhere else; stager teardown {job.record.id} removes them")
     elif not keep:
+        warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)
 
 

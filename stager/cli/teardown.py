@@ -9,7 +9,7 @@ import click
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common
 from stager.cli.state import State
-from stager.cli.tell import tell
+from stager.cli.tell import tell, warn_of_losses
 from stager.host.record import JobDirectory
 from stager.jobs import teardown_job
 from stager.stages.place import place
@@ -29,6 +29,7 @@ def command(state: State, /, job_id: str, discard_uncollected: bool, scratch: st
     Example: stager teardown 4711
     """
     with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
+        warn_of_losses(state, job)
         removed = teardown_job(job, discard_uncollected=discard_uncollected)
     text = f"job {job_id}: {'removed' if removed else 'was removed before'}"
     tell(state, "removed", {"job": job_id, "removed": removed}, text)

@@ -8,10 +8,12 @@ from typing import Any, TextIO
 
 import click
 
+from stager.cli.render import count, size
 from stager.cli.state import State
-from stager.host.record import rfc3339
+from stager.host.record import JobDirectory, rfc3339
+from stager.jobs import find_losses
 
-__all__ = ["tell", "warn"]
+__all__ = ["tell", "warn", "warn_of_losses"]
 
 _SCHEMA = 1
 
@@ -30,3 +32,11 @@ def warn(state: State, text: str, *, file: TextIO | None = None) -> None:
         tell(state, "warning", {"text": text}, text)
     else:
         click.echo(f"stager: {text}", err=True, file=file)
+
+
+def warn_of_losses(state: State, job: JobDirectory) -> None:
+    """Say what goes with the tree of a job and is nowhere else."""
+    for target, lost in find_losses(job).items():
+        names = ", ".join(lost.first) + (", ..." if lost.total.objects > len(lost.first) else "")
+        amount = f"{count(lost.total.objects, 'file')} ({size(lost.total.bytes)})"
+        warn(state, f"discarded with the job's copy: {amount} written or changed in {target}: {names}")

@@ -386,3 +386,27 @@ def _python_for(user: int, packages: str) -> str:
         if done.returncode == 0:
             return python
     pytest.skip(f"no Python with stager's dependencies that uid {user} can execute")
+
+
+def test_end_of_a_job_names_what_goes_with_its_copies(node: Node, source: Path) -> None:
+    change = "cd /data/me/x; echo mine > mine; echo more >> a; mkdir -p deep/er; chmod 0 deep"
+    done = node.stager("run", "--data", f"me/x=file://{source}", "--", "sh", "-c", change)
+    assert done.code == 0, done.err
+    (told,) = [line for line in done.err.splitlines() if "discarded with the job's copy" in line]
+    assert "2 files" in told and "in /data/me/x: " in told
+    assert {"mine", "a"} == set(told.rpartition(": ")[2].split(", "))
+
+
+def test_end_of_a_job_that_only_read_says_nothing_of_discarding(node: Node, source: Path) -> None:
+    done = node.stager("run", "--data", f"me/x=file://{source}", "--", "sh", "-c", "cat $(find /data -type f)")
+    assert done.code == 0, done.err
+    assert "discarded" not in done.err
+
+
+def test_teardown_names_what_goes_too(node: Node, source: Path) -> None:
+    run = ("run", "--keep", "--job-id", "8", "--data", f"me/x=file://{source}", "--", "sh", "-c")
+    assert node.stager(*run, "echo x > /data/me/x/new\ttab; touch /code/f").code == 0
+    gone = node.stager("teardown", "8")
+    assert gone.code == 0
+    assert "written or changed in /data/me/x: new" in gone.err
+    assert "written or changed in /code: f" in gone.err
