@@ -5,13 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MAX_WORKERS 16
 #define MIN_BUFFER_BYTES ((size_t)64 << 10)
 #define SLOW_FOR_MS 30000
-#define ANNOUNCE_AT 256 /* completions that are announced without waiting for more */
 
 static int is_foreign(const struct stg_engine *engine)
 {
@@ -132,23 +130,11 @@ void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch)
     stg_engine_signal(engine);
 }
 
-/* ---- ring ---- */
-
-static void write_event(struct stg_engine *engine)
-{
-    uint64_t one = 1;
-    if (write(engine->event_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: it is readable */
-}
+/* ---- completions ---- */
 
 void stg_engine_signal(struct stg_engine *engine)
 {
-    pthread_mutex_lock(&engine->ring_lock);
-    int needed = !engine->signalled;
-    engine->signalled = 1;
-    pthread_mutex_unlock(&engine->ring_lock);
-    if (needed)
-        write_event(engine);
+    stg_ring_announce(&engine->ring);
 }
 
 /* 1 when this was the batch's last request. */
@@ -163,31 +149,8 @@ static int finish_item(struct stg_batch *batch)
 int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int failed, struct stg_failure *failure)
 {
     int urgent = finish_item(item.batch) || failed;
-    pthread_mutex_lock(&engine->ring_lock);
-    unsigned slot = (engine->ring_start + engine->ring_count) % engine->config.ring_slots;
-    engine->ring[slot] = (struct stg_completion){item.batch, item.index, (uint8_t)failed, failure};
-    engine->ring_count++;
-    int wanted = !engine->signalled;
-    int now = wanted && (urgent || engine->ring_count >= ANNOUNCE_AT);
-    if (now)
-        engine->signalled = 1;
-    pthread_mutex_unlock(&engine->ring_lock);
-    if (now)
-        write_event(engine);
-    return wanted && !now;
-}
-
-static size_t drain_ring(struct stg_engine *engine, struct stg_completion *out, size_t max)
-{
-    pthread_mutex_lock(&engine->ring_lock);
-    size_t n = engine->ring_count < max ? engine->ring_count : max;
-    for (size_t i = 0; i < n; i++) {
-        out[i] = engine->ring[engine->ring_start];
-        engine->ring_start = (engine->ring_start + 1) % engine->config.ring_slots;
-    }
-    engine->ring_count -= (unsigned)n;
-    pthread_mutex_unlock(&engine->ring_lock);
-    return n;
+    struct stg_completion completion = {item.batch, item.index, (uint8_t)failed, failure};
+    return stg_ring_push(&engine->ring, &completion, urgent);
 }
 
 static size_t drain_dropped(struct stg_engine *engine, struct stg_completion *out, size_t max)
@@ -219,13 +182,7 @@ size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, s
 {
     if (is_foreign(engine))
         return 0;
-    uint64_t ignored;
-    if (read(engine->event_fd, &ignored, sizeof ignored) < 0)
-        ignored = 0; /* nothing was announced: look all the same */
-    pthread_mutex_lock(&engine->ring_lock);
-    engine->signalled = 0;
-    pthread_mutex_unlock(&engine->ring_lock);
-    size_t from_ring = drain_ring(engine, out, max);
+    size_t from_ring = stg_ring_drain(&engine->ring, out, max);
     give_credits(engine, from_ring);
     pthread_mutex_lock(&engine->queue_lock);
     size_t n = from_ring + drain_dropped(engine, out + from_ring, max - from_ring);
@@ -315,21 +272,18 @@ static int start_workers(struct stg_engine *engine)
 
 int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **out)
 {
+    struct stg_engine_config checked = *config;
+    int status = check_config(&checked);
+    if (status < 0)
+        return status;
     struct stg_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return -ENOMEM;
-    engine->config = *config;
+    engine->config = checked;
     engine->pid = getpid();
-    engine->event_fd = -1;
+    engine->credits = checked.ring_slots;
     pthread_mutex_init(&engine->queue_lock, NULL);
-    pthread_mutex_init(&engine->ring_lock, NULL);
-    int status = check_config(&engine->config);
-    if (status == 0) {
-        engine->credits = engine->config.ring_slots;
-        engine->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        engine->ring = calloc(engine->config.ring_slots, sizeof *engine->ring);
-        status = engine->event_fd < 0 ? -errno : engine->ring ? 0 : -ENOMEM;
-    }
+    status = stg_ring_init(&engine->ring, checked.ring_slots);
     if (status == 0)
         status = start_sink(engine);
     if (status == 0)
@@ -351,7 +305,7 @@ int stg_engine_state(const struct stg_engine *engine)
 
 int stg_engine_fileno(const struct stg_engine *engine)
 {
-    return engine->event_fd;
+    return engine->ring.event_fd;
 }
 
 void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out)
@@ -397,11 +351,8 @@ void stg_engine_free(struct stg_engine *engine)
             stg_failure_free(left[i].failure);
     for (unsigned i = 0; i < engine->started; i++)
         stg_worker_free(engine->workers[i]);
-    if (engine->event_fd >= 0)
-        close(engine->event_fd);
+    stg_ring_free(&engine->ring);
     pthread_mutex_destroy(&engine->queue_lock);
-    pthread_mutex_destroy(&engine->ring_lock);
     free(engine->workers);
-    free(engine->ring);
     free(engine);
 }

@@ -2,9 +2,7 @@
 #ifndef STG_ENGINE_INTERNAL_H
 #define STG_ENGINE_INTERNAL_H
 
-#include "engine.h"
-
-#include <pthread.h>
+#include "ring.h"
 
 struct stg_worker;
 
@@ -13,7 +11,6 @@ struct stg_worker;
 struct stg_engine {
     struct stg_engine_config config;
     pid_t pid;
-    int event_fd;
     struct stg_sink *sink;
     struct stg_worker **workers;
     unsigned started;
@@ -31,10 +28,7 @@ struct stg_engine {
     } slow[STG_SLOW_DEVICES]; /* file systems that new batches use through the disk threads at once */
     unsigned slow_next;
 
-    pthread_mutex_t ring_lock;
-    struct stg_completion *ring;
-    unsigned ring_start, ring_count;
-    int signalled;
+    struct stg_ring ring;
 };
 
 struct stg_item {

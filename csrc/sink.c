@@ -1,15 +1,10 @@
 #include "sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum ending { OPEN, KEEP, DROP };
@@ -46,9 +41,7 @@ struct stg_sink {
     struct stg_buffer *buffers;
     struct disk_thread *threads;
     unsigned started;
-    char prefix[STG_NAME_BYTES - 20];
-    size_t prefix_len;
-    atomic_uint_fast64_t counter;
+    struct stg_names names;
 
     pthread_mutex_t lock; /* of everything below, and of each file's shared part */
     pthread_cond_t work;
@@ -58,40 +51,9 @@ struct stg_sink {
     int stopping;
 };
 
-static size_t put_hex(char *out, uint64_t value)
+struct stg_names *stg_sink_names(struct stg_sink *sink)
 {
-    char digits[16];
-    size_t n = 0;
-    do {
-        digits[n++] = "0123456789abcdef"[value & 15];
-        value >>= 4;
-    } while (value);
-    for (size_t i = 0; i < n; i++)
-        out[i] = digits[n - 1 - i];
-    return n;
-}
-
-static int make_prefix(struct stg_sink *sink)
-{
-    uint64_t token;
-    if (getrandom(&token, sizeof token, 0) != sizeof token)
-        return -EIO;
-    char *at = sink->prefix;
-    memcpy(at, STG_NAME_PREFIX, sizeof STG_NAME_PREFIX - 1);
-    at += sizeof STG_NAME_PREFIX - 1;
-    at += put_hex(at, (uint64_t)getpid());
-    *at++ = '-';
-    at += put_hex(at, token);
-    *at++ = '-';
-    sink->prefix_len = (size_t)(at - sink->prefix);
-    return 0;
-}
-
-void stg_sink_name(struct stg_sink *sink, char out[STG_NAME_BYTES])
-{
-    uint64_t number = atomic_fetch_add_explicit(&sink->counter, 1, memory_order_relaxed);
-    memcpy(out, sink->prefix, sink->prefix_len);
-    out[sink->prefix_len + put_hex(out + sink->prefix_len, number)] = 0;
+    return &sink->names;
 }
 
 /* ---- buffers ---- */
@@ -136,69 +98,6 @@ void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer)
     uint32_t wake = put_back(sink, buffer);
     pthread_mutex_unlock(&sink->lock);
     wake_workers(sink, wake);
-}
-
-/* ---- file operations ---- */
-
-static int write_fully(int fd, const char *data, size_t len, int64_t offset)
-{
-    while (len > 0) {
-        ssize_t n = pwrite(fd, data, len, offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return -EIO;
-        data += n;
-        len -= (size_t)n;
-        offset += n;
-    }
-    return 0;
-}
-
-static int create_temporary(int tmp_fd, const char *name, uint32_t mode)
-{
-    mode_t bits = mode & 0777 ? mode & 0777 : 0666;
-    int fd = openat(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, bits);
-    return fd < 0 ? -errno : fd;
-}
-
-static int publish(struct stg_landing *landing, unsigned thread, int fd, const char *name, struct stg_str key,
-                   struct stg_stored *out, const char **where)
-{
-    *where = "rename";
-    int status = stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key);
-    if (status < 0)
-        return status;
-    *where = "stat";
-    return stg_stored_from_fd(fd, out);
-}
-
-int stg_landing_store(struct stg_sink *sink, struct stg_landing *landing, unsigned thread, struct stg_str key,
-                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
-                      const char **where)
-{
-    char name[STG_NAME_BYTES];
-    *where = "write";
-    if (landing->fd >= 0)
-        return write_fully(landing->fd, data, len, offset);
-    stg_sink_name(sink, name);
-    *where = "create";
-    int fd = create_temporary(landing->tmp_fd, name, mode);
-    if (fd < 0)
-        return fd;
-    *where = "write";
-    int status = write_fully(fd, data, len, 0);
-    if (status == 0)
-        status = publish(landing, thread, fd, name, key, out, where);
-    if (close(fd) < 0 && status == 0 && errno != EINTR) {
-        *where = "close";
-        status = -errno;
-    }
-    if (status < 0)
-        unlinkat(landing->tmp_fd, name, 0);
-    return status;
 }
 
 /* ---- files handed to the disk threads ---- */
@@ -277,9 +176,9 @@ static int open_file(struct stg_file *file)
 {
     if (file->landing->fd >= 0 || file->fd >= 0)
         return 0;
-    stg_sink_name(file->sink, file->name);
+    stg_names_next(&file->sink->names, file->name);
     file->where = "create";
-    file->fd = create_temporary(file->landing->tmp_fd, file->name, file->mode);
+    file->fd = stg_landing_create(file->landing, file->name, file->mode);
     return file->fd < 0 ? file->fd : 0;
 }
 
@@ -290,7 +189,7 @@ static int write_piece(struct stg_file *file, const struct stg_buffer *buffer)
         return status;
     file->where = "write";
     int fd = file->landing->fd >= 0 ? file->landing->fd : file->fd;
-    return write_fully(fd, buffer->data + buffer->start, buffer->len, buffer->offset);
+    return stg_landing_write(fd, buffer->data + buffer->start, buffer->len, buffer->offset);
 }
 
 /* Nobody else knows the file any more. */
@@ -302,7 +201,7 @@ static void finish_file(struct stg_file *file, unsigned thread)
     if (status == 0 && file->ending == KEEP && landing->fd < 0) {
         status = open_file(file);
         if (status == 0)
-            status = publish(landing, thread, file->fd, file->name, file->key, &stored, &file->where);
+            status = stg_landing_publish(landing, thread, file->fd, file->name, file->key, &stored, &file->where);
     }
     if (file->fd >= 0) {
         if (close(file->fd) < 0 && errno != EINTR && status == 0) {
@@ -423,7 +322,7 @@ int stg_sink_new(const struct stg_sink_config *config, struct stg_sink **out)
     pthread_cond_init(&sink->work, NULL);
     int status = take_memory(sink);
     if (status == 0)
-        status = make_prefix(sink);
+        status = stg_names_init(&sink->names);
     if (status == 0)
         status = start_threads(sink);
     if (status < 0) {

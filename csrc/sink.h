@@ -8,25 +8,14 @@
 #ifndef STG_SINK_H
 #define STG_SINK_H
 
-#include "parents.h"
+#include "landing.h"
 #include "stg.h"
-
-#define STG_NAME_BYTES 80            /* room for a temporary's name, NUL included */
-#define STG_NAME_PREFIX "stg-part-"  /* of every temporary; what is found later under it is left over */
 
 struct stg_buffer {
     struct stg_buffer *next;
     char *data;
     size_t start, len; /* the bytes to write are data[start..start+len) */
     int64_t offset;    /* in the file */
-};
-
-/* Where the bodies of one batch go. Either fd (parts of one file) or root_fd, tmp_fd and parents. */
-struct stg_landing {
-    int fd; /* -1: whole files */
-    int root_fd, tmp_fd;
-    struct stg_parents *parents; /* one a thread, by thread number */
-    unsigned threads;
 };
 
 struct stg_sink;
@@ -60,13 +49,7 @@ size_t stg_sink_buffer_bytes(const struct stg_sink *sink);
 struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
 void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
 
-/* A name no other process or engine makes: prefix, process id, a random token of this sink, a counter. */
-void stg_sink_name(struct stg_sink *sink, char out[STG_NAME_BYTES]);
-
-/* Inline: create tmp, write, rename, stat, close; or pwrite for a landing with fd. thread is the caller's number. */
-int stg_landing_store(struct stg_sink *sink, struct stg_landing *landing, unsigned thread, struct stg_str key,
-                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
-                      const char **where);
+struct stg_names *stg_sink_names(struct stg_sink *sink);
 
 /* NULL: no memory. key must live until done; owner, index and note are handed to done. */
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #define EVENTS_A_TURN 64
-#define ANNOUNCE_MS 10
 #define HELD_UP_MS 100      /* work of one turn beyond this is not the peers' time */
 #define OTHER_TEMPLATE_EVERY 64
 #define IDLE_MS 30000
@@ -136,7 +135,7 @@ static int wait_ms(const struct stg_worker *worker)
     if (worker->resume)
         return 0;
     if (worker->unsignalled_ms) {
-        int64_t left = worker->unsignalled_ms + ANNOUNCE_MS - worker->now_ms;
+        int64_t left = worker->unsignalled_ms + STG_ANNOUNCE_MS - worker->now_ms;
         return left < 0 ? 0 : (int)left;
     }
     if (worker->busy)
@@ -146,7 +145,7 @@ static int wait_ms(const struct stg_worker *worker)
 
 static void announce(struct stg_worker *worker)
 {
-    if (worker->unsignalled_ms && worker->now_ms - worker->unsignalled_ms >= ANNOUNCE_MS) {
+    if (worker->unsignalled_ms && worker->now_ms - worker->unsignalled_ms >= STG_ANNOUNCE_MS) {
         worker->unsignalled_ms = 0;
         stg_engine_signal(worker->engine);
     }

@@ -128,7 +128,7 @@ cdef extern from "parents.h" nogil:
         uint32_t mode
 
 
-cdef extern from "sink.h" nogil:
+cdef extern from "landing.h" nogil:
     const char *STG_NAME_PREFIX
 
 

@@ -1,0 +1,104 @@
+#include "landing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static size_t put_hex(char *out, uint64_t value)
+{
+    char digits[16];
+    size_t n = 0;
+    do {
+        digits[n++] = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value);
+    for (size_t i = 0; i < n; i++)
+        out[i] = digits[n - 1 - i];
+    return n;
+}
+
+int stg_names_init(struct stg_names *names)
+{
+    uint64_t token;
+    if (getrandom(&token, sizeof token, 0) != sizeof token)
+        return -EIO;
+    char *at = names->prefix;
+    memcpy(at, STG_NAME_PREFIX, sizeof STG_NAME_PREFIX - 1);
+    at += sizeof STG_NAME_PREFIX - 1;
+    at += put_hex(at, (uint64_t)getpid());
+    *at++ = '-';
+    at += put_hex(at, token);
+    *at++ = '-';
+    names->prefix_len = (size_t)(at - names->prefix);
+    return 0;
+}
+
+void stg_names_next(struct stg_names *names, char out[STG_NAME_BYTES])
+{
+    uint64_t number = atomic_fetch_add_explicit(&names->counter, 1, memory_order_relaxed);
+    memcpy(out, names->prefix, names->prefix_len);
+    out[names->prefix_len + put_hex(out + names->prefix_len, number)] = 0;
+}
+
+int stg_landing_write(int fd, const char *data, size_t len, int64_t offset)
+{
+    while (len > 0) {
+        ssize_t n = pwrite(fd, data, len, offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        data += n;
+        len -= (size_t)n;
+        offset += n;
+    }
+    return 0;
+}
+
+int stg_landing_create(const struct stg_landing *landing, const char *name, uint32_t mode)
+{
+    mode_t bits = mode & 0777 ? mode & 0777 : 0666;
+    int fd = openat(landing->tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, bits);
+    return fd < 0 ? -errno : fd;
+}
+
+int stg_landing_publish(struct stg_landing *landing, unsigned thread, int fd, const char *name, struct stg_str key,
+                        struct stg_stored *out, const char **where)
+{
+    *where = "rename";
+    int status = stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key);
+    if (status < 0)
+        return status;
+    *where = "stat";
+    return stg_stored_from_fd(fd, out);
+}
+
+int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
+                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
+                      const char **where)
+{
+    char name[STG_NAME_BYTES];
+    *where = "write";
+    if (landing->fd >= 0)
+        return stg_landing_write(landing->fd, data, len, offset);
+    stg_names_next(names, name);
+    *where = "create";
+    int fd = stg_landing_create(landing, name, mode);
+    if (fd < 0)
+        return fd;
+    *where = "write";
+    int status = stg_landing_write(fd, data, len, 0);
+    if (status == 0)
+        status = stg_landing_publish(landing, thread, fd, name, key, out, where);
+    if (close(fd) < 0 && status == 0 && errno != EINTR) {
+        *where = "close";
+        status = -errno;
+    }
+    if (status < 0)
+        unlinkat(landing->tmp_fd, name, 0);
+    return status;
+}

@@ -1,0 +1,43 @@
+/* Where the bodies of one batch go: temporaries that are written, renamed to their keys, and never left behind. */
+#ifndef STG_LANDING_H
+#define STG_LANDING_H
+
+#include "parents.h"
+#include "stg.h"
+
+#include <stdatomic.h>
+
+#define STG_NAME_BYTES 80            /* room for a temporary's name, NUL included */
+#define STG_NAME_PREFIX "stg-part-"  /* of every temporary; what is found later under it is left over */
+
+/* Makes names that nobody else makes: prefix, process id, a random token, a counter. */
+struct stg_names {
+    char prefix[STG_NAME_BYTES - 20];
+    size_t prefix_len;
+    atomic_uint_fast64_t counter;
+};
+
+int stg_names_init(struct stg_names *names); /* -EIO: no random bytes */
+void stg_names_next(struct stg_names *names, char out[STG_NAME_BYTES]); /* any thread */
+
+/* Either fd (parts of one file) or root_fd, tmp_fd and parents. */
+struct stg_landing {
+    int fd; /* -1: whole files */
+    int root_fd, tmp_fd;
+    struct stg_parents *parents; /* one a thread, by thread number */
+    unsigned threads;
+};
+
+/* Inline: create tmp, write, rename, stat, close; or pwrite for a landing with fd. thread is the caller's number.
+ * 0, or -errno with *where the step that failed; the temporary is gone then. */
+int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
+                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
+                      const char **where);
+
+/* The same in steps. Returns a descriptor; mode without permission bits means 0666. */
+int stg_landing_create(const struct stg_landing *landing, const char *name, uint32_t mode);
+int stg_landing_write(int fd, const char *data, size_t len, int64_t offset);
+int stg_landing_publish(struct stg_landing *landing, unsigned thread, int fd, const char *name, struct stg_str key,
+                        struct stg_stored *out, const char **where);
+
+#endif
