@@ -11,7 +11,7 @@ WORKERS ?= 2
 SYSTEM_STAMP := build/stamps/system
 VENV_STAMP := $(VENV)/installed
 BUILD_STAMP := build/stamps/extension
-NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxd)
+NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxi stager/*.pxd)
 
 .PHONY: help setup build test pytest demo lint check-c soak fuzz bench clean
 

@@ -33,7 +33,7 @@ compile_flags, link_flags = compiler_flags()
 extension = Extension(
     "stager._native",
     sources=["stager/_native.pyx", *sorted(glob("csrc/*.c"))],
-    depends=[*sorted(glob("csrc/*.h")), "stager/_csrc.pxd"],
+    depends=[*sorted(glob("csrc/*.h")), "stager/_csrc.pxd", *sorted(glob("stager/*.pxi"))],
     include_dirs=["csrc"],
     libraries=["ssl", "crypto"],
     extra_compile_args=compile_flags,

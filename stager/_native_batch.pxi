@@ -1,0 +1,60 @@
+# Requests handed over together, and what became of them.
+
+@cython.final
+cdef class Batch:
+    cdef stg_batch *batch
+    cdef Engine engine
+    cdef Template template_
+    cdef Py_ssize_t undrained
+
+    def __init__(self):
+        raise TypeError("a Batch comes from an Engine")
+
+    def __dealloc__(self):
+        stg_batch_unref(self.batch)
+
+    def __len__(self):
+        return self.batch.count
+
+    cdef size_t checked(self, Py_ssize_t index) except? 0:
+        if index < 0 or <size_t>index >= self.batch.count:
+            raise IndexError(index)
+        return <size_t>index
+
+    def cancel(self):
+        stg_engine_cancel(self.engine.engine, self.batch)
+
+    def result(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        cdef stg_result *result = &self.batch.results[at]
+        if self.batch.kind == STG_BATCH_OBJECTS:
+            return (self.batch.rows[at], (<const char *>result.digest)[:STG_DIGEST_BYTES], result.mtime_ns,
+                    result.ctime_ns, result.mode)
+        return index, b"", 0, 0, 0
+
+    def blocks(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.kind != STG_BATCH_RANGES:
+            raise ValueError("only ranges have blocks")
+        return (<const char *>self.batch.ranges[at].blocks)[:self.batch.results[at].block_count * STG_DIGEST_BYTES]
+
+    def scan_list(self, KeyTable table not None, size_t key_skip):
+        cdef stg_list_page page
+        cdef int status
+        cdef stg_str prefix = stg_template_key_prefix(self.template_.template_)
+        if self.batch.kind != STG_BATCH_LIST or self.undrained:
+            raise ValueError("not a finished listing")
+        memset(&page, 0, sizeof(page))
+        with nogil:
+            status = stg_list_scan(self.batch.body, self.batch.body_len, prefix, key_skip, table.table, &page)
+        if status == -errno.EBADMSG:
+            raise ValueError(as_text(page.problem))
+        check(status)
+        cdef ListPage made = ListPage.__new__(ListPage)
+        made.count = page.count
+        made.truncated = page.truncated
+        made.token = (<const char *>page.token)[:page.token_len]
+        made.in_order = page.in_order
+        made.encoded = page.encoded
+        made.archived = page.archived
+        return made

@@ -1,0 +1,56 @@
+# Single files: publish, stat, copy, digest.
+
+def publish(int tmp_fd, bytes name not None, int root_fd, bytes path not None):
+    cdef stg_stored stored
+    cdef stg_str target = as_str(path)
+    cdef const char *source = name
+    cdef int status
+    with nogil:
+        status = stg_publish(tmp_fd, source, root_fd, target, &stored)
+    check(status, path)
+    return stored.mtime_ns, stored.ctime_ns
+
+
+def stat_below(int root_fd, bytes path not None):
+    cdef stg_stored stored
+    cdef stg_str target = as_str(path)
+    cdef int status
+    with nogil:
+        status = stg_stat_below(root_fd, target, &stored)
+    check(status, path)
+    return stored.mode, stored.size, stored.mtime_ns, stored.ctime_ns
+
+
+def copy_file(int source_dir_fd, bytes source not None, int tmp_fd, int root_fd, bytes path not None, uint32_t mode):
+    cdef stg_stored stored
+    cdef stg_str from_ = as_str(source), to = as_str(path)
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef int status
+    with nogil:
+        status = stg_copy_file(source_dir_fd, from_, tmp_fd, root_fd, to, mode, digest, &stored)
+    check(status, path)
+    return stored.size, (<const char *>digest)[:STG_DIGEST_BYTES], stored.mtime_ns, stored.ctime_ns
+
+
+def digest_fd(int fd):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef int64_t size = 0
+    cdef int status
+    with nogil:
+        status = stg_digest_fd(fd, digest, &size)
+    check(status)
+    return size, (<const char *>digest)[:STG_DIGEST_BYTES]
+
+
+def digest_bytes(bytes data not None):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    stg_digest_bytes(<const char *>data, len(data), digest)
+    return (<const char *>digest)[:STG_DIGEST_BYTES]
+
+
+def combine_blocks(bytes blocks not None):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    if not blocks or len(blocks) % STG_DIGEST_BYTES:
+        raise ValueError("block digests are 16 bytes each, at least one")
+    check(stg_digest_combine(<const uint8_t *><const char *>blocks, len(blocks) // STG_DIGEST_BYTES, digest))
+    return (<const char *>digest)[:STG_DIGEST_BYTES]

@@ -1,0 +1,132 @@
+# Where requests go and what they carry.
+
+cdef size_t fill_addresses(stg_address *out, object addresses, uint16_t port) except 0:
+    cdef size_t count = 0
+    cdef bytes packed
+    for family, packed in addresses:
+        if count == STG_ENDPOINT_MAX_ADDRESSES:
+            break
+        if stg_address_set(&out[count], family, <const char *>packed, len(packed), port) < 0:
+            raise ValueError(f"not an address of family {family}: {packed!r}")
+        count += 1
+    if count == 0:
+        raise ValueError("no address")
+    return count
+
+
+@cython.final
+cdef class Endpoint:
+    cdef stg_endpoint *endpoint
+    cdef uint16_t port
+
+    def __cinit__(self, Engine engine not None, *, str host not None, uint16_t port, bint tls, addresses,
+                  str ca_file=None, bint verify=True):
+        cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
+        cdef size_t count = fill_addresses(fresh, addresses, port)
+        cdef stg_tls *context = NULL
+        cdef bytes host_text = host.encode("idna" if not host.isascii() else "ascii")
+        cdef bytes ca_text = b"" if ca_file is None else os.fsencode(ca_file)
+        self.port = port
+        if tls:
+            if verify and ca_file is None:
+                raise ValueError("ca_file must be given to verify the server")
+            check(stg_tls_new(host_text, <const char *>ca_text if ca_file is not None else NULL, verify, &context),
+                  ca_file)
+        self.endpoint = stg_endpoint_new(context, fresh, count)
+        if self.endpoint is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        stg_endpoint_unref(self.endpoint)
+
+    def update(self, addresses):
+        cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
+        check(stg_endpoint_update(self.endpoint, fresh, fill_addresses(fresh, addresses, self.port)))
+
+
+cdef list header_pairs(object headers):
+    return [(name.lower().encode("ascii"), value.strip().encode()) for name, value in headers]
+
+
+cdef size_t fill_headers(stg_header *out, list pairs) except? 999:
+    cdef size_t count = 0
+    cdef bytes name, value
+    if len(pairs) > STG_SIGV4_MAX_HEADERS - 4:
+        raise ValueError("too many headers")
+    for name, value in pairs:
+        for text in (name, value):
+            if b"\r" in text or b"\n" in text or b"\0" in text:
+                raise ValueError("a header holds a line break")
+        out[count].name = as_str(name)
+        out[count].value = as_str(value)
+        count += 1
+    return count
+
+
+@cython.final
+cdef class Signer:
+    cdef stg_signer *signer
+
+    def __cinit__(self, *, str access_key not None, str secret_key not None, str token, str region not None,
+                  str service="s3"):
+        cdef bytes access = access_key.encode(), secret = secret_key.encode(), session = (token or "").encode()
+        cdef bytes where = region.encode(), what = service.encode()
+        self.signer = stg_signer_new(as_str(access), as_str(secret), as_str(session), as_str(where), as_str(what))
+        if self.signer is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        stg_signer_unref(self.signer)
+
+    def update(self, *, str access_key not None, str secret_key not None, str token):
+        cdef bytes access = access_key.encode(), secret = secret_key.encode(), session = (token or "").encode()
+        check(stg_signer_update(self.signer, as_str(access), as_str(secret), as_str(session)))
+
+    def set_clock_skew(self, int64_t seconds):
+        stg_signer_set_skew(self.signer, seconds)
+
+    def sign(self, str method not None, bytes path not None, bytes query not None, headers, int64_t unix_s):
+        cdef stg_header given[STG_SIGV4_MAX_HEADERS]
+        cdef list pairs = header_pairs(headers)
+        cdef size_t count = fill_headers(given, pairs)
+        cdef bytes verb = method.encode()
+        cdef char *out = <char *>malloc(SIGNATURE_BYTES)
+        cdef stg_credentials *credentials
+        cdef ssize_t size
+        if out is NULL:
+            raise MemoryError
+        try:
+            credentials = stg_signer_credentials(self.signer)
+            size = stg_sigv4_sign(credentials, unix_s, as_str(verb), as_str(path), as_str(query), given, count, out,
+                                  SIGNATURE_BYTES)
+            stg_credentials_unref(credentials)
+            check_arguments(size, "a value holds a character that cannot be signed")
+            lines = out[:size].decode().splitlines()
+        finally:
+            free(out)
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+@cython.final
+cdef class Template:
+    cdef stg_template *template_
+    cdef Endpoint endpoint
+    cdef Signer signer
+
+    def __cinit__(self, Endpoint endpoint not None, Signer signer, *, str host_header not None,
+                  bytes path_prefix not None, headers=(), bytes key_prefix not None=b""):
+        cdef stg_header extra[STG_SIGV4_MAX_HEADERS]
+        cdef list pairs = header_pairs(headers)
+        cdef size_t count = fill_headers(extra, pairs)
+        cdef bytes host = host_header.encode("ascii")
+        if any(c in host + path_prefix for c in b"\r\n\0 "):
+            raise ValueError("a blank or line break in host_header or path_prefix")
+        self.endpoint = endpoint
+        self.signer = signer
+        self.template_ = stg_template_new(endpoint.endpoint, NULL if signer is None else signer.signer, as_str(host),
+                                          as_str(path_prefix), as_str(key_prefix), extra, count)
+        if self.template_ is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        stg_template_unref(self.template_)
