@@ -66,6 +66,19 @@ static int loopback_chunked(int fd, unsigned number, int64_t size)
     return loopback_send(fd, "0\r\n\r\n", 5);
 }
 
+/* A short answer and one byte too many, so that both arrive together. */
+static int loopback_overlong(int fd, const char *head, size_t head_len, unsigned number, size_t len)
+{
+    char whole[2048];
+    if (head_len + len + 1 > sizeof whole)
+        abort();
+    memcpy(whole, head, head_len);
+    for (size_t i = 0; i < len; i++)
+        whole[head_len + i] = (char)(i * 7 + number);
+    whole[head_len + len] = 'x';
+    return loopback_send(fd, whole, head_len + len + 1);
+}
+
 /* 0: the connection goes on. */
 static int loopback_answer(int fd, const char *request)
 {
@@ -111,6 +124,8 @@ static int loopback_answer(int fd, const char *request)
         return loopback_send(fd, head, (size_t)n) || loopback_chunked(fd, number, size);
     }
     n += snprintf(head + n, sizeof head - (size_t)n, "content-length: %lld\r\n\r\n", len);
+    if (strcmp(how, "extra") == 0)
+        return loopback_overlong(fd, head, (size_t)n, number, (size_t)len);
     if (loopback_send(fd, head, (size_t)n) < 0)
         return -1;
     if (strcmp(how, "cut") == 0) {
@@ -119,7 +134,7 @@ static int loopback_answer(int fd, const char *request)
     }
     if (loopback_body(fd, number, first, len) < 0)
         return -1;
-    if (strcmp(how, "extra") == 0)
+    if (strcmp(how, "late") == 0) /* the byte too many may be met with this answer, before the next, or in it */
         return loopback_send(fd, "x", 1);
     return strcmp(how, "stale") == 0 ? -1 : 0;
 }
