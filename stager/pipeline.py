@@ -20,7 +20,7 @@ from stager.config import Remote
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
-from stager.host.workspace import Workspace, boot_id
+from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Entry, Header, sum_grades
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error, compile_names
@@ -38,12 +38,14 @@ _OPEN_WARNING: Final = "plain http to another host: whoever is on the way can ch
 _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
 # A scheme's module is imported when a source of it is opened: aiobotocore alone takes 0.65 s.
-# Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`.
+# Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered.
 _SOURCES: Final = {
     "s3": ("stager.sources.s3", "S3Source"),
     "git": ("stager.sources.git", "GitSource"),
     "file": ("stager.sources.local", "LocalSource"),
 }
+_WORKING: Final = frozenset({"git"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +62,19 @@ class SyncOptions:
     verify: bool = False
 
 
-def open_source(ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> Source:
-    """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``)."""
+def open_source(
+    ref: SourceRef, *, remote: Remote | None, transfer: Transfer, state_dir: str | None = None
+) -> Source:
+    """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
+
+    ``state_dir``: where a source may work that needs disk space of its own; None: in the user's scratch.
+    """
     if ref.scheme not in _SOURCES:
         raise UsageError("this kind of source is not copied", where=ref.text, hint="use it in a job, as a bind")
     module, name = _SOURCES[ref.scheme]
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
+    if ref.scheme in _WORKING:
+        return make(ref, remote=remote, transfer=transfer, state_dir=state_dir)
     return make(ref, remote=remote, transfer=transfer)
 
 
@@ -85,12 +94,14 @@ async def sync(
     """
     options = options or SyncOptions()
     started = time.monotonic()
-    async with open_source(ref, remote=options.remote, transfer=transfer) as source:
-        workspace = await asyncio.to_thread(Workspace, destination, options.state_dir, read_only=options.dry_run)
-        try:
+    state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
+    workspace = await asyncio.to_thread(Workspace, destination, options.state_dir, read_only=options.dry_run)
+    try:
+        async with opened as source:
             return await _Sync(ref, options, transfer, sink, source, workspace, started).run()
-        finally:
-            await asyncio.shield(asyncio.to_thread(workspace.close))
+    finally:
+        await asyncio.shield(asyncio.to_thread(workspace.close))
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ _FILES_A_CALL: Final = 128
 class GitSource:
     """See the module.
 
-    The repository lives in a fresh private directory below ``state_dir`` (None: the user's scratch), and is gone at
-    exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
+    The repository lives in a fresh private directory below ``state_dir`` (None: the user's scratch), which is there
+    when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
     capabilities = Capabilities(modes=True, grade=Grade.A)
