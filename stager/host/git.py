@@ -68,6 +68,22 @@ _NETWORK: Final = (
     "-c", "http.lowSpeedTime=60",
 )  # fmt: skip
 
+_WATCHED: Final = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+git=$!
+{ read -r _ <&3 || kill -KILL 0; } >/dev/null 2>&1 &
+watch=$!
+wait "$git"
+status=$?
+kill "$watch"
+wait "$watch"
+exit "$status"
+"""
+"""Runs git beside a reader of standard input, of which stager holds the other end: a stager that was killed closes it,
+and the whole process group goes, helpers and their transfers too. (PDEATHSIG reaches git alone, and a thread's end
+sets it off.)"""
+
 _TAIL_BYTES: Final = 16 << 10
 _PIECE_BYTES: Final = 1 << 16
 
@@ -125,13 +141,13 @@ async def stream_git(
     """Run git and yield what it writes, in pieces of at most 64 KiB; nothing is final before the iteration ends.
 
     The child has its own session: no terminal to ask on, and leaving early (cancellation included) ends it with
-    everything it started. Raises `GitFailure`, `HostError` (no git).
+    everything it started; a network command ends with stager however that ends, and takes no ``stdin``. Raises `GitFailure`, `HostError` (no git).
     """
     network = "GIT_CONFIG_NOSYSTEM" not in environment
     try:
         process = await asyncio.create_subprocess_exec(
-            "git", *_FIXED, *(_NETWORK if network else ()), *arguments,
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            *(("sh", "-c", _WATCHED, "sh", "git", *_FIXED, *_NETWORK) if network else ("git", *_FIXED)), *arguments,
+            stdin=asyncio.subprocess.PIPE if stdin or network else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=dict(environment),
@@ -142,7 +158,7 @@ async def stream_git(
         raise HostError("git is not installed", hint="install git 2.30 or later") from None
     assert process.stdout is not None
     assert process.stderr is not None
-    feeder = asyncio.create_task(_feed(process.stdin, stdin))
+    feeder = asyncio.create_task(_feed(None if network else process.stdin, stdin))
     tail = asyncio.create_task(_tail(process.stderr))
     try:
         while piece := await process.stdout.read(_PIECE_BYTES):

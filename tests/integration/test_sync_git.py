@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,20 @@ def test_modes_and_links_of_an_earlier_run_are_known_again(sync: Sync, git_serve
     assert "fetched 2 objects" in sync.run().out
     assert (sync.destination / "tool").stat().st_mode & 0o111
     assert (sync.destination / "link").readlink() == Path("data/a.txt")
+
+def test_repository_is_on_the_destinations_disk_and_gone_at_the_end(sync: Sync) -> None:
+    done = sync.run(environment={"STAGER_SCRATCH": "/proc/no/such/directory"})
+    assert done.code == 0, done.err
+    assert not [name for name in os.listdir(sync.destination / ".stager") if name.startswith("git-")]
+
+
+def test_git_and_its_helpers_end_with_a_stager_that_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "up")
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[core]\n sshCommand = "echo $$ > {tmp_path}/up; sleep 600; false"\n')
+    sync = Sync("git+ssh://localhost/r", tmp_path / "dst", {"GIT_CONFIG_GLOBAL": str(config)})
+    with sync.start() as process:
+        helper = os.pidfd_open(int((tmp_path / "up").read_text()))
+        process.kill()
+        select.select([helper], [], [])
+    os.close(helper)
