@@ -54,6 +54,10 @@ class _WithCommand(click.Command):
         ctx.meta[_COMMAND] = tuple(argv)
         return ctx
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """What click knows, and what it does not see."""
+        return [*super().collect_usage_pieces(ctx), "[-- CMD ...]"]
+
 
 @dataclass
 class _Outcome:

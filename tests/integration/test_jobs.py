@@ -199,6 +199,10 @@ def test_unknown_option_of_run_is_125(node: Node) -> None:
     assert done.code == 125 and "--data" in done.err
 
 
+def test_help_of_run_shows_where_the_command_stands(node: Node) -> None:
+    assert "stager run [OPTIONS] [JOB.toml] [-- CMD ...]" in node.stager("run", "--help").out
+
+
 def test_failed_dataset_means_no_command_and_nothing_ready(node: Node, source: Path, tmp_path: Path) -> None:
     argv = ["--job-id", "7", "--data", f"a/good=file://{source}", "--data", "a/bad=git+file:///none"]
     done = node.stager("run", *argv, "--", "touch", str(tmp_path / "ran"))
