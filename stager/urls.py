@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from stager.errors import UsageError
 from stager.model import SourceRef
 
-__all__ = ["parse_source"]
+__all__ = ["check_endpoint", "parse_source", "redacted"]
 
 _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -33,61 +33,88 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
         raise UsageError("a source holds no control characters")
     scheme, separator, rest = text.partition(":")
     if not separator:
-        raise UsageError("not a source", where=text, hint=f"write one of {_KINDS}")
+        raise UsageError("not a source", where=redacted(text), hint=f"write one of {_KINDS}")
     if _SIGNED.search(text):
         raise UsageError("a signed URL is refused: it carries a secret", where=f"{scheme}:...",
                          hint="name the bucket (s3://BUCKET/PREFIX) and let the credential chain sign")
     if scheme.startswith("git+"):
         return _git(text, scheme.removeprefix("git+"), rest, ref)
     if ref is not None:
-        raise UsageError("ref is for git sources", where=_without_user(text))
+        raise UsageError("ref is for git sources", where=redacted(text))
     if scheme == "s3":
         return _s3(text, rest)
     if scheme == "file":
         return SourceRef(scheme="file", location=_absolute(text, unquote(rest)), text=text)
     if scheme == "bind":
         return SourceRef(scheme="bind", location=_absolute(text, rest), text=text)
-    raise UsageError(f"unknown kind of source {scheme!r}", where=_without_user(text), hint=f"write one of {_KINDS}")
+    raise UsageError(f"unknown kind of source {scheme!r}", where=redacted(text), hint=f"write one of {_KINDS}")
+
+
+def check_endpoint(url: str, *, where: str) -> None:
+    """Refuse an endpoint that carries a user, a password or what may be a piece of one: `UsageError`.
+
+    ``where`` names the setting; the message never repeats the URL. An empty one is none.
+    """
+    if "@" in url or "?" in url or "#" in url:
+        raise UsageError("an endpoint with a user or a query in it is refused", where=where,
+                         hint="write https://HOST[:PORT][/PATH] and let the credential chain sign")
+    try:
+        valid = not url or urlsplit(url).port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError("is no URL", where=where, hint="write https://HOST[:PORT][/PATH]")
+
+
+def redacted(text: str) -> str:
+    """``text`` with ``...`` for all that may be user info: what lies between the first ``//`` and the last ``@``."""
+    return re.sub(r"(?s)//.*@", "//...@", text)
 
 
 def _s3(text: str, rest: str) -> SourceRef:
     if not rest.startswith("//"):
-        raise UsageError("not an S3 source", where=text, hint="write s3://BUCKET/PREFIX")
+        raise UsageError("not an S3 source", where=redacted(text), hint="write s3://BUCKET/PREFIX")
     bucket, _, prefix = rest[2:].partition("/")
-    if "@" in bucket:
+    if "@" in bucket or (":" in bucket and "@" in prefix):  # a secret key may hold a slash
         raise UsageError("a URL with a user in it is refused", where="s3://...", hint="use a profile or a remote")
     if not _BUCKET.fullmatch(bucket):
-        raise UsageError("no valid bucket name", where=text, hint="write s3://BUCKET/PREFIX")
+        where = "s3://..." if ":" in bucket else redacted(text)
+        raise UsageError("no valid bucket name", where=where, hint="write s3://BUCKET/PREFIX")
     return SourceRef(scheme="s3", location=f"{bucket}/{prefix}", text=text)
 
 
 def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
-    shown = text if transport == "ssh" and ":" not in rest.partition("@")[0] else _without_user(text)
+    shown = redacted(text)
     if transport not in ("https", "http", "ssh", "file") or not rest.startswith("//"):
         raise UsageError(f"unknown git transport {transport!r}", where=shown,
                          hint="use git+https://, git+ssh:// or git+file://")
     url, _, fragment = rest.partition("#")
+    inline = None
+    if match := _INLINE_REF.fullmatch(url):
+        url, inline = match["url"], match["ref"]
+    try:
+        parts = urlsplit(f"{transport}:{url}")
+        parts.port  # noqa: B018 - what stands there is looked at when it is asked for
+    except ValueError:
+        raise UsageError("no valid host and port; a password may not stand here", where=shown,
+                         hint="use git's credential helper, netrc or ssh") from None
+    if parts.password is not None or (parts.username is not None and transport != "ssh"):
+        raise UsageError("a URL with a user or a password in it is refused", where=shown,
+                         hint="use git's credential helper, netrc or ssh")
     subdir = None
     for name, value in parse_qsl(fragment, keep_blank_values=True, strict_parsing=False):
         if name != "subdir":
-            raise UsageError(f"unknown part #{name} of a git source", where=shown, hint="only #subdir= is known")
+            raise UsageError("unknown part after # of a git source", where=shown, hint="only #subdir= is known")
         subdir = value.strip("/") or None
     if fragment and subdir is None:
         raise UsageError("the part after # is not subdir=DIRECTORY", where=shown)
     if subdir is not None and any(part in ("", ".", "..") for part in subdir.split("/")):
         raise UsageError("subdir is not a plain relative path", where=shown)
-    inline = None
-    if match := _INLINE_REF.fullmatch(url):
-        url, inline = match["url"], match["ref"]
     if inline is not None and ref is not None:
         raise UsageError("the ref stands in the URL and in ref", where=shown, hint="keep ref =")
     wanted = ref if ref is not None else inline
     if wanted is not None and not _REF.fullmatch(wanted):
         raise UsageError(f"{wanted!r} is no ref", where=shown, hint="name a branch, a tag or a commit")
-    parts = urlsplit(f"{transport}:{url}")
-    if parts.password is not None or (parts.username is not None and transport != "ssh"):
-        raise UsageError("a URL with a user or a password in it is refused", where=shown,
-                         hint="use git's credential helper, netrc or ssh")
     if transport != "file" and not parts.hostname:
         raise UsageError("no host", where=shown)
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
@@ -95,15 +122,12 @@ def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
     location = _absolute(text, unquote(url)) if transport == "file" else f"{transport}:{url}"
     if transport == "file":
         location = f"file://{location}"
-    return SourceRef(scheme="git", location=location, ref=wanted, subdir=subdir, text=shown)
+    return SourceRef(scheme="git", location=location, ref=wanted, subdir=subdir, text=text)
 
 
 def _absolute(text: str, path: str) -> str:
     path = path.removeprefix("//") if path.startswith("///") else path
     if not path.startswith("/") or path.startswith("//"):
-        raise UsageError("needs an absolute path", where=text, hint="write file:///DIR or bind:/DIR")
+        raise UsageError("needs an absolute path", where=redacted(text), hint="write file:///DIR or bind:/DIR")
     return os.path.normpath(path)
 
-
-def _without_user(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//...@", text)

@@ -57,6 +57,13 @@ def test_wrong_source_is_exit_2(sync: Sync, source: str, words: list[str]) -> No
     assert not sync.destination.exists()
 
 
+def test_endpoint_with_a_user_is_exit_2_before_anything(sync: Sync) -> None:
+    url = f"http://user:{SECRET}@127.0.0.1:1"
+    assert_one_line(sync.run("--endpoint-url", url), 2, "endpoint_url", "a user")
+    assert_one_line(sync.run(environment={"AWS_ENDPOINT_URL": url}), 2, "AWS_ENDPOINT_URL", "a user")
+    assert not sync.destination.exists()
+
+
 def test_wrong_option_is_exit_2_with_a_suggestion(sync: Sync) -> None:
     failed = sync.run("--dry-rum")
     assert failed.code == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stager.errors import UsageError
-from stager.urls import parse_source
+from stager.urls import check_endpoint, parse_source
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,14 @@ def test_bad_source_is_refused(text: str) -> None:
         "git+ssh://git:hunter2@host/x",
         "s3://bucket/x?X-Amz-Signature=hunter2",
         "https://hunter2@host/x",
+        "s3://AKIAEXAMPLE:hun/hunter2@bucket/x",
+        "s3://AKIAEXAMPLE:hunter2/bucket",
+        "s3://AKIAEXAMPLE:hunter2",
+        "git+https://user:p@hunter2@host/x",
+        "git+https://user:hunter2/ss@127.0.0.1/x",
+        "git+ssh://user:hunter2/ss@127.0.0.1/x",
+        "git+https://user:p#hunter2@host/x",
+        "git+ssh://user@hunter2@host:port/x",
     ],
 )
 def test_source_with_a_secret_is_refused_without_repeating_it(text: str) -> None:
@@ -89,3 +97,29 @@ def test_ref_given_twice_is_refused() -> None:
 def test_ref_for_a_source_without_refs_is_refused() -> None:
     with pytest.raises(UsageError):
         parse_source("s3://bucket/x", ref="v2")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2@127.0.0.1:9000",
+        "http://user:hun/hunter2@127.0.0.1",
+        "hunter2@host",
+        "http://host?hunter2",
+        "http://host:hunter2/",
+    ],
+)
+def test_endpoint_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL") as caught:
+        check_endpoint(url, where="AWS_ENDPOINT_URL")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9000/base", "https://[::1]:9000", "https://host"])
+def test_plain_endpoint_is_taken(url: str) -> None:
+    check_endpoint(url, where="endpoint_url")
+
+
+def test_accepted_git_source_keeps_its_text() -> None:
+    assert parse_source("git+ssh://git@host/x@v1").text == "git+ssh://git@host/x@v1"
+    assert parse_source("git+https://host/x@v1").text == "git+https://host/x@v1"
