@@ -111,7 +111,7 @@ class Work(Generic[T]):
     """One kind of request over many items.
 
     ``submit`` hands some items to the engine; ``landed`` is told which of them finished, by index into that list;
-    ``name`` shows an item in errors.
+    ``name`` shows an item in errors. ``one_object``: the items are its parts, so the first that is skipped skips all.
     """
 
     items: Iterable[T]
@@ -120,6 +120,7 @@ class Work(Generic[T]):
     name: Callable[[T], str]
     batch_items: int = _BATCH
     window: int = _WINDOW
+    one_object: bool = False
 
 
 @dataclass(kw_only=True)
@@ -218,6 +219,7 @@ class _Run(Generic[T]):
         self._waiting = 0
         self._exhausted = False
         self._stopping = False
+        self._given_up = False
         self._error: Exception | None = None
         self._changed = asyncio.Event()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -225,7 +227,7 @@ class _Run(Generic[T]):
 
     async def run(self) -> None:
         try:
-            while self._error is None and self._fill():
+            while self._error is None and not self._given_up and self._fill():
                 await self._changed.wait()
                 self._changed.clear()
         finally:
@@ -276,7 +278,7 @@ class _Run(Generic[T]):
                 self._lane.succeeded(len(finished))
                 self._work.landed(batch, items, finished)
             for failure in failures:
-                if self._error is None and not self._stopping:
+                if self._error is None and not self._given_up and not self._stopping:
                     self._judge(items[failure.index], failure, generation)
         except Exception as error:  # in a callback of the loop: run() raises it
             self._error = self._error or error
@@ -303,6 +305,7 @@ class _Run(Generic[T]):
             case Action.REGION if failure.region:
                 self._error = RegionMovedError(failure.region, self._error_for(item, failure))
             case Action.SKIP:
+                self._given_up = self._work.one_object
                 self._error = lane.skip(self._error_for(item, failure))
             case _:
                 self._error = self._error_for(item, failure)
@@ -333,9 +336,10 @@ class _Run(Generic[T]):
             try:
                 if not await self._lane.renew():
                     self._error = self._error or self._error_for(item, failure)
-            except StagerError as error:
+            except Exception as error:  # in a task of its own: run() raises it
                 self._error = self._error or error
-            self._resume(item)
+            finally:
+                self._resume(item)
 
         task = asyncio.create_task(renew())
         self._tasks.add(task)

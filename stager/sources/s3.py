@@ -34,6 +34,7 @@ _GRADE: Final = "B"
 _LARGE_AT_ONCE: Final = 4
 _FRESHEN_EVERY_S: Final = 60.0
 _HASHED_AT_ONCE: Final = 1024
+_PAGE_KEYS: Final = 1000
 
 
 @dataclass(kw_only=True)
@@ -115,13 +116,12 @@ class S3Source:
             raise moved.error from None
         finally:
             fresh.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await fresh
+            await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
         _raise_skipped(connection.lane.skipped, self._where)
 
     async def _connect(self, region: str | None) -> _Connection:
-        prepared = await self._session.prepare(self._bucket, region)
         credentials = await self._session.credentials()
+        prepared = await self._session.prepare(self._bucket, region)
         endpoint = Endpoint(
             self._transfer.engine,
             host=prepared.host,
@@ -184,43 +184,49 @@ class S3Source:
                 "bucket": self._bucket,
                 "prefix": show(folder),
                 "endpoint": connection.prepared.url,
-                "listing": _listing_digest(table),
+                "listing": await asyncio.to_thread(_listing_digest, table),
             },
         )
 
     async def _list(self, connection: _Connection, folder: bytes) -> KeyTable:
         table = KeyTable()
-        template = connection.template(folder)
-        engine = self._transfer.engine
         token = b""
         seen: set[bytes] = set()
         while True:
-            answer: list[tuple[bool, bytes]] = []
-
-            def landed(batch: Batch, _items: list[bytes], _finished: array[int]) -> None:
-                try:
-                    page = batch.scan_list(table, len(folder))
-                except ValueError as error:
-                    raise IntegrityError(f"the listing is damaged ({error})", where=self._where) from error
-                answer.append((page.truncated, page.token))  # noqa: B023 - called before the next turn
-
-            await self._run_listing(
-                connection.lane,
-                Work(
-                    items=[_list_query(folder, token)],
-                    submit=lambda queries: engine.list_page(template, queries[0]),
-                    landed=landed,
-                    name=lambda _: self._where,
-                    batch_items=1,
-                ),
-            )
-            truncated, following = answer[0]
+            query = _list_query(folder, token, most=_PAGE_KEYS)
+            truncated, following = await self._list_page(connection, table, folder, query)
             if not truncated:
                 return table
             if not following or following in seen:
                 raise IntegrityError("the listing does not go on: its token is missing or repeats", where=self._where)
             seen.add(following)
             token = following
+
+    async def _list_page(
+        self, connection: _Connection, table: KeyTable, folder: bytes, query: bytes
+    ) -> tuple[bool, bytes]:
+        """Append one page's objects, named below ``folder``; whether more follow, and the token that asks for them."""
+        answer: list[tuple[bool, bytes]] = []
+        template = connection.template(folder)
+
+        def landed(batch: Batch, _items: list[bytes], _finished: array[int]) -> None:
+            try:
+                page = batch.scan_list(table, len(folder))
+            except ValueError as error:
+                raise IntegrityError(f"the listing is damaged ({error})", where=self._where) from error
+            answer.append((page.truncated, page.token))
+
+        await self._run_listing(
+            connection.lane,
+            Work(
+                items=[query],
+                submit=lambda queries: self._transfer.engine.list_page(template, queries[0]),
+                landed=landed,
+                name=lambda _: self._where,
+                batch_items=1,
+            ),
+        )
+        return answer[0]
 
     async def _run_listing(self, lane: Lane, work: Work[bytes]) -> None:
         try:
@@ -236,15 +242,14 @@ class S3Source:
         missing = NotFoundError("nothing is stored under this name", where=self._where, hint="check the spelling")
         if self._prefix.endswith(b"/"):
             raise missing
-        found = await self._session.head(
-            self._bucket, self._prefix.decode("utf-8", "surrogateescape"), connection.prepared.region or None
-        )
-        if found is None:
-            raise missing
-        size, etag = found
         parent, slash, name = self._prefix.rpartition(b"/")
-        table.append(name, size, etag.replace('"', "").encode("ascii"))
-        return parent + slash, table
+        folder = parent + slash
+        listed = KeyTable()
+        await self._list_page(connection, listed, folder, _list_query(self._prefix, b"", most=1))
+        if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
+            raise missing
+        table.append(name, listed.size(0), listed.identity(0))
+        return folder, table
 
     async def _fetch_small(
         self,
@@ -298,9 +303,9 @@ class S3Source:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
 
 
-def _list_query(folder: bytes, token: bytes) -> bytes:
+def _list_query(prefix: bytes, token: bytes, *, most: int) -> bytes:
     """The canonical query of one page: sorted, percent-encoded as SigV4 wants it."""
-    fields = {"encoding-type": b"url", "list-type": b"2", "max-keys": b"1000", "prefix": folder}
+    fields = {"encoding-type": b"url", "list-type": b"2", "max-keys": b"%d" % most, "prefix": prefix}
     if token:
         fields["continuation-token"] = token
     return "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in sorted(fields.items())).encode("ascii")

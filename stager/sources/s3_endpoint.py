@@ -7,6 +7,7 @@ shows the finished request, and sending stops there.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -21,11 +22,14 @@ from botocore import UNSIGNED
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
 )
 from botocore.httpsession import get_cert_path
 
@@ -38,6 +42,8 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
+from stager.retry import error_for
+from stager.urls import check_endpoint, redacted
 
 __all__ = ["Credentials", "Prepared", "Session", "ca_file", "resolve"]
 
@@ -52,6 +58,10 @@ _SYSTEM_BUNDLES: Final = (
     "/etc/ssl/cert.pem",
 )
 _RESOLVE_ATTEMPTS: Final = 3
+_ASK_BY_HAND: Final = "check the profile; what it runs can be tried by hand"
+_CREDENTIALS_WITHIN_S: Final = 120.0  # a helper that asks a person something nobody sees would hold the run for ever
+
+logging.getLogger("aiobotocore").addHandler(logging.NullHandler())  # it logs what it raises, and so do we
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,33 +109,42 @@ class Session:
     """aiobotocore's view of one remote: its credential chain, its endpoints, and the calls that are rare."""
 
     def __init__(self, remote: Remote, environment: Mapping[str, str] = os.environ) -> None:
+        """Raises `UsageError` for an endpoint with a user in it."""
         self._remote = remote
         self._environment = environment
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            check_endpoint(environment.get(name, ""), where=name)
+        check_endpoint(remote.endpoint_url or "", where="endpoint_url")
         self._session: AioSession | None = None
         self._credentials: Any = None
 
     async def credentials(self, *, again: bool = False) -> Credentials | None:
         """The chain's credentials (``again``: read from the start), None when requests are not signed.
 
-        Raises `AccessDeniedError` without any, `UsageError` for a profile that is not there.
+        Raises `AccessDeniedError` without any or when the chain fails in whatever way, `TransientError` when who
+        gives them cannot be reached or is busy, `UsageError` for a profile that is not there.
         """
         if not self._remote.sign_requests:
             return None
         try:
-            if again:
-                self._session = self._credentials = None
-            if self._credentials is None:
-                self._credentials = await self._aws().get_credentials()
-            if self._credentials is None:
-                raise NoCredentialsError
-            frozen = await self._credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise _mapped(error, "credentials") from error
+            async with asyncio.timeout(_CREDENTIALS_WITHIN_S):
+                frozen = await self._freeze(again=again)
+        except Exception as error:  # the chain runs programs and reads files of others: anything comes out of it
+            raise _credentials_error(error) from None  # a traceback would show what a helper printed
         return Credentials(
             access_key=frozen.access_key,
             secret_key=Secret(frozen.secret_key),
             token=Secret(frozen.token) if frozen.token else None,
         )
+
+    async def _freeze(self, *, again: bool) -> Any:
+        if again:
+            self._session = self._credentials = None
+        if self._credentials is None:
+            self._credentials = await self._aws().get_credentials()
+        if self._credentials is None:
+            raise NoCredentialsError
+        return await self._credentials.get_frozen_credentials()
 
     async def prepare(self, bucket: str, region: str | None = None) -> Prepared:
         """What a GetObject of ``bucket`` would look like; for ``region`` when the bucket turned out to be there.
@@ -135,32 +154,14 @@ class Session:
         where = f"s3://{bucket}"
         try:
             async with self._client(region) as client:
+                check_endpoint(client.meta.endpoint_url, where="the profile's endpoint_url")
                 client.meta.events.register_first("before-send.s3", _capture)
                 await client.get_object(Bucket=bucket, Key=_PLACEHOLDER)
         except _CapturedError as captured:
             return _prepared(captured.request, where, signed=self._remote.sign_requests)
-        except (BotoCoreError, ValueError) as error:
+        except (BotoCoreError, ClientError, OSError, ValueError) as error:
             raise _mapped(error, where) from error
         raise SourceError("aiobotocore prepared no request", where=where)
-
-    async def head(self, bucket: str, key: str, region: str | None) -> tuple[int, str] | None:
-        """(size, ETag as sent) of one object, None when there is none.
-
-        Raises `AccessDeniedError`, `TransientError`, `SourceError`.
-        """
-        where = f"s3://{bucket}/{key}"
-        try:
-            async with self._client(region) as client:
-                answer = await client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status == 404:
-                return None
-            kind = AccessDeniedError if status == 403 else SourceError
-            raise kind(f"cannot look at the object ({status})", where=where) from None
-        except BotoCoreError as error:
-            raise _mapped(error, where) from error
-        return int(answer["ContentLength"]), str(answer["ETag"])
 
     def _aws(self) -> AioSession:
         if self._session is None:
@@ -246,13 +247,14 @@ def _prepared(request: Any, where: str, *, signed: bool) -> Prepared:
         if name.startswith("x-amz-") and name not in _MADE_BY_THE_SIGNER
     )
     tls = parts.scheme == "https"
+    host_header = parts.netloc.rpartition("@")[2]
     path = parts.path.removesuffix(_PLACEHOLDER)
     return Prepared(
-        url=f"{parts.scheme}://{parts.netloc}",
+        url=f"{parts.scheme}://{host_header}",
         host=parts.hostname,
         port=parts.port or (443 if tls else 80),
         tls=tls,
-        host_header=parts.netloc,
+        host_header=host_header,
         path_prefix=quote(path, safe="/%-._~").encode("ascii"),
         headers=kept,
         region=region,
@@ -264,23 +266,67 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _mapped(error: Exception, where: str) -> StagerError:
-    """The errors of botocore, in words of ours. Their texts name no secret."""
+@dataclass(kw_only=True)
+class _Answer:
+    """An answer that botocore took for an error, as `stager.retry` wants to see it."""
+
+    status: int
+    code: str
+    message: str
+    kind: str = "http"
+    errno: int = 0
+    where: str = ""
+
+
+def _credentials_error(error: Exception) -> StagerError:
+    """Whatever came out of the credential chain: worth another try, or no access. What its helpers print stays out."""
+    where = "credentials"
     match error:
+        case ParamValidationError() | CredentialRetrievalError():
+            pass
+        case TimeoutError():
+            return TransientError(f"not there after {_CREDENTIALS_WITHIN_S:.0f} s", where=where, hint=_ASK_BY_HAND)
+        case ClientError():
+            mapped = _mapped(error, where)
+            if isinstance(mapped, TransientError):
+                return mapped
+            return AccessDeniedError(f"the chain gives none: {mapped.what}", where=where, hint=mapped.hint)
+        case BotoCoreError():
+            return _mapped(error, where)
+        case OSError():
+            reason = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
+            return AccessDeniedError(f"the chain gives none: {reason}", where=where, hint=_ASK_BY_HAND)
+    detail = str(error.kwargs["provider"]) if isinstance(error, CredentialRetrievalError) else type(error).__name__
+    return AccessDeniedError(f"the chain gives none that can be used ({detail})", where=where, hint=_ASK_BY_HAND)
+
+
+def _mapped(error: Exception, where: str) -> StagerError:
+    """The errors of botocore, in words of ours."""
+    match error:
+        case ClientError():
+            told = error.response.get("Error", {})
+            answer = _Answer(
+                status=int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
+                code=str(told.get("Code", "")),
+                message=str(told.get("Message", "")),
+            )
+            return error_for(answer, where=where)
         case NoCredentialsError():
             return AccessDeniedError(
                 "no credentials found", where=where, hint="set AWS_PROFILE or AWS_ACCESS_KEY_ID, or --no-sign-request"
             )
         case PartialCredentialsError():
-            return AccessDeniedError(f"the credentials are not complete ({error})", where=where)
+            return AccessDeniedError(f"the credentials are not complete ({_one_line(error)})", where=where)
         case ProfileNotFound():
             return UsageError("no such profile", where=str(error.kwargs.get("profile", "")), hint="check --profile")
         case ParamValidationError() | ValueError():
             return UsageError(f"aiobotocore refuses this source ({_one_line(error)})", where=where)
-        case HTTPClientError():
+        case SSLError():
+            return SourceError(f"no trusted connection ({_one_line(error)})", where=where, hint="check --ca-bundle")
+        case HTTPClientError() | ConnectionError() | OSError():
             return TransientError(f"cannot ask the server ({_one_line(error)})", where=where)
     return AccessDeniedError(f"no usable credentials or settings ({_one_line(error)})", where=where)
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return redacted(" ".join(str(error).split()))[:300]

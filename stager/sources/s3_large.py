@@ -63,6 +63,7 @@ async def _fetch_parts(
             name=lambda _: name,
             batch_items=_PARTS_AT_ONCE,
             window=_PARTS_AT_ONCE,
+            one_object=True,
         )
     )
     return blocks

@@ -108,6 +108,49 @@ def test_token_that_expired_for_good_ends_in_one_line(sync: Sync, server: Strict
     assert len(server.requests) == 1
 
 
+def with_helper(sync: Sync, server: StrictS3, path: Path, *, answers: int) -> Sync:
+    """Credentials of a program that answers so many times, and then with what is no JSON."""
+    key, secret = server.identity.access_key, server.identity.secret_key
+    said = f'{{"Version": 1, "AccessKeyId": "{key}", "SecretAccessKey": "{secret}", "SessionToken": "old"}}'
+    (path / "said").write_text(said)
+    (path / "helper").write_text(
+        f"echo >> {path}/calls\n[ $(wc -l < {path}/calls) -le {answers} ] || exec echo garbage\ncat {path}/said\n"
+    )
+    (path / "config").write_text(f"[default]\ncredential_process = sh {path}/helper\n")
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": str(path / "config")}
+    return Sync(sync.source, sync.destination, {**sync.environment, **nobody})
+
+
+@pytest.mark.parametrize("answers", [0, 1])
+def test_credential_helper_that_fails_ends_in_one_line(
+    sync: Sync, server: StrictS3, tmp_path: Path, answers: int
+) -> None:
+    server.expired_tokens.add("old")
+    failed = with_helper(sync, server, tmp_path, answers=answers).run()
+    assert failed.code == 3
+    assert "credentials: the chain gives none that can be used" in failed.err
+    assert len(failed.err.splitlines()) == 1
+
+
+def test_busy_server_is_waited_for_when_one_key_is_asked_for(sync: Sync, server: StrictS3) -> None:
+    server.reply(*(Reply(path="d1%2Ff04&", status=503, code="") for _ in range(5)))
+    assert sync.run(source="s3://data/d1/f04").code == 0
+    assert tree(sync.destination) == {"f04": FILES["d1/f04"]}
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_server_that_stays_busy_when_one_key_is_asked_for_is_exit_7(
+    sync: Sync, server: StrictS3, status: int
+) -> None:
+    server.on_request = lambda method, target: server.reply(Reply(path="prefix=d1%2Ff04", status=status, code=""))
+    failed = sync.run("--retries", "2", source="s3://data/d1/f04")
+    assert (failed.code, len(failed.err.splitlines())) == (7, 1)
+
+
+def test_key_that_only_begins_like_the_one_asked_for_is_not_found(sync: Sync) -> None:
+    assert sync.run(source="s3://data/d1/f0").code == 3
+
+
 def test_busy_server_is_waited_for(sync: Sync, server: StrictS3) -> None:
     server.reply(
         Reply(path="list-type", status=503, code="SlowDown"),

@@ -6,9 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, SourceError, UsageError
+from stager.errors import AccessDeniedError, NotFoundError, SourceError, TransientError, UsageError
 from stager.sources import s3_endpoint
 from stager.sources.s3_endpoint import Prepared, Session, ca_file, resolve
 
@@ -88,6 +89,84 @@ def test_profile_gives_its_credentials(tmp_path: Path, monkeypatch: pytest.Monke
         asyncio.run(Session(Remote(profile="nobody")).credentials())
     with pytest.raises(AccessDeniedError, match="no credentials"):
         asyncio.run(Session(Remote()).credentials())
+
+
+def chain_of(process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session whose credentials come from a program."""
+    (tmp_path / "config").write_text(f"[profile lab]\ncredential_process = {process}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    return Session(Remote(profile="lab"))
+
+
+@pytest.mark.parametrize(
+    ("process", "word"),
+    [
+        ("/no/such/helper", "/no/such/helper"),
+        ("sh -c 'echo hunter2'", "JSON"),
+        ("sh -c 'echo hunter2 >&2; exit 1'", "custom-process"),
+        ("sh -c 'echo []'", "AttributeError"),
+        ("sh -c 'unclosed", "ValueError"),
+    ],
+)
+def test_credential_helper_that_fails_is_no_access_and_its_words_are_not_repeated(
+    process: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = chain_of(process, tmp_path, monkeypatch)
+    for again in (False, True):
+        with pytest.raises(AccessDeniedError, match=word) as caught:
+            asyncio.run(session.credentials(again=again))
+        assert "hunter2" not in str(caught.value)
+
+
+def test_credential_chain_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(s3_endpoint, "_CREDENTIALS_WITHIN_S", 0.01)
+    monkeypatch.setattr(s3_endpoint.AioSession, "get_credentials", wait)
+    with pytest.raises(TransientError, match="not there after"):
+        asyncio.run(Session(Remote()).credentials())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "ExpiredToken", AccessDeniedError),
+        (403, "AccessDenied", AccessDeniedError),
+        (400, "ValidationError", AccessDeniedError),
+        (400, "Throttling", TransientError),
+        (503, "", TransientError),
+    ],
+)
+def test_refusal_of_the_token_service_is_no_access_or_worth_another_try(
+    status: int, code: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise ClientError(
+            {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+            "AssumeRole",
+        )
+
+    monkeypatch.setattr(s3_endpoint.AioSession, "get_credentials", refuse)
+    with pytest.raises(kind):
+        asyncio.run(Session(Remote()).credentials())
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "profile"])
+def test_endpoint_with_a_user_is_refused_wherever_it_is_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://user:hunter2@127.0.0.1:1"
+    if name == "profile":
+        (tmp_path / "config").write_text(f"[default]\nendpoint_url = {url}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    else:
+        monkeypatch.setenv(name, url)
+    with pytest.raises(UsageError, match="is refused") as caught:
+        prepare()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_ca_bundle_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,15 @@ def test_tokens_that_are_always_expired_do_not_go_on_for_ever() -> None:
         run(lambda item, attempt: http(400, "ExpiredToken"), refresh=lambda: True)
 
 
+def test_refresh_that_fails_in_an_unexpected_way_is_raised_and_never_waited_for() -> None:
+    def refresh() -> bool:
+        raise ValueError("no JSON")
+
+    with pytest.raises(ValueError, match="no JSON"):
+        run(lambda item, attempt: http(400, "ExpiredToken"), refresh=refresh)
+    assert engines[-1].in_flight == 0
+
+
 def test_clock_is_set_once_and_what_was_signed_before_is_sent_again() -> None:
     signer = FakeSigner()
 
@@ -222,6 +231,24 @@ def test_skipped_objects_are_collected_and_too_many_in_a_row_end_it() -> None:
     with pytest.raises(AccessDeniedError):
         run(lambda item, attempt: http(403, "AccessDenied"))
     assert len(engines[-1].attempts) <= 40
+
+
+def test_denied_parts_of_one_object_count_once_and_are_not_asked_for_again() -> None:
+    async def main() -> tuple[FakeEngine, Lane]:
+        transfer = Transfer()
+        engine = FakeEngine(transfer, lambda item, attempt: http(403, "AccessDenied") if item > 2 else None)
+        lane = Lane(transfer=transfer, where="s3://b")
+        work = Work(
+            items=range(100), submit=engine.submit, landed=engine.land, name=lambda _: "key", batch_items=8, window=8,
+            one_object=True,
+        )  # fmt: skip
+        await lane.run(work)
+        return engine, lane
+
+    engine, lane = asyncio.run(main())
+    assert [error.where for error in lane.skipped] == ["key"]
+    assert len(engine.attempts) == 8
+    assert engine.transfer._batches == {}
 
 
 def test_another_region_is_handed_up_with_the_error_it_would_be() -> None:
