@@ -141,7 +141,8 @@ async def stream_git(
     """Run git and yield what it writes, in pieces of at most 64 KiB; nothing is final before the iteration ends.
 
     The child has its own session: no terminal to ask on, and leaving early (cancellation included) ends it with
-    everything it started; a network command ends with stager however that ends, and takes no ``stdin``. Raises `GitFailure`, `HostError` (no git).
+    everything it started; a network command ends with stager however that ends, and takes no ``stdin``.
+    Raises `GitFailure`, `HostError` (no git).
     """
     network = "GIT_CONFIG_NOSYSTEM" not in environment
     try:
