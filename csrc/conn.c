@@ -102,8 +102,10 @@ void stg_conn_cancel(struct stg_conn *conn)
 /* The answer is complete: the socket may serve another request, or not. */
 void stg_conn_release(struct stg_conn *conn)
 {
-    if (conn->keep_alive && !conn->unsent) {
+    int more = conn->tls && stg_tls_has_pending(conn->tls); /* nobody asked for it, and epoll would not tell of it */
+    if (conn->keep_alive && !conn->unsent && !more) {
         conn->state = STG_CONN_IDLE;
+        conn->again = conn->paused = 0;
         conn->progress_ms = conn->worker->clock_ms;
         stg_conn_watch(conn, EPOLLIN);
     } else {
@@ -123,7 +125,7 @@ static void retry_stale(struct stg_conn *conn)
 /* The peer ended the connection (0), or it broke. */
 void stg_conn_ended(struct stg_conn *conn, ssize_t error)
 {
-    if (error == -EPROTO) {
+    if (error == -EPROTO && conn->tls) {
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_TLS, 0, "record", "%s", stg_tls_problem(conn->tls)));
     } else if (conn->state == STG_CONN_HEAD && conn->fill == 0 && conn->reused) {
         retry_stale(conn);

@@ -312,7 +312,7 @@ static int make_room(struct stg_conn *conn)
         stg_conn_finish_error(conn);
         return 1;
     }
-    return conn->use == STG_USE_STREAM && conn->fill == cap ? spill(conn) : 0;
+    return conn->use == STG_USE_STREAM && conn->fill == cap && !conn->body.complete ? spill(conn) : 0;
 }
 
 /* n fresh bytes are in the buffer. 0: go on reading. */

@@ -113,7 +113,8 @@ void stg_tls_end(struct stg_tls_stream *stream)
 
 static void describe(struct stg_tls_stream *stream, unsigned long code)
 {
-    long verdict = SSL_get_verify_result(stream->ssl);
+    int verified = SSL_get_verify_mode(stream->ssl) != SSL_VERIFY_NONE;
+    long verdict = verified ? SSL_get_verify_result(stream->ssl) : X509_V_OK;
     const char *reason = ERR_reason_error_string(code);
     if (verdict != X509_V_OK)
         snprintf(stream->problem, sizeof stream->problem, "certificate: %s", X509_verify_cert_error_string(verdict));
@@ -172,6 +173,11 @@ ssize_t stg_tls_write(struct stg_tls_stream *stream, const void *data, size_t le
         return (ssize_t)done;
     int status = outcome(stream, result, errno);
     return status ? status : -ECONNRESET;
+}
+
+int stg_tls_has_pending(const struct stg_tls_stream *stream)
+{
+    return SSL_has_pending(stream->ssl);
 }
 
 int stg_tls_wants_write(const struct stg_tls_stream *stream)

@@ -28,6 +28,8 @@ int stg_tls_handshake(struct stg_tls_stream *stream);
  * -ECONNRESET. */
 ssize_t stg_tls_read(struct stg_tls_stream *stream, void *data, size_t len);
 ssize_t stg_tls_write(struct stg_tls_stream *stream, const void *data, size_t len);
+/* Something was received that stg_tls_read has not returned yet. */
+int stg_tls_has_pending(const struct stg_tls_stream *stream);
 /* After -EAGAIN: 1 when writability is awaited, 0 for readability. */
 int stg_tls_wants_write(const struct stg_tls_stream *stream);
 /* Why the last call gave -EPROTO, for people; never NULL. */

@@ -168,6 +168,41 @@ static void test_stale_connections_are_retried(void)
     tear_down(&bench);
 }
 
+static void test_server_may_end_the_connection_behind_any_body(void)
+{
+    struct bench bench = set_up(usual());
+    uint32_t rows[48];
+    for (unsigned i = 0; i < 48; i++)
+        rows[i] = add(&bench, i % 2 ? "stale" : "late", i, (int64_t)(i % 12 + 1) << 20);
+    for (unsigned i = 1; i < 48; i += 2) {
+        struct stg_batch *batch = start_objects(&bench, &rows[i], 1);
+        CHECK_EQ(wait_for(&bench, 1).done, 1);
+        stg_batch_unref(batch);
+    }
+    struct stg_batch *batch = start_objects(&bench, rows, 48);
+    struct outcome outcome = wait_for(&bench, 48);
+    CHECK_EQ(outcome.done + outcome.failed, 48);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+/* With a head of less than a page, bodies of 19 + 20n pages end where a buffer is full. */
+static void test_body_that_ends_with_a_full_buffer_is_finished_when_buffers_are_short(void)
+{
+    struct stg_engine_config config = usual();
+    config.memory_bytes = 2 * (config.buffer_bytes + STG_HTTP_MAX_HEAD);
+    struct bench bench = set_up(config);
+    uint32_t rows[60];
+    for (unsigned i = 0; i < 60; i++)
+        rows[i] = add(&bench, "good", i, 4096 * (19 + 20 * (int64_t)(i % 10 + 1)));
+    struct stg_batch *batch = start_objects(&bench, rows, 60);
+    CHECK_EQ(wait_for(&bench, 60).done, 60);
+    for (unsigned i = 0; i < 60; i++)
+        check_file(&bench, rows[i], i, batch->results[i].digest);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
 static void test_ranges_of_a_large_object_arrive(void)
 {
     int64_t ranges[] = {0, 16 << 20, 16 << 20, 8 << 20, 24 << 20, 1234567};
@@ -361,6 +396,8 @@ int main(void)
     RUN(test_chunked_objects_arrive);
     RUN(test_two_buffers_and_four_credits_are_enough);
     RUN(test_stale_connections_are_retried);
+    RUN(test_server_may_end_the_connection_behind_any_body);
+    RUN(test_body_that_ends_with_a_full_buffer_is_finished_when_buffers_are_short);
     RUN(test_ranges_of_a_large_object_arrive);
     RUN(test_range_off_the_grid_is_refused);
     RUN(test_wrong_answers_fail_by_kind);
