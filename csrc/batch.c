@@ -163,7 +163,7 @@ int stg_batch_list(struct stg_template *template_, struct stg_str query, struct 
     return finish_new(batch, copy ? 0 : -ENOMEM, out);
 }
 
-int stg_batch_prepare(struct stg_batch *batch, unsigned threads)
+int stg_batch_prepare(struct stg_batch *batch, unsigned threads, atomic_int *open_directories)
 {
     if (batch->kind != STG_BATCH_OBJECTS)
         return 0;
@@ -171,25 +171,27 @@ int stg_batch_prepare(struct stg_batch *batch, unsigned threads)
     if (!batch->landing.parents)
         return -ENOMEM;
     batch->landing.threads = threads;
-    for (unsigned i = 0; i < threads; i++)
+    for (unsigned i = 0; i < threads; i++) {
         stg_parents_init(&batch->landing.parents[i], batch->landing.root_fd);
+        batch->landing.parents[i].shared_open = open_directories;
+    }
     return 0;
 }
 
-static void close_fd(int *fd)
+static int close_fd(int *fd)
 {
-    if (*fd >= 0)
-        close(*fd);
+    int status = *fd >= 0 && close(*fd) < 0 && errno != EINTR ? -errno : 0;
     *fd = -1;
+    return status;
 }
 
-void stg_batch_close_landing(struct stg_batch *batch)
+int stg_batch_close_landing(struct stg_batch *batch)
 {
     for (unsigned i = 0; i < batch->landing.threads; i++)
         stg_parents_clear(&batch->landing.parents[i]);
-    close_fd(&batch->landing.fd);
     close_fd(&batch->landing.root_fd);
     close_fd(&batch->landing.tmp_fd);
+    return close_fd(&batch->landing.fd);
 }
 
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)

@@ -51,7 +51,7 @@ struct stg_batch {
     /* under the engine's queue lock */
     struct stg_batch *next;
     size_t taken;
-    size_t undrained;
+    size_t undrained; /* of the one thread that drains */
 };
 
 /* -ENOMEM; -EBADF and the like of dup; -EINVAL: a row that is not there, an empty batch, a range that is empty, outside
@@ -65,9 +65,10 @@ int stg_batch_list(struct stg_template *template_, struct stg_str query, struct 
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);
 
-/* The engine's threads that will store bodies; -ENOMEM. */
-int stg_batch_prepare(struct stg_batch *batch, unsigned threads);
-void stg_batch_close_landing(struct stg_batch *batch);
+/* threads: the engine's, that will store bodies; open_directories: its count of what they keep open. -ENOMEM. */
+int stg_batch_prepare(struct stg_batch *batch, unsigned threads, atomic_int *open_directories);
+/* The first -errno of closing what was written to: a write may have been lost. */
+int stg_batch_close_landing(struct stg_batch *batch);
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
 /* The row's key and mode. */
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);

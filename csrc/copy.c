@@ -18,9 +18,7 @@ int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, 
 {
     struct stg_parents parents;
     stg_parents_init(&parents, root_fd);
-    int status = stg_parents_publish(&parents, tmp_fd, name, path);
-    if (status == 0)
-        status = stg_parents_stat(&parents, path, out);
+    int status = stg_parents_publish(&parents, tmp_fd, name, path, out);
     stg_parents_clear(&parents);
     return status;
 }
@@ -132,16 +130,6 @@ static int make_name(char out[STG_NAME_BYTES])
     return 0;
 }
 
-static int fill_and_publish(int from, int to, const struct stg_stored *before, int tmp_fd, const char *name,
-                            int root_fd, struct stg_str path, uint32_t mode, uint8_t digest[STG_DIGEST_BYTES],
-                            struct stg_stored *out)
-{
-    int status = copy_and_hash(from, to, before, digest);
-    if (status == 0 && fchmod(to, mode & 07777) < 0)
-        status = -errno;
-    return status < 0 ? status : stg_publish(tmp_fd, name, root_fd, path, out);
-}
-
 int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
                   uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
 {
@@ -157,9 +145,13 @@ int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root
         close(from);
         return status;
     }
-    status = fill_and_publish(from, to, &before, tmp_fd, name, root_fd, path, mode, digest, out);
+    status = copy_and_hash(from, to, &before, digest);
+    if (status == 0 && fchmod(to, mode & 07777) < 0)
+        status = -errno;
     if (close(to) < 0 && status == 0 && errno != EINTR)
         status = -errno;
+    if (status == 0)
+        status = stg_publish(tmp_fd, name, root_fd, path, out);
     close(from);
     if (status < 0)
         unlinkat(tmp_fd, name, 0);

@@ -76,7 +76,8 @@ int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
 {
     int status = stg_engine_state(engine);
     if (status == 0)
-        status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads);
+        status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads,
+                                   &engine->open_directories);
     if (status < 0)
         return status;
     pthread_mutex_lock(&engine->queue_lock);
@@ -137,18 +138,23 @@ void stg_engine_signal(struct stg_engine *engine)
     stg_ring_announce(&engine->ring);
 }
 
-/* 1 when this was the batch's last request. */
-static int finish_item(struct stg_batch *batch)
+/* 1 when this was the batch's last request: then *error is what closing its file said. */
+static int finish_item(struct stg_batch *batch, int *error)
 {
     int last = atomic_fetch_sub_explicit(&batch->unfinished, 1, memory_order_acq_rel) == 1;
-    if (last)
-        stg_batch_close_landing(batch);
+    *error = last ? stg_batch_close_landing(batch) : 0;
     return last;
 }
 
 int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int failed, struct stg_failure *failure)
 {
-    int urgent = finish_item(item.batch) || failed;
+    int error;
+    int urgent = finish_item(item.batch, &error) || failed;
+    if (error < 0) { /* of all the batch's ranges, none of which may be believed now: this tells it */
+        stg_failure_free(failure);
+        failure = stg_failure_new(STG_FAIL_ERRNO, -error, "close", NULL);
+        failed = 1;
+    }
     struct stg_completion completion = {item.batch, item.index, (uint8_t)failed, failure};
     return stg_ring_push(&engine->ring, &completion, urgent);
 }
@@ -156,12 +162,13 @@ int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int fai
 static size_t drain_dropped(struct stg_engine *engine, struct stg_completion *out, size_t max)
 {
     size_t n = 0;
+    int ignored; /* what was cancelled is not used */
     while (engine->dropped && n < max) {
         struct stg_batch *batch = engine->dropped;
         out[n++] = (struct stg_completion){batch, (uint32_t)batch->taken++, 1, NULL};
         if (batch->taken == batch->count)
             engine->dropped = batch->next;
-        finish_item(batch);
+        finish_item(batch, &ignored);
     }
     return n;
 }

@@ -14,6 +14,7 @@ struct stg_engine {
     struct stg_sink *sink;
     struct stg_worker **workers;
     unsigned started;
+    atomic_int open_directories;
     atomic_int closing; /* submit looks at it under the queue lock */
 
     pthread_mutex_t queue_lock;

@@ -66,15 +66,11 @@ int stg_landing_create(const struct stg_landing *landing, const char *name, uint
     return fd < 0 ? -errno : fd;
 }
 
-int stg_landing_publish(struct stg_landing *landing, unsigned thread, int fd, const char *name, struct stg_str key,
+int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char *name, struct stg_str key,
                         struct stg_stored *out, const char **where)
 {
     *where = "rename";
-    int status = stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key);
-    if (status < 0)
-        return status;
-    *where = "stat";
-    return stg_stored_from_fd(fd, out);
+    return stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key, out);
 }
 
 int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
@@ -92,12 +88,12 @@ int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsi
         return fd;
     *where = "write";
     int status = stg_landing_write(fd, data, len, 0);
-    if (status == 0)
-        status = stg_landing_publish(landing, thread, fd, name, key, out, where);
     if (close(fd) < 0 && status == 0 && errno != EINTR) {
         *where = "close";
         status = -errno;
     }
+    if (status == 0)
+        status = stg_landing_publish(landing, thread, name, key, out, where);
     if (status < 0)
         unlinkat(landing->tmp_fd, name, 0);
     return status;

@@ -28,16 +28,17 @@ struct stg_landing {
     unsigned threads;
 };
 
-/* Inline: create tmp, write, rename, stat, close; or pwrite for a landing with fd. thread is the caller's number.
+/* Inline: create tmp, write, close, rename, stat; or pwrite for a landing with fd. thread is the caller's number.
  * 0, or -errno with *where the step that failed; the temporary is gone then. */
 int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
                       uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
                       const char **where);
 
-/* The same in steps. Returns a descriptor; mode without permission bits means 0666. */
+/* The same in steps; create returns a descriptor, and mode without permission bits means 0666. Close it before
+ * publishing: file systems over a network say only then that a write was lost. */
 int stg_landing_create(const struct stg_landing *landing, const char *name, uint32_t mode);
 int stg_landing_write(int fd, const char *data, size_t len, int64_t offset);
-int stg_landing_publish(struct stg_landing *landing, unsigned thread, int fd, const char *name, struct stg_str key,
+int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char *name, struct stg_str key,
                         struct stg_stored *out, const char **where);
 
 #endif

@@ -18,15 +18,21 @@ void stg_parents_init(struct stg_parents *parents, int root_fd)
     parents->root_fd = root_fd;
 }
 
+static void forget(struct stg_parents *parents, unsigned i)
+{
+    if (!parents->slots[i].path)
+        return;
+    free(parents->slots[i].path);
+    close(parents->slots[i].fd);
+    parents->slots[i].path = NULL;
+    if (parents->shared_open)
+        atomic_fetch_sub_explicit(parents->shared_open, 1, memory_order_relaxed);
+}
+
 void stg_parents_clear(struct stg_parents *parents)
 {
-    for (unsigned i = 0; i < STG_PARENTS_SLOTS; i++) {
-        if (!parents->slots[i].path)
-            continue;
-        free(parents->slots[i].path);
-        close(parents->slots[i].fd);
-        parents->slots[i].path = NULL;
-    }
+    for (unsigned i = 0; i < STG_PARENTS_SLOTS; i++)
+        forget(parents, i);
     parents->next = 0;
 }
 
@@ -126,11 +132,12 @@ static int remember(struct stg_parents *parents, struct stg_str path, int fd)
         return -ENOMEM;
     }
     memcpy(copy, path.ptr, path.len);
+    if (parents->shared_open && atomic_load_explicit(parents->shared_open, memory_order_relaxed) >= STG_PARENTS_OPEN)
+        stg_parents_clear(parents);
     unsigned i = parents->next++ % STG_PARENTS_SLOTS;
-    if (parents->slots[i].path) {
-        free(parents->slots[i].path);
-        close(parents->slots[i].fd);
-    }
+    forget(parents, i);
+    if (parents->shared_open)
+        atomic_fetch_add_explicit(parents->shared_open, 1, memory_order_relaxed);
     parents->slots[i].path = copy;
     parents->slots[i].len = path.len;
     parents->slots[i].fd = fd;
@@ -157,25 +164,6 @@ int stg_parents_open(struct stg_parents *parents, struct stg_str path, int make,
     return fd < 0 ? fd : remember(parents, directory, fd);
 }
 
-static int rename_below(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path)
-{
-    char leaf[NAME_MAX + 1];
-    int dir_fd = stg_parents_open(parents, path, 1, leaf);
-    if (dir_fd < 0)
-        return dir_fd;
-    return renameat(tmp_fd, name, dir_fd, leaf) < 0 ? -errno : 0;
-}
-
-int stg_parents_publish(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path)
-{
-    int status = rename_below(parents, tmp_fd, name, path);
-    if (status == -ENOENT) { /* a remembered directory may have been removed since */
-        stg_parents_clear(parents);
-        status = rename_below(parents, tmp_fd, name, path);
-    }
-    return status;
-}
-
 static void fill_stored(struct stg_stored *out, const struct stat *st)
 {
     out->size = st->st_size;
@@ -184,17 +172,41 @@ static void fill_stored(struct stg_stored *out, const struct stat *st)
     out->ctime_ns = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
 }
 
-int stg_parents_stat(struct stg_parents *parents, struct stg_str path, struct stg_stored *out)
+static int stat_leaf(int dir_fd, const char *leaf, struct stg_stored *out)
 {
-    char leaf[NAME_MAX + 1];
     struct stat st;
-    int dir_fd = stg_parents_open(parents, path, 0, leaf);
-    if (dir_fd < 0)
-        return dir_fd;
     if (fstatat(dir_fd, leaf, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return -errno;
     fill_stored(out, &st);
     return 0;
+}
+
+static int rename_below(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path,
+                        struct stg_stored *out)
+{
+    char leaf[NAME_MAX + 1];
+    int dir_fd = stg_parents_open(parents, path, 1, leaf);
+    if (dir_fd < 0)
+        return dir_fd;
+    return renameat(tmp_fd, name, dir_fd, leaf) < 0 ? -errno : stat_leaf(dir_fd, leaf, out);
+}
+
+int stg_parents_publish(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path,
+                        struct stg_stored *out)
+{
+    int status = rename_below(parents, tmp_fd, name, path, out);
+    if (status == -ENOENT) { /* a remembered directory may have been removed since */
+        stg_parents_clear(parents);
+        status = rename_below(parents, tmp_fd, name, path, out);
+    }
+    return status;
+}
+
+int stg_parents_stat(struct stg_parents *parents, struct stg_str path, struct stg_stored *out)
+{
+    char leaf[NAME_MAX + 1];
+    int dir_fd = stg_parents_open(parents, path, 0, leaf);
+    return dir_fd < 0 ? dir_fd : stat_leaf(dir_fd, leaf, out);
 }
 
 int stg_stored_from_fd(int fd, struct stg_stored *out)

@@ -10,13 +10,16 @@
 #include "stg.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
-#define STG_PARENTS_SLOTS 8 /* descriptors, for each thread and running batch */
+#define STG_PARENTS_SLOTS 8  /* descriptors, for each thread and running batch */
+#define STG_PARENTS_OPEN 256 /* of all that share a count; above it each keeps only its last one */
 
 /* A root and the directories below it that were used last; one thread. */
 struct stg_parents {
     int root_fd; /* the caller's */
     int walk;    /* component by component; set by itself when openat2 is missing */
+    atomic_int *shared_open; /* how many descriptors are open, counted together with others; may be NULL */
     unsigned next;
     struct {
         char *path;
@@ -37,8 +40,9 @@ struct stg_stored {
     uint32_t mode; /* st_mode */
 };
 
-/* Renames tmp_fd/name to path below the root, replacing what is there. -errno. */
-int stg_parents_publish(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path);
+/* Renames tmp_fd/name to path below the root, replacing what is there, and says what is there then. -errno. */
+int stg_parents_publish(struct stg_parents *parents, int tmp_fd, const char *name, struct stg_str path,
+                        struct stg_stored *out);
 /* lstat. */
 int stg_parents_stat(struct stg_parents *parents, struct stg_str path, struct stg_stored *out);
 int stg_stored_from_fd(int fd, struct stg_stored *out);

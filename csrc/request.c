@@ -324,14 +324,14 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     }
     put(&w, STG_STR("accept-encoding: identity\r\n"));
     if (w.full)
-        return -ENOSPC;
+        return -EMSGSIZE;
     if (template_->signer) {
         int status = put_signature(&w, template_, request, path, headers, count, unix_s);
         if (status < 0)
             return status;
     }
     put(&w, STG_STR("\r\n"));
-    return w.full ? -ENOSPC : (ssize_t)w.len;
+    return w.full ? -EMSGSIZE : (ssize_t)w.len;
 }
 
 /* ---- checking ---- */

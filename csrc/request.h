@@ -43,7 +43,7 @@ struct stg_request {
     int64_t offset, length, size;
 };
 
-/* Signs and writes the request. Returns its length; -ENOSPC, -E2BIG, -EINVAL as stg_sigv4_sign. */
+/* Signs and writes the request. Returns its length; -EMSGSIZE: longer than cap; -E2BIG, -EINVAL as stg_sigv4_sign. */
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
                           char *out, size_t cap);
 

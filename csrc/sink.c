@@ -198,19 +198,17 @@ static void finish_file(struct stg_file *file, unsigned thread)
     struct stg_landing *landing = file->landing;
     struct stg_stored stored = {0};
     int status = file->error;
-    if (status == 0 && file->ending == KEEP && landing->fd < 0) {
+    int whole = file->ending == KEEP && landing->fd < 0;
+    if (status == 0 && whole)
         status = open_file(file);
-        if (status == 0)
-            status = stg_landing_publish(landing, thread, file->fd, file->name, file->key, &stored, &file->where);
+    if (file->fd >= 0 && close(file->fd) < 0 && errno != EINTR && status == 0) {
+        file->where = "close";
+        status = -errno;
     }
-    if (file->fd >= 0) {
-        if (close(file->fd) < 0 && errno != EINTR && status == 0) {
-            file->where = "close";
-            status = -errno;
-        }
-        if (status < 0 || file->ending == DROP)
-            unlinkat(landing->tmp_fd, file->name, 0);
-    }
+    if (status == 0 && whole)
+        status = stg_landing_publish(landing, thread, file->name, file->key, &stored, &file->where);
+    if (file->fd >= 0 && (status < 0 || file->ending == DROP))
+        unlinkat(landing->tmp_fd, file->name, 0);
     const struct stg_sink_hooks *hooks = &file->sink->config.hooks;
     hooks->done(hooks->context, file->owner, file->index, file->note, status, file->where,
                 file->ending == KEEP && status == 0 ? &stored : NULL);

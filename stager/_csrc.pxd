@@ -53,7 +53,7 @@ cdef extern from "listxml.h" nogil:
         int truncated
         int encoded
         int in_order
-        int archived
+        int64_t archived
         char *token
         size_t token_len
         char *problem

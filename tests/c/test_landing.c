@@ -1,0 +1,192 @@
+#include "batch.h"
+#include "check.h"
+#include "copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static char directory[] = "/tmp/stg-landing-XXXXXX";
+static struct stg_landing landing;
+static struct stg_parents parents[2];
+static atomic_int losing; /* closing a regular file reports that a write was lost, as NFS and quotas do */
+
+int close(int fd)
+{
+    struct stat st;
+    int lost = atomic_load(&losing) && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (syscall(SYS_close, fd) < 0)
+        return -1;
+    errno = ENOSPC;
+    return lost ? -1 : 0;
+}
+
+static void check_nothing_arrived(const char *name)
+{
+    CHECK_EQ(faccessat(landing.root_fd, name, F_OK, 0), -1);
+    CHECK_EQ(unlinkat(landing.root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
+    close(landing.tmp_fd);
+    mkdirat(landing.root_fd, "tmp", 0700);
+    landing.tmp_fd = openat(landing.root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void test_body_stored_at_once_is_published_only_after_it_was_closed_well(void)
+{
+    struct stg_names names = {0};
+    struct stg_stored stored = {0};
+    const char *where = "";
+    CHECK_EQ(stg_names_init(&names), 0);
+    losing = 1;
+    CHECK_EQ(stg_landing_store(&landing, &names, 0, STG_STR("a/b"), 0, "text", 4, 0, &stored, &where), -ENOSPC);
+    losing = 0;
+    CHECK(strcmp(where, "close") == 0);
+    check_nothing_arrived("a/b");
+    CHECK_EQ(stg_landing_store(&landing, &names, 0, STG_STR("a/b"), 0640, "text", 4, 0, &stored, &where), 0);
+    CHECK_EQ(stored.size, 4);
+    CHECK_EQ(stored.mode & 07777, 0640);
+}
+
+struct ended {
+    int error, kept;
+    const char *where;
+};
+
+static void on_wake(void *context, unsigned worker)
+{
+    (void)context, (void)worker;
+}
+
+static void on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                    const struct stg_stored *stored)
+{
+    (void)owner, (void)index, (void)note;
+    *(struct ended *)context = (struct ended){error, stored != NULL, where};
+}
+
+static struct ended store_by_disk_thread(const char *key)
+{
+    struct ended ended = {0};
+    struct stg_sink_config config = {.buffer_bytes = 4096, .buffer_count = 2, .workers = 1, .disk_threads = 1,
+                                     .file_buffers = 2, .hooks = {&ended, on_wake, on_done}};
+    struct stg_sink *sink = NULL;
+    CHECK_EQ(stg_sink_new(&config, &sink), 0);
+    struct stg_file *file = stg_file_new(sink, &landing, 0, (struct stg_str){key, strlen(key)}, 0, NULL, 0);
+    struct stg_buffer *buffer = stg_sink_take(sink, 0);
+    memset(buffer->data, 'x', 4096);
+    buffer->start = 0;
+    buffer->len = 4096;
+    buffer->offset = 0;
+    CHECK_EQ(stg_file_write(file, buffer), 0);
+    stg_file_end(file, 1, NULL);
+    stg_sink_free(sink);
+    return ended;
+}
+
+static void test_body_stored_by_a_disk_thread_is_published_only_after_it_was_closed_well(void)
+{
+    losing = 1;
+    struct ended ended = store_by_disk_thread("c");
+    losing = 0;
+    CHECK_EQ(ended.error, -ENOSPC);
+    CHECK(strcmp(ended.where, "close") == 0);
+    CHECK(!ended.kept);
+    check_nothing_arrived("c");
+    ended = store_by_disk_thread("c");
+    CHECK_EQ(ended.error, 0);
+    CHECK(ended.kept);
+}
+
+static void test_copy_is_published_only_after_it_was_closed_well(void)
+{
+    struct stg_stored stored;
+    uint8_t digest[STG_DIGEST_BYTES];
+    int source = openat(landing.root_fd, "source", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(write(source, "text", 4), 4);
+    close(source);
+    losing = 1;
+    CHECK_EQ(stg_copy_file(landing.root_fd, STG_STR("source"), landing.tmp_fd, landing.root_fd, STG_STR("d"), 0644,
+                           digest, &stored), -ENOSPC);
+    losing = 0;
+    check_nothing_arrived("d");
+}
+
+static void test_lost_write_is_known_when_the_file_of_ranges_is_closed(void)
+{
+    int64_t range[] = {0, 4};
+    struct stg_row row = {.key = STG_STR("k"), .identity = STG_STR("e"), .size = 4};
+    struct stg_table *table = stg_table_new();
+    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, &(struct stg_address){0}, 1);
+    struct stg_template *template_ =
+        stg_template_new(endpoint, NULL, STG_STR("h"), STG_STR("/"), STG_STR(""), NULL, 0);
+    struct stg_batch *batch = NULL;
+    CHECK_EQ(stg_table_append(table, &row), 0);
+    int fd = openat(landing.root_fd, "parts", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(stg_batch_ranges(template_, table, 0, range, 1, fd, &batch), 0);
+    losing = 1;
+    CHECK_EQ(stg_batch_close_landing(batch), -ENOSPC);
+    CHECK_EQ(stg_batch_close_landing(batch), 0);
+    losing = 0;
+    close(fd);
+    stg_batch_unref(batch);
+    stg_template_unref(template_);
+    stg_endpoint_unref(endpoint);
+    stg_table_unref(table);
+}
+
+static void open_many(struct stg_parents *some, const char *under)
+{
+    char leaf[NAME_MAX + 1], path[64];
+    for (int i = 0; i < 2 * STG_PARENTS_SLOTS; i++) {
+        int n = snprintf(path, sizeof path, "%s/%d/x", under, i);
+        CHECK(stg_parents_open(some, (struct stg_str){path, (size_t)n}, 1, leaf) >= 0);
+    }
+}
+
+static void test_directories_kept_open_are_bounded_for_all_together(void)
+{
+    struct stg_parents some;
+    atomic_int open = 0;
+    stg_parents_init(&some, landing.root_fd);
+    some.shared_open = &open;
+    open_many(&some, "few");
+    CHECK_EQ(open, STG_PARENTS_SLOTS);
+    open += STG_PARENTS_OPEN; /* of others */
+    open_many(&some, "many");
+    CHECK_EQ(open, STG_PARENTS_OPEN + 1);
+    stg_parents_clear(&some);
+    CHECK_EQ(open, STG_PARENTS_OPEN);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+int main(void)
+{
+    if (!mkdtemp(directory))
+        return 1;
+    landing = (struct stg_landing){.fd = -1, .parents = parents, .threads = 2};
+    landing.root_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mkdirat(landing.root_fd, "tmp", 0700);
+    landing.tmp_fd = openat(landing.root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    stg_parents_init(&parents[0], landing.root_fd);
+    stg_parents_init(&parents[1], landing.root_fd);
+    RUN(test_body_stored_at_once_is_published_only_after_it_was_closed_well);
+    RUN(test_body_stored_by_a_disk_thread_is_published_only_after_it_was_closed_well);
+    RUN(test_copy_is_published_only_after_it_was_closed_well);
+    RUN(test_lost_write_is_known_when_the_file_of_ranges_is_closed);
+    RUN(test_directories_kept_open_are_bounded_for_all_together);
+    stg_parents_clear(&parents[0]);
+    stg_parents_clear(&parents[1]);
+    close(landing.tmp_fd);
+    close(landing.root_fd);
+    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    END();
+}
