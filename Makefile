@@ -35,7 +35,7 @@ lint: build ## ruff and mypy --strict
 	$(PYTHON) -m mypy --strict
 
 check-c: $(SYSTEM_STAMP) ## the C code: unit tests, then the same under ASan+UBSan and TSan
-	$(MAKE) -C csrc check asan tsan
+	$(MAKE) --silent --no-print-directory -C csrc check asan tsan
 
 soak: build ## the same tests at larger counts, for hours; prints its seeds
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --soak
