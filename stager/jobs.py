@@ -1,6 +1,6 @@
-"""A job from its specification to its end: the order of the stages, and nothing else.
+"""A job from its specification to the end of its command: the order of the stages, and nothing else.
 
-place -> check sources -> all datasets at once -> receipt -> run -> collect -> remove.
+place -> check sources -> all datasets at once -> receipt -> run; `stager.job_end` has collect and remove.
 """
 
 from __future__ import annotations
@@ -15,37 +15,33 @@ from typing import Any, Final
 import msgspec
 
 from stager.config import Remote
-from stager.errors import StagerError, UsageError, from_os_error
+from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
+from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
+from stager.host.scratch import known_scratches, remember_scratch
 from stager.host.trees import remove_tree
+from stager.job_end import RECEIPT, collect_job, read_receipt, remove_copies
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.sources.bind import describe_bind
-from stager.stages.collect import Collected, collect_logs, holds_anything, persist_path
-from stager.stages.discard import Discarded, find_discarded
+from stager.stages.collect_place import claim_place, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
-from stager.stages.recall import read_manifest
 from stager.stages.run import run_command
 from stager.transfer import Transfer
 
 __all__ = [
-    "RECEIPT",
-    "collect_job",
-    "find_losses",
     "job_environment",
     "open_job",
-    "read_receipt",
     "run_job",
     "stage_job",
-    "teardown_job",
     "workdir_of",
 ]
 
-RECEIPT: Final = "receipt.json"
 _CREDENTIALS: Final = ("AWS_",)
 _OWN: Final = ("STAGER_", "CLUSTERONE_")
+_PLACES_TRIED: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +56,58 @@ class _Copy:
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
-    """Make the job's directory and record. Raises `UsageError` (taken, bad [logs]), `HostError`, `NoSpaceError`."""
-    persist = None
-    if spec.logs.persist is not None:
-        persist = persist_path(spec.logs.persist, job_id=job_id, job_name=spec.name, environ=environ)
-    return JobDirectory.create(placement.scratch, job_id, spec.name, persist=persist)
+    """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
+
+    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
+    Raises `UsageError` (taken, bad [logs]), `HostError`, `NoSpaceError`. Blocks.
+    """
+    template = spec.logs.persist
+    if template is not None:
+        place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
+        refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
+    remember_scratch(placement.scratch)
+    _keep_logs_of_earlier(placement.scratch, job_id)
+    restart = _restarts(job_id, environ)
+    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    try:
+        if template is not None:
+            _claim_place(job, template, environ)
+    except BaseException as error:
+        with job:
+            job.fail(_told(error))
+        raise
+    return job
+
+
+def _keep_logs_of_earlier(scratch: str, job_id: str) -> None:
+    try:
+        earlier = JobDirectory.open(scratch, job_id)
+    except NotFoundError:
+        return
+    with earlier:
+        if earlier.record.state in (JobState.RUNNING, JobState.ENDED):
+            collect_job(earlier)
+
+
+def _restarts(job_id: str, environ: Mapping[str, str]) -> int:
+    """How often Slurm has started this job before."""
+    count = environ.get("SLURM_RESTART_COUNT", "")
+    known = environ.get("SLURM_JOB_ID") == job_id and count.isascii() and count.isdigit()
+    return int(count[:6]) if known else 0
+
+
+def _claim_place(job: JobDirectory, template: str, environ: Mapping[str, str]) -> None:
+    record = job.record
+    for restart in range(record.restart, record.restart + _PLACES_TRIED):
+        place = persist_path(template, job_id=record.id, job_name=record.name, environ=environ, restart=restart)
+        if claim_place(place, record.claim):
+            job.keep_logs_in(place, restart=restart)
+            return
+    raise HostError("every place for the logs of this job is taken", where=template, hint="choose another in [logs]")
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, StagerError) else type(error).__name__
 
 
 async def stage_job(
@@ -89,8 +132,7 @@ async def stage_job(
         view = await asyncio.to_thread(check_sources, view)
         receipts = await _copy_all(job, copies, transfer, sink)
     except BaseException as error:
-        told = str(error) if isinstance(error, StagerError) else type(error).__name__
-        await asyncio.shield(asyncio.to_thread(_give_up, job, told))
+        await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
     receipts += _mounted(view)
     receipt = {
@@ -109,12 +151,18 @@ async def stage_job(
 async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str]) -> ExitInfo:
     """Run the command in the view of a staged job; how it ended stands in record and receipt.
 
+    The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
     Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
     """
     workdir = workdir_of(spec)
     environment = job_environment(spec, job.record.id, os.environ, workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
-    checked = await asyncio.to_thread(check_sources, view)
+    try:
+        masked = await asyncio.to_thread(_masked, view.masked[0])  # others may have come into use meanwhile
+        checked = await asyncio.to_thread(check_sources, replace(view, masked=masked))
+    except BaseException as error:
+        await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
+        raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
         ended = await run_command(checked, command)
@@ -127,85 +175,6 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     }  # fmt: skip
     await asyncio.to_thread(_end, job, ended.code, how)
     return ended
-
-
-def collect_job(job: JobDirectory) -> Collected | None:
-    """Copy /logs to where the job file says; None when it names no place. Idempotent. Blocks.
-
-    A job whose stager died is ended by this. Raises `UsageError`: not run yet, or running. `HostError`, `NoSpaceError`.
-    """
-    _refuse_active(job)
-    record = job.record
-    if record.state in (JobState.STAGING, JobState.READY):
-        raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
-    if record.state is JobState.REMOVED:
-        return None
-    if record.state is JobState.RUNNING:
-        job.advance(JobState.ENDED)
-    logs = os.path.join(job.tree, "logs")
-    if record.persist is None:
-        if not holds_anything(logs):
-            job.advance(JobState.PERSISTED)
-        return None
-    if not holds_anything(logs):
-        found = Collected(destination=record.persist, total=Counts(), left_out=())
-    else:
-        found = collect_logs(logs, record.persist, token=f"{record.id} {record.times[JobState.STAGING]!r}")
-    receipt = read_receipt(job)
-    receipt["logs"] = msgspec.to_builtins(found)
-    job.write_json(RECEIPT, receipt)
-    job.advance(JobState.PERSISTED)
-    return found
-
-
-def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
-    """Remove a job's tree; its record and receipt stay. False: it was removed before. Idempotent. Blocks.
-
-    Raises `UsageError`: the job is at work, or its logs are kept nowhere else. `MountError`: something is mounted
-    below the tree. `HostError`.
-    """
-    if job.record.state is JobState.REMOVED:
-        return False
-    _refuse_active(job)
-    logs = os.path.join(job.tree, "logs")
-    if job.record.state is not JobState.PERSISTED and not discard_uncollected and holds_anything(logs):
-        raise UsageError(
-            "its logs are kept nowhere else", where=logs,
-            hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
-        )  # fmt: skip
-    remove_tree(job.tree)
-    remove_tree(job.state_dir)
-    job.advance(JobState.REMOVED)
-    return True
-
-
-def find_losses(job: JobDirectory) -> dict[str, Discarded]:
-    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
-
-    Blocks. Raises `HostError`.
-    """
-    if job.record.state is JobState.REMOVED:
-        return {}
-    targets = {data["destination"] for data in read_receipt(job).get("datasets", ()) if data["how"] == "copy"}
-    losses = {target: _find_loss(job, target) for target in sorted(targets | {"/code"})}
-    return {target: loss for target, loss in losses.items() if loss.total.objects}
-
-
-def _find_loss(job: JobDirectory, target: str) -> Discarded:
-    below = target.lstrip("/")
-    try:
-        state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:  # the empty /code of a job without code
-        return find_discarded(os.path.join(job.tree, below), {})
-    try:
-        return find_discarded(os.path.join(job.tree, below), read_manifest(state_fd).entries)
-    finally:
-        os.close(state_fd)
-
-
-def read_receipt(job: JobDirectory) -> dict[str, Any]:
-    """The job's receipt; empty when it was never staged whole. Raises `HostError`."""
-    return job.read_json(RECEIPT)
 
 
 def workdir_of(spec: JobSpec) -> str:
@@ -256,7 +225,12 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
         Mount(kind="public", source=public.source, target=f"/public/{public.name}", read_only=True)
         for public in spec.public
     ]
-    return MountView(mounts=tuple(mounts), masked=(placement.scratch,))
+    return MountView(mounts=tuple(mounts), masked=_masked(placement.scratch))
+
+
+def _masked(scratch: str) -> tuple[str, ...]:
+    """Everything of stager that the job must not reach; what lies inside another is masked with it."""
+    return (scratch, *(top for top in known_scratches(os.environ) if not lies_within(top, scratch)))
 
 
 def _make_tree(job: JobDirectory, copies: Sequence[_Copy]) -> None:
@@ -275,8 +249,7 @@ def _make_tree(job: JobDirectory, copies: Sequence[_Copy]) -> None:
 def _give_up(job: JobDirectory, told: str) -> None:
     """The record says why; what was copied so far is no dataset and frees its space."""
     job.fail(told)
-    remove_tree(job.tree)
-    remove_tree(job.state_dir)
+    remove_copies(job)
 
 
 async def _copy_all(
@@ -339,11 +312,3 @@ def _end(job: JobDirectory, code: int | None, how: dict[str, Any]) -> None:
     receipt["exit"] = how
     receipt["times"] = {state: rfc3339(seconds) for state, seconds in job.record.times.items()}
     job.write_json(RECEIPT, receipt)
-
-
-def _refuse_active(job: JobDirectory) -> None:
-    owner = job.record.owner
-    if job.record.is_active() and owner.pid != os.getpid():
-        raise UsageError(
-            f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"
-        )

@@ -13,7 +13,7 @@ from stager.cli.render import count, size
 from stager.cli.state import State
 from stager.cli.tell import tell, warn
 from stager.host.record import JobDirectory
-from stager.jobs import collect_job
+from stager.job_end import collect_job
 from stager.stages.place import place
 
 __all__ = ["command"]

@@ -21,7 +21,8 @@ from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.events import Sink
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
-from stager.jobs import collect_job, open_job, run_job, stage_job, teardown_job
+from stager.job_end import collect_job, teardown_job
+from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
 from stager.stages.place import choose_job_id, place
 

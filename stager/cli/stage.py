@@ -14,7 +14,8 @@ from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.events import Sink
-from stager.jobs import open_job, read_receipt, stage_job
+from stager.job_end import read_receipt
+from stager.jobs import open_job, stage_job
 from stager.stages.place import choose_job_id, place
 
 __all__ = ["command"]

@@ -11,7 +11,7 @@ from stager.cli.options import common
 from stager.cli.state import State
 from stager.cli.tell import tell, warn_of_losses
 from stager.host.record import JobDirectory
-from stager.jobs import teardown_job
+from stager.job_end import teardown_job
 from stager.stages.place import place
 
 __all__ = ["command"]

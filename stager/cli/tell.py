@@ -11,7 +11,7 @@ import click
 from stager.cli.render import count, size
 from stager.cli.state import State
 from stager.host.record import JobDirectory, rfc3339
-from stager.jobs import find_losses
+from stager.job_end import find_losses
 
 __all__ = ["tell", "warn", "warn_of_losses"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -64,21 +65,31 @@ def _start_of(pid: int) -> int:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret."""
+    """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret.
+
+    ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs.
+    """
 
     id: str
     name: str
     state: JobState
     owner: Owner
     times: dict[str, float]
+    restart: int = 0
+    claim: str = ""
     persist: str | None = None
     exit_code: int | None = None
     error: str | None = None
     schema: int = 1
 
     def may_start_again(self) -> bool:
-        """Whether a job of this id may be staged: the earlier one never became ready, or nothing of it is left."""
-        return self.state in (JobState.STAGING, JobState.REMOVED)
+        """Whether a job of this id may be staged: the earlier one never ran and failed, or what it left is kept."""
+        failed = self.state is JobState.READY and self.error is not None
+        return failed or self.state in (JobState.STAGING, JobState.PERSISTED, JobState.REMOVED)
+
+    def has_run(self) -> bool:
+        """Whether its command was ever started."""
+        return JobState.RUNNING in self.times
 
     def is_active(self) -> bool:
         """Whether a living stager is staging or running it."""
@@ -86,6 +97,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     def shown_state(self) -> str:
         """The state, or "crashed" when its owner died in the middle of it."""
+        if self.state is JobState.READY and self.error:
+            return "failed"
         if self.state in (JobState.STAGING, JobState.RUNNING) and not self.owner.is_alive():
             return "failed" if self.error else "crashed"
         return str(self.state)
@@ -101,9 +114,10 @@ class JobDirectory:
         self._lock_fd = lock_fd
 
     @classmethod
-    def create(cls, scratch: str, job_id: str, name: str, *, persist: str | None) -> JobDirectory:
-        """A new job, or the same one again when its staging was interrupted or its tree has been removed.
+    def create(cls, scratch: str, job_id: str, name: str, *, restart: int = 0) -> JobDirectory:
+        """A new job, or one in place of another of its id that never ran, or whose logs are kept.
 
+        ``restart``: how often the scheduler says that the job was started before; the record may know of more.
         Raises `UsageError`: the id is bad, or taken by another job. `HostError`: another stager is at work on it.
         """
         _check_id(job_id)
@@ -123,9 +137,13 @@ class JobDirectory:
                     f"job {job_id} exists ({old.shown_state()})", where=path,
                     hint=f"end it with `stager teardown {job_id}`, or choose another with --job-id",
                 )  # fmt: skip
+            claim = f"{job_id} {secrets.token_hex(8)}"
+            if old is not None:
+                restart = max(restart, old.restart + old.has_run())
+                claim = claim if old.has_run() else old.claim
             record = Record(
                 id=job_id, name=name, state=JobState.STAGING, owner=Owner.me(),
-                times={JobState.STAGING: time.time()}, persist=persist,
+                times={JobState.STAGING: time.time()}, restart=restart, claim=claim,
             )  # fmt: skip
             job = cls(path, record, fd, lock_fd)
             job._write(record)
@@ -176,6 +194,10 @@ class JobDirectory:
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )
         )
+
+    def keep_logs_in(self, place: str, *, restart: int) -> None:
+        """Note where the logs go, and the count that made this place the job's own."""
+        self._write(msgspec.structs.replace(self.record, persist=place, restart=restart))
 
     def fail(self, error: str) -> None:
         """Note why the state was not left as it should have been."""

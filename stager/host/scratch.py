@@ -13,11 +13,15 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
+from stager.host.atomic import write_file
 
-__all__ = ["DEFAULT_TOP", "PrivateDirectory", "open_scratch"]
+__all__ = ["DEFAULT_TOP", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
+_JOBS: Final = "jobs"
+_REGISTER: Final = "scratches"
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -46,6 +50,55 @@ def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
     except OSError as error:
         raise from_os_error(error, doing="make the scratch directory", where=error.filename or top) from error
     return below
+
+
+def remember_scratch(scratch: str) -> None:
+    """Note a scratch directory with jobs in it, for `known_scratches`. Blocks.
+
+    The list lies in the default scratch, which every job's view masks. Where somebody else holds that name it is not
+    kept: nobody may stop a user's jobs by taking a name in /var/tmp.
+    """
+    with suppress(HostError, OSError):
+        own = os.open(open_scratch(DEFAULT_TOP, {}), _DIRECTORY)
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX)
+            known = _read_register(own)
+            if scratch not in known:
+                alive = [path for path in known if os.path.isdir(os.path.join(path, _JOBS))]
+                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*alive, scratch]))], mode=0o600)
+        finally:
+            os.close(own)
+
+
+def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Directories of this user where jobs live or lived, as far as anyone can know: the default scratch,
+    STAGER_SCRATCH, and every one that was used on this node and still exists. Blocks.
+
+    Of a scratch that is not the default only the jobs: the directory around them may be the user's for other things.
+    """
+    mine = f"stager-{os.geteuid()}"
+    default = os.path.join(DEFAULT_TOP, mine)
+    found = [default]
+    if asked := environ.get("STAGER_SCRATCH", ""):
+        found += [os.path.join(asked, _JOBS), os.path.join(asked, mine)]
+    with suppress(OSError):
+        own = os.open(default, _DIRECTORY)
+        try:
+            found += [os.path.join(path, _JOBS) for path in _read_register(own)]
+        finally:
+            os.close(own)
+    return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))
+
+
+def _read_register(own: int) -> list[str]:
+    """The list in the default scratch; nothing of one that another user could have written."""
+    if not _is_private(os.fstat(own)):
+        return []
+    try:
+        with open(os.open(_REGISTER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own), "rb") as file:
+            return [os.fsdecode(path) for path in file.read().split(b"\0") if path.startswith(b"/")]
+    except FileNotFoundError:
+        return []
 
 
 class PrivateDirectory:

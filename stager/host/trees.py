@@ -16,9 +16,8 @@ from typing import Final
 from stager.errors import MountError, from_os_error
 from stager.host.mounts import lies_within, mount_id, read_mountinfo
 
-__all__ = ["open_below", "refuse_mounts_below", "remove_tree"]
+__all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_tree"]
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH_MAX: Final = 64  # one open directory each; what lies deeper is moved up and removed from there
 
 
@@ -37,6 +36,15 @@ def open_below(name: str | bytes, flags: int, dir_fd: int) -> int:
         finally:
             os.close(handle)
         return os.open(name, flags, dir_fd=dir_fd)
+
+
+def open_top(path: str) -> int:
+    """`open_below` for the directory at the top of such a tree. OSError."""
+    above_fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return open_below(os.path.basename(path), os.O_RDONLY | os.O_DIRECTORY, above_fd)
+    finally:
+        os.close(above_fd)
 
 
 def refuse_mounts_below(path: str) -> None:
@@ -58,7 +66,7 @@ def remove_tree(path: str) -> None:
     """
     refuse_mounts_below(path)
     try:
-        root_fd = os.open(path, _DIRECTORY)
+        root_fd = open_top(path)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -8,22 +8,24 @@ file appears whole. Doing it again copies only what is missing.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
-from stager.host.atomic import write_file
-from stager.host.trees import open_below
+from stager.host.mounts import lies_within
+from stager.host.trees import open_below, open_top
 from stager.model import Counts
 from stager.names import show
+from stager.stages.collect_place import MARK, holds_mark
 
-__all__ = ["Collected", "collect_logs", "holds_anything", "persist_path"]
+__all__ = ["Collected", "collect_logs", "holds_anything"]
 
-_MARK: Final = ".stager-job"
+_TEMPORARY: Final = re.compile(r"\.stager-[0-9a-f]{16}")
 _DEPTH_MAX: Final = 128
 _PIECE_BYTES: Final = 1 << 20
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,40 +43,37 @@ class Collected:
 
 @dataclass
 class _Tally:
+    stopped: Callable[[], bool]
     objects: int = 0
     bytes: int = 0
     left_out: list[str] = field(default_factory=list)
 
-
-def persist_path(template: str, *, job_id: str, job_name: str, environ: Mapping[str, str]) -> str:
-    """The directory for one job on one node; /JOB_ID/NODE_RANK is appended unless {job.id} stands in ``template``.
-
-    NODE_RANK is SLURM_NODEID, else 0. Raises `UsageError`: not absolute, or '..' in it.
-    """
-    rank = environ.get("SLURM_NODEID", "0")
-    rank = rank if rank.isascii() and rank.isdigit() else "0"
-    if "{job.id}" not in template:
-        template = os.path.join(template, "{job.id}", "{node.rank}")
-    path = template.replace("{job.id}", job_id).replace("{job.name}", job_name).replace("{node.rank}", rank)
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise UsageError("the place for logs must be absolute and without '..'", where=path, hint="check [logs]")
-    return os.path.normpath(path)
+    def go_on(self) -> None:
+        if self.stopped():
+            raise HostError("stopped before all logs were kept", hint="run `stager collect`: it copies what is missing")
 
 
 def holds_anything(logs: str) -> bool:
     """Whether a job left anything in its logs. Raises `HostError`."""
     try:
-        with os.scandir(logs) as entries:
-            return next(entries, None) is not None
+        fd = open_top(logs)
+        try:
+            with os.scandir(fd) as entries:
+                return next(entries, None) is not None
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise from_os_error(error, doing="look into the logs", where=logs) from error
 
 
-def collect_logs(logs: str, destination: str, *, token: str) -> Collected:
+def collect_logs(
+    logs: str, destination: str, *, token: str, stopped: Callable[[], bool] = lambda: False
+) -> Collected:
     """Copy the tree ``logs`` to ``destination``, which is marked with ``token`` as this job's and nobody else's.
 
+    ``stopped`` is asked between pieces; once it says so this ends, without a temporary, by a `HostError`.
     Blocks. Raises `HostError`: the destination belongs to another job, cannot be made or written; `NoSpaceError`.
     """
     try:
@@ -82,13 +81,16 @@ def collect_logs(logs: str, destination: str, *, token: str) -> Collected:
         destination_fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, doing="make the place for logs", where=destination) from error
-    tally = _Tally()
+    tally = _Tally(stopped)
     try:
-        _claim(destination_fd, destination, token)
-        logs_fd = os.open(logs, _DIRECTORY)
+        logs_fd = open_top(logs)
         try:
-            if os.path.samestat(os.fstat(logs_fd), os.fstat(destination_fd)):
+            if lies_within(_path_of(destination_fd), _path_of(logs_fd)):
                 raise UsageError("the logs are to be kept where they are", where=destination, hint="check [logs]")
+            if not holds_mark(destination_fd, destination, token):
+                raise HostError(
+                    "holds the logs of another job", where=destination, hint="choose another place in [logs]"
+                )
             _copy_directory(logs_fd, destination_fd, b"", tally)
         finally:
             os.close(logs_fd)
@@ -101,23 +103,14 @@ def collect_logs(logs: str, destination: str, *, token: str) -> Collected:
     return Collected(destination=destination, total=total, left_out=tuple(tally.left_out))
 
 
-def _claim(fd: int, destination: str, token: str) -> None:
-    try:
-        with open(os.open(_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), encoding="ascii") as file:
-            found = file.read(256).strip()
-    except FileNotFoundError:
-        if os.listdir(fd):
-            raise HostError(
-                "holds files that are not this job's", where=destination, hint="choose an empty place in [logs]"
-            ) from None
-        write_file(fd, _MARK, [token.encode() + b"\n"], durable=True)
-        return
-    if found != token:
-        raise HostError("holds the logs of another job", where=destination, hint="choose another place in [logs]")
+def _path_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def _copy_directory(source_fd: int, target_fd: int, prefix: bytes, tally: _Tally) -> None:
+    _sweep(target_fd)
     for name_text in sorted(os.listdir(source_fd)):
+        tally.go_on()
         name = os.fsencode(name_text)
         path = prefix + name
         found = os.lstat(name, dir_fd=source_fd)
@@ -143,8 +136,15 @@ def _copy_directory(source_fd: int, target_fd: int, prefix: bytes, tally: _Tally
                 os.close(below)
 
 
+def _sweep(target_fd: int) -> None:
+    """Remove what a stager that was killed was writing."""
+    for name in os.listdir(target_fd):
+        if _TEMPORARY.fullmatch(name) and stat.S_ISREG(os.lstat(name, dir_fd=target_fd).st_mode):
+            os.unlink(name, dir_fd=target_fd)
+
+
 def _copy_file(source_fd: int, target_fd: int, name: bytes, path: bytes, tally: _Tally) -> None:
-    if path == _MARK.encode():
+    if path == MARK.encode():
         tally.left_out.append(f"{show(path)}: the name is stager's")
         return
     fd = open_below(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, source_fd)
@@ -156,7 +156,7 @@ def _copy_file(source_fd: int, target_fd: int, name: bytes, path: bytes, tally: 
         tally.objects += 1
         tally.bytes += found.st_size
         if not _is_there(target_fd, name, found):
-            _write_copy(fd, target_fd, name, found)
+            _write_copy(fd, target_fd, name, found, tally)
     finally:
         os.close(fd)
 
@@ -169,12 +169,13 @@ def _is_there(target_fd: int, name: bytes, found: os.stat_result) -> bool:
     return (there.st_size, there.st_mtime_ns) == (found.st_size, found.st_mtime_ns) and stat.S_ISREG(there.st_mode)
 
 
-def _write_copy(fd: int, target_fd: int, name: bytes, found: os.stat_result) -> None:
+def _write_copy(fd: int, target_fd: int, name: bytes, found: os.stat_result, tally: _Tally) -> None:
     temporary = f".stager-{secrets.token_hex(8)}"
     out = os.open(temporary, _NEW_FILE, 0o600, dir_fd=target_fd)
     try:
         try:
             while piece := os.read(fd, _PIECE_BYTES):
+                tally.go_on()
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(out, view) :]

@@ -264,16 +264,25 @@ def test_logs_kept_nowhere_else_keep_the_tree(node: Node) -> None:
 
 
 def test_logs_that_cannot_be_kept_are_an_error_and_stay(node: Node, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    job = node.write_job(f'command = ["touch", "/logs/o"]\n[logs]\npersist = "{tmp_path}/taken"\n')
+    block = f"touch /logs/o; mv {tmp_path}/kept {tmp_path}/moved; touch {tmp_path}/kept"
+    job = node.write_job(f'command = ["sh", "-c", "{block}"]\n[logs]\npersist = "{tmp_path}/kept"\n')
     done = node.stager("run", "--job-id", "7", job)
     assert done.code == 125
     assert (node.tree("7") / "logs" / "o").exists()
-    (tmp_path / "taken").unlink()
+    (tmp_path / "kept").unlink()
     assert node.stager("collect", "7").code == 0
-    assert (tmp_path / "taken" / "7" / "0" / "o").exists()
+    assert (tmp_path / "kept" / "7" / "0" / "o").exists()
     assert node.stager("collect", "7").code == 0
     assert node.stager("teardown", "7").code == 0
+
+
+def test_place_for_logs_that_cannot_be_had_stops_the_job_before_it_runs(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "full" / "7" / "0").mkdir(parents=True)
+    (tmp_path / "full" / "7" / "0" / "thesis").touch()
+    job = node.write_job(f'command = ["touch", "{tmp_path}/ran"]\n[logs]\npersist = "{tmp_path}/full"\n')
+    done = node.stager("run", "--job-id", "7", job)
+    assert done.code == 125 and "not this job's" in done.err
+    assert not (tmp_path / "ran").exists()
 
 
 def test_id_comes_from_the_scheduler(node: Node) -> None:

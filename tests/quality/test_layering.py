@@ -23,7 +23,7 @@ LAYERS = (
     ("transfer", {"transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
-    ("pipeline", {"pipeline", "jobs"}),
+    ("pipeline", {"pipeline", "jobs", "job_end"}),
     ("cli", {"cli"}),
     ("the package itself", {""}),
 )

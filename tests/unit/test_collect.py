@@ -13,7 +13,8 @@ import pytest
 from stager.errors import HostError, MountError, UsageError
 from stager.host.scratch import open_scratch
 from stager.host.trees import remove_tree
-from stager.stages.collect import collect_logs, holds_anything, persist_path
+from stager.stages.collect import collect_logs, holds_anything
+from stager.stages.collect_place import persist_path
 from stager.stages.place import choose_job_id, place
 
 

@@ -17,7 +17,7 @@ from stager.model import JobState
 
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[JobDirectory]:
-    with JobDirectory.create(str(tmp_path), "7", "train", persist=None) as job:
+    with JobDirectory.create(str(tmp_path), "7", "train") as job:
         yield job
 
 
@@ -41,29 +41,29 @@ def test_second_stager_on_one_job_is_refused(job: JobDirectory, tmp_path: Path) 
     with pytest.raises(HostError, match="another stager is at work"):
         JobDirectory.open(str(tmp_path), "7")
     with pytest.raises(HostError, match="another stager is at work"):
-        JobDirectory.create(str(tmp_path), "7", "train", persist=None)
+        JobDirectory.create(str(tmp_path), "7", "train")
 
 
 def test_id_of_a_job_that_is_ready_is_taken(tmp_path: Path) -> None:
-    with JobDirectory.create(str(tmp_path), "7", "train", persist=None) as job:
+    with JobDirectory.create(str(tmp_path), "7", "train") as job:
         job.advance(JobState.READY)
     with pytest.raises(UsageError, match="job 7 exists"):
-        JobDirectory.create(str(tmp_path), "7", "train", persist=None)
+        JobDirectory.create(str(tmp_path), "7", "train")
 
 
 def test_interrupted_or_removed_job_may_be_staged_again(tmp_path: Path) -> None:
-    with JobDirectory.create(str(tmp_path), "7", "train", persist=None):
+    with JobDirectory.create(str(tmp_path), "7", "train"):
         pass
-    with JobDirectory.create(str(tmp_path), "7", "train", persist=None) as job:
+    with JobDirectory.create(str(tmp_path), "7", "train") as job:
         job.advance(JobState.REMOVED)
-    with JobDirectory.create(str(tmp_path), "7", "other", persist=None) as job:
+    with JobDirectory.create(str(tmp_path), "7", "other") as job:
         assert job.record.state is JobState.STAGING
 
 
 @pytest.mark.parametrize("job_id", ["", "..", ".hidden", "a/b", "a\nb", "x" * 161, "-x"])
 def test_id_that_is_no_plain_name_is_refused(tmp_path: Path, job_id: str) -> None:
     with pytest.raises(UsageError):
-        JobDirectory.create(str(tmp_path), job_id, "n", persist=None)
+        JobDirectory.create(str(tmp_path), job_id, "n")
     with pytest.raises(UsageError):
         JobDirectory.open(str(tmp_path), job_id)
     assert list(tmp_path.iterdir()) == []
@@ -103,7 +103,7 @@ def test_crashed_job_is_told_from_one_at_work(job: JobDirectory) -> None:
 
 def test_damaged_record_is_an_error_and_does_not_hide_the_others(tmp_path: Path) -> None:
     for job_id in ("1", "2"):
-        JobDirectory.create(str(tmp_path), job_id, "n", persist=None).__exit__()
+        JobDirectory.create(str(tmp_path), job_id, "n").__exit__()
     (tmp_path / "jobs" / "1" / "job.json").write_text("{")
     with pytest.raises(HostError, match="damaged"):
         JobDirectory.open(str(tmp_path), "1")

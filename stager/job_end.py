@@ -1,0 +1,121 @@
+"""What comes after a job: its logs are kept, what is lost is named, its tree is removed; also after a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from stager.errors import UsageError
+from stager.host.record import JobDirectory
+from stager.host.trees import remove_tree
+from stager.model import Counts, JobState
+from stager.stages.collect import Collected, collect_logs, holds_anything
+from stager.stages.collect_place import release_place
+from stager.stages.discard import Discarded, find_discarded
+from stager.stages.recall import read_manifest
+
+__all__ = ["RECEIPT", "collect_job", "find_losses", "read_receipt", "remove_copies", "teardown_job"]
+
+RECEIPT: Final = "receipt.json"
+
+
+def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: False) -> Collected | None:
+    """Copy /logs to where the job file says; None when it names no place. Idempotent. Blocks.
+
+    A job whose stager died is ended by this; ``stopped``: see `collect_logs`.
+    Raises `UsageError`: not run yet, or running. `HostError`, `NoSpaceError`.
+    """
+    _refuse_active(job)
+    record = job.record
+    if record.state in (JobState.STAGING, JobState.READY):
+        raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
+    if record.state is JobState.REMOVED:
+        return None
+    if record.state is JobState.RUNNING:
+        job.advance(JobState.ENDED)
+    logs = os.path.join(job.tree, "logs")
+    if record.persist is None:
+        if not holds_anything(logs):
+            job.advance(JobState.PERSISTED)
+        return None
+    if not holds_anything(logs):
+        release_place(record.persist, record.claim)
+        found = Collected(destination=record.persist, total=Counts(), left_out=())
+    else:
+        found = collect_logs(logs, record.persist, token=record.claim, stopped=stopped)
+    receipt = read_receipt(job)
+    receipt["logs"] = msgspec.to_builtins(found)
+    job.write_json(RECEIPT, receipt)
+    job.advance(JobState.PERSISTED)
+    return found
+
+
+def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
+    """Remove a job's tree; its record and receipt stay. False: it was removed before. Idempotent. Blocks.
+
+    Raises `UsageError`: the job is at work, or its logs are kept nowhere else. `MountError`: something is mounted
+    below the tree. `HostError`.
+    """
+    if job.record.state is JobState.REMOVED:
+        return False
+    _refuse_active(job)
+    logs = os.path.join(job.tree, "logs")
+    if job.record.state is not JobState.PERSISTED and not discard_uncollected and holds_anything(logs):
+        raise UsageError(
+            "its logs are kept nowhere else", where=logs,
+            hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
+        )  # fmt: skip
+    remove_copies(job)
+    job.advance(JobState.REMOVED)
+    return True
+
+
+def find_losses(job: JobDirectory) -> dict[str, Discarded]:
+    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
+
+    Blocks. Raises `HostError`.
+    """
+    if job.record.state is JobState.REMOVED:
+        return {}
+    targets = {data["destination"] for data in read_receipt(job).get("datasets", ()) if data["how"] == "copy"}
+    losses = {target: _find_loss(job, target) for target in sorted(targets | {"/code"})}
+    return {target: loss for target, loss in losses.items() if loss.total.objects}
+
+
+def _find_loss(job: JobDirectory, target: str) -> Discarded:
+    below = target.lstrip("/")
+    try:
+        state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # the empty /code of a job without code
+        return find_discarded(os.path.join(job.tree, below), {})
+    try:
+        return find_discarded(os.path.join(job.tree, below), read_manifest(state_fd).entries)
+    finally:
+        os.close(state_fd)
+
+
+def read_receipt(job: JobDirectory) -> dict[str, Any]:
+    """The job's receipt; empty when it was never staged whole. Raises `HostError`."""
+    return job.read_json(RECEIPT)
+
+
+def remove_copies(job: JobDirectory) -> None:
+    """Remove what a job sees, the state of its datasets, and a place for logs that nothing was kept in. Blocks.
+
+    Raises `MountError`, `HostError`.
+    """
+    remove_tree(job.tree)
+    remove_tree(job.state_dir)
+    if job.record.persist is not None:
+        release_place(job.record.persist, job.record.claim)
+
+
+def _refuse_active(job: JobDirectory) -> None:
+    owner = job.record.owner
+    if job.record.is_active() and owner.pid != os.getpid():
+        raise UsageError(
+            f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"
+        )

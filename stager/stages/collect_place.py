@@ -1,0 +1,102 @@
+"""The place where a job's logs are kept: named, refused, or marked as the job's before anything runs.
+
+A job that is run again under its id (Slurm requeues a job so) gets a place of its own: ``.restart-N`` is appended, and
+what an earlier one kept is never written over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from stager.errors import HostError, UsageError, from_os_error
+from stager.host.atomic import write_file
+from stager.host.mounts import lies_within
+
+__all__ = ["MARK", "claim_place", "holds_mark", "persist_path", "refuse_own_places", "release_place"]
+
+MARK: Final = ".stager-job"
+"""The file in such a place that says whose it is."""
+
+
+def persist_path(
+    template: str, *, job_id: str, job_name: str, environ: Mapping[str, str], restart: int = 0
+) -> str:
+    """The directory for one job on one node; /JOB_ID/NODE_RANK is appended unless {job.id} stands in ``template``.
+
+    NODE_RANK is SLURM_NODEID, else 0. Raises `UsageError`: not absolute, or '..' in it.
+    """
+    rank = environ.get("SLURM_NODEID", "0")
+    rank = rank if rank.isascii() and rank.isdigit() else "0"
+    if "{job.id}" not in template:
+        template = os.path.join(template, "{job.id}", "{node.rank}")
+    path = template.replace("{job.id}", job_id).replace("{job.name}", job_name).replace("{node.rank}", rank)
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise UsageError("the place for logs must be absolute and without '..'", where=path, hint="check [logs]")
+    path = os.path.normpath(path)
+    return f"{path}.restart-{restart}" if restart else path
+
+
+def refuse_own_places(path: str, tops: Iterable[str]) -> None:
+    """Raise `UsageError` when ``path`` lies in one of stager's own directories, whatever symlinks lead there."""
+    real = os.path.realpath(path)
+    if any(lies_within(real, os.path.realpath(top)) for top in tops):
+        raise UsageError(
+            "the place for logs lies in stager's own directories, which go with the job", where=path,
+            hint="name another in [logs]",
+        )  # fmt: skip
+
+
+def claim_place(destination: str, token: str) -> bool:
+    """Make ``destination`` and mark it with ``token`` as this job's; False when it is another job's. Blocks.
+
+    Raises `HostError`: it cannot be made, or holds files that are nobody's logs; `NoSpaceError`.
+    """
+    try:
+        os.makedirs(destination, exist_ok=True)
+        fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, doing="make the place for logs", where=destination) from error
+    try:
+        return holds_mark(fd, destination, token)
+    except OSError as error:
+        raise from_os_error(error, doing="mark the place for logs", where=destination) from error
+    finally:
+        os.close(fd)
+
+
+def holds_mark(fd: int, destination: str, token: str) -> bool:
+    """Whether the open place is marked with ``token``; an empty one is marked now. `HostError`, OSError."""
+    found = _read_mark(fd)
+    if found is None:
+        if os.listdir(fd):
+            raise HostError(
+                "holds files that are not this job's", where=destination, hint="choose an empty place in [logs]"
+            )
+        write_file(fd, MARK, [token.encode() + b"\n"], durable=True)
+        return True
+    return found == token
+
+
+def release_place(destination: str, token: str) -> None:
+    """Remove a place that `claim_place` made and nothing was kept in. Blocks; never raises."""
+    with suppress(OSError):
+        fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if os.listdir(fd) == [MARK] and _read_mark(fd) == token:
+                os.unlink(MARK, dir_fd=fd)
+                os.rmdir(destination)
+        finally:
+            os.close(fd)
+
+
+def _read_mark(fd: int) -> str | None:
+    try:
+        with open(os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), encoding="utf-8") as file:
+            return file.read(256).strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""
