@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from stager.errors import from_os_error
-from stager.host.atomic import write_all
+from stager.host.atomic import write_all, write_file
 from stager.manifest import Entry
 from stager.names import check_path
 
@@ -27,6 +27,7 @@ JOURNAL_NAME: Final = "journal"
 _FRAME: Final = struct.Struct("<II")
 _MAX_RECORD: Final = 64 << 10
 _MAGIC: Final = "stager-journal-1"
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
 
 Record = tuple[bytes, int, bytes, bytes, int, int, int, str]
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -37,27 +38,32 @@ _header_decoder: Final = msgspec.msgpack.Decoder(tuple[str, str, str])
 class Journal:
     """The journal of this run, open for appending. Its methods block: call them from a thread."""
 
-    def __init__(self, dir_fd: int, name: str, *, source: str, boot: str) -> None:
-        """Continue the journal when it is of the same source and boot, else begin a new one. Raises `HostError`."""
+    def __init__(
+        self, dir_fd: int, name: str, *, source: str, boot: str, verified: Iterable[Entry] = ()
+    ) -> None:
+        """Continue the journal when it is of the same source and boot, else begin a new one.
+
+        ``verified``: what has been hashed again in this boot. A new journal takes over those of them that the old one
+        had, before it takes its place. Raises `NoSpaceError`, `HostError`.
+        """
+        self._name = name
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
-            self._fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
-            self._cut(source, boot)
+            self._fd = os.open(name, _OPEN | os.O_CREAT, 0o600, dir_fd=dir_fd)
+            header, recorded, end = _scan(_read_all(self._fd))
+            if header == (_MAGIC, source, boot):
+                os.ftruncate(self._fd, end)
+                return
+            os.close(self._fd)
+            believed = recorded if header is not None and header[:2] == (_MAGIC, source) else {}
+            taken_over = [entry for entry in verified if believed.get(entry.path) == entry]
+            write_file(dir_fd, name, _new_journal(source, boot, taken_over), mode=0o600)
+            self._fd = os.open(name, _OPEN, dir_fd=dir_fd)
         except OSError as error:
             raise from_os_error(error, doing="open the journal", where=name) from error
-        self._name = name
-
-    def _cut(self, source: str, boot: str) -> None:
-        header, _, end = _scan(_read_all(self._fd))
-        if header == (_MAGIC, source, boot):
-            os.ftruncate(self._fd, end)
-            return
-        os.ftruncate(self._fd, 0)
-        write_all(self._fd, _frame(_encoder.encode((_MAGIC, source, boot))))
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Record finished files; on return they survive the end of this process. Raises `NoSpaceError`, `HostError`."""
-        data = b"".join(_frame(_encoder.encode(_record(entry))) for entry in entries)
+        data = b"".join(map(_framed, entries))
         try:
             write_all(self._fd, data)
         except OSError as error:
@@ -133,6 +139,15 @@ def _record(entry: Entry) -> Record:
         entry.mode,
         entry.grade,
     )
+
+
+def _new_journal(source: str, boot: str, entries: Iterable[Entry]) -> Iterator[bytes]:
+    yield _frame(_encoder.encode((_MAGIC, source, boot)))
+    yield b"".join(map(_framed, entries))
+
+
+def _framed(entry: Entry) -> bytes:
+    return _frame(_encoder.encode(_record(entry)))
 
 
 def _frame(body: bytes) -> bytes:

@@ -52,6 +52,20 @@ def test_journal_of_another_source_is_not_believed(directory: int) -> None:
     assert read(directory, "other") == ("b", ENTRIES[:1])
 
 
+def test_journal_of_another_boot_hands_on_what_was_verified(directory: int, tmp_path: Path) -> None:
+    write(directory, ENTRIES[:5], boot="before")
+    changed = Entry(ENTRIES[1].path, 99, b"etag", bytes(16), 1, 1, 0o644, "B")
+    verified = [ENTRIES[0], changed, ENTRIES[3], ENTRIES[9]]
+    journal = Journal(directory, "journal", source="s", boot="b", verified=verified)
+    assert read(directory) == ("b", [ENTRIES[0], ENTRIES[3]])
+    journal.append(ENTRIES[7:8])
+    journal.close()
+    assert read(directory) == ("b", [ENTRIES[0], ENTRIES[3], ENTRIES[7]])
+    assert os.listdir(tmp_path) == ["journal"]
+    Journal(directory, "journal", source="other", boot="b", verified=ENTRIES).close()
+    assert read(directory, "other") == ("b", [])
+
+
 def test_torn_tail_is_cut_at_every_byte_and_appended_after(directory: int, tmp_path: Path) -> None:
     write(directory, ENTRIES[:2])
     two = (tmp_path / "journal").stat().st_size
