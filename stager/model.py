@@ -183,7 +183,11 @@ class ExitInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReceipt:
-    """What one sync did: the receipt's body, ready for JSON."""
+    """What one sync did: the receipt's body, ready for JSON.
+
+    ``boot`` is the kernel's boot id at that time. Nothing is flushed to the disk: after another boot a file may lack
+    content that had not reached it, so a tree whose receipt names another boot is whole only once synced again.
+    """
 
     source: str
     destination: str
@@ -194,3 +198,4 @@ class DatasetReceipt:
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
     skipped: int = 0  # names left out by request, because they cannot be files
+    boot: str = ""  # of a copy

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from stager.errors import BadKeysError
 
@@ -32,6 +33,7 @@ __all__ = [
     "check_paths",
     "compile_names",
     "from_json",
+    "lossless",
     "show",
     "to_json",
 ]
@@ -266,6 +268,20 @@ def to_json(name: bytes) -> str | dict[str, str]:
         return name.decode("utf-8")
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(name).decode("ascii")}
+
+
+def lossless(value: Any) -> Any:
+    """A value of dicts, lists and scalars, ready for JSON: each text in it that was a path of raw bytes (as the
+    operating system's paths are decoded) in the form of `to_json`.
+    """
+    match value:
+        case str():
+            return value if value.isascii() else to_json(os.fsencode(value))
+        case dict():
+            return {name: lossless(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [lossless(inner) for inner in value]
+    return value
 
 
 def from_json(form: object) -> bytes:

@@ -135,10 +135,10 @@ class _Sync:
         keep = Counts(objects=len(planned.keep), bytes=planned.total.bytes - planned.move.bytes)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=keep, skipped=len(names.bad)))
         if self.options.dry_run:
-            receipt = self._receipt(snapshot, names, planned, planned.keep)
+            receipt = self._receipt(snapshot, names, planned, planned.keep, boot="")
         else:
             entries = [*planned.keep, *await self._fetch(snapshot, planned, header)]
-            receipt = self._receipt(snapshot, names, planned, entries)
+            receipt = self._receipt(snapshot, names, planned, entries, boot=header.boot)
             manifest_holds = (
                 manifest.header == header and recalled.manifest_entries == len(entries) and not planned.fetch
             )
@@ -178,7 +178,7 @@ class _Sync:
             return []
         await asyncio.to_thread(withdraw, state_fd)
         journal = await asyncio.to_thread(
-            Journal, state_fd, JOURNAL_NAME, source=header.source, boot=header.boot
+            Journal, state_fd, JOURNAL_NAME, source=header.source, boot=header.boot, verified=planned.keep
         )
         landing = Landing(root_fd=root_fd, tmp_fd=tmp_fd, root=self.workspace.root)
         progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
@@ -195,7 +195,7 @@ class _Sync:
         publish_tree(state_fd, header, entries, receipt)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Iterable[Entry]
+        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Iterable[Entry], *, boot: str
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -207,6 +207,7 @@ class _Sync:
             grades=sum_grades(entries),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
+            boot=boot,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from stager.errors import UsageError
 from stager.model import SourceRef
@@ -19,6 +19,7 @@ _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _SIGNED = re.compile(r"(?i)(x-amz-(signature|credential|security-token)|awsaccesskeyid|[?&]signature)=")
 
 
@@ -29,8 +30,8 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
     Raises `UsageError`: an unknown kind, a URL that carries a password or a signature (the message never repeats
     it), a relative path, an empty bucket.
     """
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
-        raise UsageError("a source holds no control characters")
+    if _UNSEEN.search(text):
+        raise UsageError("a source holds no control characters and none that turn the direction of text")
     scheme, separator, rest = text.partition(":")
     if not separator:
         raise UsageError("not a source", where=redacted(text), hint=f"write one of {_KINDS}")
@@ -44,7 +45,7 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
     if scheme == "s3":
         return _s3(text, rest)
     if scheme == "file":
-        return SourceRef(scheme="file", location=_absolute(text, unquote(rest)), text=text)
+        return SourceRef(scheme="file", location=_absolute(text, _unquote(rest)), text=text)
     if scheme == "bind":
         return SourceRef(scheme="bind", location=_absolute(text, rest), text=text)
     raise UsageError(f"unknown kind of source {scheme!r}", where=redacted(text), hint=f"write one of {_KINDS}")
@@ -119,15 +120,20 @@ def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:
         raise UsageError("no host", where=shown)
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
         raise UsageError("a host or user that starts with '-' is refused", where=shown)
-    location = _absolute(text, unquote(url)) if transport == "file" else f"{transport}:{url}"
+    location = _absolute(text, _unquote(url)) if transport == "file" else f"{transport}:{url}"
     if transport == "file":
         location = f"file://{location}"
     return SourceRef(scheme="git", location=location, ref=wanted, subdir=subdir, text=text)
 
 
+def _unquote(text: str) -> str:
+    """What percent-encoding stands for, byte by byte: a path need not be UTF-8."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(text)))
+
+
 def _absolute(text: str, path: str) -> str:
     path = path.removeprefix("//") if path.startswith("///") else path
-    if not path.startswith("/") or path.startswith("//"):
+    if not path.startswith("/") or path.startswith("//") or "\0" in path:
         raise UsageError("needs an absolute path", where=redacted(text), hint="write file:///DIR or bind:/DIR")
     return os.path.normpath(path)
 

@@ -16,6 +16,7 @@ from stager.cli.state import State
 from stager.errors import InternalError, StagerError
 from stager.events import Event, Finished, Listed, Planned, Progress, Warned
 from stager.model import DatasetReceipt
+from stager.names import lossless
 
 __all__ = ["Renderer", "count", "report_error", "size", "summary", "write"]
 
@@ -76,7 +77,8 @@ class Renderer:
             return
         if self._bar is not None:
             if event.source not in self._rows:
-                self._rows[event.source] = self._bar.add_task(event.source, total=event.move.bytes, objects="")
+                name = _escaped(event.source)
+                self._rows[event.source] = self._bar.add_task(name, total=event.move.bytes, objects="")
             objects = f"{event.done.objects}/{event.move.objects}"
             self._bar.update(self._rows[event.source], completed=event.received_bytes, objects=objects)
         elif event.seconds >= _LINE_EVERY_S and self._due(event, _LINE_EVERY_S):
@@ -94,7 +96,7 @@ class Renderer:
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(_escaped(text), markup=False, highlight=False)
         else:
             write(self._err, f"stager: {text}")
 
@@ -139,14 +141,17 @@ def write(stream: TextIO, text: str) -> None:
 
     Whoever reads may have gone away: the data is what the command is for, so it goes on.
     """
-    safe = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     try:
-        stream.write(f"{safe}\n")
+        stream.write(f"{_escaped(text)}\n")
         stream.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def count(number: int, noun: str = "object") -> str:
@@ -167,7 +172,7 @@ def size(number: float) -> str:
 
 def _json_line(event: str, body: dict[str, Any]) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"schema": _SCHEMA, "event": event, "time": now, **body})
+    return json.dumps({"schema": _SCHEMA, "event": event, "time": now, **lossless(body)})
 
 
 def _make_bar(err: TextIO) -> Any:

@@ -13,6 +13,7 @@ from stager.host.atomic import write_file
 from stager.host.journal import JOURNAL_NAME, remove_journal
 from stager.manifest import MANIFEST_NAME, Entry, Header, encode
 from stager.model import DatasetReceipt
+from stager.names import lossless
 
 __all__ = ["RECEIPT_NAME", "publish_tree", "receipt_json", "withdraw"]
 
@@ -43,5 +44,8 @@ def publish_tree(state_fd: int, header: Header, entries: Iterable[Entry] | None,
 
 
 def receipt_json(receipt: DatasetReceipt) -> dict[str, Any]:
-    """The receipt in the form that is written and printed; ``schema`` grows when a field changes its meaning."""
-    return {"schema": _SCHEMA, **msgspec.to_builtins(receipt)}
+    """The receipt in the form that is written and printed; ``schema`` grows when a field changes its meaning.
+
+    A path that is no UTF-8 has the form of `stager.names.to_json`.
+    """
+    return {"schema": _SCHEMA, **lossless(msgspec.to_builtins(receipt))}

@@ -261,7 +261,7 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert {event["schema"] for event in done.events} == {1}
     receipt = done.event("finished")["receipt"]
     assert set(receipt) == {
-        "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped",
+        "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped", "boot",
     }  # fmt: skip
     failed = sync.run("--json", source=sync.source + "/nothing")
     assert failed.code == 3

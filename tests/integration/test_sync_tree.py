@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from servers.rclone_s3 import RcloneS3
 from servers.s3 import object_bytes
 from stager.host.workspace import boot_id
 from stager.manifest import Entry, Header, decode, encode
+from stager.names import from_json
 
 FILES = {f"d{n % 3}/f{n}": object_bytes(3000 + n, n) for n in range(30)} | {"empty": b""}
 LARGE = object_bytes(40 << 20, 5)
@@ -122,14 +125,7 @@ def test_changed_and_new_objects_are_fetched_and_no_others(sync: Sync, rclone: R
 
 
 def test_killed_sync_continues_without_fetching_finished_files_again(sync: Sync, proxy: FaultProxy) -> None:
-    proxy.add(Fault(path="/d2/f29", stall_at=100))
-    process = sync.start()
-    proxy.wait_stalled()
-    journal = state(sync) / "journal"
-    finished = set(FILES) - {"d2/f29"}
-    wait_until(lambda: journal.exists() and all(path.encode() in journal.read_bytes() for path in finished))
-    assert sync.stop(process, signal.SIGKILL).code == -signal.SIGKILL
-    proxy.release()
+    kill_before_the_last_file(sync, proxy)
     assert not (sync.destination / "d2/f29").exists()
     assert not (state(sync) / "receipt.json").exists()
     proxy.counts.targets.clear()
@@ -138,6 +134,32 @@ def test_killed_sync_continues_without_fetching_finished_files_again(sync: Sync,
     assert [target.rpartition("/")[2] for target in objects_asked(proxy)] == ["f29"]
     assert tree(sync.destination) == FILES
     assert sorted(os.listdir(state(sync))) == ["lock", "manifest.jsonl", "receipt.json"]
+
+
+def kill_before_the_last_file(sync: Sync, proxy: FaultProxy) -> None:
+    proxy.add(Fault(path="/d2/f29", stall_at=100))
+    process = sync.start()
+    proxy.wait_stalled()
+    journal = state(sync) / "journal"
+    recorded = {boot_id(), *FILES} - {"d2/f29"}
+    wait_until(lambda: journal.exists() and all(text.encode() in journal.read_bytes() for text in recorded))
+    assert sync.stop(process, signal.SIGKILL).code == -signal.SIGKILL
+    proxy.release()
+
+
+def test_killed_before_and_after_a_reboot_still_fetches_only_what_is_missing(sync: Sync, proxy: FaultProxy) -> None:
+    kill_before_the_last_file(sync, proxy)
+    journal = state(sync) / "journal"
+    written, boot = journal.read_bytes(), boot_id().encode()
+    assert boot in written
+    length = int.from_bytes(written[:4], "little")
+    header = written[8 : 8 + length].replace(boot, bytes(reversed(boot)))
+    journal.write_bytes(written[:4] + zlib.crc32(header).to_bytes(4, "little") + header + written[8 + length :])
+    kill_before_the_last_file(sync, proxy)
+    assert sync.run().code == 0
+    asked = [target for target in objects_asked(proxy) if not target.endswith("/f29")]
+    assert len(asked) == len(set(asked)) == len(FILES) - 1
+    assert tree(sync.destination) == FILES
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -219,6 +241,28 @@ def hide_change(sync: Sync, path: str, *, boot: str) -> None:
         return Header(source=header.source, boot=boot), list(entries.values())
 
     rewrite_manifest(sync, change)
+
+
+def test_receipt_names_the_boot_in_which_it_holds(sync: Sync) -> None:
+    assert sync.run().code == 0
+    assert receipt(sync)["boot"] == boot_id() != ""
+
+
+def test_paths_that_are_no_utf8_are_copied_and_told_without_loss(tmp_path: Path) -> None:
+    source, destination = Path(os.fsdecode(bytes(tmp_path) + b"/s\xff")), Path(os.fsdecode(bytes(tmp_path) + b"/d\xff"))
+    source.mkdir()
+    (source / "f").write_bytes(b"content")
+    for url in (f"file://{source}", f"file://{tmp_path}/s%ff"):
+        done = Sync(url, destination, {}).run("--json")
+        assert done.code == 0, done
+        assert tree(destination) == {"f": b"content"}
+        written = json.loads((destination / ".stager/receipt.json").read_bytes())
+        for told in (written, done.event("finished")["receipt"]):
+            assert from_json(told["destination"]) == bytes(destination)
+            assert from_json(told["pinned"]["path"]) == bytes(source)
+            assert from_json(told["source"]) == os.fsencode(url)
+    shutil.rmtree(destination)
+    assert "d\\udcff" in Sync(f"file://{source}", destination, {}).run().out
 
 
 def test_verify_finds_a_change_that_times_do_not_show(sync: Sync, proxy: FaultProxy) -> None:

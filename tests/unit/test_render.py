@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from stager.cli.state import State
 from stager.errors import BadKeysError, NotFoundError
 from stager.events import Finished, Listed, Planned, Progress, Warned
 from stager.model import Counts, DatasetReceipt
+from stager.names import from_json
 
 RECEIPT = DatasetReceipt(
     source="s3://b/p", destination="/dst", how="copy", pinned={}, total=Counts(objects=10, bytes=3 << 20),
@@ -96,3 +98,26 @@ def test_our_own_bug_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
 def test_names_from_outside_do_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report_error(NotFoundError("gone \x1b[31m", where="/d\udcff/\u202e"), json=False)
     assert capsys.readouterr().err == "stager: /d\\udcff/\\u202e: gone \\x1b[31m\n"
+
+
+def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    evil = "s3://b/\x9b31m\u202e\x1b]0;pwned\x07\udcff"
+    out, err = io.StringIO(), Terminal()
+    with Renderer(State(verbosity=1), out=out, err=err) as sink:
+        sink(Listed(source=evil, total=Counts()))
+        sink(replace(PROGRESS, source=evil))
+        sink(Warned(source=evil, text=evil))
+        sink(Finished(source=evil, receipt=replace(RECEIPT, source=evil), dry_run=False))
+    shown = out.getvalue() + err.getvalue()
+    assert all(part not in shown for part in ("\x9b", "\u202e", "\x1b]0;", "\x07", "\udcff"))
+    assert shown.count("\\u202e") >= 4
+
+
+def test_json_of_a_name_that_is_no_utf8_is_valid_and_lossless() -> None:
+    out, _ = render(Warned(source="/d\udcff", text="ä"), json=True)
+    told = json.loads(out.encode("utf-8"))
+    assert (from_json(told["source"]), told["text"]) == (b"/d\xff", "ä")

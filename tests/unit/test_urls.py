@@ -123,3 +123,16 @@ def test_plain_endpoint_is_taken(url: str) -> None:
 def test_accepted_git_source_keeps_its_text() -> None:
     assert parse_source("git+ssh://git@host/x@v1").text == "git+ssh://git@host/x@v1"
     assert parse_source("git+https://host/x@v1").text == "git+https://host/x@v1"
+
+
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\x7f", "\x9b", "\u202e", "\u2028", "\u2066", "\u200f"])
+def test_source_that_would_act_on_a_terminal_is_refused_without_repeating_it(character: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_source(f"s3://bucket/{character}")
+    assert character not in str(caught.value)
+
+
+def test_percent_encoding_of_a_file_source_stands_for_bytes() -> None:
+    assert parse_source("file:///d%ff/%E3%80%80").location == "/d\udcff/\u3000"
+    with pytest.raises(UsageError):
+        parse_source("file:///d%00")
