@@ -51,7 +51,7 @@ class Failure:
     index: int
     kind: str
     errno: int
-    where: str  # which step: create write rename stat close, connect handshake, head body, etag content-range length...
+    where: str  # which step: create write close rename, connect handshake, head body, etag content-range length...
     status: int
     code: str  # the S3 error code from the body, or ""
     message: str  # bounded, printable
@@ -121,9 +121,9 @@ class Batch:
     def __len__(self) -> int: ...
     def cancel(self) -> None:
         """What has not completed completes as "cancelled"; a write in flight is waited for before that."""
-    def result(self, index: int) -> tuple[int, bytes, int, int, int]:
-        """(row or range index, xxh3-128t digest, mtime_ns, ctime_ns, mode) of a finished object. For a range
-        the digest is b"" and `blocks` has it.
+    def results(self, indices: Sequence[int]) -> list[tuple[bytes, int, bytes, bytes, int, int, int]]:
+        """(key, size, identity, xxh3-128t digest, mtime_ns, ctime_ns, mode) of each of these finished objects.
+        IndexError; ValueError: not a batch of objects.
         """
     def blocks(self, index: int) -> bytes:
         """The block digests of a finished range, 16 bytes each."""

@@ -24,7 +24,7 @@ from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
-from stager.sources.s3_endpoint import Credentials, Prepared, Session, ca_file, resolve
+from stager.sources.s3_endpoint import Credentials, Prepared, Session, ca_file, resolve, warn_of_proxy
 from stager.sources.s3_large import fetch_large
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -186,6 +186,7 @@ class S3Source:
                 "endpoint": connection.prepared.url,
                 "listing": await asyncio.to_thread(_listing_digest, table),
             },
+            warnings=warn_of_proxy(connection.prepared.url),
         )
 
     async def _list(self, connection: _Connection, folder: bytes) -> KeyTable:
@@ -263,15 +264,7 @@ class S3Source:
         engine = self._transfer.engine
 
         def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
-            entries = []
-            for index in finished:
-                row, digest, mtime_ns, ctime_ns, mode = batch.result(index)
-                entries.append(
-                    Entry(
-                        table.key(row), table.size(row), table.identity(row), digest, mtime_ns, ctime_ns, mode, _GRADE
-                    )
-                )
-            done(entries)
+            done([Entry(*result, _GRADE) for result in batch.results(finished)])
 
         await connection.lane.run(
             Work(

@@ -44,13 +44,18 @@ def test_objects_of_all_sizes_arrive_under_their_keys(tmp_path: Path) -> None:
         batch, done, failures = call.fetch(rows)
         assert sorted(done) == rows
         assert failures == []
-        for index in done:
-            row, digest, mtime_ns, ctime_ns, mode = batch.result(index)
-            path = tmp_path / os.fsdecode(call.table.key(row))
+        for row, result in zip(done, batch.results(done), strict=True):
+            key, size, identity, digest, mtime_ns, ctime_ns, mode = result
+            path = tmp_path / os.fsdecode(key)
             data, seen = path.read_bytes(), path.stat()
             assert data == content(row, sizes[row])
+            assert (key, size, identity) == (call.table.key(row), sizes[row], b"e")
             assert digest == _native.digest_bytes(data)
             assert (mtime_ns, ctime_ns, mode) == (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_mode & 0o7777)
+        with pytest.raises(IndexError):
+            batch.results([len(sizes)])
+        with pytest.raises(IndexError):
+            batch.results([-1])
         assert call.temporaries() == []
         assert call.engine.stats()["requests"] == len(sizes)
 
@@ -90,7 +95,7 @@ def test_mode_of_a_row_is_the_mode_of_its_file(tmp_path: Path) -> None:
     try:
         with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
             batch, done, _ = call.fetch([call.add(b"x", 3, mode=0o755), call.add(b"y", 3)])
-            assert [batch.result(i)[4] for i in sorted(done)] == [0o755, 0o644]
+            assert [result[-1] for result in batch.results(sorted(done))] == [0o755, 0o644]
     finally:
         os.umask(before)
 
@@ -107,7 +112,8 @@ def test_ranges_of_a_large_object_give_its_bytes_and_blocks(tmp_path: Path) -> N
         blocks = b"".join(batch.blocks(i) for i in range(3))
         assert _native.combine_blocks(blocks) == _native.digest_bytes(content(7, size))
         assert _native.digest_fd(fd) == (size, _native.digest_bytes(content(7, size)))
-        assert batch.result(1) == (1, b"", 0, 0, 0)
+        with pytest.raises(ValueError, match="objects"):
+            batch.results([1])
         os.close(fd)
 
 
