@@ -15,7 +15,8 @@
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
     │   ├── NoSpaceError         5   bytes or inodes
-    │   └── MountError           6   a mount or a permission of this host
+    │   ├── MountError           6   a mount or a permission of this host
+    │   └── BusyError            7   another stager is at work there; worth another try later
     ├── CommandError       126/127   the job's command could not be started
     └── InternalError            1   our own bug
 
@@ -33,6 +34,7 @@ from typing import ClassVar
 __all__ = [
     "AccessDeniedError",
     "BadKeysError",
+    "BusyError",
     "ChangedError",
     "CommandError",
     "HostError",
@@ -145,6 +147,13 @@ class NoSpaceError(HostError):
 
 class MountError(HostError):
     """A mount or a permission of this host."""
+
+
+class BusyError(HostError):
+    """Another stager is at work in the same place; the same command may succeed later."""
+
+    exit_code = 7
+    retryable = True
 
 
 class CommandError(StagerError):

@@ -20,6 +20,7 @@ from stager.config import Remote
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
+from stager.host.threads import blocking
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Entry, Header, sum_grades
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
@@ -96,12 +97,12 @@ async def sync(
     started = time.monotonic()
     state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
     opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
-    workspace = await asyncio.to_thread(Workspace, destination, options.state_dir, read_only=options.dry_run)
+    workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
     try:
         async with opened as source:
             return await _Sync(ref, options, transfer, sink, source, workspace, started).run()
     finally:
-        await asyncio.shield(asyncio.to_thread(workspace.close))
+        await blocking(workspace.close)
 
 
 @dataclass(frozen=True)
@@ -117,21 +118,23 @@ class _Sync:
     started: float
 
     async def run(self) -> DatasetReceipt:
-        manifest = await asyncio.to_thread(read_manifest, self.workspace.state_fd)
+        manifest = await blocking(read_manifest, self.workspace.state_fd)
         snapshot = await self.source.snapshot(_earlier(manifest))
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
         if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
-        names = await asyncio.to_thread(self._judge, snapshot)
+        for text in snapshot.warnings:
+            self.sink(Warned(source=self.ref.text, text=text))
+        names = await blocking(self._judge, snapshot)
         version = "" if names.bad else snapshot.version
         header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
-        recalled = await asyncio.to_thread(
+        recalled = await blocking(
             recall, self.workspace.state_fd, manifest, source=header.source, boot=header.boot
         )
         for text in recalled.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
-        planned = await asyncio.to_thread(self._compare, snapshot, names, recalled)
+        planned = await blocking(self._compare, snapshot, names, recalled)
         keep = Counts(objects=len(planned.keep), bytes=planned.total.bytes - planned.move.bytes)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=keep, skipped=len(names.bad)))
         if self.options.dry_run:
@@ -142,7 +145,7 @@ class _Sync:
             manifest_holds = (
                 manifest.header == header and recalled.manifest_entries == len(entries) and not planned.fetch
             )
-            await asyncio.to_thread(self._publish, header, None if manifest_holds else entries, receipt)
+            await blocking(self._publish, header, None if manifest_holds else entries, receipt)
         self.sink(Finished(source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run))
         return receipt
 
@@ -176,8 +179,8 @@ class _Sync:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         if not planned.fetch:
             return []
-        await asyncio.to_thread(withdraw, state_fd)
-        journal = await asyncio.to_thread(
+        await blocking(withdraw, state_fd)
+        journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, source=header.source, boot=header.boot, verified=planned.keep
         )
         landing = Landing(root_fd=root_fd, tmp_fd=tmp_fd, root=self.workspace.root)

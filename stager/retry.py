@@ -138,11 +138,11 @@ _BY_STATUS: Final[dict[int, _Rule]] = {
     412: _CHANGED,
     416: _CHANGED,
     429: _BUSY,
-    500: _AGAIN,
-    502: _AGAIN,
+    501: _REFUSED,
     503: _BUSY,
-    504: _AGAIN,
+    505: _REFUSED,
 }
+_UNKNOWN_TRANSIENT: Final = range(500, 600)  # gateways in front of a server have numbers of their own
 
 _BY_KIND: Final[dict[str, _Rule]] = {
     "connect": _Rule(Action.RETRY, TransientError, "cannot connect", "check the endpoint and the network"),
@@ -196,7 +196,8 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
 
 def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "http":
-        return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or _REFUSED
+        unknown = _AGAIN if failure.status in _UNKNOWN_TRANSIENT else _REFUSED
+        return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or unknown
     if failure.kind == "tls" and failure.message.startswith(_CERTIFICATE):
         return _UNTRUSTED
     return _BY_KIND[failure.kind]

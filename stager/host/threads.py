@@ -7,12 +7,26 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["in_threads"]
+__all__ = ["blocking", "in_threads"]
 
+Arguments = ParamSpec("Arguments")
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+
+async def blocking(
+    work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """The result of ``work(...)``, called in a thread.
+
+    Cancel policy: a call cannot be interrupted, so a cancellation waits for its end before it goes on; nothing touches
+    the caller's descriptors afterwards.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    await _outlast_cancellation(task)
+    return task.result()
 
 
 async def in_threads(
@@ -46,12 +60,15 @@ async def in_threads(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _outlast_cancellation(task: asyncio.Task[None]) -> None:
+async def _outlast_cancellation(task: asyncio.Future[Any]) -> None:
+    """Wait for the end of ``task``, however it ends; then go on with a cancellation that came meanwhile."""
     cancelled = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # seen: the cancellation is what is raised
         raise cancelled

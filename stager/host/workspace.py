@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from typing import Final, Self
 
-from stager.errors import HostError, UsageError, from_os_error
+from stager.errors import BusyError, HostError, UsageError, from_os_error
+from stager.host.atomic import open_regular
 
 __all__ = ["STATE_NAME", "Workspace", "boot_id"]
 
 STATE_NAME: Final = ".stager"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_LOCK_NAME: Final = "lock"
 _TMP: Final = "tmp."
+_STALE: Final = re.compile(r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|receipt\.json|journal)\.[0-9a-f]{16}")
 
 
 class Workspace:
@@ -30,7 +33,7 @@ class Workspace:
         """Open, making what is missing and taking the lease unless ``read_only``. Blocks.
 
         Raises `UsageError` (no directory; the state directory is on another file system), `HostError` (not
-        allowed, a symlink in place of the state directory, another stager at work), `NoSpaceError`.
+        allowed, a symlink in place of the state directory), `BusyError`, `NoSpaceError`.
         """
         self.root = os.path.abspath(root)
         self.root_fd: int | None = None
@@ -40,6 +43,8 @@ class Workspace:
         self.folds_names = False
         self._lock_fd: int | None = None
         self._tmp = ""
+        self._state = os.path.join(self.root, STATE_NAME) if state is None else os.path.abspath(state)
+        self._made: list[str] = []  # directories, the deepest first
         try:
             self._open(state, read_only)
         except OSError as error:
@@ -74,20 +79,30 @@ class Workspace:
         return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
 
     def close(self) -> None:
-        """Remove this run's temporaries and give the lease back. Idempotent."""
+        """Remove this run's temporaries, and what it made if nothing came into it; give the lease back. Idempotent."""
         if self._tmp:
             shutil.rmtree(self._tmp, ignore_errors=True, dir_fd=self.state_fd)
             self._tmp = ""
+        if self._made:
+            self._remove_if_empty()
         for name in ("tmp_fd", "_lock_fd", "state_fd", "root_fd"):
             fd = getattr(self, name)
             if fd is not None:
                 setattr(self, name, None)
                 os.close(fd)
 
+    def _remove_if_empty(self) -> None:
+        made, self._made = self._made, []
+        with contextlib.suppress(OSError):
+            if self._lock_fd is not None and self._state in made and os.listdir(self.state_fd) == [_LOCK_NAME]:
+                os.unlink(_LOCK_NAME, dir_fd=self.state_fd)
+            for path in made:
+                os.rmdir(path)
+
     def _open(self, state: str | None, read_only: bool) -> None:
         try:
             if not read_only:
-                os.makedirs(self.root, exist_ok=True)
+                self._make(self.root, 0o777)
             self.root_fd = os.open(self.root, _DIRECTORY)
         except FileNotFoundError:
             if read_only:
@@ -116,11 +131,12 @@ class Workspace:
     def _open_state(self, state: str | None, *, make: bool) -> int:
         if state is not None:
             if make:
-                os.makedirs(state, mode=0o700, exist_ok=True)
+                self._make(self._state, 0o700)
             return os.open(state, _DIRECTORY)
         if make:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(STATE_NAME, 0o700, dir_fd=self.root_fd)
+                self._made.insert(0, self._state)
         try:
             return os.open(STATE_NAME, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root_fd)
         except (NotADirectoryError, OSError) as error:
@@ -130,13 +146,24 @@ class Workspace:
                 f"{STATE_NAME} is not a directory that can be used", where=self.root, hint="move it away"
             ) from error
 
+    def _make(self, path: str, mode: int) -> None:
+        missing = []
+        above = path
+        while not os.path.lexists(above):
+            missing.append(above)
+            above = os.path.dirname(above)
+        os.makedirs(path, mode=mode, exist_ok=True)
+        self._made[:0] = missing
+
     def _take_lease(self) -> None:
-        self._lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=self.state_fd)
+        if self.state_fd is None:
+            raise ValueError("no state directory")
+        self._lock_fd = open_regular(_LOCK_NAME, os.O_RDWR | os.O_CREAT, dir_fd=self.state_fd)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._lock_fd, 32).decode("ascii", "replace").strip()
-            raise HostError(
+            raise BusyError(
                 f"another stager (process {holder or 'unknown'}) is working here", where=self.root,
                 hint="wait for it to end",
             ) from None
@@ -148,9 +175,12 @@ class Workspace:
         if self.state_fd is None:
             raise ValueError("no state directory")
         with os.scandir(self.state_fd) as entries:
-            stale = [entry.name for entry in entries if entry.name.startswith(_TMP)]
-        for name in stale:
-            shutil.rmtree(name, ignore_errors=True, dir_fd=self.state_fd)
+            stale = [entry for entry in entries if _STALE.fullmatch(entry.name)]
+        for entry in stale:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.name, ignore_errors=True, dir_fd=self.state_fd)
+            else:
+                os.unlink(entry.name, dir_fd=self.state_fd)
         self._tmp = _TMP + secrets.token_hex(8)
         os.mkdir(self._tmp, 0o700, dir_fd=self.state_fd)
         self.tmp_fd = os.open(self._tmp, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.state_fd)

@@ -39,12 +39,13 @@ class Snapshot:
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this.
+    nothing that promises this. ``warnings``: what the user should know, for people.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ shows the finished request, and sending stops there.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
@@ -45,7 +47,7 @@ from stager.errors import (
 from stager.retry import error_for
 from stager.urls import check_endpoint, redacted
 
-__all__ = ["Credentials", "Prepared", "Session", "ca_file", "resolve"]
+__all__ = ["Credentials", "Prepared", "Session", "ca_file", "resolve", "warn_of_proxy"]
 
 _PLACEHOLDER: Final = "stager-placeholder"
 _CREDENTIAL: Final = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
@@ -222,6 +224,25 @@ async def resolve(host: str, port: int) -> list[tuple[int, bytes]]:
             addresses = [(int(family), socket.inet_pton(family, str(address[0]))) for family, _, _, _, address in found]
             return list(dict.fromkeys(addresses))
     raise TransientError(f"the host's name cannot be resolved ({reason.strerror})", where=host)
+
+
+def warn_of_proxy(endpoint: str, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What to know when the environment names a proxy for this endpoint: nothing of ours goes through it."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper())
+    name = next((name for name in names if environment.get(name)), None)
+    bypassed = {"no": environment.get("no_proxy") or environment.get("NO_PROXY") or ""}
+    if name is None or _is_loopback(host) or proxy_bypass_environment(host, bypassed):
+        return ()
+    return (f"{name} is set, but data does not go through a proxy yet: {host} is reached directly",)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _capture(request: Any, **_: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from array import array
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Final
 from stager._native import Batch, KeyTable, Template, combine_blocks, publish
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import preallocate
+from stager.host.threads import blocking
 from stager.manifest import Entry
 from stager.sources.base import Landing
 from stager.transfer import Lane, Work
@@ -30,19 +30,19 @@ async def fetch_large(
     """
     temporary = b"large-%d" % row
     try:
-        fd = await asyncio.to_thread(_create, landing.tmp_fd, temporary, table.size(row))
+        fd = await blocking(_create, landing.tmp_fd, temporary, table.size(row))
     except OSError as error:
         raise from_os_error(error, doing="make room for the file", where=landing.root) from error
     try:
         blocks = await _fetch_parts(lane, template, table, row, fd, name)
         if len(blocks) < _count_parts(table.size(row), lane.transfer.limits.part_bytes):
             return None
-        return await asyncio.to_thread(_publish, landing, temporary, fd, table, row, blocks, grade)
+        return await blocking(_publish, landing, temporary, fd, table, row, blocks, grade)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
         os.close(fd)
-        await asyncio.to_thread(_remove, landing.tmp_fd, temporary)
+        await blocking(_remove, landing.tmp_fd, temporary)
 
 
 async def _fetch_parts(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stager.host.journal import Journal
+from stager.host.threads import blocking
 from stager.manifest import Entry
 from stager.model import Counts
 from stager.sources.base import Landing, Snapshot, Source
@@ -44,7 +45,7 @@ async def fetch(
         nonlocal written
         upto = len(finished)
         if upto > written:
-            await asyncio.to_thread(journal.append, finished[written:upto])
+            await blocking(journal.append, finished[written:upto])
             written = upto
 
     async def keep_journal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -87,6 +88,33 @@ def test_no_such_bucket_is_exit_3(sync: Sync) -> None:
 
 def test_no_such_key_is_exit_3(sync: Sync) -> None:
     assert_one_line(sync.run(source=sync.source + "/nothing/here"), 3, "nothing is stored under this name")
+
+
+def test_sync_that_fails_at_once_leaves_nothing_behind(sync: Sync, tmp_path: Path) -> None:
+    deep = Sync(sync.source + "/nothing", tmp_path / "a/b", sync.environment)
+    assert deep.run().code == 3
+    assert deep.run("--state-dir", str(tmp_path / "s/t")).code == 3
+    assert sorted(os.listdir(tmp_path)) == []
+    deep.destination.mkdir(parents=True)
+    (deep.destination / "mine").touch()
+    assert deep.run().code == 3
+    assert os.listdir(deep.destination) == ["mine"]
+
+
+def test_another_stager_at_work_is_exit_7(sync: Sync) -> None:
+    (sync.destination / ".stager").mkdir(parents=True)
+    with open(sync.destination / ".stager/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_one_line(sync.run(), 7, "another stager", "is working here")
+
+
+def test_leftovers_of_killed_runs_are_swept_and_nothing_else(sync: Sync) -> None:
+    state = sync.destination / ".stager"
+    (state / "tmp.0123456789abcdef").mkdir(parents=True)
+    (state / ".manifest.jsonl.0123456789abcdef").touch()
+    (state / "tmp.mine").touch()
+    assert sync.run().code == 0
+    assert sorted(os.listdir(state)) == ["lock", "manifest.jsonl", "receipt.json", "tmp.mine"]
 
 
 def test_wrong_secret_is_exit_3_told_once(sync: Sync) -> None:

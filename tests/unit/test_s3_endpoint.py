@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from stager.config import Remote
 from stager.errors import AccessDeniedError, NotFoundError, SourceError, TransientError, UsageError
 from stager.sources import s3_endpoint
-from stager.sources.s3_endpoint import Prepared, Session, ca_file, resolve
+from stager.sources.s3_endpoint import Prepared, Session, ca_file, resolve, warn_of_proxy
 
 KEY, SECRET = "AKIDEXAMPLE", "secret/with+signs"
 
@@ -201,3 +201,25 @@ def test_host_that_does_not_exist_is_not_found(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(NotFoundError, match=r"nowhere\.example"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "warned"),
+    [
+        ("https://s3.example", {"HTTPS_PROXY": "http://user:hunter2@proxy:1"}, "HTTPS_PROXY"),
+        ("https://s3.example", {"https_proxy": "http://proxy:1"}, "https_proxy"),
+        ("http://s3.example:9000", {"HTTP_PROXY": "http://proxy:1"}, "HTTP_PROXY"),
+        ("https://s3.example", {"HTTP_PROXY": "http://proxy:1"}, ""),
+        ("https://s3.example", {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "other,.example"}, ""),
+        ("https://s3.example", {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "*"}, ""),
+        ("https://127.0.0.1:9000", {"HTTPS_PROXY": "http://proxy:1"}, ""),
+        ("https://[::1]:9000", {"HTTPS_PROXY": "http://proxy:1"}, ""),
+        ("https://s3.example", {}, ""),
+    ],
+)
+def test_proxy_that_data_does_not_use_is_warned_about_by_name(
+    endpoint: str, environment: dict[str, str], warned: str
+) -> None:
+    texts = warn_of_proxy(endpoint, environment)
+    assert len(texts) == bool(warned)
+    assert all(text.startswith(f"{warned} is set") and "hunter2" not in text for text in texts)

@@ -38,6 +38,7 @@ def test_error_tree_has_the_exit_codes_of_the_manual() -> None:
         "HostError": 6,
         "MountError": 6,
         "TransientError": 7,
+        "BusyError": 7,
     }
 
 

@@ -1,0 +1,45 @@
+"""Calls in threads: a cancellation waits for what cannot be interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from stager.host.threads import blocking
+
+
+def test_cancelled_call_has_ended_before_the_cancellation_goes_on() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(60)
+        steps.append("call ended")
+
+    async def caller() -> None:
+        try:
+            await blocking(work)
+        finally:
+            steps.append("caller went on")
+
+    async def main() -> None:
+        task = asyncio.create_task(caller())
+        await asyncio.to_thread(begun.wait, 60)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert steps == ["call ended", "caller went on"]
+
+
+def test_call_gives_its_result_or_raises_its_error() -> None:
+    assert asyncio.run(blocking(divmod, 7, 2)) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(blocking(divmod, 7, 0))
