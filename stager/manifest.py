@@ -18,6 +18,7 @@ from stager.names import check_paths, from_json, to_json
 
 __all__ = [
     "DIGEST",
+    "MANIFEST_MAX_BYTES",
     "MANIFEST_NAME",
     "SCHEMA",
     "DamagedManifestError",
@@ -30,6 +31,8 @@ __all__ = [
 
 SCHEMA: Final = 1
 MANIFEST_NAME: Final = "manifest.jsonl"
+MANIFEST_MAX_BYTES: Final = (32 << 20) * 256
+"""No larger manifest is read: 32 Mi entries of 256 bytes (one has about 100 beside its path)."""
 DIGEST: Final = "xxh3-128t"
 _DIGEST_BYTES: Final = 16
 _MAX_IDENTITY_BYTES: Final = 1024

@@ -1,4 +1,4 @@
-"""The one place that commits a small file to disk: temporary sibling, write, check, rename."""
+"""Files of our own: committed whole (temporary sibling, write, check, rename), and opened without surprises."""
 
 from __future__ import annotations
 
@@ -6,13 +6,49 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 
-from stager.errors import from_os_error
+from stager.errors import HostError, from_os_error
 
-__all__ = ["preallocate", "write_all", "write_file"]
+__all__ = ["open_regular", "preallocate", "read_regular", "write_all", "write_file"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_NO_SURPRISE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NOT_REGULAR = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
+
+
+def open_regular(name: str, flags: int, *, dir_fd: int, mode: int = 0o600) -> int:
+    """A descriptor of a file that is nothing but a file; a FIFO does not hold this up and a symlink is not followed.
+
+    Raises `HostError` for anything that is no regular file, else OSError.
+    """
+    try:
+        fd = os.open(name, flags | _NO_SURPRISE, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in _NOT_REGULAR:
+            raise _not_regular(name) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_regular(name)
+    return fd
+
+
+def read_regular(name: str, *, dir_fd: int, most: int) -> bytes:
+    """The contents of a file of at most ``most`` bytes.
+
+    Raises `HostError` for a larger one and for what is no regular file, else OSError.
+    """
+    with open(open_regular(name, os.O_RDONLY, dir_fd=dir_fd), "rb") as file:
+        data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if data is None or len(data) > most:
+        raise HostError(f"is larger than {most} bytes", where=name, hint="it is not what was written; move it away")
+    return data
+
+
+def _not_regular(name: str) -> HostError:
+    return HostError("is not a regular file", where=name, hint="move it away")
 
 
 def write_file(dir_fd: int, name: str, pieces: Iterable[bytes], *, mode: int = 0o644, durable: bool = False) -> None:

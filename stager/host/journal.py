@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from stager.errors import from_os_error
-from stager.host.atomic import write_all, write_file
+from stager.host.atomic import open_regular, write_all, write_file
 from stager.manifest import Entry
 from stager.names import check_path
 
@@ -27,7 +27,8 @@ JOURNAL_NAME: Final = "journal"
 _FRAME: Final = struct.Struct("<II")
 _MAX_RECORD: Final = 64 << 10
 _MAGIC: Final = "stager-journal-1"
-_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
+_OPEN: Final = os.O_RDWR | os.O_APPEND
+_READ_AT_ONCE: Final = 1 << 20
 
 Record = tuple[bytes, int, bytes, bytes, int, int, int, str]
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -48,8 +49,8 @@ class Journal:
         """
         self._name = name
         try:
-            self._fd = os.open(name, _OPEN | os.O_CREAT, 0o600, dir_fd=dir_fd)
-            header, recorded, end = _scan(_read_all(self._fd))
+            self._fd = open_regular(name, _OPEN | os.O_CREAT, dir_fd=dir_fd)
+            header, recorded, end = _scan(self._fd)
             if header == (_MAGIC, source, boot):
                 os.ftruncate(self._fd, end)
                 return
@@ -57,7 +58,7 @@ class Journal:
             believed = recorded if header is not None and header[:2] == (_MAGIC, source) else {}
             taken_over = [entry for entry in verified if believed.get(entry.path) == entry]
             write_file(dir_fd, name, _new_journal(source, boot, taken_over), mode=0o600)
-            self._fd = os.open(name, _OPEN, dir_fd=dir_fd)
+            self._fd = open_regular(name, _OPEN, dir_fd=dir_fd)
         except OSError as error:
             raise from_os_error(error, doing="open the journal", where=name) from error
 
@@ -90,13 +91,15 @@ def read_journal(dir_fd: int, name: str, *, source: str) -> tuple[str, dict[byte
     Raises `HostError` when the file is there and cannot be read.
     """
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+        fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
     except FileNotFoundError:
         return "", {}
     except OSError as error:
         raise from_os_error(error, doing="read the journal", where=name) from error
     try:
-        header, entries, _ = _scan(_read_all(fd))
+        header, entries, _ = _scan(fd)
+    except OSError as error:
+        raise from_os_error(error, doing="read the journal", where=name) from error
     finally:
         os.close(fd)
     if header is None or header[:2] != (_MAGIC, source):
@@ -104,17 +107,12 @@ def read_journal(dir_fd: int, name: str, *, source: str) -> tuple[str, dict[byte
     return header[2], entries
 
 
-def _scan(data: bytes) -> tuple[tuple[str, str, str] | None, dict[bytes, Entry], int]:
-    """Header, entries and where the last whole record ends."""
+def _scan(fd: int) -> tuple[tuple[str, str, str] | None, dict[bytes, Entry], int]:
+    """Header, entries and where the last whole record ends; nothing behind it is read."""
     header: tuple[str, str, str] | None = None
     entries: dict[bytes, Entry] = {}
     position = 0
-    while position + _FRAME.size <= len(data):
-        length, crc = _FRAME.unpack_from(data, position)
-        start, end = position + _FRAME.size, position + _FRAME.size + length
-        body = data[start:end]
-        if length > _MAX_RECORD or len(body) != length or zlib.crc32(body) != crc:
-            break
+    for body in _bodies(fd):
         try:
             if header is None:
                 header = _header_decoder.decode(body)
@@ -124,8 +122,22 @@ def _scan(data: bytes) -> tuple[tuple[str, str, str] | None, dict[bytes, Entry],
                 entries[entry.path] = entry
         except (msgspec.MsgspecError, ValueError):
             break
-        position = end
+        position += _FRAME.size + len(body)
     return header, entries, position
+
+
+def _bodies(fd: int) -> Iterator[bytes]:
+    """The records' bodies up to the first that is not whole."""
+    with open(fd, "rb", buffering=_READ_AT_ONCE, closefd=False) as file:
+        file.seek(0)
+        while len(frame := file.read(_FRAME.size)) == _FRAME.size:
+            length, crc = _FRAME.unpack(frame)
+            if length > _MAX_RECORD:
+                return
+            body = file.read(length)
+            if len(body) != length or zlib.crc32(body) != crc:
+                return
+            yield body
 
 
 def _record(entry: Entry) -> Record:
@@ -152,12 +164,3 @@ def _framed(entry: Entry) -> bytes:
 
 def _frame(body: bytes) -> bytes:
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
-
-
-def _read_all(fd: int) -> bytes:
-    pieces = []
-    position = 0
-    while piece := os.pread(fd, 1 << 20, position):
-        pieces.append(piece)
-        position += len(piece)
-    return b"".join(pieces)

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from stager.errors import HostError, InternalError, NotFoundError, UsageError, from_os_error
-from stager.host.atomic import write_file
+from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.workspace import boot_id
 from stager.model import JobState
 
@@ -28,6 +28,7 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 """A job's id; use ``fullmatch``."""
 
 _FILE: Final = "job.json"
+_MAX_BYTES: Final = 16 << 20
 _ORDER: Final = tuple(JobState)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -210,8 +211,7 @@ class JobDirectory:
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object written by `write_json`; empty when it is not there."""
         try:
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd), "rb") as file:
-                return msgspec.json.decode(file.read(), type=dict[str, Any])
+            return msgspec.json.decode(read_regular(name, dir_fd=self.fd, most=_MAX_BYTES), type=dict[str, Any])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
@@ -256,8 +256,7 @@ def _no_job(job_id: str, scratch: str) -> NotFoundError:
 
 def _read(fd: int, where: str) -> Record | None:
     try:
-        with open(os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), "rb") as file:
-            return msgspec.json.decode(file.read(), type=Record)
+        return msgspec.json.decode(read_regular(_FILE, dir_fd=fd, most=_MAX_BYTES), type=Record)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -278,7 +277,7 @@ def _open_directory(path: str, undo: ExitStack) -> int:
 def _lock(fd: int, path: str, undo: ExitStack) -> int:
     """Keeps two stagers from working on one job; what each does is atomic even without it."""
     try:
-        lock_fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        lock_fd = open_regular("lock", os.O_RDWR | os.O_CREAT, dir_fd=fd)
         undo.callback(os.close, lock_fd)
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

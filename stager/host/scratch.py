@@ -13,13 +13,14 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
-from stager.host.atomic import write_file
+from stager.host.atomic import read_regular, write_file
 
 __all__ = ["DEFAULT_TOP", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
 _JOBS: Final = "jobs"
 _REGISTER: Final = "scratches"
+_REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -81,7 +82,7 @@ def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
     found = [default]
     if asked := environ.get("STAGER_SCRATCH", ""):
         found += [os.path.join(asked, _JOBS), os.path.join(asked, mine)]
-    with suppress(OSError):
+    with suppress(HostError, OSError):
         own = os.open(default, _DIRECTORY)
         try:
             found += [os.path.join(path, _JOBS) for path in _read_register(own)]
@@ -95,8 +96,8 @@ def _read_register(own: int) -> list[str]:
     if not _is_private(os.fstat(own)):
         return []
     try:
-        with open(os.open(_REGISTER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own), "rb") as file:
-            return [os.fsdecode(path) for path in file.read().split(b"\0") if path.startswith(b"/")]
+        data = read_regular(_REGISTER, dir_fd=own, most=_REGISTER_MAX_BYTES)
+        return [os.fsdecode(path) for path in data.split(b"\0") if path.startswith(b"/")]
     except FileNotFoundError:
         return []
 

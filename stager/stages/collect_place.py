@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
-from stager.host.atomic import write_file
+from stager.host.atomic import open_regular, write_file
 from stager.host.mounts import lies_within
 
 __all__ = ["MARK", "claim_place", "holds_mark", "persist_path", "refuse_own_places", "release_place"]
@@ -82,7 +82,7 @@ def holds_mark(fd: int, destination: str, token: str) -> bool:
 
 def release_place(destination: str, token: str) -> None:
     """Remove a place that `claim_place` made and nothing was kept in. Blocks; never raises."""
-    with suppress(OSError):
+    with suppress(HostError, OSError):
         fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if os.listdir(fd) == [MARK] and _read_mark(fd) == token:
@@ -94,7 +94,7 @@ def release_place(destination: str, token: str) -> None:
 
 def _read_mark(fd: int) -> str | None:
     try:
-        with open(os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), encoding="utf-8") as file:
+        with open(open_regular(MARK, os.O_RDONLY, dir_fd=fd), encoding="utf-8") as file:
             return file.read(256).strip()
     except FileNotFoundError:
         return None

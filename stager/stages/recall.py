@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stager.errors import from_os_error
+from stager.host.atomic import open_regular
 from stager.host.journal import JOURNAL_NAME, read_journal
-from stager.manifest import MANIFEST_NAME, DamagedManifestError, Entry, Header, decode
+from stager.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, DamagedManifestError, Entry, Header, decode
 
 __all__ = ["NOTHING_RECORDED", "Recalled", "Recorded", "read_manifest", "recall"]
 
@@ -44,9 +45,13 @@ def read_manifest(state_fd: int | None) -> Recorded:
     if state_fd is None:
         return NOTHING_RECORDED
     try:
-        fd = os.open(MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=state_fd)
-        with open(fd, "rb") as file:
-            data = file.read()
+        with open(open_regular(MANIFEST_NAME, os.O_RDONLY, dir_fd=state_fd), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MANIFEST_MAX_BYTES:
+                return Recorded(damage="larger than any manifest")
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # the rest of it may be gigabytes
+                return Recorded(damage="the last line is cut")
+            data = file.read(size)
     except FileNotFoundError:
         return NOTHING_RECORDED
     except OSError as error:
