@@ -210,8 +210,8 @@ static void on_wake(void *context, unsigned worker)
     stg_worker_wake(engine->workers[worker]);
 }
 
-static void on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
-                    const struct stg_stored *stored)
+static int on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                   const struct stg_stored *stored)
 {
     struct stg_engine *engine = context;
     struct stg_batch *batch = owner;
@@ -220,8 +220,12 @@ static void on_done(void *context, void *owner, uint32_t index, void *note, int 
         failure = stg_failure_new(STG_FAIL_ERRNO, -error, where, NULL);
     if (stored)
         stg_batch_keep(batch, index, stored);
-    if (stg_engine_complete(engine, (struct stg_item){batch, index}, !stored, failure))
-        stg_engine_signal(engine);
+    return stg_engine_complete(engine, (struct stg_item){batch, index}, !stored, failure) ? STG_ANNOUNCE_MS : 0;
+}
+
+static void on_announce(void *context)
+{
+    stg_engine_signal(context);
 }
 
 /* ---- life ---- */
@@ -256,7 +260,7 @@ static int start_sink(struct stg_engine *engine)
         .workers = config->workers,
         .disk_threads = config->disk_threads,
         .file_buffers = share < 2 ? 2 : share > 16 ? 16 : (unsigned)share,
-        .hooks = {engine, on_wake, on_done},
+        .hooks = {engine, on_wake, on_done, on_announce},
     };
     return stg_sink_new(&sink, &engine->sink);
 }

@@ -21,15 +21,17 @@ struct stg_buffer {
 struct stg_sink;
 struct stg_file;
 
-/* Both are called without locks held. */
+/* All are called without locks held. */
 struct stg_sink_hooks {
     void *context;
     /* A buffer is free, or a file takes more: worker should try again. Any thread. */
     void (*wake)(void *context, unsigned worker);
     /* A file that was ended is finished, from a disk thread. stored NULL: it was not kept, because of error (-errno, in
-     * the step where) or, with error 0, because it was to be dropped. */
-    void (*done)(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
-                 const struct stg_stored *stored);
+     * the step where) or, with error 0, because it was to be dropped. Returns 0, or in how many ms from now announce
+     * has to be called, once for all that is done until then. */
+    int (*done)(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                const struct stg_stored *stored);
+    void (*announce)(void *context);
 };
 
 struct stg_sink_config {

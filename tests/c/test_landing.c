@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -54,6 +56,7 @@ static void test_body_stored_at_once_is_published_only_after_it_was_closed_well(
 struct ended {
     int error, kept;
     const char *where;
+    int announced; /* an eventfd */
 };
 
 static void on_wake(void *context, unsigned worker)
@@ -61,18 +64,27 @@ static void on_wake(void *context, unsigned worker)
     (void)context, (void)worker;
 }
 
-static void on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
-                    const struct stg_stored *stored)
+static int on_done(void *context, void *owner, uint32_t index, void *note, int error, const char *where,
+                   const struct stg_stored *stored)
 {
     (void)owner, (void)index, (void)note;
-    *(struct ended *)context = (struct ended){error, stored != NULL, where};
+    struct ended *ended = context;
+    *ended = (struct ended){error, stored != NULL, where, ended->announced};
+    return 1;
 }
 
+static void on_announce(void *context)
+{
+    uint64_t one = 1;
+    CHECK_EQ(write(((struct ended *)context)->announced, &one, sizeof one), sizeof one);
+}
+
+/* Returns when it was announced; the sink does that by itself, in time. */
 static struct ended store_by_disk_thread(const char *key)
 {
-    struct ended ended = {0};
+    struct ended ended = {.announced = eventfd(0, EFD_CLOEXEC)};
     struct stg_sink_config config = {.buffer_bytes = 4096, .buffer_count = 2, .workers = 1, .disk_threads = 1,
-                                     .file_buffers = 2, .hooks = {&ended, on_wake, on_done}};
+                                     .file_buffers = 2, .hooks = {&ended, on_wake, on_done, on_announce}};
     struct stg_sink *sink = NULL;
     CHECK_EQ(stg_sink_new(&config, &sink), 0);
     struct stg_file *file = stg_file_new(sink, &landing, 0, (struct stg_str){key, strlen(key)}, 0, NULL, 0);
@@ -83,7 +95,10 @@ static struct ended store_by_disk_thread(const char *key)
     buffer->offset = 0;
     CHECK_EQ(stg_file_write(file, buffer), 0);
     stg_file_end(file, 1, NULL);
+    struct pollfd ready = {.fd = ended.announced, .events = POLLIN};
+    CHECK_EQ(poll(&ready, 1, 60000), 1);
     stg_sink_free(sink);
+    close(ended.announced);
     return ended;
 }
 

@@ -1,0 +1,251 @@
+#include "sink_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BUFFERS_A_TURN 16 /* written of one file before others have their turn */
+
+enum ending { OPEN, KEEP, DROP };
+
+struct stg_file {
+    struct stg_file *next_ready; /* in the sink's queue of files with work */
+    struct stg_sink *sink;
+    struct stg_landing *landing;
+    unsigned worker;
+    struct stg_str key;
+    uint32_t mode;
+    void *owner, *note;
+    uint32_t index;
+    /* under the sink's lock */
+    struct stg_buffer *first, **last;
+    unsigned unwritten;
+    int scheduled, waiting, error;
+    enum ending ending;
+    /* of the disk thread that has it */
+    int fd;
+    const char *where;
+    char name[STG_NAME_BYTES];
+};
+
+struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,
+                              uint32_t mode, void *owner, uint32_t index)
+{
+    struct stg_file *file = calloc(1, sizeof *file);
+    if (!file)
+        return NULL;
+    file->sink = sink;
+    file->landing = landing;
+    file->worker = worker;
+    file->key = key;
+    file->mode = mode;
+    file->owner = owner;
+    file->index = index;
+    file->last = &file->first;
+    file->fd = -1;
+    file->where = "write";
+    return file;
+}
+
+static void queue_up(struct stg_sink *sink, struct stg_file *file)
+{
+    file->next_ready = NULL;
+    *sink->last_ready = file;
+    sink->last_ready = &file->next_ready;
+    pthread_cond_signal(&sink->work);
+}
+
+static void schedule(struct stg_file *file)
+{
+    if (file->scheduled)
+        return;
+    file->scheduled = 1;
+    queue_up(file->sink, file);
+}
+
+int stg_file_write(struct stg_file *file, struct stg_buffer *buffer)
+{
+    struct stg_sink *sink = file->sink;
+    uint32_t wake = 0;
+    pthread_mutex_lock(&sink->lock);
+    int status = file->error;
+    if (status == 0) {
+        buffer->next = NULL;
+        *file->last = buffer;
+        file->last = &buffer->next;
+        file->unwritten++;
+        schedule(file);
+        status = file->waiting = file->unwritten >= sink->config.file_buffers;
+    } else {
+        wake = stg_sink_put_back(sink, buffer);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    stg_sink_wake(sink, wake);
+    return status;
+}
+
+int stg_file_ready(struct stg_file *file)
+{
+    pthread_mutex_lock(&file->sink->lock);
+    int ready = !file->waiting;
+    pthread_mutex_unlock(&file->sink->lock);
+    return ready;
+}
+
+void stg_file_end(struct stg_file *file, int keep, void *note)
+{
+    struct stg_sink *sink = file->sink;
+    pthread_mutex_lock(&sink->lock);
+    file->note = note;
+    file->ending = keep ? KEEP : DROP;
+    schedule(file);
+    pthread_mutex_unlock(&sink->lock);
+}
+
+static int open_file(struct stg_file *file)
+{
+    if (file->landing->fd >= 0 || file->fd >= 0)
+        return 0;
+    stg_names_next(&file->sink->names, file->name);
+    file->where = "create";
+    file->fd = stg_landing_create(file->landing, file->name, file->mode);
+    return file->fd < 0 ? file->fd : 0;
+}
+
+static int write_piece(struct stg_file *file, const struct stg_buffer *buffer)
+{
+    int status = open_file(file);
+    if (status < 0)
+        return status;
+    file->where = "write";
+    int fd = file->landing->fd >= 0 ? file->landing->fd : file->fd;
+    return stg_landing_write(fd, buffer->data + buffer->start, buffer->len, buffer->offset);
+}
+
+/* Nobody else knows the file any more. Returns what `done` returned. */
+static int finish_file(struct stg_file *file, unsigned thread)
+{
+    struct stg_landing *landing = file->landing;
+    struct stg_stored stored = {0};
+    int status = file->error;
+    int whole = file->ending == KEEP && landing->fd < 0;
+    if (status == 0 && whole)
+        status = open_file(file);
+    if (file->fd >= 0 && close(file->fd) < 0 && errno != EINTR && status == 0) {
+        file->where = "close";
+        status = -errno;
+    }
+    if (status == 0 && whole)
+        status = stg_landing_publish(landing, thread, file->name, file->key, &stored, &file->where);
+    if (file->fd >= 0 && (status < 0 || file->ending == DROP))
+        unlinkat(landing->tmp_fd, file->name, 0);
+    const struct stg_sink_hooks *hooks = &file->sink->config.hooks;
+    int announce_ms = hooks->done(hooks->context, file->owner, file->index, file->note, status, file->where,
+                                  file->ending == KEEP && status == 0 ? &stored : NULL);
+    free(file);
+    return announce_ms;
+}
+
+/* ---- disk threads: all with the lock held, on entry and on return ---- */
+
+static void owe_announcement(struct stg_sink *sink, int in_ms)
+{
+    if (sink->owing)
+        return;
+    sink->owing = 1;
+    clock_gettime(CLOCK_MONOTONIC, &sink->announce_at);
+    sink->announce_at.tv_nsec += (long)in_ms * 1000000;
+    sink->announce_at.tv_sec += sink->announce_at.tv_nsec / 1000000000;
+    sink->announce_at.tv_nsec %= 1000000000;
+}
+
+static int is_announcement_due(const struct stg_sink *sink)
+{
+    struct timespec now;
+    if (!sink->owing || sink->stopping)
+        return sink->owing;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec != sink->announce_at.tv_sec ? now.tv_sec > sink->announce_at.tv_sec
+                                                  : now.tv_nsec >= sink->announce_at.tv_nsec;
+}
+
+static void announce(struct stg_sink *sink)
+{
+    sink->owing = 0;
+    pthread_mutex_unlock(&sink->lock);
+    sink->config.hooks.announce(sink->config.hooks.context);
+    pthread_mutex_lock(&sink->lock);
+}
+
+/* Works on the first file until nothing of it is queued, or others have waited long enough. */
+static void work_on_first(struct stg_sink *sink, unsigned thread)
+{
+    struct stg_file *file = sink->first_ready;
+    sink->first_ready = file->next_ready;
+    if (!sink->first_ready)
+        sink->last_ready = &sink->first_ready;
+    for (int turn = 0; file->first; turn++) {
+        if (turn >= BUFFERS_A_TURN && sink->first_ready) {
+            queue_up(sink, file);
+            return;
+        }
+        struct stg_buffer *buffer = file->first;
+        int drop = file->error < 0 || file->ending == DROP;
+        file->first = buffer->next;
+        if (!file->first)
+            file->last = &file->first;
+        pthread_mutex_unlock(&sink->lock);
+        int status = drop ? 0 : write_piece(file, buffer);
+        pthread_mutex_lock(&sink->lock);
+        if (status < 0)
+            file->error = status;
+        file->unwritten--;
+        uint32_t wake = stg_sink_put_back(sink, buffer) | (uint32_t)file->waiting << file->worker;
+        file->waiting = 0;
+        if (wake) {
+            pthread_mutex_unlock(&sink->lock);
+            stg_sink_wake(sink, wake);
+            pthread_mutex_lock(&sink->lock);
+        }
+    }
+    file->scheduled = 0;
+    if (file->ending == OPEN)
+        return;
+    pthread_mutex_unlock(&sink->lock);
+    int announce_ms = finish_file(file, thread);
+    pthread_mutex_lock(&sink->lock);
+    if (announce_ms)
+        owe_announcement(sink, announce_ms);
+}
+
+static void *run(void *argument)
+{
+    struct stg_disk_thread *thread = argument;
+    struct stg_sink *sink = thread->sink;
+    pthread_mutex_lock(&sink->lock);
+    for (;;) {
+        if (is_announcement_due(sink))
+            announce(sink);
+        else if (sink->first_ready)
+            work_on_first(sink, sink->config.workers + thread->number);
+        else if (sink->stopping)
+            break;
+        else if (sink->owing)
+            pthread_cond_timedwait(&sink->work, &sink->lock, &sink->announce_at);
+        else
+            pthread_cond_wait(&sink->work, &sink->lock);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return NULL;
+}
+
+int stg_disk_thread_start(struct stg_disk_thread *thread)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = -pthread_create(&thread->id, NULL, run, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}

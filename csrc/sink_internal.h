@@ -1,0 +1,40 @@
+/* What the sink's buffers and its disk threads share; nobody else includes it. */
+#ifndef STG_SINK_INTERNAL_H
+#define STG_SINK_INTERNAL_H
+
+#include "sink.h"
+
+#include <pthread.h>
+#include <time.h>
+
+struct stg_disk_thread {
+    struct stg_sink *sink;
+    unsigned number;
+    pthread_t id;
+};
+
+struct stg_sink {
+    struct stg_sink_config config;
+    char *memory;
+    struct stg_buffer *buffers;
+    struct stg_disk_thread *threads;
+    unsigned started;
+    struct stg_names names;
+
+    pthread_mutex_t lock; /* of everything below, and of each file's shared part */
+    pthread_cond_t work;
+    struct stg_buffer *free;
+    struct stg_file *first_ready, **last_ready;
+    uint32_t wanting; /* workers that found no buffer, a bit each */
+    int owing; /* `announce` has to be called at announce_at */
+    struct timespec announce_at;
+    int stopping;
+};
+
+/* With the lock held. Returns the workers to wake once it is released. */
+uint32_t stg_sink_put_back(struct stg_sink *sink, struct stg_buffer *buffer);
+void stg_sink_wake(struct stg_sink *sink, uint32_t workers); /* without the lock */
+/* Starts the thread; -EAGAIN. It ends when sink->stopping is set and nothing is left to do. */
+int stg_disk_thread_start(struct stg_disk_thread *thread);
+
+#endif
