@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from stager.model import Counts, DatasetReceipt
 
-__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Warned", "nowhere"]
+__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The source is being asked what it holds."""
+
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +66,7 @@ class Finished:
     dry_run: bool
 
 
-Event = Listed | Planned | Progress | Warned | Finished
+Event = Started | Listed | Planned | Progress | Warned | Finished
 Sink = Callable[[Event], None]
 
 

@@ -78,7 +78,7 @@ def find_losses(job: JobDirectory) -> dict[str, Discarded]:
 
     Blocks. Raises `HostError`.
     """
-    if job.record.state is JobState.REMOVED:
+    if not os.path.isdir(job.tree):
         return {}
     targets = {data["destination"] for data in read_receipt(job).get("datasets", ()) if data["how"] == "copy"}
     losses = {target: _find_loss(job, target) for target in sorted(targets | {"/code"})}

@@ -27,7 +27,7 @@ from rich.table import Table
 from servers.git_http import GitHttp, git_http
 from servers.repositories import make_repository
 from servers.seaweedfs import SeaweedFS, seaweedfs
-from stager.cli.render import size
+from stager.cli.text import size
 
 HERE = Path(__file__).resolve().parent.parent
 DEMO = HERE / "demo"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import os
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import Final, cast
@@ -62,6 +64,7 @@ def _group() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code of behaviour.md section 4. Never raises."""
+    _open_missing_streams()
     # Collecting what botocore's import builds, meanwhile and once more at exit, was 0.3 of 1.0 CPU seconds of a sync.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
@@ -82,6 +85,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(error, state)
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _open_missing_streams() -> None:
+    """Started without one of its standard streams (a daemon, `0<&-`), stager reads nothing there and writes to nobody.
+
+    Left closed, its number would be given to the next file or socket that is opened.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _report(error: Exception, state: State) -> None:

@@ -12,9 +12,9 @@ import click
 
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
-from stager.cli.render import size
 from stager.cli.state import State
 from stager.cli.tell import tell
+from stager.cli.text import size
 from stager.errors import StagerError
 from stager.host.survey import find_credentials, git_version, kernel, openssl_version
 from stager.model import Command, Mount, MountView

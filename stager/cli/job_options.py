@@ -12,8 +12,9 @@ import click
 
 from stager.cli.options import limits_of, remote_of
 from stager.config import Remote
+from stager.errors import UsageError
 from stager.model import JobSpec
-from stager.stages.spec import load_spec, spec_from_options, with_options
+from stager.stages.spec import load_spec, with_options
 from stager.transfer import Transfer
 
 __all__ = ["JobArguments", "job_options", "scratch_option", "take_job"]
@@ -44,6 +45,7 @@ def job_options(command: Command) -> Command:
     for option in (
         click.option("--job-id", metavar="ID", help="The job's id. [SLURM_JOB_ID, else made of name and time]"),
         click.option("--name", metavar="NAME", help="The job's name, without a job file."),
+        click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
         click.option("--data", metavar="OWNER/NAME=SRC", multiple=True, help="At /data/OWNER/NAME; repeatable."),
@@ -54,11 +56,11 @@ def job_options(command: Command) -> Command:
 
 def take_job(jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, ...] = ()) -> JobArguments:
     """The job file, if any, with what the options add. Raises `SpecError`, `HostError`."""
-    added = {"data": options["data"], "public": options["public"], "code": options["code"], "base": os.getcwd()}
-    if jobfile is not None:
-        spec = with_options(load_spec(jobfile), **added)
-    else:
-        spec = spec_from_options(name=options["name"] or _name_from(argv), **added)
+    if jobfile is not None and options["name"] is not None:
+        raise UsageError("the job file names the job", where="--name", hint="leave one of them out")
+    spec = load_spec(jobfile) if jobfile is not None else JobSpec(name=options["name"] or _name_from(argv))
+    added = {name: options[name] for name in ("data", "public", "code", "logs")}
+    spec = with_options(spec, **added, base=os.getcwd())
     limits, timeouts, retry = limits_of(options)
     return JobArguments(
         spec=spec,

@@ -8,13 +8,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import click
 import uvloop
 
+from stager.cli.render import write
 from stager.cli.state import State
 from stager.config import Limits, Remote, Retry, Timeouts
+from stager.host.signals import receive
 
 __all__ = ["InterruptedBySignal", "common", "limits_of", "remote_of", "remote_options", "run_async", "speed_options"]
 
@@ -101,21 +104,26 @@ def limits_of(options: dict[str, Any]) -> tuple[Limits, Timeouts, Retry]:
     )
 
 
-def run_async(work: Coroutine[Any, Any, T], *, how_to_continue: str) -> T:
+def run_async(
+    work: Coroutine[Any, Any, T],
+    *,
+    how_to_continue: str | Callable[[], str],
+    at_end: Callable[[int], None] = lambda _: None,
+) -> T:
     """Run on a new loop. SIGINT and SIGTERM cancel ``work`` and end the process within a second.
 
-    Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``.
+    Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``. ``at_end`` is called with
+    the exit code before a process whose work does not stop in time is ended.
     """
     received: list[int] = []
+    deadlines: list[threading.Timer] = []
 
     def end_now() -> None:
         _say_interrupted(received[0], how_to_continue)
+        at_end(128 + received[0])
         os._exit(128 + received[0])
 
     async def guarded() -> T:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
-
         def stop(number: int) -> None:
             received.append(number)
             if len(received) > 1:
@@ -123,11 +131,12 @@ def run_async(work: Coroutine[Any, Any, T], *, how_to_continue: str) -> T:
             deadline = threading.Timer(_END_WITHIN_S, end_now)  # a thread may be inside a call that does not return
             deadline.daemon = True
             deadline.start()
+            deadlines.append(deadline)
             task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-        return await task
+        with receive({number: partial(stop, number) for number in (signal.SIGINT, signal.SIGTERM)}):
+            task = asyncio.ensure_future(work)
+            return await task
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -137,9 +146,13 @@ def run_async(work: Coroutine[Any, Any, T], *, how_to_continue: str) -> T:
             raise
         _say_interrupted(received[0], how_to_continue)
         raise InterruptedBySignal(128 + received[0]) from None
+    finally:
+        for deadline in deadlines:
+            deadline.cancel()
 
 
-def _say_interrupted(number: int, how_to_continue: str) -> None:
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    text = f"{show_cursor}stager: ended by {signal.Signals(number).name}; {how_to_continue}"
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+def _say_interrupted(number: int, how_to_continue: str | Callable[[], str]) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")  # shows the cursor that a bar has hidden
+    what = how_to_continue if isinstance(how_to_continue, str) else how_to_continue()
+    write(sys.stderr, f"stager: ended by {signal.Signals(number).name}; {what}")

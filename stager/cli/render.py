@@ -8,23 +8,30 @@ import sys
 import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 import msgspec
 
 from stager.cli.state import State
+from stager.cli.text import count, escaped, size
 from stager.errors import InternalError, StagerError
-from stager.events import Event, Finished, Listed, Planned, Progress, Warned
+from stager.events import Event, Finished, Listed, Planned, Progress, Started, Warned
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
-__all__ = ["Renderer", "count", "report_error", "size", "summary", "write"]
+if TYPE_CHECKING:
+    from stager.cli.bar import Bar
+
+__all__ = ["Renderer", "report_error", "summary", "write"]
 
 _SCHEMA: Final = 1
 _LINE_EVERY_S: Final = 10.0
 _JSON_PROGRESS_EVERY_S: Final = 1.0
 _PROBLEMS_SHOWN: Final = 20
-_NAMES: Final = {Listed: "listed", Planned: "planned", Progress: "progress", Warned: "warning", Finished: "finished"}
+_NAMES: Final = {
+    Started: "started", Listed: "listed", Planned: "planned", Progress: "progress", Warned: "warning",
+    Finished: "finished",
+}  # fmt: skip
 
 
 class Renderer:
@@ -35,10 +42,7 @@ class Renderer:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._told: dict[str, float] = {}
-        self._bar: Any = None
-        if not state.json and not state.quiet and self._err.isatty():
-            self._bar = _make_bar(self._err)
-        self._rows: dict[str, Any] = {}
+        self._bar = _make_bar(self._err) if not state.json and not state.quiet and self._err.isatty() else None
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -57,9 +61,10 @@ class Renderer:
         match event:
             case Warned():
                 self._line(f"warning: {event.text}")
+            case Started() if self._bar is not None:
+                self._bar.begin(event.source)
             case Finished():
-                if not self._state.quiet:
-                    write(self._out, summary(event.receipt, dry_run=event.dry_run))
+                self._finish(event)
             case Progress():
                 self._progress(event)
             case Listed() if self._state.verbosity:
@@ -76,16 +81,23 @@ class Renderer:
         if self._state.quiet:
             return
         if self._bar is not None:
-            if event.source not in self._rows:
-                name = _escaped(event.source)
-                self._rows[event.source] = self._bar.add_task(name, total=event.move.bytes, objects="")
-            objects = f"{event.done.objects}/{event.move.objects}"
-            self._bar.update(self._rows[event.source], completed=event.received_bytes, objects=objects)
+            self._bar.update(event)
         elif event.seconds >= _LINE_EVERY_S and self._due(event, _LINE_EVERY_S):
             self._line(
                 f"{event.source}: {event.done.objects} of {count(event.move.objects)}, "
                 f"{size(event.received_bytes)} of {size(event.move.bytes)}, {event.seconds:.0f} s"
             )
+
+    def _finish(self, event: Finished) -> None:
+        if self._bar is not None:
+            self._bar.end(event.source)
+        if self._state.quiet:
+            return
+        text = summary(event.receipt, dry_run=event.dry_run)
+        if self._bar is not None and self._out.isatty():
+            self._bar.print(text)
+        else:
+            write(self._out, text)
 
     def _due(self, event: Progress, every_s: float) -> bool:
         now = time.monotonic()
@@ -96,7 +108,7 @@ class Renderer:
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(_escaped(text), markup=False, highlight=False)
+            self._bar.print(text)
         else:
             write(self._err, f"stager: {text}")
 
@@ -142,32 +154,12 @@ def write(stream: TextIO, text: str) -> None:
     Whoever reads may have gone away: the data is what the command is for, so it goes on.
     """
     try:
-        stream.write(f"{_escaped(text)}\n")
+        stream.write(f"{escaped(text)}\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def count(number: int, noun: str = "object") -> str:
-    """``1 object``, ``2 objects``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def size(number: float) -> str:
-    """Bytes for people: 1023 B, 1.5 KiB, 20.0 GiB."""
-    if number < 1024:
-        return f"{number:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        number /= 1024
-        if number < 1024 or unit == "TiB":
-            return f"{number:.1f} {unit}"
-    raise AssertionError
 
 
 def _json_line(event: str, body: dict[str, Any]) -> str:
@@ -175,17 +167,8 @@ def _json_line(event: str, body: dict[str, Any]) -> str:
     return json.dumps({"schema": _SCHEMA, "event": event, "time": now, **lossless(body)})
 
 
-def _make_bar(err: TextIO) -> Any:
-    from rich.console import Console  # only on a terminal: rich takes as long to import as all the rest
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[objects]}"),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(file=err),
-        transient=True,
-    )
+def _make_bar(err: TextIO) -> Bar:
+    from stager.cli.bar import Bar  # only on a terminal: rich takes as long to import as all the rest
+
+    return Bar(err)

@@ -6,7 +6,9 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -14,11 +16,12 @@ import msgspec
 
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
-from stager.cli.render import Renderer, count, report_error, size
+from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
+from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, warn, warn_of_losses
+from stager.cli.text import count, size
 from stager.errors import CommandError, InternalError, StagerError, UsageError
-from stager.events import Sink
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import collect_job, teardown_job
@@ -67,6 +70,12 @@ class _Outcome:
     job_id: str | None = None
     ended: ExitInfo | None = None
 
+    def how_to_continue(self) -> str:
+        """What to do after a signal has ended stager."""
+        if self.ended is None:
+            return "run the same command again"
+        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs"
+
 
 @click.command("run", cls=_WithCommand)
 @click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
@@ -89,7 +98,7 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(state, jobfile, ctx.meta[_COMMAND], keep, options, outcome)
+        code = _run(state, jobfile, ctx.meta[_COMMAND], keep, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -103,47 +112,53 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
 
 
 def _run(
-    state: State, jobfile: str | None, argv: tuple[str, ...], keep: bool, options: dict[str, Any], outcome: _Outcome
-) -> int:
+    state: State, jobfile: str | None, argv: tuple[str, ...], keep: bool, status_file: str | None,
+    options: dict[str, Any], outcome: _Outcome,
+) -> int:  # fmt: skip
     arguments = take_job(jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
-    # The command owns stdout; what stager has to say about the data goes to stderr.
-    with Renderer(state, out=None if state.json else sys.stderr) as sink:
-        return run_async(
-            _stage_and_run(state, arguments, argv, keep, sink, outcome), how_to_continue="run the same command again"
-        )
+    return run_async(
+        _stage_and_run(state, arguments, argv, keep, outcome),
+        how_to_continue=outcome.how_to_continue,
+        at_end=lambda code: _write_status(status_file, outcome, None, code),
+    )
 
 
 async def _stage_and_run(
-    state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, sink: Sink, outcome: _Outcome
+    state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
     with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
-        async with arguments.transfer as transfer:
-            view = await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+        # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
+        with Renderer(state, out=None if state.json else sys.stderr) as sink:
+            async with arguments.transfer as transfer:
+                view = await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
         try:
             outcome.ended = await run_job(spec, job, view, argv)
         finally:
             if job.record.state is JobState.ENDED:
-                await asyncio.to_thread(_finish, state, job, keep)
+                await stoppable(partial(_finish, state, job, keep))
     return outcome.ended.code
 
 
-def _finish(state: State, job: JobDirectory, keep: bool) -> None:
+def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:
     """Keep the logs; then the copies have served. A tree with logs that are kept nowhere else stays, and is named."""
-    collected = collect_job(job)
+    collected = collect_job(job, stopped=stopped)
     if collected is not None:
         amount = f"{count(collected.total.objects)}, {size(collected.total.bytes)}"
-        text = f"stager: logs ({amount}) are kept in {collected.destination}"
-        tell(state, "collected", msgspec.to_builtins(collected), text, err=True)
+        text = f"logs ({amount}) are kept in {collected.destination}" if collected.total.objects else "no logs to keep"
+        tell(state, "collected", {"job": job.record.id, **msgspec.to_builtins(collected)}, f"stager: {text}", err=True)
         for name in collected.left_out:
             warn(state, f"left out of the logs: {name}")
     if job.record.state is not JobState.PERSISTED:
-        warn(state, f"logs are in {job.tree}/logs and kept nowhere else; stager teardown {job.record.id} removes them")
+        warn(
+            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
+            f"stager teardown --discard-uncollected {job.record.id} removes them",
+        )  # fmt: skip
     elif not keep:
         warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)
@@ -172,11 +187,11 @@ def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, 
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
-        click.echo(f"stager: {directory}: no status file written: {problem.strerror}", err=True)
+        write(sys.stderr, f"stager: {directory}: no status file written: {problem.strerror}")
         return
     try:
         write_file(fd, name, [msgspec.json.encode(body), b"\n"])
     except StagerError as problem:
-        click.echo(f"stager: no status file written: {problem}", err=True)
+        write(sys.stderr, f"stager: no status file written: {problem}")
     finally:
         os.close(fd)

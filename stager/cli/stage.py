@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import Any
 
 import click
@@ -36,9 +37,15 @@ def command(state: State, /, jobfile: str | None, **options: Any) -> None:
     Example: stager stage train.toml
     """
     job = take_job(jobfile, options)
-    with Renderer(state) as sink:
+    # stdout is the tree's path alone, for TREE=$(stager stage ...); what was fetched goes to stderr.
+    with Renderer(state, out=None if state.json else sys.stderr) as sink:
         job_id, tree, receipt = run_async(_stage(job, sink), how_to_continue="run the same command again")
-    tell(state, "staged", {"job": job_id, "tree": tree, "receipt": receipt}, f"job {job_id} is ready in {tree}")
+    if not state.json and not state.quiet:
+        click.echo(f"stager: job {job_id} is ready", err=True)
+    if state.json:
+        tell(state, "staged", {"job": job_id, "tree": tree, "receipt": receipt}, tree)
+    else:
+        click.echo(tree)
 
 
 async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
+from stager.errors import UsageError
 from stager.events import Sink
 from stager.model import SourceRef
 from stager.pipeline import SyncOptions, sync
@@ -41,6 +43,8 @@ def command(state: State, /, source: str, destination: str, ref: str | None, **o
 
     Example: stager sync s3://datasets/mnist/ /scratch/mnist --endpoint-url http://ceph.example:7480
     """
+    if re.match(r"[A-Za-z0-9+]+://", destination):
+        raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
     reference = parse_source(source, ref=ref)
     limits, timeouts, retry = limits_of(options)
     chosen = SyncOptions(remote=remote_of(options), **options)

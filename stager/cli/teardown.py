@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import click
 
 from stager.cli.job_options import scratch_option
-from stager.cli.options import common
+from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.tell import tell, warn_of_losses
 from stager.host.record import JobDirectory
@@ -28,8 +29,12 @@ def command(state: State, /, job_id: str, discard_uncollected: bool, scratch: st
 
     Example: stager teardown 4711
     """
-    with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
-        warn_of_losses(state, job)
-        removed = teardown_job(job, discard_uncollected=discard_uncollected)
+
+    def teardown() -> bool:
+        with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
+            warn_of_losses(state, job)
+            return teardown_job(job, discard_uncollected=discard_uncollected)
+
+    removed = run_async(asyncio.to_thread(teardown), how_to_continue="run the same command again")
     text = f"job {job_id}: {'removed' if removed else 'was removed before'}"
     tell(state, "removed", {"job": job_id, "removed": removed}, text)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from typing import Any, TextIO
+from typing import Any
 
-import click
-
-from stager.cli.render import count, size
+from stager.cli.render import write
 from stager.cli.state import State
+from stager.cli.text import count, size
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import find_losses
 
@@ -21,17 +21,17 @@ _SCHEMA = 1
 def tell(state: State, event: str, body: dict[str, Any], text: str, *, err: bool = False) -> None:
     """With ``--json`` the event with its body on stdout; else ``text``, unless ``-q``, on stdout or stderr."""
     if state.json:
-        click.echo(json.dumps({"schema": _SCHEMA, "event": event, "time": rfc3339(time.time()), **body}))
+        write(sys.stdout, json.dumps({"schema": _SCHEMA, "event": event, "time": rfc3339(time.time()), **body}))
     elif not state.quiet:
-        click.echo(text, err=err)
+        write(sys.stderr if err else sys.stdout, text)
 
 
-def warn(state: State, text: str, *, file: TextIO | None = None) -> None:
+def warn(state: State, text: str) -> None:
     """Something the user must know even with ``-q``."""
     if state.json:
         tell(state, "warning", {"text": text}, text)
     else:
-        click.echo(f"stager: {text}", err=True, file=file)
+        write(sys.stderr, f"stager: {text}")
 
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:

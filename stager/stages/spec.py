@@ -43,7 +43,7 @@ from stager.stages.spec_schema import (
 )
 from stager.urls import parse_source
 
-__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "spec_from_options", "with_options"]
+__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "with_options"]
 
 PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
@@ -77,20 +77,18 @@ def parse_spec(data: bytes, *, where: str, base: str) -> JobSpec:
     return spec
 
 
-def spec_from_options(
-    *, name: str, data: Sequence[str] = (), public: Sequence[str] = (), code: str | None = None, base: str
-) -> JobSpec:
-    """A job without a file, from ``--data OWNER/NAME=SRC``, ``--public NAME=PATH`` and ``--code SRC``.
-
-    Raises `SpecError` with every problem.
-    """
-    return with_options(JobSpec(name=name), data=data, public=public, code=code, base=base)
-
-
 def with_options(
-    spec: JobSpec, *, data: Sequence[str] = (), public: Sequence[str] = (), code: str | None = None, base: str
+    spec: JobSpec,
+    *,
+    data: Sequence[str] = (),
+    public: Sequence[str] = (),
+    code: str | None = None,
+    logs: str | None = None,
+    base: str,
 ) -> JobSpec:
-    """``spec`` with what the command line adds to it. Raises `SpecError` with every problem."""
+    """``spec`` with what the command line adds: ``--data OWNER/NAME=SRC``, ``--public NAME=PATH``, ``--code SRC``,
+    ``--logs DIR``; relative paths are meant from ``base``. Raises `SpecError` with every problem.
+    """
     problems = Problems()
     if not JOB_NAME.fullmatch(spec.name):
         problems.add("--name", f"{shown(spec.name)} is no job name: letters, digits, '.', '_' and '-', at most 128")
@@ -114,11 +112,12 @@ def with_options(
             problems.add("--code", "the job file has [code] already")
         code_ref = _code_source("--code", code, None, base, problems)
         code_spec = CodeSpec(source=code_ref) if code_ref else None
+    logs_spec = spec.logs if logs is None else _persist("--logs", logs, base, problems)
     _find_duplicates("--data", [d.name for d in datasets], problems)
     _find_duplicates("--public", [p.name for p in publics], problems)
     if problems.found:
         raise _mistakes(problems, "")
-    return replace(spec, datasets=tuple(datasets), public=tuple(publics), code=code_spec)
+    return replace(spec, datasets=tuple(datasets), public=tuple(publics), code=code_spec, logs=logs_spec)
 
 
 def _mistakes(problems: Problems, where: str) -> SpecError:
@@ -305,16 +304,19 @@ def _logs(table: Mapping[str, Any], base: str, problems: Problems) -> LogsSpec:
     found = convert_table("logs", table["logs"], LogsTable, problems) if "logs" in table else None
     if found is None or found.persist is None:
         return LogsSpec()
-    text = found.persist
+    return _persist("logs.persist", found.persist, base, problems)
+
+
+def _persist(place: str, text: str, base: str, problems: Problems) -> LogsSpec:
     if text.startswith("s3:"):
-        problems.add("logs.persist", f"s3:// as the place of logs is {_LATER}; name a directory")
-    elif not text or "\0" in text or re.match(r"[a-z0-9+]+://", text):
-        problems.add("logs.persist", f"{shown(text)} is not a directory")
+        problems.add(place, f"s3:// as the place of logs is {_LATER}; name a directory")
+    elif not text or not text.isprintable() or re.match(r"[a-z0-9+]+://", text):
+        problems.add(place, f"{shown(text)} is not a directory")
     for piece in re.findall(r"\{[^{}]*\}?|\}", text):
         if piece not in PERSIST_FIELDS:
-            problems.add("logs.persist", f"{shown(piece)} is not known; write one of {', '.join(PERSIST_FIELDS)}")
+            problems.add(place, f"{shown(piece)} is not known; write one of {', '.join(PERSIST_FIELDS)}")
     if ".." in text.split("/"):
-        problems.add("logs.persist", "'..' is refused")
+        problems.add(place, "'..' is refused")
     return LogsSpec(persist=os.path.join(base, text))
 
 

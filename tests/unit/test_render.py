@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from stager.cli.render import Renderer, report_error, size, summary
+from stager.cli.render import Renderer, report_error, summary
 from stager.cli.state import State
+from stager.cli.text import size
 from stager.errors import BadKeysError, NotFoundError
-from stager.events import Finished, Listed, Planned, Progress, Warned
+from stager.events import Finished, Listed, Planned, Progress, Started, Warned
 from stager.model import Counts, DatasetReceipt
 from stager.names import from_json
 
@@ -108,6 +109,11 @@ def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary() -> None:
     evil = "s3://b/\x9b31m\u202e\x1b]0;pwned\x07\udcff"
     out, err = io.StringIO(), Terminal()
     with Renderer(State(verbosity=1), out=out, err=err) as sink:
+        sink(Started(source=evil))
+        sink(replace(PROGRESS, source=evil))
+    assert "\\u202e" in err.getvalue()
+    with Renderer(State(verbosity=1), out=out, err=err) as sink:
+        sink(Started(source=evil))
         sink(Listed(source=evil, total=Counts()))
         sink(replace(PROGRESS, source=evil))
         sink(Warned(source=evil, text=evil))

@@ -10,7 +10,7 @@ import pytest
 from stager.config import Remote
 from stager.errors import SpecError
 from stager.model import JobSpec
-from stager.stages.spec import load_spec, parse_spec, spec_from_options, with_options
+from stager.stages.spec import load_spec, parse_spec, with_options
 from stager.stages.spec_file import MAX_FILE_BYTES
 
 HEAD = 'version = 1\n[job]\nname = "j"\n'
@@ -244,8 +244,8 @@ def test_root_refuses_the_job_file_of_another_user(tmp_path: Path) -> None:
 
 
 def test_options_alone_make_a_job() -> None:
-    spec = spec_from_options(
-        name="x", data=["a/b=s3://bkt/p=q", "c/d=bind:/mnt"], public=["p=/srv/p"], code="/src", base="/base"
+    spec = with_options(
+        JobSpec(name="x"), data=["a/b=s3://bkt/p=q", "c/d=bind:/mnt"], public=["p=/srv/p"], code="/src", base="/base"
     )
     found = [(dataset.name, dataset.source.location) for dataset in spec.datasets]
     assert found == [("a/b", "bkt/p=q"), ("c/d", "/mnt")]
@@ -255,8 +255,8 @@ def test_options_alone_make_a_job() -> None:
 
 def test_mistakes_in_options_come_at_once() -> None:
     with pytest.raises(SpecError) as caught:
-        spec_from_options(
-            name="-", data=["x", "a=s3://bkt", "a/b=zz"], public=["=/x", "p=rel"], code="s3://b", base="/"
+        with_options(
+            JobSpec(name="-"), data=["x", "a=s3://bkt", "a/b=zz"], public=["=/x", "p=rel"], code="s3://b", base="/"
         )
     assert len(caught.value.problems) == 7
     assert all(problem.startswith("--") for problem in caught.value.problems)
