@@ -423,3 +423,31 @@ def test_teardown_names_what_goes_too(node: Node, source: Path) -> None:
     assert gone.code == 0
     assert "written or changed in /data/me/x: new" in gone.err
     assert "written or changed in /code: f" in gone.err
+
+
+def test_stage_prints_the_path_of_the_tree_alone(node: Node, source: Path) -> None:
+    done = node.stager("stage", "--job-id", "9", "--data", f"me/x=file://{source}")
+    assert (done.code, done.out) == (0, f"{node.tree('9')}\n")
+    assert "job 9 is ready" in done.err
+
+
+def test_logs_option_keeps_the_logs_of_a_job_without_a_file(node: Node, tmp_path: Path) -> None:
+    done = node.stager("run", "--logs", "kept", "--job-id", "5", "--", "sh", "-c", "echo out > /logs/x")
+    assert done.code == 0, done.err
+    assert (tmp_path / "kept" / "5" / "0" / "x").read_bytes() == b"out\n"
+    assert node.state("5") == "removed"
+
+
+def test_collect_of_a_job_that_names_no_place_fails_and_says_what_to_do(node: Node) -> None:
+    assert node.stager("run", "--job-id", "6", "--", "sh", "-c", "echo out > /logs/x").code == 0
+    refused = node.stager("collect", "6")
+    assert refused.code == 2
+    assert "teardown --discard-uncollected 6" in refused.err and "--logs DIR" in refused.err
+    assert node.stager("teardown", "--discard-uncollected", "6").code == 0
+    assert not node.tree("6").exists()
+
+
+def test_job_whose_staging_failed_can_be_torn_down(node: Node) -> None:
+    assert node.stager("run", "--job-id", "4", "--data", "a/b=file:///nonexistent", "--", "true").code == 125
+    assert node.stager("teardown", "4").code == 0
+    assert node.state("4") == "removed"

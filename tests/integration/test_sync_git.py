@@ -107,3 +107,10 @@ def test_git_and_its_helpers_end_with_a_stager_that_is_killed(tmp_path: Path) ->
         process.kill()
         select.select([helper], [], [])
     os.close(helper)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "https://host/x", "git+ssh://host/x"])
+def test_url_as_destination_is_refused(sync: Sync, url: str) -> None:
+    refused = Sync(sync.source, url, sync.environment).run()  # type: ignore[arg-type]
+    assert refused.code == 2
+    assert "directory of this node" in refused.err

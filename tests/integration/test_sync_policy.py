@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,11 @@ import pytest
 from integration.sync_driver import Sync, tree
 from servers.s3 import object_bytes
 from servers.strict_s3 import Reply, StrictS3, strict_s3
+from stager.sources import s3
+from stager.sources.base import Landing
+from stager.sources.s3 import S3Source
+from stager.transfer import Transfer
+from stager.urls import parse_source
 
 FILES = {f"d{n % 3}/f{n:02d}": object_bytes(500 + n, n) for n in range(40)}
 
@@ -130,6 +137,34 @@ def test_credential_helper_that_fails_ends_in_one_line(
     assert failed.code == 3
     assert "credentials: the chain gives none that can be used" in failed.err
     assert len(failed.err.splitlines()) == 1
+
+
+def test_refresh_that_fails_beside_a_copy_does_not_fail_the_copy(
+    server: StrictS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    failed = asyncio.Event()
+
+    async def refresh(*_: object, **__: object) -> bool:
+        failed.set()
+        raise LookupError("what no chain should raise")
+
+    async def fetch(connection: object, *arguments: object) -> None:
+        await failed.wait()
+
+    async def main() -> None:
+        async with Transfer() as transfer:
+            source = S3Source(parse_source("s3://data"), remote=None, transfer=transfer)
+            snapshot = await source.snapshot()
+            monkeypatch.setattr(source, "_fetch_small", fetch)
+            monkeypatch.setattr(source, "_renew", refresh)
+            monkeypatch.setattr(s3, "_FRESHEN_EVERY_S", 0.0)
+            landing = Landing(root_fd=-1, tmp_fd=-1, root=str(tmp_path))
+            await source.fetch(snapshot, array("q", [0]), landing, lambda _: None)
+
+    asyncio.run(main())
+    assert failed.is_set()
 
 
 def test_busy_server_is_waited_for_when_one_key_is_asked_for(sync: Sync, server: StrictS3) -> None:
