@@ -63,6 +63,9 @@ def main() -> None:
             _keep(request, channel, owner, umask)
     except StagerError as error:
         _send(channel, {"event": "failed", **_as_data(error)})
+    except OSError as error:
+        unexpected = MountError(f"cannot keep the job's view: {error}", where="the process that keeps it")
+        _send(channel, {"event": "failed", **_as_data(unexpected)})
 
 
 def _as_data(error: StagerError) -> dict[str, Any]:

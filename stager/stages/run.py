@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any, Final
 
 from stager.errors import CommandError, InternalError, MountError
 from stager.host import procs
 from stager.host.keeper import GO, KeeperRequest
 from stager.host.launch import give_up, start_module
+from stager.host.signals import receive
 from stager.host.view import MountRequest
 from stager.model import Command, ExitInfo, Mount, MountView
 
@@ -44,7 +44,7 @@ async def run_command(
 
     ``view`` is what `stager.stages.mount.check_sources` returned: its sources are pinned. Streams left None are
     inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and SIGHUP to its whole
-    process group, as a terminal would, the others to the command alone; afterwards they have their default action.
+    process group, as a terminal would, the others to the command alone; afterwards to whoever had them before.
     When this task is cancelled, or stager is killed, every process of the job is killed.
 
     `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
@@ -72,7 +72,7 @@ async def run_command(
         os.close(owner)
     reader, writer = await asyncio.open_connection(sock=ours)
     try:
-        with _forwarding(writer):
+        with receive({number: partial(writer.write, b"%d\n" % number) for number in FORWARDED}):
             writer.write(json.dumps(request).encode() + b"\n")
             await _await_view(reader)
             namespace = _open_namespace(process.pid)
@@ -105,18 +105,6 @@ def _mount(mount: Mount) -> MountRequest:
         "read_only": mount.read_only,
         "pinned": mount.pinned,
     }
-
-
-@contextlib.contextmanager
-def _forwarding(writer: asyncio.StreamWriter) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in FORWARDED:
-        loop.add_signal_handler(number, writer.write, b"%d\n" % number)
-    try:
-        yield
-    finally:
-        for number in FORWARDED:
-            loop.remove_signal_handler(number)
 
 
 async def _await_view(reader: asyncio.StreamReader) -> None:
