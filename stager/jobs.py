@@ -16,7 +16,7 @@ import msgspec
 
 from stager.config import Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
-from stager.events import Sink, nowhere
+from stager.events import Event, Finished, Sink, nowhere
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
@@ -256,10 +256,16 @@ async def _copy_all(
     job: JobDirectory, copies: Sequence[_Copy], transfer: Transfer, sink: Sink
 ) -> list[dict[str, Any]]:
     async def copy_one(copy: _Copy) -> DatasetReceipt:
+        def tell(event: Event) -> None:
+            """People know the place by its path in the view."""
+            if isinstance(event, Finished):
+                event = replace(event, receipt=replace(event.receipt, destination=copy.target))
+            sink(event)
+
         options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
         try:
             return await sync(
-                copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=sink
+                copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell
             )
         except StagerError as error:
             error.where = f"{copy.name}: {error.where}" if error.where else copy.name
