@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,20 +45,41 @@ def probe_directories(paths: Sequence[str], *, limit_s: float) -> list[Probe]:
 def _probe_until_silence(paths: Sequence[str], limit_s: float) -> Iterator[Probe]:
     child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None and child.stdout is not None
+    lines = _Lines(child.stdout.fileno())
     try:
         with contextlib.suppress(BrokenPipeError), child.stdin as request:
             request.write(json.dumps(paths).encode())
-        with selectors.DefaultSelector() as selector:
-            selector.register(child.stdout, selectors.EVENT_READ)
-            for path in paths:
-                line = child.stdout.readline() if selector.select(limit_s) else b""
-                if not line:
-                    yield Probe(path, path, (0, 0), -1)
-                    return
-                yield Probe(path, *_from_line(line))
+        for path in paths:
+            line = lines.next(limit_s)
+            if not line:
+                yield Probe(path, path, (0, 0), -1)
+                return
+            yield Probe(path, *_from_line(line))
     finally:
         child.stdout.close()
         give_up(child)
+
+
+class _Lines:
+    """Lines of a pipe, waited for; what has come is never waited for again (a buffered file would hide it)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._waiting = b""
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def next(self, limit_s: float) -> bytes:
+        """The next line; empty at the end, or after ``limit_s`` seconds in which nothing came."""
+        while b"\n" not in self._waiting:
+            if not self._poll.poll(limit_s * 1000):
+                return b""
+            more = os.read(self._fd, 1 << 16)
+            if not more:
+                return b""
+            self._waiting += more
+        line, _, self._waiting = self._waiting.partition(b"\n")
+        return line
 
 
 def _from_line(line: bytes) -> tuple[str, tuple[int, int], int]:

@@ -35,6 +35,19 @@ def test_mount_that_does_not_answer_is_given_up_and_the_others_are_still_checked
     assert f"{missing} (for /data/a/d1): no such directory" in str(caught.value)
 
 
+def test_healthy_sources_before_one_that_hangs_are_not_blamed(
+    slow_disk: SlowFuse, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    healthy = [str(tmp_path_factory.mktemp("healthy")) for _ in range(5)]
+    slow_disk.hold("readdir")
+    try:
+        with pytest.raises(MountError) as caught:
+            check_sources(view_of(*healthy, str(slow_disk.mountpoint)), limit_s=0.5)
+    finally:
+        slow_disk.clear("readdir")
+    assert str(caught.value).count("no answer") == 1 and str(slow_disk.mountpoint) in str(caught.value)
+
+
 @pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO, errno.ENOTCONN])
 def test_mount_that_answers_with_an_error_is_a_mount_error(slow_disk: SlowFuse, error: int) -> None:
     slow_disk.fail("readdir", error)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,27 @@ def test_unreadable_logs_of_ones_own_are_kept_too(logs: Path, tmp_path: Path) ->
     (logs / "run1").chmod(0)
     collect_logs(str(logs), str(tmp_path / "kept"), token="7")
     assert (tmp_path / "kept" / "run1" / "deep" / "events").read_bytes() == b"events"
+
+
+@pytest.mark.root
+def test_logs_that_an_ordinary_users_job_closed_are_kept_and_removed() -> None:
+    base = Path(tempfile.mkdtemp(prefix="stager-user-"))
+    os.chown(base, 65534, -1)
+    os.seteuid(65534)
+    try:
+        logs = base / "tree" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "o").write_bytes(b"x")
+        logs.chmod(0)
+        assert holds_anything(str(logs))
+        logs.chmod(0)
+        assert collect_logs(str(logs), str(base / "kept"), token="7").total.objects == 1
+        logs.parent.chmod(0)
+        remove_tree(str(logs.parent))
+        assert os.listdir(base) == ["kept"]
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(base)
 
 
 def test_nesting_without_end_is_left_out_by_name(logs: Path, tmp_path: Path) -> None:
