@@ -199,6 +199,11 @@ def test_unknown_option_of_run_is_125(node: Node) -> None:
     assert done.code == 125 and "--data" in done.err
 
 
+def test_name_beside_a_job_file_is_refused(node: Node) -> None:
+    done = node.stager("run", "--name", "x", node.write_job('command = ["true"]\n'))
+    assert done.code == 125 and "--name" in done.err and "leave one of them out" in done.err
+
+
 def test_help_of_run_shows_where_the_command_stands(node: Node) -> None:
     assert "stager run [OPTIONS] [JOB.toml] [-- CMD ...]" in node.stager("run", "--help").out
 
