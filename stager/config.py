@@ -5,7 +5,7 @@ Values only: nothing here reads a file or the environment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, final
 
 __all__ = ["BLOCK_BYTES", "Limits", "Remote", "Retry", "Secret", "Timeouts"]
@@ -80,4 +80,3 @@ class Remote:
     addressing_style: str = "auto"  # auto | path | virtual
     sign_requests: bool = True
     verify_ssl: bool = True
-    extra: tuple[tuple[str, str], ...] = field(default=())  # headers for every request, lower-case names

@@ -313,15 +313,15 @@ def test_two_syncs_into_one_directory_the_second_refuses(sync: Sync, proxy: Faul
     second = sync.run()
     proxy.release()
     process.communicate(timeout=60)
-    assert second.code == 6
+    assert second.code == 7
     assert f"another stager (process {process.pid}) is working here" in second.err
     assert process.returncode == 0
     assert tree(sync.destination) == FILES
 
 
 def test_stale_temporaries_of_dead_runs_are_swept(sync: Sync) -> None:
-    (state(sync) / "tmp.dead").mkdir(parents=True)
-    (state(sync) / "tmp.dead" / "half").write_bytes(b"half a file")
+    (state(sync) / "tmp.00000000deadbeef").mkdir(parents=True)
+    (state(sync) / "tmp.00000000deadbeef" / "half").write_bytes(b"half a file")
     assert sync.run().code == 0
     assert sorted(os.listdir(state(sync))) == ["lock", "manifest.jsonl", "receipt.json"]
 
