@@ -253,6 +253,12 @@ static void connected(struct stg_conn *conn)
         fail_connect(conn, STG_FAIL_ERRNO, ENOMEM, "no memory for TLS");
 }
 
+/* This host's lack, not the address's fault: no other address would do better. */
+static int is_local(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == ENOSPC;
+}
+
 static int open_socket(struct stg_conn *conn)
 {
     int fd = stg_net_connect(&conn->address);
@@ -280,6 +286,10 @@ static void connect_next(struct stg_conn *conn, int last_error)
         if (status == 0)
             return;
         last_error = -status;
+        if (is_local(last_error)) {
+            stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, last_error, "open a connection", NULL));
+            return;
+        }
         stg_endpoint_failed(endpoint, &conn->address, now_ms);
     }
     fail_connect(conn, STG_FAIL_CONNECT, last_error, "no address of the server took the connection");

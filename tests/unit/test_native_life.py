@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -264,3 +265,37 @@ def test_disk_that_proved_slow_does_not_hold_up_another(tmp_path: Path, slow_dis
         slow_disk.clear("write")
         assert len(drain_all(slow.engine, held)[0]) == 20
         os.close(fast_fd)
+
+
+@pytest.fixture
+def last_descriptors(tmp_path: Path) -> Iterator[list[int]]:
+    """Every descriptor this process may still open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(tmp_path, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.dup(taken[0]))
+        yield taken
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in taken:
+            os.close(fd)
+
+
+def test_want_of_descriptors_is_this_hosts_failure_and_no_addresss(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
+        taken = request.getfixturevalue("last_descriptors")
+        for fd in (taken.pop(), taken.pop()):  # for the two the batch keeps
+            os.close(fd)
+        failure = call.fails()
+        assert (failure.kind, failure.errno, failure.where) == ("errno", errno.EMFILE, "open a connection")
+        os.close(taken.pop())
+        os.close(taken.pop())
+        os.close(taken.pop())
+        os.close(taken.pop())
+        _, done, _ = call.fetch([call.add(b"k", 3)])
+        assert list(done) == [0]
