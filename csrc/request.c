@@ -343,7 +343,7 @@ struct flaw {
 static struct flaw find_flaw(const struct stg_request *request, const struct stg_http_head *head)
 {
     if (head->encoded)
-        return (struct flaw){"content-encoding", "the answer is encoded although identity was asked for"};
+        return (struct flaw){"content-encoding", "the server sent a Content-Encoding although identity was asked for"};
     if (request->is_list)
         return head->status == 200 ? (struct flaw){0} : (struct flaw){"status", "a listing must be a 200"};
     if (request->ranged) {

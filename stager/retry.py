@@ -82,6 +82,12 @@ _GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied"
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
 _ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
+_ENCODED = _Rule(
+    Action.SKIP,
+    SourceError,
+    "is stored with a Content-Encoding, and what its bytes are is then left to the server",
+    "store it again without that metadata, or leave it out",
+)
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
 
 _BY_CODE: Final[dict[str, _Rule]] = {
@@ -200,6 +206,8 @@ def _rule(failure: RequestFailure) -> _Rule:
         return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or unknown
     if failure.kind == "tls" and failure.message.startswith(_CERTIFICATE):
         return _UNTRUSTED
+    if failure.kind == "identity" and failure.where == "content-encoding":
+        return _ENCODED
     return _BY_KIND[failure.kind]
 
 

@@ -181,6 +181,12 @@ def test_bad_answer_fails_and_leaves_no_file(tmp_path: Path, name: str) -> None:
         assert call.fails().kind == kind
 
 
+def test_object_stored_with_a_coding_is_refused_by_name(tmp_path: Path) -> None:
+    answer = response(b"abc", content_encoding="gzip")
+    with scripted(say(answer)) as server, caller(tmp_path, server.port) as call:
+        assert call.fails().where == "content-encoding"
+
+
 def test_endless_headers_are_a_protocol_failure(tmp_path: Path) -> None:
     def answer(request: Request, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n")

@@ -96,6 +96,14 @@ def test_failure_without_an_answer_is_judged_by_its_kind(
     assert type(error_for(failure, where="x")) is error
 
 
+def test_object_stored_with_a_coding_is_left_out_and_told_with_what_to_do() -> None:
+    failure = Failure(kind="identity", where="content-encoding", status=200)
+    assert action_for(failure) is Action.SKIP
+    told = str(error_for(failure, where="s3://b/k"))
+    assert told.startswith("s3://b/k: is stored with a Content-Encoding")
+    assert "store it again without" in told
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
