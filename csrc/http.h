@@ -10,7 +10,9 @@
  * other than a single "chunked", or any in an HTTP/1.0, 1xx or 204 answer; a length other than 0 in a 1xx or 204;
  * ETag or Content-Range repeated with another value; chunk sizes with a sign, blanks, more than 16 digits or over
  * 2^63-1; trailers that are no fields; more than 16 KiB of head (interim ones counted), 100 fields, 64 KiB of
- * trailers or 256 bytes of chunk extensions in a body; more than 8 interim (1xx) responses in a row; 101.
+ * trailers or 256 bytes of extensions on one chunk; more than 8 interim (1xx) responses in a row; 101. (Extensions
+ * are bounded by the chunk, not by the body: a proxy that signs or marks every chunk may send many; the body's length
+ * bounds the chunks.)
  */
 #ifndef STG_HTTP_H
 #define STG_HTTP_H
@@ -66,7 +68,7 @@ struct stg_http_body {
     int kind;          /* 0 none, 1 length, 2 chunked, 3 until close */
     int state;         /* chunked: private */
     uint32_t counter;  /* chunked: private */
-    uint32_t extensions; /* chunked: private */
+    uint32_t extensions; /* of this chunk: private */
     int complete;
 };
 

@@ -61,7 +61,7 @@ static int expect(struct stg_http_body *body, char c, char wanted, enum chunk_st
 
 static int chunk_size_end(struct stg_http_body *body, char c)
 {
-    body->counter = 0;
+    body->counter = body->extensions = 0;
     return expect(body, c, '\n', body->remaining ? CHUNK_DATA : TRAILER_START);
 }
 

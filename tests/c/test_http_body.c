@@ -147,7 +147,7 @@ static void test_endless_trailers_and_extensions_are_refused(void)
     CHECK_EQ(run.body, -STG_HTTP_TOO_BIG);
     len = text_repeat(text, "", "1;xxxxxxxxx\r\nb\r\n", STG_HTTP_MAX_EXTENSIONS / 9 + 1, "0\r\n\r\n");
     drive_text(text, len, 0);
-    CHECK_EQ(run.body, -STG_HTTP_TOO_BIG);
+    CHECK_WHOLE("bbbbbbbbbbbbbbbbbbbbbbbbbbbbb", 0); /* each chunk has room of its own */
     len = text_repeat(text, "0\r\n", "X: abcd\r\n", STG_HTTP_MAX_TRAILERS / 8 - 1, "\r\n");
     drive_text(text, len, 0);
     CHECK_WHOLE("", 0);
