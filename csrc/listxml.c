@@ -57,6 +57,7 @@ struct list_scan {
 
 #define SCRATCH_SLACK 1028 /* a key may be longer by the prefix that is dropped, an entity needs room for four */
 #define SCRATCH_BYTES (STG_TABLE_MAX_TEXT + SCRATCH_SLACK)
+#define ETAG_MAX 1022 /* what If-Match has room for, see stg_request_write */
 
 static int scan_refuse(struct list_scan *scan, const char *problem)
 {
@@ -141,6 +142,27 @@ static int row_append(struct list_scan *scan, const struct stg_row *row)
     return 0;
 }
 
+static int is_header_value(struct stg_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.ptr[i] < ' ' || text.ptr[i] == 0x7f)
+            return 0;
+    return 1;
+}
+
+/* Names the key, as far as there is room. */
+static int etag_refuse(struct list_scan *scan, struct stg_str key)
+{
+    char shown[80];
+    size_t len = key.len < sizeof(shown) ? key.len : sizeof(shown);
+
+    for (size_t i = 0; i < len; i++)
+        shown[i] = key.ptr[i] >= ' ' && key.ptr[i] <= '~' ? key.ptr[i] : '?';
+    snprintf(scan->page->problem, sizeof(scan->page->problem), "the ETag of %.*s is none that can be sent back",
+             (int)len, shown);
+    return -EBADMSG;
+}
+
 static int row_make(struct list_scan *scan, const struct contents *contents)
 {
     struct stg_row row = {.key = contents->key, .size = stg_decimal_parse(contents->size)};
@@ -155,6 +177,8 @@ static int row_make(struct list_scan *scan, const struct contents *contents)
     row.identity = unquoted(text_undo(contents->etag, scan->scratch + SCRATCH_BYTES));
     if (contents->etag.ptr && !row.identity.ptr)
         return scan_refuse(scan, "an ETag with a bad entity");
+    if (!is_header_value(row.identity) || row.identity.len > ETAG_MAX)
+        return etag_refuse(scan, row.key);
     if (contents->last_modified.ptr)
         row.mtime_ns = stg_rfc3339_parse(contents->last_modified);
     if (row.mtime_ns < 0)

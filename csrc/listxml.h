@@ -30,7 +30,8 @@ struct stg_list_page {
 #define STG_ROW_ARCHIVED 0x80000000u /* in stg_row.mode */
 
 /* Appends the page's objects. The first key_skip bytes (key_skip <= prefix.len) are dropped from each key after
- * decoding; a key without that prefix is an error. The ETag's quotes are taken off; an absent one is "". mtime_ns is
+ * decoding; a key without that prefix is an error. The ETag's quotes are taken off; an absent one is "",
+ * one that cannot be sent back as a header (control characters, over 1022 bytes) an error that names its key. mtime_ns is
  * <LastModified>, 0 when absent. An answer without <IsTruncated>, truncated without a token, or with common prefixes
  * (nobody asked for a delimiter: keys would be missed) is an error.
  * 0; -EBADMSG: not an answer as described; -ENOMEM; -EINVAL: key_skip. Rows are appended only when the whole answer

@@ -211,7 +211,9 @@ def _rule(failure: RequestFailure) -> _Rule:
     return _BY_KIND[failure.kind]
 
 
-def _host_error(failure: RequestFailure, where: str) -> HostError:
+def _host_error(failure: RequestFailure, where: str) -> StagerError:
+    if failure.where == "listing" and failure.errno == errno.EFBIG:
+        return IntegrityError("a page of the listing is larger than any answer of 1,000 keys", where=where)
     if failure.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
         return HostError(
             "a file, directory or symlink of the destination stands in the way", where=where, hint="move it away"

@@ -31,10 +31,12 @@ from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 __all__ = ["S3Source"]
 
 _GRADE: Final = "B"
+_GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
 _FRESHEN_EVERY_S: Final = 60.0
 _HASHED_AT_ONCE: Final = 1024
 _PAGE_KEYS: Final = 1000
+_PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
 
 
 @dataclass(kw_only=True)
@@ -59,7 +61,7 @@ class _Connection:
 
 
 class S3Source:
-    """``s3://BUCKET/PREFIX``. Every object is pinned by the ETag its listing showed (grade B)."""
+    """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none)."""
 
     capabilities = Capabilities(modes=False, grade=_GRADE)
 
@@ -100,8 +102,9 @@ class S3Source:
         if connection is None or template is None:
             raise ValueError("fetch needs the snapshot of this source")
         part_bytes = self._transfer.limits.part_bytes
-        large = [row for row in rows if table.size(row) > part_bytes]
-        small = [row for row in rows if table.size(row) <= part_bytes] if large else rows
+        large = array("q", (row for row in rows if table.size(row) > part_bytes and table.identity(row)))
+        in_parts = set(large)  # what has no ETag comes in one answer: nothing would tell parts of two versions apart
+        small = array("q", (row for row in rows if row not in in_parts)) if large else rows
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
@@ -193,11 +196,17 @@ class S3Source:
         table = KeyTable()
         token = b""
         seen: set[bytes] = set()
+        idle = 0
+        last = None
         while True:
             query = _list_query(folder, token, most=_PAGE_KEYS)
             truncated, following = await self._list_page(connection, table, folder, query)
             if not truncated:
                 return table
+            before, last = last, table.key(len(table) - 1) if len(table) else None
+            idle = idle + 1 if last == before else 0
+            if idle >= _PAGES_WITHOUT_A_KEY:
+                raise IntegrityError(f"the listing does not go on: {idle} pages without a new key", where=self._where)
             if not following or following in seen:
                 raise IntegrityError("the listing does not go on: its token is missing or repeats", where=self._where)
             seen.add(following)
@@ -264,7 +273,7 @@ class S3Source:
         engine = self._transfer.engine
 
         def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
-            done([Entry(*result, _GRADE) for result in batch.results(finished)])
+            done([Entry(*result, _GRADE if result[2] else _GRADE_UNPINNED) for result in batch.results(finished)])
 
         await connection.lane.run(
             Work(

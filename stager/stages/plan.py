@@ -129,6 +129,8 @@ def _standing(
     entry = trusted or known.doubtful.get(path)
     if entry is None or entry.size != table.size(row) or entry.identity != table.identity(row):
         return None
+    if not entry.identity:  # nothing says that the source still has the same
+        return None
     mode, size, mtime_ns, ctime_ns = local
     if (size, mtime_ns, ctime_ns) != (entry.size, entry.mtime_ns, entry.ctime_ns):
         return None

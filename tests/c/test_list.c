@@ -212,6 +212,21 @@ static void test_quotes_of_the_etag_are_taken_off(void)
     CHECK_REFUSED(TAGGED("&x;"));
 }
 
+static void test_etag_that_cannot_be_sent_back_is_refused_with_its_key(void)
+{
+    char answer[2048], etag[1024];
+
+    CHECK_REFUSED(TAGGED("a&#13;&#10;X-Evil: 1"));
+    CHECK(strstr(page.problem, "the ETag of k ") != NULL);
+    CHECK_REFUSED(TAGGED("a&#9;b"));
+    CHECK_REFUSED(TAGGED("a&#127;"));
+    memset(etag, 'e', sizeof(etag));
+    snprintf(answer, sizeof(answer), TAGGED("%.1022s"), etag);
+    CHECK_EQ(scan_fresh((struct stg_str){answer, strlen(answer)}), 0);
+    snprintf(answer, sizeof(answer), TAGGED("%.1023s"), etag);
+    CHECK_EQ(scan_fresh((struct stg_str){answer, strlen(answer)}), -EBADMSG);
+}
+
 #define DATED(text) ROOT("<Contents><Key>k</Key><Size>1</Size><LastModified>" text "</LastModified></Contents>")
 
 static void test_last_modified_is_utc_to_the_nanosecond(void)
@@ -281,6 +296,7 @@ int main(void)
     RUN(test_size_is_digits_up_to_the_largest_int64);
     RUN(test_object_needs_one_key_and_one_size);
     RUN(test_quotes_of_the_etag_are_taken_off);
+    RUN(test_etag_that_cannot_be_sent_back_is_refused_with_its_key);
     RUN(test_last_modified_is_utc_to_the_nanosecond);
     RUN(test_archived_objects_are_marked);
     RUN(test_common_prefixes_that_nobody_asked_for_are_refused);
