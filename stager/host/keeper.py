@@ -3,8 +3,9 @@
 It is started afresh, single-threaded, in a session of its own, and gets its request as one line of JSON over a socket.
 It sends back ``ready`` when the view stands, and ``ended``; or ``failed`` at any time. It is sent `GO`, and the
 numbers of signals for the command, a line each. When the command ends, or stager does (its pidfd, or the end of the
-socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed. The mounts go with the last
-process of the namespace.
+socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed, and whatever else is in the job's
+user namespace. The mounts go with the last process of the mount namespace. A keeper that its job has stopped is
+continued by stager, and by stager's end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-_WANTS_IDS: Final = b"map\n"
 
 
 class KeeperRequest(TypedDict):
@@ -83,15 +83,17 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int) -> None:
     namespaces.enter()
+    syscalls.signal_at_parents_end(signal.SIGCONT)
+    namespace = namespaces.make_job_namespace()
     guarded = view.build(request["view"])
     _guard_standard_streams()
     syscalls.become_subreaper()
-    _send(channel, {"event": "ready"})
+    _send(channel, {"event": "ready", "namespace": namespace})
     early = _wait_for_go(channel)
     if early is None:
         return
     started_s = time.time()
-    command = _start(request, umask)
+    command = _start(request, umask, namespace)
     _silence()
     try:
         for number in early:
@@ -100,6 +102,7 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
         ended_s = time.time()
     finally:
         procs.end_descendants()
+        procs.end_user_namespace(namespace)
     if status is None:
         return
     ended = os.waitstatus_to_exitcode(status)
@@ -170,20 +173,14 @@ def _silence() -> None:
     os.close(null)
 
 
-def _start(request: KeeperRequest, umask: int) -> int:
+def _start(request: KeeperRequest, umask: int, namespace: int) -> int:
     """Fork and execute the command; its process id. `CommandError` or `MountError` when it does not come to that."""
     failed, report = os.pipe()
-    ready, go = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(go)
-        _become_command(request, umask, report, ready)
+        _become_command(request, umask, namespace, report)
     os.close(report)
-    os.close(ready)
     with os.fdopen(failed, "rb") as reports:
-        if reports.readline() == _WANTS_IDS:
-            namespaces.map_every_id(child)
-        os.close(go)
         problem = reports.read()
     if problem:
         os.waitpid(child, 0)
@@ -192,17 +189,13 @@ def _start(request: KeeperRequest, umask: int) -> int:
     return child
 
 
-def _become_command(request: KeeperRequest, umask: int, report: int, ready: int) -> NoReturn:
+def _become_command(request: KeeperRequest, umask: int, namespace: int, report: int) -> NoReturn:
     """The forked child: give up every right, then execute. It only returns by ending."""
     is_root = os.geteuid() == 0
     step = "namespace"
     try:
         if is_root:
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(report, _WANTS_IDS)
-        else:
-            os.write(report, b"\n")
-        os.read(ready, 1)
+            syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
         step = "rights"
         os.setsid()
         syscalls.forbid_new_privileges()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from stager.errors import MountError
 from stager.host import syscalls
 
-__all__ = ["enter", "hint", "map_every_id"]
+__all__ = ["enter", "hint", "make_job_namespace"]
 
 
 def enter() -> None:
@@ -65,7 +66,53 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def map_every_id(child: int) -> None:
+def make_job_namespace() -> int:
+    """A descriptor of the job's user namespace: the one entered, or for root one below it with every id of it.
+
+    `MountError` when the node does not allow it.
+    """
+    try:
+        if os.geteuid() != 0:
+            return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return _make_below()
+    except OSError as error:
+        raise MountError(
+            f"cannot confine the job: {error.strerror}", where="user namespaces", hint=hint()
+        ) from error
+
+
+def _make_below() -> int:
+    """Made by a child, because whoever makes a user namespace is in it."""
+    told, tell = os.pipe()
+    held, hold = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(hold)
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            # In a control group namespace of its own, a job of root could set its own limits; in 0 of them it cannot.
+            with suppress(OSError):
+                _write("/proc/sys/user/max_cgroup_namespaces", "0")
+            os.write(tell, b"0")
+            os.read(held, 1)
+        except OSError as error:
+            os.write(tell, b"%d" % (error.errno or 0))
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(held)
+    try:
+        if number := int(os.read(told, 16) or b"1"):
+            raise OSError(number, os.strerror(number))
+        _map_every_id(child)
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(told)
+        os.close(hold)
+        os.waitpid(child, 0)
+
+
+def _map_every_id(child: int) -> None:
     """Every id that exists here exists in the child's user namespace under the same number."""
     for kind in ("uid_map", "gid_map"):
         with open(f"/proc/self/{kind}", encoding="ascii") as file:

@@ -1,16 +1,22 @@
-"""Processes of this node: found by parentage or by namespace, signalled without the risk of hitting a successor."""
+"""Processes of this node: found by parentage or by user namespace, signalled without risk of hitting a successor."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
-__all__ = ["Process", "descendants", "end_descendants", "end_namespace", "list_processes", "signal_process"]
+from stager.host.syscalls import NS_GET_PARENT
+
+__all__ = ["Process", "descendants", "end_descendants", "end_user_namespace", "list_processes", "signal_process"]
 
 _FREEZE_ROUNDS: Final = 16
 _WAIT_S: Final = 0.05
+_END_LIMIT_S: Final = 10.0
 
 
 class Process(NamedTuple):
@@ -19,6 +25,7 @@ class Process(NamedTuple):
     pid: int
     parent: int
     started: int
+    ended: bool = False  # no thread of it runs any more; its parent has not taken notice
 
 
 def list_processes() -> Iterator[Process]:
@@ -35,7 +42,8 @@ def _read_process(pid: int) -> Process | None:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    return Process(pid, int(fields[1]), int(fields[19]))
+    # A first thread that has ended is told as a zombie while others run on: their number is field 20.
+    return Process(pid, int(fields[1]), int(fields[19]), fields[0] in b"ZX" and int(fields[17]) <= 1)
 
 
 def descendants(ancestor: int, processes: Iterable[Process]) -> list[Process]:
@@ -71,21 +79,26 @@ def signal_process(process: Process, number: int) -> None:
 def end_descendants() -> None:
     """Kill and reap everything below this process, which must be a subreaper with SIGCHLD blocked.
 
-    Freezing first leaves nobody to fork while the killing goes on. The end is exact: a process without a child
-    has no descendant, because an orphan becomes the subreaper's child.
+    The end is exact: a process without a child has no descendant, because an orphan becomes the subreaper's child.
     """
     while _has_children():
-        frozen: set[Process] = set()
-        for _ in range(_FREEZE_ROUNDS):
-            new = set(descendants(os.getpid(), list_processes())) - frozen
-            for process in new:
-                signal_process(process, signal.SIGSTOP)
-            frozen |= new
-            if not new:
-                break
-        for process in frozen:
-            signal_process(process, signal.SIGKILL)
+        _freeze_and_kill(lambda: descendants(os.getpid(), list_processes()))
         signal.sigtimedwait([signal.SIGCHLD], _WAIT_S)
+
+
+def _freeze_and_kill(find: Callable[[], Iterable[Process]]) -> set[Process]:
+    """Kill what ``find`` finds, and return it. Freezing first leaves nobody to fork while the killing goes on."""
+    frozen: set[Process] = set()
+    for _ in range(_FREEZE_ROUNDS):
+        new = set(find()) - frozen
+        for process in new:
+            signal_process(process, signal.SIGSTOP)
+        frozen |= new
+        if not new:
+            break
+    for process in frozen:
+        signal_process(process, signal.SIGKILL)
+    return frozen
 
 
 def _has_children() -> bool:
@@ -98,20 +111,43 @@ def _has_children() -> bool:
     return True
 
 
-def end_namespace(namespace: int) -> None:
-    """Kill every process of an open mount namespace, until a look finds none.
+def end_user_namespace(namespace: int, *, limit_s: float = _END_LIMIT_S) -> list[int]:
+    """Kill every process in an open user namespace or in one below it, but this one, until a look finds none.
 
-    For the case that the keeper of a view was killed by its own job: its descendants are then no one's. The open
-    descriptor keeps the namespace's number from being given to another one meanwhile.
+    No process can leave the user namespace it was born in but for one below; so nothing a job does about parents,
+    sessions or mount namespaces hides a process of it. The descriptor keeps the namespace's number from being
+    given to another meanwhile. Returns who still lives after ``limit_s``: a process that sleeps in a dead mount.
+    Not found is what runs a program that this user may not read, which hides its namespaces too.
     """
-    wanted = os.fstat(namespace)
-    while members := [process for process in list_processes() if _is_in_namespace(process.pid, wanted)]:
-        for process in members:
-            signal_process(process, signal.SIGKILL)
+    deadline_s = time.monotonic() + limit_s
+    find = partial(_list_inside, os.fstat(namespace))
+    while left := _freeze_and_kill(find):
+        if time.monotonic() > deadline_s:
+            return sorted(process.pid for process in left)
+        time.sleep(_WAIT_S)
+    return []
 
 
-def _is_in_namespace(pid: int, wanted: os.stat_result) -> bool:
+def _list_inside(wanted: os.stat_result) -> list[Process]:
+    return [
+        process
+        for process in list_processes()
+        if not process.ended and process.pid != os.getpid() and _is_inside(process.pid, wanted)
+    ]
+
+
+def _is_inside(pid: int, wanted: os.stat_result) -> bool:
     try:
-        return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), wanted)
-    except OSError:
+        here = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
+    try:
+        while not os.path.samestat(os.fstat(here), wanted):
+            above = fcntl.ioctl(here, NS_GET_PARENT)
+            os.close(here)
+            here = above
+    except PermissionError:  # what lies above the caller's own namespace is not shown
+        return False
+    finally:
+        os.close(here)
+    return True

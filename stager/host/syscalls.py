@@ -26,6 +26,7 @@ __all__ = [
     "MS_PRIVATE",
     "MS_REC",
     "MS_SLAVE",
+    "NS_GET_PARENT",
     "RESOLVE_NO_SYMLINKS",
     "attach_tree",
     "become_subreaper",
@@ -33,6 +34,7 @@ __all__ = [
     "clear_ambient_capabilities",
     "clone_tree",
     "drop_bounding_capability",
+    "enter_namespace",
     "forbid_new_privileges",
     "make_tmpfs",
     "open_resolved",
@@ -40,6 +42,8 @@ __all__ = [
     "set_capabilities",
     "set_mount_attributes",
     "set_propagation",
+    "signal_at_parents_end",
+    "sync_file_system",
     "unmount",
     "unshare",
 ]
@@ -60,6 +64,8 @@ MOUNT_ATTR_NOEXEC: Final = 8
 MS_REC: Final = 1 << 14
 MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
+NS_GET_PARENT: Final = 0xB702
+"""ioctl on a namespace's descriptor: a descriptor of the one above it (ioctl_ns(2))."""
 RESOLVE_NO_SYMLINKS: Final = 4
 
 _OPEN_TREE: Final = 428
@@ -76,6 +82,7 @@ _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
+_PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -127,6 +134,16 @@ def _by_number(number: int, *values: int | str | ctypes.Structure | None, place:
 def unshare(flags: int) -> None:
     """Give this thread its own namespaces (``CLONE_NEW...``); errors as the manual page of the call has them."""
     _checked(_libc.unshare(flags))
+
+
+def enter_namespace(namespace: int, kind: int) -> None:
+    """Move this process, which has one thread, into an open namespace of this ``CLONE_NEW...`` kind (setns(2))."""
+    _checked(_libc.setns(namespace, kind))
+
+
+def sync_file_system(fd: int) -> None:
+    """All that was written to the file system of ``fd`` has reached the disk, else the error it met (syncfs(2))."""
+    _checked(_libc.syncfs(fd))
 
 
 def set_propagation(path: str, flags: int) -> None:
@@ -188,6 +205,11 @@ def check_access(path: str, mode: int) -> None:
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process, not of init."""
     _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def signal_at_parents_end(number: int) -> None:
+    """Get this signal when the parent ends, and already when that thread of it ends which forked this process."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0))
 
 
 def forbid_new_privileges() -> None:

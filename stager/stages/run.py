@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import subprocess
+import time
+from contextlib import suppress
 from functools import partial
 from typing import IO, Any, Final
 
@@ -33,6 +35,7 @@ FORWARDED: Final = (
 
 _VIEW_LIMIT_S: Final = 120.0
 _END_LIMIT_S: Final = 10.0
+_CONTINUE_EVERY_S: Final = 0.5
 
 _Stream = int | IO[bytes] | None
 
@@ -48,7 +51,7 @@ async def run_command(
     When this task is cancelled, or stager is killed, every process of the job is killed.
 
     `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
-    cannot be built, or when the job killed the process that keeps it.
+    cannot be built, when the job killed the process that keeps it, or when a process of the job cannot be ended.
     """
     request = _request(view, command)
     ours, theirs = socket.socketpair()
@@ -71,19 +74,33 @@ async def run_command(
         theirs.close()
         os.close(owner)
     reader, writer = await asyncio.open_connection(sock=ours)
+    continuing = asyncio.ensure_future(_keep_going(process))
+    namespace: int | None = None
     try:
-        with receive({number: partial(writer.write, b"%d\n" % number) for number in FORWARDED}):
+        with receive({number: partial(_forward, process, writer, number) for number in FORWARDED}):
             writer.write(json.dumps(request).encode() + b"\n")
-            await _await_view(reader)
-            namespace = _open_namespace(process.pid)
-            try:
-                writer.write(b"%d\n" % GO)
-                return await _await_end(reader, namespace)
-            finally:
-                os.close(namespace)
+            namespace = await _await_view(reader, process.pid)
+            writer.write(b"%d\n" % GO)
+            ended = await _await_end(reader)
     finally:
+        continuing.cancel()
         writer.close()
-        await asyncio.shield(asyncio.to_thread(_end, process))
+        left = await asyncio.shield(asyncio.to_thread(_end, process, namespace))
+    if left:
+        raise MountError("processes of the job cannot be ended", where=f"process {left[0]}", hint="a mount may hang")
+    return ended
+
+
+async def _keep_going(keeper: subprocess.Popen[bytes]) -> None:
+    """A job may stop the keeper of its view, and nobody would see the job's end. To continue what runs is nothing."""
+    while True:
+        keeper.send_signal(signal.SIGCONT)
+        await asyncio.sleep(_CONTINUE_EVERY_S)
+
+
+def _forward(keeper: subprocess.Popen[bytes], writer: asyncio.StreamWriter, number: int) -> None:
+    keeper.send_signal(signal.SIGCONT)
+    writer.write(b"%d\n" % number)
 
 
 def _request(view: MountView, command: Command) -> KeeperRequest:
@@ -107,7 +124,8 @@ def _mount(mount: Mount) -> MountRequest:
     }
 
 
-async def _await_view(reader: asyncio.StreamReader) -> None:
+async def _await_view(reader: asyncio.StreamReader, keeper: int) -> int:
+    """A descriptor of the user namespace that the job will run in, taken over before there is a job."""
     try:
         async with asyncio.timeout(_VIEW_LIMIT_S):
             message = await _receive(reader)
@@ -118,19 +136,15 @@ async def _await_view(reader: asyncio.StreamReader) -> None:
     if message is None:
         raise InternalError("the process that builds the job's view ended without a word", hint="see its message above")
     _raise_failure(message)
-
-
-def _open_namespace(keeper: int) -> int:
     try:
-        return os.open(f"/proc/{keeper}/ns/mnt", os.O_RDONLY)
+        return os.open(f"/proc/{keeper}/fd/{message['namespace']}", os.O_RDONLY)
     except OSError as error:
         raise MountError(f"cannot watch the job's view: {error.strerror}", where=f"process {keeper}") from error
 
 
-async def _await_end(reader: asyncio.StreamReader, namespace: int) -> ExitInfo:
+async def _await_end(reader: asyncio.StreamReader) -> ExitInfo:
     message = await _receive(reader)
     if message is None:
-        await asyncio.to_thread(procs.end_namespace, namespace)
         raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
     _raise_failure(message)
     return ExitInfo(
@@ -158,9 +172,22 @@ def _raise_failure(message: dict[str, Any]) -> None:
     raise MountError(what, where=where, hint=hint)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The keeper ends by itself when its socket is closed; one that sleeps in a dead mount is killed."""
+def _end(keeper: subprocess.Popen[bytes], namespace: int | None) -> list[int]:
+    """Who of the job cannot be ended. The keeper ends by itself when its socket is closed, after its job.
+
+    One that sleeps in a dead mount, or is stopped again and again, is killed; then the job's namespace names the job.
+    """
+    deadline_s = time.monotonic() + _END_LIMIT_S
+    while time.monotonic() < deadline_s:
+        keeper.send_signal(signal.SIGCONT)
+        with suppress(subprocess.TimeoutExpired):
+            keeper.wait(_CONTINUE_EVERY_S)
+            break
+    else:
+        give_up(keeper)
+    if namespace is None:
+        return []
     try:
-        process.wait(_END_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        give_up(process)
+        return procs.end_user_namespace(namespace)
+    finally:
+        os.close(namespace)

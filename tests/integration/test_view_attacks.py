@@ -229,3 +229,9 @@ def test_kernel_controls_are_read_only_for_a_job_of_root(root_box: Sandbox) -> N
     met = root_box.attack("controls", *(path for path in paths if os.path.exists(path)))
     assert len(met) >= 3
     assert set(met.values()) == {"EROFS"}
+
+
+def test_job_of_root_gets_no_control_group_namespace(root_box: Sandbox) -> None:
+    outcome = root_box.run("sh", "-c", "unshare -UC true 2>&1 && echo got one; unshare -Um true && echo others work")
+    assert "got one" not in outcome.out
+    assert "others work" in outcome.out

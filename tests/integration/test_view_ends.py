@@ -41,6 +41,17 @@ while True:
     os.setsid()
 """
 
+HEADLESS = """
+import ctypes, os, signal, threading
+if os.fork():
+    os._exit(0)
+os.setsid()
+threading.Thread(target=signal.pause).start()
+print(os.getpid(), flush=True)
+os.close(1)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
 
 @pytest.fixture(params=["root", "user"])
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
@@ -153,6 +164,45 @@ def test_job_that_kills_its_keeper_ends_with_it(box: Sandbox) -> None:
     with namespace_left_empty(daemon):
         run.say()
         assert run.finish().info["error"] == "MountError"
+
+
+def test_daemon_in_namespaces_of_its_own_ends_although_its_keeper_was_killed(box: Sandbox) -> None:
+    inner = f'unshare -Um {box.python} -I -S -c "$0" /data/lab/scans/daemon'
+    run = box.start("sh", "-c", f"{inner}; read line; kill -KILL $PPID; exec cat", DAEMON)
+    end = os.pidfd_open(int(run.line()))
+    run.say()
+    assert run.finish().info["error"] == "MountError"
+    wait_for_end([end])
+
+
+def test_process_whose_first_thread_has_ended_ends_although_its_keeper_was_killed(box: Sandbox) -> None:
+    run = box.start("sh", "-c", f'{box.python} -I -S -c "$0"; read line; kill -KILL $PPID; exec cat', HEADLESS)
+    end = os.pidfd_open(int(run.line()))
+    run.say()
+    assert run.finish().info["error"] == "MountError"
+    wait_for_end([end])
+
+
+def test_keeper_that_its_job_has_stopped_goes_on(box: Sandbox) -> None:
+    assert box.run("sh", "-c", "kill -STOP $PPID; exit 3").info["status"] == 3
+
+
+def test_signal_reaches_a_job_that_has_stopped_its_keeper(box: Sandbox) -> None:
+    run = box.start("sh", "-c", "trap 'exit 5' TERM; kill -STOP $PPID; echo here; while :; do read line; done")
+    assert run.line() == "here"
+    run.driver.send_signal(signal.SIGTERM)
+    run.drain()
+    assert run.finish().info["status"] == 5
+
+
+def test_stopped_keeper_ends_its_job_when_stager_is_killed(box: Sandbox) -> None:
+    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon; echo $PPID; kill -STOP $PPID; kill -KILL $1; exec cat'
+    run = box.start("sh", "-c", script.replace("$1", "$(cut -d' ' -f4 /proc/$PPID/stat)"), DAEMON)
+    ends = [os.pidfd_open(int(run.line()))]
+    with contextlib.suppress(ProcessLookupError):
+        ends.append(os.pidfd_open(int(run.line())))
+    wait_for_end(ends)
+    run.driver.communicate()
 
 
 def test_signals_to_the_keeper_do_not_stop_it(box: Sandbox) -> None:
