@@ -37,6 +37,7 @@ static int set_up_context(struct stg_tls *tls, const char *ca_file, int verify)
 
     SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
     SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_read_ahead(tls->context, 1);
     SSL_CTX_set_default_read_buffer_len(tls->context, READ_AHEAD_BYTES);
     SSL_CTX_set_alpn_protos(tls->context, http11, sizeof http11 - 1);
@@ -50,7 +51,7 @@ static int set_up_context(struct stg_tls *tls, const char *ca_file, int verify)
     if (SSL_CTX_load_verify_file(tls->context, ca_file) != 1)
         return -ENOENT;
     X509_VERIFY_PARAM *param = SSL_CTX_get0_param(tls->context);
-    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     int named = tls->is_address ? X509_VERIFY_PARAM_set1_ip_asc(param, tls->host)
                                 : X509_VERIFY_PARAM_set1_host(param, tls->host, 0);
     return named == 1 ? 0 : -EINVAL;
@@ -58,6 +59,8 @@ static int set_up_context(struct stg_tls *tls, const char *ca_file, int verify)
 
 int stg_tls_new(const char *host, const char *ca_file, int verify, struct stg_tls **out)
 {
+    if (!host[0] || host[0] == '.') /* OpenSSL would check no name, or any below it */
+        return -EINVAL;
     if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)
         return -ENOMEM;
     struct stg_tls *tls = calloc(1, sizeof *tls);

@@ -13,7 +13,7 @@ struct stg_tls;        /* what connections to one host share; thread-safe once m
 struct stg_tls_stream; /* one connection; one thread */
 
 /* ca_file: PEM; must be given when verify is set (-EINVAL otherwise). -ENOENT: the file cannot be read or holds no
- * certificate; -ENOMEM. host is the name to ask for and to verify, or an IP address as text. */
+ * certificate; -EINVAL: a host that is empty or begins with a dot; -ENOMEM. host is the name to ask for and to verify, or an IP address as text. */
 int stg_tls_new(const char *host, const char *ca_file, int verify, struct stg_tls **out);
 void stg_tls_free(struct stg_tls *tls);
 

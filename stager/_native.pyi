@@ -64,7 +64,7 @@ class Failure:
 class Endpoint:
     """Where requests go. Addresses are (family, packed address), at most 64; the engine resolves nothing.
 
-    ValueError: no address, one that is none, or ``verify`` without ``ca_file``. FileNotFoundError: the CA file
+    ValueError: no address, one that is none, a host that is no name with ``tls``, or ``verify`` without ``ca_file``. FileNotFoundError: the CA file
     cannot be read or holds no certificate.
     """
 

@@ -30,6 +30,8 @@ cdef class Endpoint:
         if tls:
             if verify and ca_file is None:
                 raise ValueError("ca_file must be given to verify the server")
+            if not host or host.startswith(".") or "\0" in host:
+                raise ValueError(f"not a host name to verify: {host!r}")
             check(stg_tls_new(host_text, <const char *>ca_text if ca_file is not None else NULL, verify, &context),
                   ca_file)
         self.endpoint = stg_endpoint_new(context, fresh, count)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 
 from servers.certificates import Certificates, make_certificates
-from unit.scripted_http import caller, response, say, scripted
+from unit.scripted_http import Request, caller, response, say, scripted
 
 MIB = 1 << 20
 
@@ -78,6 +80,49 @@ def test_stranger_is_talked_to_only_when_asked_not_to_verify(tmp_path: Path, cer
     ):
         _, done, _ = call.fetch([call.add(b"k", 3)])
         assert done == [0]
+
+
+def test_what_comes_behind_an_answer_is_not_the_next_answer(tmp_path: Path, certificates: Certificates) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # two records, one segment
+        connection.sendall(response(b"abc"))
+        connection.sendall(response(b"xyz"))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    with (
+        scripted(answer, server_context(certificates)) as server,
+        caller(tmp_path, server.port, tls=True, ca_file=certificates.ca_file, connections=1) as call,
+    ):
+        rows = [call.add(b"%d" % i, 3) for i in range(5)]
+        _, done, failures = call.fetch(rows)
+        assert (sorted(done), failures) == (rows, [])
+        assert {(tmp_path / str(i)).read_bytes() for i in rows} == {b"abc"}
+        assert call.engine.stats()["connections"] == 5
+
+
+def test_broken_record_is_not_blamed_on_a_certificate_nobody_asked_for(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        with socket.socket(fileno=os.dup(connection.fileno())) as below:
+            below.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    with (
+        scripted(answer, server_context(certificates)) as server,
+        caller(tmp_path, server.port, tls=True, verify=False) as call,
+    ):
+        failure = call.fails()
+    assert failure.kind == "tls"
+    assert "certificate" not in failure.message
+
+
+@pytest.mark.parametrize("host", ["", ".example", "a\0b"])
+def test_host_that_is_no_name_is_refused(tmp_path: Path, certificates: Certificates, host: str) -> None:
+    with (
+        pytest.raises(ValueError, match="host"),
+        caller(tmp_path, 1, host=host, tls=True, ca_file=certificates.ca_file),
+    ):
+        pass
 
 
 def test_plain_server_is_a_tls_failure(tmp_path: Path, certificates: Certificates) -> None:
