@@ -313,6 +313,18 @@ def test_connection_that_went_stale_is_retried_once_uncounted(tmp_path: Path) ->
         assert call.engine.stats()["stale_retries"] == 4
 
 
+def test_server_that_closes_behind_large_bodies_harms_nothing(tmp_path: Path) -> None:
+    def answer(request: Request, connection: socket.socket) -> str:
+        objects(request, connection)
+        return "close"
+
+    sizes = [(1 + i % 12) * MIB + i * 1000 for i in range(24)]
+    with scripted(answer) as server, caller(tmp_path, server.port, workers=1, connections=4) as call:
+        rows = [call.add(f"{i}.{size}".encode(), size) for i, size in enumerate(sizes)]
+        _, done, failures = call.fetch(rows)
+    assert (sorted(done), failures) == (rows, [])
+
+
 def test_fresh_connection_that_ends_before_an_answer_is_not_retried(tmp_path: Path) -> None:
     def answer(request: Request, connection: socket.socket) -> str:
         return "close"
