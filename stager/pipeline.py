@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from stager.config import Remote
 from stager.errors import UsageError
-from stager.events import Finished, Listed, Planned, Progress, Sink, Warned, nowhere
+from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
+from stager.host.mounts import lies_within
 from stager.host.threads import blocking
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Entry, Header, sum_grades
@@ -96,6 +97,7 @@ async def sync(
     options = options or SyncOptions()
     started = time.monotonic()
     state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    await blocking(_refuse_state_in_source, ref, options.state_dir)
     opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
     try:
@@ -118,6 +120,7 @@ class _Sync:
     started: float
 
     async def run(self) -> DatasetReceipt:
+        self.sink(Started(source=self.ref.text))
         manifest = await blocking(read_manifest, self.workspace.state_fd)
         snapshot = await self.source.snapshot(_earlier(manifest))
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
@@ -212,6 +215,14 @@ class _Sync:
             skipped=len(names.bad),
             boot=boot,
         )
+
+
+def _refuse_state_in_source(ref: SourceRef, state_dir: str | None) -> None:
+    """It would be copied, and the source written to."""
+    if ref.scheme != "file" or state_dir is None:
+        return
+    if lies_within(os.path.realpath(state_dir), os.path.realpath(ref.location)):
+        raise UsageError("the state directory lies in the source", where=state_dir, hint="choose one outside of it")
 
 
 def travels_in_the_open(endpoint: str) -> bool:
