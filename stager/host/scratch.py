@@ -14,6 +14,7 @@ from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
+from stager.host.safe_path import make_safe_directory
 
 __all__ = ["DEFAULT_TOP", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
 
@@ -33,14 +34,13 @@ def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
     is used as it is; in any other, ``stager-UID`` (0700) is. /tmp is not the default: on many nodes it is in memory.
 
     Raises `UsageError`: not an absolute path. `HostError`: a symlink, another user's directory, or one that others
-    may write stands in its place; it cannot be made. `NoSpaceError`.
+    may write stands in its place or above it (`make_safe_directory`); it cannot be made. `NoSpaceError`.
     """
     top = asked or environ.get("STAGER_SCRATCH") or DEFAULT_TOP
     if not top.startswith("/") or "\0" in top:
         raise UsageError("the scratch directory needs an absolute path", where=repr(top), hint="check --scratch")
-    top = os.path.normpath(top)
+    top = make_safe_directory(os.path.normpath(top))
     try:
-        os.makedirs(top, mode=0o700, exist_ok=True)
         if _is_private(os.stat(top)):
             return top
         below = os.path.join(top, f"stager-{os.geteuid()}")
