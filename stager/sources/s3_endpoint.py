@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore import UNSIGNED
 from botocore.exceptions import (
@@ -107,6 +108,23 @@ class _CapturedError(Exception):
         self.request = request
 
 
+class _Straight:
+    """An aiohttp session that takes an answer as it is: a redirect would carry the session token to another host."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def request(self, *arguments: Any, **named: Any) -> Any:
+        return self._session.request(*arguments, **named, allow_redirects=False)
+
+
+class _StraightSession(AIOHTTPSession):
+    """What the clients of the credential chain (STS, SSO) send with."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        return _Straight(await super()._get_session(proxy_url))  # type: ignore[misc]  # private: the stubs leave it out
+
+
 class Session:
     """aiobotocore's view of one remote: its credential chain, its endpoints, and the calls that are rare."""
 
@@ -168,6 +186,7 @@ class Session:
     def _aws(self) -> AioSession:
         if self._session is None:
             self._session = get_session()
+            self._session.set_default_client_config(AioConfig(http_session_cls=_StraightSession))
             if self._remote.profile is not None:
                 self._session.set_config_variable("profile", self._remote.profile)
         return self._session

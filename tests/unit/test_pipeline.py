@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from stager.config import Remote
 from stager.errors import UsageError
-from stager.pipeline import open_source, travels_in_the_open
+from stager.pipeline import SyncOptions, open_source, sync, travels_in_the_open
 from stager.transfer import Transfer
 from stager.urls import parse_source
 
@@ -26,3 +29,19 @@ def test_plain_http_is_warned_about_unless_it_stays_on_this_host(endpoint: str, 
 def test_source_that_is_mounted_is_not_copied() -> None:
     with pytest.raises(UsageError, match="not copied"):
         open_source(parse_source("bind:/mnt/x"), remote=Remote(), transfer=Transfer())
+
+
+@pytest.mark.parametrize("state", ["source", "source/made/here", "link/state"])
+def test_state_inside_a_directory_that_is_copied_is_refused_and_not_made(tmp_path: Path, state: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "link").symlink_to("source")
+    source = parse_source(f"file://{tmp_path}/source")
+
+    async def run(state_dir: str) -> None:
+        async with Transfer() as transfer:
+            await sync(source, str(tmp_path / "dst"), transfer=transfer, options=SyncOptions(state_dir=state_dir))
+
+    with pytest.raises(UsageError, match="the state directory lies in the source"):
+        asyncio.run(run(str(tmp_path / state)))
+    assert list((tmp_path / "source").iterdir()) == []
+    asyncio.run(run(str(tmp_path / "beside")))

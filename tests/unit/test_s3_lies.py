@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from stager.config import Remote, Retry, Timeouts
-from stager.errors import ChangedError, IntegrityError, SourceError, TransientError
+from stager.errors import AccessDeniedError, ChangedError, IntegrityError, SourceError, TransientError
 from stager.model import DatasetReceipt, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.transfer import Transfer
@@ -84,6 +84,29 @@ def test_redirect_to_another_server_is_never_followed(tmp_path: Path, status: st
         with scripted(answer) as server, pytest.raises(SourceError):
             copy(server, tmp_path)
         assert server.requests
+        assert other.accepted == 0
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "307 Temporary", "308 Permanent"])
+def test_redirect_of_who_gives_credentials_is_never_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile lab]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\nregion = us-east-1\n"
+        f"[profile base]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\naws_session_token = {TOKEN}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    with scripted(lambda request, connection: connection.sendall(response(b""))) as other:
+        away = response(b"", status, etag=None, location=f"http://127.0.0.1:{other.port}/")
+        with scripted(lambda request, connection: connection.sendall(away)) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{server.port}")
+            with pytest.raises(AccessDeniedError, match="the chain gives none"):
+                copy(server, tmp_path)
+            assert any(TOKEN in value for request in server.requests for value in request.headers.values())
         assert other.accepted == 0
 
 
