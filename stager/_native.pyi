@@ -64,8 +64,8 @@ class Failure:
 class Endpoint:
     """Where requests go. Addresses are (family, packed address), at most 64; the engine resolves nothing.
 
-    ValueError: no address, one that is none, a host that is no name with ``tls``, or ``verify`` without ``ca_file``. FileNotFoundError: the CA file
-    cannot be read or holds no certificate.
+    ValueError: no address, one that is none, a host that is no name with ``tls``, or ``verify`` without
+    ``ca_file``. FileNotFoundError: the CA file cannot be read or holds no certificate.
     """
 
     def __init__(
