@@ -11,6 +11,7 @@ import msgspec
 from stager.errors import UsageError
 from stager.host.record import JobDirectory
 from stager.host.trees import remove_tree
+from stager.host.workspace import boot_id
 from stager.model import Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
@@ -42,10 +43,13 @@ def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: Fals
             job.advance(JobState.PERSISTED)
         return None
     if not holds_anything(logs):
-        release_place(record.persist, record.claim)
+        release_place(record.persist, record.claim, own_parts=record.own_parts)
         found = Collected(destination=record.persist, total=Counts(), left_out=())
     else:
-        found = collect_logs(logs, record.persist, token=record.claim, stopped=stopped)
+        found = collect_logs(
+            logs, record.persist, token=record.claim, own_parts=record.own_parts,
+            same_boot=record.owner.boot == boot_id(), stopped=stopped,
+        )  # fmt: skip
     receipt = read_receipt(job)
     receipt["logs"] = msgspec.to_builtins(found)
     job.write_json(RECEIPT, receipt)
@@ -109,8 +113,9 @@ def remove_copies(job: JobDirectory) -> None:
     """
     remove_tree(job.tree)
     remove_tree(job.state_dir)
-    if job.record.persist is not None:
-        release_place(job.record.persist, job.record.claim)
+    record = job.record
+    if record.persist is not None:
+        release_place(record.persist, record.claim, own_parts=record.own_parts)
 
 
 def _refuse_active(job: JobDirectory) -> None:

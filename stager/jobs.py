@@ -25,7 +25,7 @@ from stager.job_end import RECEIPT, collect_job, read_receipt, remove_copies
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.sources.bind import describe_bind
-from stager.stages.collect_place import claim_place, persist_path, refuse_own_places
+from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
@@ -97,11 +97,11 @@ def _restarts(job_id: str, environ: Mapping[str, str]) -> int:
 
 
 def _claim_place(job: JobDirectory, template: str, environ: Mapping[str, str]) -> None:
-    record = job.record
+    record, own_parts = job.record, count_own_parts(template)
     for restart in range(record.restart, record.restart + _PLACES_TRIED):
         place = persist_path(template, job_id=record.id, job_name=record.name, environ=environ, restart=restart)
-        if claim_place(place, record.claim):
-            job.keep_logs_in(place, restart=restart)
+        if claim_place(place, record.claim, own_parts=own_parts):
+            job.keep_logs_in(place, own_parts=own_parts, restart=restart)
             return
     raise HostError("every place for the logs of this job is taken", where=template, hint="choose another in [logs]")
 

@@ -68,7 +68,8 @@ def _start_of(pid: int) -> int:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret.
 
-    ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs.
+    ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
+    last ``own_parts`` directories are the job's.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     restart: int = 0
     claim: str = ""
     persist: str | None = None
+    own_parts: int = 1
     exit_code: int | None = None
     error: str | None = None
     schema: int = 1
@@ -196,9 +198,9 @@ class JobDirectory:
             )
         )
 
-    def keep_logs_in(self, place: str, *, restart: int) -> None:
+    def keep_logs_in(self, place: str, *, own_parts: int, restart: int) -> None:
         """Note where the logs go, and the count that made this place the job's own."""
-        self._write(msgspec.structs.replace(self.record, persist=place, restart=restart))
+        self._write(msgspec.structs.replace(self.record, persist=place, own_parts=own_parts, restart=restart))
 
     def fail(self, error: str) -> None:
         """Note why the state was not left as it should have been."""

@@ -15,7 +15,16 @@ from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import open_regular, write_file
 from stager.host.mounts import lies_within
 
-__all__ = ["MARK", "claim_place", "holds_mark", "persist_path", "refuse_own_places", "release_place"]
+__all__ = [
+    "MARK",
+    "claim_place",
+    "count_own_parts",
+    "holds_mark",
+    "open_place",
+    "persist_path",
+    "refuse_own_places",
+    "release_place",
+]
 
 MARK: Final = ".stager-job"
 """The file in such a place that says whose it is."""
@@ -49,16 +58,65 @@ def refuse_own_places(path: str, tops: Iterable[str]) -> None:
         )  # fmt: skip
 
 
-def claim_place(destination: str, token: str) -> bool:
-    """Make ``destination`` and mark it with ``token`` as this job's; False when it is another job's. Blocks.
+def count_own_parts(template: str) -> int:
+    """How many directories at the end of `persist_path` are this job's: from the first that the job's id names."""
+    if "{job.id}" not in template:
+        return 2
+    parts = [part for part in template.split("/") if part not in ("", ".")]
+    return next(len(parts) - at for at, part in enumerate(parts) if "{job.id}" in part)
 
-    Raises `HostError`: it cannot be made, or holds files that are nobody's logs; `NoSpaceError`.
+
+def open_place(destination: str, own_parts: int, *, make: bool = True) -> int:
+    """A descriptor of the place, made when missing if ``make``. Blocks.
+
+    What lies above the job's own directories is the user's choice, symlinks too. The last ``own_parts`` of the path
+    are no symlinks and the user's own: others may be able to write above, and must not lead the logs elsewhere.
+    Raises `HostError`: it cannot be made, or is not so; `NoSpaceError`.
     """
+    above, names = destination, list[str]()
+    for _ in range(own_parts):
+        above, name = os.path.split(above)
+        names.insert(0, name)
     try:
-        os.makedirs(destination, exist_ok=True)
-        fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if make:
+            os.makedirs(above, exist_ok=True)
+        fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in names:
+            fd = _step_into(name, fd, make)
     except OSError as error:
         raise from_os_error(error, doing="make the place for logs", where=destination) from error
+    return fd
+
+
+def _step_into(name: str, fd: int, make: bool) -> int:
+    """The user's own directory ``name`` in the open directory ``fd``, which is closed. `HostError`, OSError."""
+    where = os.path.join(os.readlink(f"/proc/self/fd/{fd}"), name)
+    try:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    except NotADirectoryError as error:
+        raise HostError(
+            "a symlink or a file stands in the place of logs", where=where, hint="choose another place in [logs]"
+        ) from error
+    finally:
+        os.close(fd)
+    owner = os.fstat(below).st_uid
+    if owner != os.geteuid():
+        os.close(below)
+        raise HostError(
+            f"belongs to another user (uid {owner})", where=where, hint="choose another place in [logs]"
+        )
+    return below
+
+
+def claim_place(destination: str, token: str, *, own_parts: int = 1) -> bool:
+    """Make ``destination`` and mark it with ``token`` as this job's; False when it is another job's. Blocks.
+
+    Raises `HostError`: what `open_place` raises, or it holds files that are nobody's logs; `NoSpaceError`.
+    """
+    fd = open_place(destination, own_parts)
     try:
         return holds_mark(fd, destination, token)
     except OSError as error:
@@ -80,10 +138,10 @@ def holds_mark(fd: int, destination: str, token: str) -> bool:
     return found == token
 
 
-def release_place(destination: str, token: str) -> None:
+def release_place(destination: str, token: str, *, own_parts: int = 1) -> None:
     """Remove a place that `claim_place` made and nothing was kept in. Blocks; never raises."""
     with suppress(HostError, OSError):
-        fd = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_place(destination, own_parts, make=False)
         try:
             if os.listdir(fd) == [MARK] and _read_mark(fd) == token:
                 os.unlink(MARK, dir_fd=fd)

@@ -22,7 +22,7 @@ def node(tmp_path: Path) -> Node:
 
 def write_job_with_a_large_log(node: Node) -> tuple[str, Path]:
     job = node.write_job(
-        'command = ["sh", "-c", "echo x > /logs/a; truncate -s 32G /logs/b"]\n'
+        'command = ["sh", "-c", "echo x > /logs/a; head -c 1G /dev/zero > /logs/b"]\n'
         f'[logs]\npersist = "{node.root}/kept"\n'
     )
     return job, node.root / "kept" / "7" / "0"

@@ -9,14 +9,15 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from stager.errors import HostError, MountError, UsageError
+from stager.errors import HostError, MountError, NoSpaceError, UsageError
 from stager.host.scratch import open_scratch
 from stager.host.trees import remove_tree
 from stager.stages.collect import collect_logs, holds_anything
-from stager.stages.collect_place import persist_path
+from stager.stages.collect_place import claim_place, count_own_parts, persist_path, release_place
 from stager.stages.place import choose_job_id, place
 
 
@@ -91,6 +92,97 @@ def test_symlink_planted_in_the_copy_is_not_followed(logs: Path, tmp_path: Path)
     collect_logs(str(logs), str(kept), token="7")
     assert (tmp_path / "victim").read_bytes() == b"precious"
     assert (kept / "out.txt").read_bytes() == b"result"
+
+
+def test_holes_are_neither_read_nor_written(logs: Path, tmp_path: Path) -> None:
+    with open(logs / "sparse", "wb") as file:
+        file.seek(1 << 30)
+        file.write(b"middle")
+        file.truncate(1 << 42)
+    found = collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    copy = tmp_path / "kept" / "sparse"
+    assert copy.stat().st_size == 1 << 42 and found.total.bytes == 12 + (1 << 42)
+    assert copy.stat().st_blocks * 512 < 1 << 20
+    with open(copy, "rb") as file:
+        file.seek((1 << 30) - 1)
+        assert file.read(8) == b"\0middle\0"
+
+
+def test_want_of_space_is_told_before_anything_is_copied(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (logs / "large").write_bytes(bytes(100_000))
+    real = os.fstatvfs
+
+    def nearly_full(fd: int) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=10, f_frsize=real(fd).f_frsize)
+
+    monkeypatch.setattr(os, "fstatvfs", nearly_full)
+    with pytest.raises(NoSpaceError, match="are free"):
+        collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert os.listdir(tmp_path / "kept") == [".stager-job"]
+    (logs / "large").write_bytes(b"small")
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=4096))
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+
+
+def test_copy_made_before_the_node_was_restarted_is_made_again(logs: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept" / "out.txt"
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    kept.write_bytes(bytes(6))
+    os.utime(kept, ns=(1, (logs / "out.txt").stat().st_mtime_ns))
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert kept.read_bytes() == bytes(6)
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7", same_boot=False)
+    assert kept.read_bytes() == b"result"
+
+
+def test_files_are_made_durable_all_at_once(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    (logs / "late").write_bytes(b"late")
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr("stager.stages.collect.sync_file_system", lambda fd: synced.append(-1))
+    collect_logs(str(logs), str(tmp_path / "kept"), token="7")
+    assert synced == [-1]
+
+
+@pytest.mark.parametrize("planted", ["8", "8/0"])
+def test_symlink_in_place_of_a_jobs_own_directory_is_refused(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "thief").mkdir()
+    (tmp_path / "share" / planted).parent.mkdir(parents=True)
+    (tmp_path / "share" / planted).symlink_to(tmp_path / "thief")
+    with pytest.raises(HostError, match=f"share/{planted}: a symlink"):
+        claim_place(f"{tmp_path}/share/8/0", "8 x", own_parts=2)
+    assert os.listdir(tmp_path / "thief") == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("planted", ["8", "8/0"])
+def test_another_users_directory_in_place_of_a_jobs_own_is_refused(logs: Path, tmp_path: Path, planted: str) -> None:
+    (tmp_path / planted).mkdir(parents=True)
+    os.chown(tmp_path / planted, 4712, 4712)
+    with pytest.raises(HostError, match="belongs to another user"):
+        claim_place(f"{tmp_path}/8/0", "8 x", own_parts=2)
+    with pytest.raises(HostError, match="belongs to another user"):
+        collect_logs(str(logs), f"{tmp_path}/8/0", token="8 x", own_parts=2)
+
+
+def test_symlink_that_the_user_names_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "share").symlink_to("disk")
+    assert claim_place(f"{tmp_path}/share/8/0", "8 x", own_parts=2)
+    assert os.listdir(tmp_path / "disk" / "8" / "0") == [".stager-job"]
+    release_place(f"{tmp_path}/share/8/0", "8 x", own_parts=2)
+    assert os.listdir(tmp_path / "disk" / "8") == []
+
+
+@pytest.mark.parametrize(
+    ("template", "parts"), [("/a", 2), ("/a/{job.id}", 1), ("/a//x{job.id}/./logs/{job.id}/", 3), ("/a/{job.name}", 2)]
+)
+def test_own_parts_of_a_place_begin_with_the_jobs_id(template: str, parts: int) -> None:
+    assert count_own_parts(template) == parts
 
 
 def test_logs_cannot_forge_the_mark(logs: Path, tmp_path: Path) -> None:
