@@ -5,12 +5,14 @@ describe releases, not data). That is: blobs as committed, with `eol`, `ident` a
 .gitattributes applied by git itself; executable bits; symlinks as links. Refused by name, because the tree would not be
 what its authors mean: submodules, Git LFS pointers, other filters.
 
-Grade A: git computes every object's id from the bytes it received (index-pack with fsck), up to the commit's.
+Grade A: git computes every object's id from the bytes it received (index-pack with fsck), up to the commit's; and
+each file that lies there afterwards is hashed here and compared with its blob's id, where git converts nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import os
 import re
@@ -18,14 +20,14 @@ import shutil
 import stat
 import tempfile
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from stager import _native
 from stager.config import Retry
-from stager.errors import BadKeysError, ChangedError, UsageError, from_os_error
+from stager.errors import BadKeysError, ChangedError, IntegrityError, UsageError, from_os_error
 from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, Pin, PinnedRepository, TreeRow
 from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import in_threads
@@ -42,6 +44,8 @@ _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*
 _POINTER_SIZES: Final = range(100, 1025)  # git-lfs: a pointer file is under 1,024 bytes
 _SHOWN: Final = 20
 _FILES_A_CALL: Final = 128
+_PIECE_BYTES: Final = 1 << 20
+_SHA1_DIGITS: Final = 40
 
 
 class GitSource:
@@ -150,17 +154,19 @@ class GitSource:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
 
     def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> Entry:
-        key = snapshot.table.key(row)
+        key, identity = snapshot.table.key(row), snapshot.table.identity(row)
         written = checkout + b"/" + self._prefix + key
         try:
             status = os.lstat(written, dir_fd=landing.tmp_fd)
             if stat.S_ISLNK(status.st_mode):
                 target = os.readlink(written, dir_fd=landing.tmp_fd)
                 size, digest = len(target), _native.digest_bytes(target)
+                _check_blob(key, identity, size, [target])
             else:
                 fd = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=landing.tmp_fd)
                 try:
                     size, digest = _native.digest_fd(fd)
+                    _check_blob(key, identity, size, _pieces_of(fd))
                 finally:
                     os.close(fd)
             if size != snapshot.table.size(row):
@@ -169,7 +175,6 @@ class GitSource:
         except OSError as error:
             raise from_os_error(error, doing="put a file in place", where=f"{landing.root}/{show(key)}") from error
         mode = status.st_mode if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
-        identity = snapshot.table.identity(row)
         return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, Grade.A)
 
     async def _refuse_what_is_not_whole(self, rows: Sequence[TreeRow]) -> None:
@@ -241,6 +246,28 @@ def _table_of(earlier: Earlier) -> _native.KeyTable:
         kind = LINK if stat.S_ISLNK(entry.mode) else PROGRAM if entry.mode & stat.S_IXUSR else FILE
         table.append(path, entry.size, entry.identity, 0, _MODES[kind])
     return table
+
+
+def _check_blob(key: bytes, identity: bytes, size: int, pieces: Iterable[bytes]) -> None:
+    """`IntegrityError` unless these are the bytes of the blob; what git converts has an identity that says so.
+
+    A blob's id is the hash of "blob SIZE", a NUL and its bytes: gitformat-pack(5), hash-function-transition of git.
+    """
+    if b" " in identity:
+        return
+    digest = hashlib.new("sha1" if len(identity) == _SHA1_DIGITS else "sha256", usedforsecurity=False)
+    digest.update(b"blob %d\0" % size)
+    for piece in pieces:
+        digest.update(piece)
+    if digest.hexdigest().encode() != identity:
+        raise IntegrityError("what git wrote is not what the commit holds", where=show(key), hint="run this again")
+
+
+def _pieces_of(fd: int) -> Iterator[bytes]:
+    at = 0
+    while piece := os.pread(fd, _PIECE_BYTES, at):
+        yield piece
+        at += len(piece)
 
 
 def _is_loopback(url: str) -> bool:

@@ -28,6 +28,7 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
+from stager.host.gitrepo import PinnedRepository
 from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.sources.base import Landing, Snapshot
@@ -416,6 +417,30 @@ def test_damaged_object_at_the_remote_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         stage(url(origin), tmp_path / "out")
     assert described(tmp_path / "out" / "tree") == {}
+
+
+@pytest.mark.parametrize("length", ["the same", "another"])
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+def test_file_that_git_did_not_write_as_committed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, length: str
+) -> None:
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    git(origin, "init", "-q", "-b", "main", f"--object-format={form}")
+    commit_files(origin, {"a": b"as committed", "b": b"b"}, "first")
+    whole = PinnedRepository.check_out
+
+    def exchange(path: Path) -> None:
+        path.write_bytes(b"AS COMMITTED" if length == "the same" else b"other")
+
+    async def and_exchange(self: PinnedRepository, commit: str, paths: list[bytes], directory: str) -> None:
+        await whole(self, commit, paths, directory)
+        exchange(Path(directory, "a"))
+
+    monkeypatch.setattr(PinnedRepository, "check_out", and_exchange)
+    with pytest.raises(IntegrityError, match=r"a: "):
+        stage(url(origin), tmp_path / "out")
+    assert not (tmp_path / "out" / "tree" / "a").exists()
 
 
 def test_cancelled_fetch_ends_git_and_leaves_nothing(git_server: GitHttp, tmp_path: Path) -> None:
