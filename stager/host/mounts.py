@@ -80,9 +80,9 @@ def _parse_row(line: bytes) -> Row:
     )
 
 
-def read_mountinfo() -> list[Row]:
-    """The mounts of this process's namespace that its root directory can reach."""
-    with open("/proc/self/mountinfo", "rb") as file:
+def read_mountinfo(pid: int | None = None) -> list[Row]:
+    """The mounts of this (or another) process's namespace that its root directory can reach. OSError."""
+    with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
         return parse_mountinfo(file.read())
 
 

@@ -7,12 +7,22 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
+from stager.host.mounts import lies_within, place_of, read_mountinfo
 from stager.host.syscalls import NS_GET_PARENT
 
-__all__ = ["Process", "descendants", "end_descendants", "end_user_namespace", "list_processes", "signal_process"]
+__all__ = [
+    "Process",
+    "descendants",
+    "end_descendants",
+    "end_user_namespace",
+    "find_viewer",
+    "list_processes",
+    "signal_process",
+]
 
 _FREEZE_ROUNDS: Final = 16
 _WAIT_S: Final = 0.05
@@ -134,6 +144,32 @@ def _list_inside(wanted: os.stat_result) -> list[Process]:
         for process in list_processes()
         if not process.ended and process.pid != os.getpid() and _is_inside(process.pid, wanted)
     ]
+
+
+def find_viewer(path: str) -> int | None:
+    """A process that has ``path`` or something below it among the mounts of a namespace other than this one's.
+
+    ``path`` is a directory. OSError when it cannot be opened. Found by what is mounted, not by a number that was
+    noted: the kernel gives a namespace's number to another as soon as it is free.
+    """
+    handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        wanted = place_of(handle, read_mountinfo())
+    except LookupError:
+        return None
+    finally:
+        os.close(handle)
+    seen = {os.readlink("/proc/self/ns/mnt")}
+    for process in list_processes():
+        with suppress(OSError):
+            if (namespace := os.readlink(f"/proc/{process.pid}/ns/mnt")) in seen:
+                continue
+            seen.add(namespace)
+        with suppress(OSError):
+            rows = read_mountinfo(process.pid)
+            if any(row.device == wanted.device and lies_within(row.root, wanted.root) for row in rows):
+                return process.pid
+    return None
 
 
 def _is_inside(pid: int, wanted: os.stat_result) -> bool:

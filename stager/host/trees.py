@@ -13,8 +13,9 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from stager.errors import MountError, from_os_error
+from stager.errors import HostError, MountError, from_os_error
 from stager.host.mounts import lies_within, mount_id, read_mountinfo
+from stager.host.procs import find_viewer
 
 __all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_tree"]
 
@@ -58,13 +59,25 @@ def refuse_mounts_below(path: str) -> None:
         )  # fmt: skip
 
 
+def _refuse_viewers(path: str) -> None:
+    try:
+        pid = find_viewer(path)
+    except OSError:  # `remove_tree` says why when it cannot be opened there either
+        return
+    if pid is not None:
+        raise HostError(
+            f"process {pid} of the job is alive", where=path, hint=f"end it (kill -KILL {pid}); nothing was removed"
+        )
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and all below it; one that is not there is no error.
 
     Raises `MountError` before anything is removed when a file system is mounted below, and at the place where one is
-    met later; `HostError`.
+    met later; `HostError`, also before, when a process lives in a view of it: a job whose stager was killed.
     """
     refuse_mounts_below(path)
+    _refuse_viewers(path)
     try:
         root_fd = open_top(path)
     except FileNotFoundError:

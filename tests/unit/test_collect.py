@@ -305,6 +305,20 @@ def test_tree_with_something_mounted_below_is_not_touched(logs: Path, tmp_path: 
         subprocess.run(["umount", point], check=True)
 
 
+@pytest.mark.root
+def test_tree_that_a_living_process_has_mounted_is_not_removed(logs: Path, tmp_path: Path) -> None:
+    (tmp_path / "point").mkdir()
+    script = f"mount --bind {logs}/run1 {tmp_path}/point && echo up && exec cat"
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as viewer:
+        assert viewer.stdout is not None and viewer.stdout.readline() == b"up\n"
+        with pytest.raises(HostError, match=f"process {viewer.pid} of the job is alive"):
+            remove_tree(str(logs))
+        assert (logs / "out.txt").exists()
+    remove_tree(str(logs))
+    assert not logs.exists()
+
+
 def test_scratch_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
     assert open_scratch(str(tmp_path / "mine"), {}) == str(tmp_path / "mine")
     assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
