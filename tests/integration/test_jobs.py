@@ -370,7 +370,7 @@ def test_ordinary_user_runs_a_job() -> None:
     python = _python_for(user, packages)
     base = Path(tempfile.mkdtemp(prefix="stager-user-"))
     try:
-        base.chmod(0o777)
+        base.chmod(0o1777)
         for name in ("public", "source"):
             (base / name).mkdir()
             (base / name / "f").write_bytes(name.encode())
