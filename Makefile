@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PACKAGES := libssl-dev libxxhash-dev fuse3 python3-venv python3-dev
+PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client python3-venv python3-dev
 WORKERS ?= 2
 
 SYSTEM_STAMP := build/stamps/system
@@ -63,7 +63,7 @@ endef
 define HAS_ALL
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
-	&& command -v fusermount3 >/dev/null \
+	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }

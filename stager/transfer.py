@@ -188,8 +188,13 @@ class Lane:
         self.generation += 1
         return True
 
-    async def renew(self) -> bool:
-        """Load credentials again, once for all who wait for it; whether there are new ones."""
+    async def renew(self, since: int) -> bool:
+        """Load credentials again, once for all who wait for it; whether there are newer ones than generation ``since``.
+
+        A failure may be judged just before another one's renewal ends: it needs no second one.
+        """
+        if self.generation > since:
+            return True
         if self.refresh is None:
             return False
         if self._refreshing is None:
@@ -299,7 +304,7 @@ class _Run(Generic[T]):
             case Action.REFRESH | Action.SET_CLOCK if generation < lane.generation:
                 self._again.append(item)  # it was signed before the last correction
             case Action.REFRESH:
-                self._renew(item, failure)
+                self._renew(item, failure, generation)
             case Action.SET_CLOCK if lane.set_clock(failure.date):
                 self._again.append(item)
             case Action.REGION if failure.region:
@@ -329,12 +334,12 @@ class _Run(Generic[T]):
         timer = asyncio.get_running_loop().call_later(delay, due)
         self._timers.add(timer)
 
-    def _renew(self, item: T, failure: Failure) -> None:
+    def _renew(self, item: T, failure: Failure, generation: int) -> None:
         self._waiting += 1
 
         async def renew() -> None:
             try:
-                if not await self._lane.renew():
+                if not await self._lane.renew(generation):
                     self._error = self._error or self._error_for(item, failure)
             except Exception as error:  # in a task of its own: run() raises it
                 self._error = self._error or error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_killed_while_the_disk_hangs_the_next_run_completes(weed: SeaweedFS, sou
     argv = [console_script("stager"), "sync", source, str(destination)]
     with ServerProcess(argv, env=weed.environment()) as stager:
         slow_disk.wait_held("write")
-        subprocess.run(["kill", "-KILL", str(stager.pid)], check=True)
+        os.kill(stager.pid, signal.SIGKILL)
         slow_disk.clear("write")
         stager.kill()
     assert OBJECTS.items() >= tree(destination).items(), "what is visible is right"

@@ -281,6 +281,7 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert (done.code, done.err) == (0, "")
     shapes = {event["event"]: set(event) - {"schema", "event", "time"} for event in done.events}
     assert shapes == {
+        "started": {"source"},
         "listed": {"source", "total"},
         "planned": {"source", "move", "keep", "skipped"},
         "progress": {"source", "done", "move", "received_bytes", "seconds"},

@@ -14,6 +14,8 @@ from stager.host.git import GitFailure, error_from, local_environment, network_e
 from stager.host.scratch import PrivateDirectory
 
 SAID = [
+    ("git: error: cannot run ssh: No such file or directory\nfatal: unable to fork", "HostError"),
+    ("/bin/sh: 1: my-ssh: not found", "HostError"),
     ("fatal: unable to access 'https://h/r/': Could not resolve host: h", "NotFoundError"),
     ("ssh: Could not resolve hostname h: Name or service not known", "NotFoundError"),
     ("ssh: Could not resolve hostname h: Temporary failure in name resolution", "TransientError"),

@@ -199,6 +199,19 @@ def test_expired_token_without_a_newer_one_is_final() -> None:
         run(lambda item, attempt: http(400, "ExpiredToken"), refresh=lambda: False)
 
 
+def test_failure_judged_before_another_ones_refresh_ends_needs_no_second_refresh() -> None:
+    answers = [True, False]  # the second time there are no newer credentials
+
+    async def refresh() -> bool:
+        return answers.pop(0)
+
+    async def main() -> list[bool]:
+        lane = Lane(transfer=Transfer(), where="s3://b", refresh=refresh)
+        return [await lane.renew(0), await lane.renew(0), await lane.renew(1)]
+
+    assert asyncio.run(main()) == [True, True, False]
+
+
 def test_tokens_that_are_always_expired_do_not_go_on_for_ever() -> None:
     with pytest.raises(AccessDeniedError, match="have expired"):
         run(lambda item, attempt: http(400, "ExpiredToken"), refresh=lambda: True)
