@@ -366,15 +366,16 @@ def test_doctor_finds_this_node_ready(node: Node) -> None:
 @pytest.mark.root
 def test_ordinary_user_runs_a_job() -> None:
     """As a user without privilege, by a user namespace: the same view, the same exit status."""
-    user, packages = 4711, sysconfig.get_path("purelib")
-    python = _python_for(user, packages)
+    user = 4711
     base = Path(tempfile.mkdtemp(prefix="stager-user-"))
     try:
         base.chmod(0o1777)
+        library = _readable_copy(base / "library")
+        python = _python_for(user, library)
         for name in ("public", "source"):
             (base / name).mkdir()
             (base / name / "f").write_bytes(name.encode())
-        program = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {packages!r}]; {PROGRAM}"
+        program = f"import sys; sys.path.insert(0, {str(library)!r}); {PROGRAM}"
         argv = ["run", "--scratch", str(base / "scratch"), "--data", f"me/x=file://{base}/source"]
         argv += ["--public", f"p={base}/public", "--data", f"me/b=bind:{base}"]
         look = "id -u; cat /data/me/x/f /public/p/f; echo; echo x > /data/me/x/f; echo x > /data/me/b/new"
@@ -391,10 +392,19 @@ def test_ordinary_user_runs_a_job() -> None:
         shutil.rmtree(base)
 
 
-def _python_for(user: int, packages: str) -> str:
-    """A Python that ``user`` can execute and that can import what stager needs."""
-    program = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {packages!r}]; import stager.jobs, uvloop, click"
-    for python in (sys.executable, "/usr/bin/python3"):
+def _readable_copy(library: Path) -> Path:
+    """What a job of local data imports, stager too, where every user can read it: the checkout may lie in /root."""
+    packages = Path(sysconfig.get_path("platlib"))
+    for package in (ROOT / "stager", packages / "click", packages / "msgspec", packages / "uvloop"):
+        shutil.copytree(package, library / package.name)
+    shutil.copy(packages / "typing_extensions.py", library)
+    return library
+
+
+def _python_for(user: int, library: Path) -> str:
+    """A Python that ``user`` can execute and that can import what is in ``library``."""
+    program = f"import sys; sys.path.insert(0, {str(library)!r}); import stager.jobs, uvloop, click"
+    for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
         try:
             done = subprocess.run(
                 [python, "-I", "-c", program], user=user, group=user, extra_groups=[], cwd="/", capture_output=True

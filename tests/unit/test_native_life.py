@@ -293,9 +293,7 @@ def test_want_of_descriptors_is_this_hosts_failure_and_no_addresss(
             os.close(fd)
         failure = call.fails()
         assert (failure.kind, failure.errno, failure.where) == ("errno", errno.EMFILE, "open a connection")
-        os.close(taken.pop())
-        os.close(taken.pop())
-        os.close(taken.pop())
-        os.close(taken.pop())
+        while taken:
+            os.close(taken.pop())
         _, done, _ = call.fetch([call.add(b"k", 3)])
         assert list(done) == [0]
