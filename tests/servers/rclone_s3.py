@@ -45,6 +45,7 @@ def rclone_s3(certificates: Certificates | None = None) -> Iterator[RcloneS3]:
     with tempfile.TemporaryDirectory(prefix="stager-rclone-") as directory:
         (port,) = free_ports(1)
         argv = [
+            *("nice", "-n", "19"),  # it was seen spinning on one core for good; the tests' own work goes first
             console_script("rclone"),
             "serve",
             "s3",
@@ -57,7 +58,7 @@ def rclone_s3(certificates: Certificates | None = None) -> Iterator[RcloneS3]:
         ]
         if certificates is not None:
             argv += [f"--cert={certificates.chain_file}", f"--key={certificates.key_file}"]
-        with ServerProcess(argv, env={"HOME": directory}) as process:
+        with ServerProcess(argv, env={"HOME": directory, "GOMAXPROCS": "1"}) as process:
             process.wait_ready(lambda: _answers(port, certificates))
             yield RcloneS3(
                 endpoint_url=f"https://localhost:{port}" if certificates else f"http://127.0.0.1:{port}",
