@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import ssl
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +58,10 @@ class ScriptedServer:
         while True:
             try:
                 connection, _ = self.listener.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EMFILE:  # a test has taken every descriptor for a while
+                    time.sleep(0.01)
+                    continue
                 return
             thread = threading.Thread(target=self.serve, args=(connection, self.accepted), daemon=True)
             self.accepted += 1
