@@ -24,8 +24,10 @@ from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
-from stager.sources.s3_endpoint import Credentials, Prepared, Session, ca_file, resolve, warn_of_proxy
+from stager.sources.s3_endpoint import Session
+from stager.sources.s3_host import ca_file, resolve, warn_of_proxy
 from stager.sources.s3_large import fetch_large
+from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]

@@ -7,16 +7,13 @@ shows the finished request, and sending stops there.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
@@ -34,70 +31,23 @@ from botocore.exceptions import (
     ProfileNotFound,
     SSLError,
 )
-from botocore.httpsession import get_cert_path
 
 from stager.config import Remote, Secret
-from stager.errors import (
-    AccessDeniedError,
-    NotFoundError,
-    SourceError,
-    StagerError,
-    TransientError,
-    UsageError,
-)
+from stager.errors import AccessDeniedError, SourceError, StagerError, TransientError, UsageError
 from stager.retry import error_for
+from stager.sources.s3_host import ca_file
+from stager.sources.s3_values import Credentials, Prepared
 from stager.urls import check_endpoint, redacted
 
-__all__ = ["Credentials", "Prepared", "Session", "ca_file", "resolve", "warn_of_proxy"]
+__all__ = ["Session"]
 
 _PLACEHOLDER: Final = "stager-placeholder"
 _CREDENTIAL: Final = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
 _MADE_BY_THE_SIGNER: Final = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
-_SYSTEM_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-_RESOLVE_ATTEMPTS: Final = 3
 _ASK_BY_HAND: Final = "check the profile; what it runs can be tried by hand"
 _CREDENTIALS_WITHIN_S: Final = 120.0  # a helper that asks a person something nobody sees would hold the run for ever
 
 logging.getLogger("aiobotocore").addHandler(logging.NullHandler())  # it logs what it raises, and so do we
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """One generation of credentials."""
-
-    access_key: str
-    secret_key: Secret
-    token: Secret | None
-
-    def same_as(self, other: Credentials) -> bool:
-        """Whether both are one generation."""
-        mine, theirs = self.token, other.token
-        return (self.access_key, self.secret_key.reveal(), mine.reveal() if mine else None) == (
-            other.access_key,
-            other.secret_key.reveal(),
-            theirs.reveal() if theirs else None,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """What a request for a bucket looks like. ``path_prefix`` ends in ``/`` and is percent-encoded."""
-
-    url: str  # scheme://host[:port], for people and receipts
-    host: str
-    port: int
-    tls: bool
-    host_header: str
-    path_prefix: bytes
-    headers: tuple[tuple[str, str], ...]
-    region: str
-    service: str
 
 
 class _CapturedError(Exception):
@@ -210,58 +160,6 @@ class Session:
             verify=ca_file(remote, self._environment) if remote.verify_ssl else False,
             config=AioConfig(**options),
         )
-
-
-def ca_file(remote: Remote, environment: Mapping[str, str] = os.environ) -> str:
-    """The CA bundle: ``--ca-bundle``, AWS_CA_BUNDLE, SSL_CERT_FILE, the system's known places, certifi's.
-
-    Raises `UsageError` when one that was named is not there.
-    """
-    named = remote.ca_bundle or environment.get("AWS_CA_BUNDLE") or environment.get("SSL_CERT_FILE")
-    if named:
-        if not os.path.isfile(named):
-            raise UsageError("no such CA bundle", where=named, hint="check --ca-bundle, AWS_CA_BUNDLE, SSL_CERT_FILE")
-        return named
-    return next((path for path in _SYSTEM_BUNDLES if os.path.isfile(path)), None) or str(get_cert_path(True))
-
-
-async def resolve(host: str, port: int) -> list[tuple[int, bytes]]:
-    """Every address of a host, as (family, packed).
-
-    Raises `NotFoundError` when the name does not exist, `TransientError` when the resolver gave no answer.
-    """
-    loop = asyncio.get_running_loop()
-    for attempt in range(_RESOLVE_ATTEMPTS):
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                raise NotFoundError("no such host", where=host, hint="check the endpoint's name") from error
-            reason = error
-            await asyncio.sleep(0.2 * 2**attempt)
-        else:
-            addresses = [(int(family), socket.inet_pton(family, str(address[0]))) for family, _, _, _, address in found]
-            return list(dict.fromkeys(addresses))
-    raise TransientError(f"the host's name cannot be resolved ({reason.strerror})", where=host)
-
-
-def warn_of_proxy(endpoint: str, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """What to know when the environment names a proxy for this endpoint: nothing of ours goes through it."""
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper())
-    name = next((name for name in names if environment.get(name)), None)
-    bypassed = {"no": environment.get("no_proxy") or environment.get("NO_PROXY") or ""}
-    if name is None or _is_loopback(host) or proxy_bypass_environment(host, bypassed):
-        return ()
-    return (f"{name} is set, but data does not go through a proxy yet: {host} is reached directly",)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _capture(request: Any, **_: object) -> None:

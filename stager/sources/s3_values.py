@@ -1,0 +1,42 @@
+"""Where a bucket is and as whom to ask, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stager.config import Secret
+
+__all__ = ["Credentials", "Prepared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """One generation of credentials."""
+
+    access_key: str
+    secret_key: Secret
+    token: Secret | None
+
+    def same_as(self, other: Credentials) -> bool:
+        """Whether both are one generation."""
+        mine, theirs = self.token, other.token
+        return (self.access_key, self.secret_key.reveal(), mine.reveal() if mine else None) == (
+            other.access_key,
+            other.secret_key.reveal(),
+            theirs.reveal() if theirs else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a request for a bucket looks like. ``path_prefix`` ends in ``/`` and is percent-encoded."""
+
+    url: str  # scheme://host[:port], for people and receipts
+    host: str
+    port: int
+    tls: bool
+    host_header: str
+    path_prefix: bytes
+    headers: tuple[tuple[str, str], ...]
+    region: str
+    service: str
