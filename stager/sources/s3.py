@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Self
-from urllib.parse import quote
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
-from stager.errors import AccessDeniedError, ChangedError, IntegrityError, NotFoundError, StagerError
+from stager.errors import AccessDeniedError, NotFoundError, StagerError
 from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
@@ -27,6 +24,7 @@ from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snaps
 from stager.sources.s3_endpoint import Session
 from stager.sources.s3_host import ca_file, resolve, warn_of_proxy
 from stager.sources.s3_large import fetch_large
+from stager.sources.s3_list import Pages, list_serially, listing_digest
 from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -36,9 +34,6 @@ _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
 _FRESHEN_EVERY_S: Final = 60.0
-_HASHED_AT_ONCE: Final = 1024
-_PAGE_KEYS: Final = 1000
-_PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
 
 
 @dataclass(kw_only=True)
@@ -178,7 +173,7 @@ class S3Source:
     async def _snapshot(self, region: str | None) -> Snapshot:
         connection = await self._connect(region)
         folder = self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
-        table = await self._list(connection, folder)
+        table = await list_serially(self._pages(connection, folder))
         if not len(table) and self._prefix:
             folder, table = await self._single_key(connection)
         self._connection = connection
@@ -189,64 +184,15 @@ class S3Source:
                 "bucket": self._bucket,
                 "prefix": show(folder),
                 "endpoint": connection.prepared.url,
-                "listing": await asyncio.to_thread(_listing_digest, table),
+                "listing": await asyncio.to_thread(listing_digest, table),
             },
             warnings=warn_of_proxy(connection.prepared.url),
         )
 
-    async def _list(self, connection: _Connection, folder: bytes) -> KeyTable:
-        table = KeyTable()
-        token = b""
-        seen: set[bytes] = set()
-        idle = 0
-        last = None
-        while True:
-            query = _list_query(folder, token, most=_PAGE_KEYS)
-            truncated, following = await self._list_page(connection, table, folder, query)
-            if not truncated:
-                return table
-            before, last = last, table.key(len(table) - 1) if len(table) else None
-            idle = idle + 1 if last == before else 0
-            if idle >= _PAGES_WITHOUT_A_KEY:
-                raise IntegrityError(f"the listing does not go on: {idle} pages without a new key", where=self._where)
-            if not following or following in seen:
-                raise IntegrityError("the listing does not go on: its token is missing or repeats", where=self._where)
-            seen.add(following)
-            token = following
-
-    async def _list_page(
-        self, connection: _Connection, table: KeyTable, folder: bytes, query: bytes
-    ) -> tuple[bool, bytes]:
-        """Append one page's objects, named below ``folder``; whether more follow, and the token that asks for them."""
-        answer: list[tuple[bool, bytes]] = []
-        template = connection.template(folder)
-
-        def landed(batch: Batch, _items: list[bytes], _finished: array[int]) -> None:
-            try:
-                page = batch.scan_list(table, len(folder))
-            except ValueError as error:
-                raise IntegrityError(f"the listing is damaged ({error})", where=self._where) from error
-            answer.append((page.truncated, page.token))
-
-        await self._run_listing(
-            connection.lane,
-            Work(
-                items=[query],
-                submit=lambda queries: self._transfer.engine.list_page(template, queries[0]),
-                landed=landed,
-                name=lambda _: self._where,
-                batch_items=1,
-            ),
+    def _pages(self, connection: _Connection, folder: bytes) -> Pages:
+        return Pages(
+            lane=connection.lane, template=connection.template(folder), folder=folder, where=self._where
         )
-        return answer[0]
-
-    async def _run_listing(self, lane: Lane, work: Work[bytes]) -> None:
-        try:
-            await lane.run(work)
-        except ChangedError as error:  # a bare 404: there is nothing of that name to list
-            raise NotFoundError("no such bucket", where=self._where, hint="check the name and the endpoint") from error
-        if lane.skipped:
-            raise lane.skipped[0]
 
     async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
         """The prefix as the key of one object."""
@@ -257,7 +203,7 @@ class S3Source:
         parent, slash, name = self._prefix.rpartition(b"/")
         folder = parent + slash
         listed = KeyTable()
-        await self._list_page(connection, listed, folder, _list_query(self._prefix, b"", most=1))
+        await self._pages(connection, folder).append(listed, key=name)
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
         table.append(name, listed.size(0), listed.identity(0))
@@ -305,23 +251,6 @@ class S3Source:
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
-
-
-def _list_query(prefix: bytes, token: bytes, *, most: int) -> bytes:
-    """The canonical query of one page: sorted, percent-encoded as SigV4 wants it."""
-    fields = {"encoding-type": b"url", "list-type": b"2", "max-keys": b"%d" % most, "prefix": prefix}
-    if token:
-        fields["continuation-token"] = token
-    return "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in sorted(fields.items())).encode("ascii")
-
-
-def _listing_digest(table: KeyTable) -> str:
-    """BLAKE2b-128 over key, size and ETag of every object, as listed."""
-    digest = hashlib.blake2b(digest_size=16)
-    rows = table.rows()
-    while chunk := [b"%b\0%d\0%b\n" % row[:3] for row in islice(rows, _HASHED_AT_ONCE)]:
-        digest.update(b"".join(chunk))
-    return digest.hexdigest()
 
 
 def _raise_skipped(skipped: list[StagerError], where: str) -> None:

@@ -1,0 +1,105 @@
+"""Listing a bucket: pages of ListObjectsV2, scanned natively into a table.
+
+Source: Amazon S3 API reference, ListObjectsV2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+from urllib.parse import quote
+
+from stager._native import Batch, KeyTable, ListPage, Template
+from stager.errors import ChangedError, IntegrityError, NotFoundError
+from stager.transfer import Lane, Work
+
+__all__ = ["Pages", "list_serially", "listing_digest"]
+
+_HASHED_AT_ONCE: Final = 1024
+_PAGE_KEYS: Final = 1000  # the most there is
+_PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """The pages of what lies below ``folder``; ``template`` has it as its key prefix. Rows are named below it."""
+
+    lane: Lane
+    template: Template
+    folder: bytes
+    where: str
+
+    async def append(self, table: KeyTable, *, token: bytes = b"", key: bytes = b"") -> ListPage:
+        """Append one page's objects to ``table``: the first page, or the one after the page that gave ``token``.
+
+        ``key``: only the first object whose name begins so. Raises `NotFoundError` without such a bucket,
+        `IntegrityError` for an answer that is none, and what `Lane.run` raises.
+        """
+        pages: list[ListPage] = []
+
+        def landed(batch: Batch, _queries: list[bytes], _finished: array[int]) -> None:
+            try:
+                pages.append(batch.scan_list(table, len(self.folder)))
+            except ValueError as error:
+                raise IntegrityError(f"the listing is damaged ({error})", where=self.where) from error
+
+        query = _query(self.folder + key, token, most=1 if key else _PAGE_KEYS)
+        await self._run(
+            Work(
+                items=[query],
+                submit=lambda queries: self.lane.transfer.engine.list_page(self.template, queries[0]),
+                landed=landed,
+                name=lambda _: self.where,
+                batch_items=1,
+            )
+        )
+        return pages[0]
+
+    async def _run(self, work: Work[bytes]) -> None:
+        try:
+            await self.lane.run(work)
+        except ChangedError as error:  # a bare 404: there is nothing of that name to list
+            raise NotFoundError("no such bucket", where=self.where, hint="check the name and the endpoint") from error
+        if self.lane.skipped:
+            raise self.lane.skipped[0]
+
+
+async def list_serially(pages: Pages) -> KeyTable:
+    """Everything, page after page by token. Raises what `Pages.append` raises, `IntegrityError` for one without end."""
+    table = KeyTable()
+    token = b""
+    seen: set[bytes] = set()
+    idle = 0
+    last = None
+    while True:
+        page = await pages.append(table, token=token)
+        if not page.truncated:
+            return table
+        before, last = last, table.key(len(table) - 1) if len(table) else None
+        idle = idle + 1 if last == before else 0
+        if idle >= _PAGES_WITHOUT_A_KEY:
+            raise IntegrityError(f"the listing does not go on: {idle} pages without a new key", where=pages.where)
+        token = page.token
+        if not token or token in seen:
+            raise IntegrityError("the listing does not go on: its token is missing or repeats", where=pages.where)
+        seen.add(token)
+
+
+def listing_digest(table: KeyTable) -> str:
+    """BLAKE2b-128 over key, size and ETag of every object, as listed."""
+    digest = hashlib.blake2b(digest_size=16)
+    rows = table.rows()
+    while chunk := [b"%b\0%d\0%b\n" % row[:3] for row in islice(rows, _HASHED_AT_ONCE)]:
+        digest.update(b"".join(chunk))
+    return digest.hexdigest()
+
+
+def _query(prefix: bytes, token: bytes, *, most: int) -> bytes:
+    """The canonical query of one page: sorted, percent-encoded as SigV4 wants it."""
+    fields = {"encoding-type": b"url", "list-type": b"2", "max-keys": b"%d" % most, "prefix": prefix}
+    if token:
+        fields["continuation-token"] = token
+    return "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in sorted(fields.items())).encode("ascii")
