@@ -33,6 +33,17 @@ cdef extern from "digest.h" nogil:
     int stg_digest_fd(int fd, uint8_t *out, int64_t *size)
 
 
+cdef extern from "crc.h" nogil:
+    enum stg_crc_kind:
+        STG_CRC_NONE
+        STG_CRC32
+        STG_CRC32C
+        STG_CRC64NVME
+    uint64_t stg_crc_update(stg_crc_kind kind, uint64_t value, const void *data, size_t len)
+    uint64_t stg_crc_combine(stg_crc_kind kind, uint64_t a, uint64_t b, int64_t len_b)
+    size_t stg_crc_bytes(stg_crc_kind kind)
+
+
 cdef extern from "sigv4.h" nogil:
     enum:
         STG_SIGV4_MAX_HEADERS

@@ -206,3 +206,14 @@ def digest_bytes(data: bytes) -> bytes:
 
 def combine_blocks(blocks: bytes) -> bytes:
     """The xxh3-128t digest from the concatenated block digests (one block: itself; none: ValueError)."""
+
+def crc_update(kind: str, value: int, data: bytes) -> int:
+    """The CRC of what ``value`` stands for (0: nothing), with ``data`` behind it.
+
+    ``kind``: "crc32", "crc32c", "crc64nvme"; another is a ValueError. OverflowError: the value has too many bits.
+    """
+
+def crc_combine(kind: str, a: int, b: int, len_b: int) -> int:
+    """The CRC of a sequence from that of its first part and that of the ``len_b`` bytes after it. Errors as above;
+    ValueError: a negative length.
+    """

@@ -6,7 +6,7 @@ import os
 cimport cython
 from cpython cimport array
 from cpython.array cimport array as array_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -63,3 +63,4 @@ include "_native_remote.pxi"
 include "_native_batch.pxi"
 include "_native_engine.pxi"
 include "_native_files.pxi"
+include "_native_crc.pxi"
