@@ -44,7 +44,7 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_failure *failure = NULL;
     const char *where;
     int64_t start = monotonic_ns();
-    int status = stg_landing_store(&item.batch->landing, stg_sink_names(sink), worker->number, row.key, row.mode,
+    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
     worker->slow_stores = monotonic_ns() - start > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
     if (worker->slow_stores >= SLOW_STORES)

@@ -25,6 +25,7 @@ struct stg_file {
     enum ending ending;
     /* of the disk thread that has it */
     int fd;
+    int64_t from, upto; /* written, and not told to stg_behind yet */
     const char *where;
     char name[STG_NAME_BYTES];
 };
@@ -113,14 +114,32 @@ static int open_file(struct stg_file *file)
     return file->fd < 0 ? file->fd : 0;
 }
 
-static int write_piece(struct stg_file *file, const struct stg_buffer *buffer)
+static int target_fd(const struct stg_file *file)
+{
+    return file->landing->fd >= 0 ? file->landing->fd : file->fd;
+}
+
+static void tell_behind(struct stg_file *file, unsigned thread)
+{
+    stg_behind_wrote(&file->sink->behind[thread], target_fd(file), file->from, file->upto - file->from);
+    file->from = file->upto;
+}
+
+static int write_piece(struct stg_file *file, const struct stg_buffer *buffer, unsigned thread)
 {
     int status = open_file(file);
     if (status < 0)
         return status;
     file->where = "write";
-    int fd = file->landing->fd >= 0 ? file->landing->fd : file->fd;
-    return stg_landing_write(fd, buffer->data + buffer->start, buffer->len, buffer->offset);
+    status = stg_landing_write(target_fd(file), buffer->data + buffer->start, buffer->len, buffer->offset);
+    if (status < 0)
+        return status;
+    if (file->from == file->upto)
+        file->from = buffer->offset;
+    file->upto = buffer->offset + (int64_t)buffer->len;
+    if (file->upto - file->from >= (int64_t)STG_BEHIND_WINDOW)
+        tell_behind(file, thread);
+    return 0;
 }
 
 /* Nobody else knows the file any more. Returns what `done` returned. */
@@ -132,6 +151,8 @@ static int finish_file(struct stg_file *file, unsigned thread)
     int whole = file->ending == KEEP && landing->fd < 0;
     if (status == 0 && whole)
         status = open_file(file);
+    if (status == 0 && file->upto > file->from)
+        tell_behind(file, thread);
     if (file->fd >= 0 && close(file->fd) < 0 && errno != EINTR && status == 0) {
         file->where = "close";
         status = -errno;
@@ -196,7 +217,7 @@ static void work_on_first(struct stg_sink *sink, unsigned thread)
         if (!file->first)
             file->last = &file->first;
         pthread_mutex_unlock(&sink->lock);
-        int status = drop ? 0 : write_piece(file, buffer);
+        int status = drop ? 0 : write_piece(file, buffer, thread);
         pthread_mutex_lock(&sink->lock);
         if (status < 0)
             file->error = status;

@@ -235,7 +235,7 @@ static int check_config(struct stg_engine_config *config)
     if (!config->workers)
         config->workers = stg_cpus_usable() < MAX_WORKERS ? stg_cpus_usable() : MAX_WORKERS;
     if (!config->disk_threads || !config->connections || !config->ring_slots || config->connect_timeout_ms <= 0 ||
-        config->stall_timeout_ms <= 0)
+        config->stall_timeout_ms <= 0 || config->keep_cached_bytes < 0)
         return -EINVAL;
     if (config->workers > MAX_WORKERS || config->disk_threads > 64 || config->connections > 4096 ||
         config->ring_slots > 1U << 20)
@@ -259,6 +259,7 @@ static int start_sink(struct stg_engine *engine)
         .buffer_count = buffers,
         .workers = config->workers,
         .disk_threads = config->disk_threads,
+        .keep_cached_bytes = config->keep_cached_bytes,
         .file_buffers = share < 2 ? 2 : share > 16 ? 16 : (unsigned)share,
         .hooks = {engine, on_wake, on_done, on_announce},
     };

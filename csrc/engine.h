@@ -23,6 +23,7 @@ struct stg_engine_config {
     size_t memory_bytes, buffer_bytes;
     unsigned ring_slots;
     int connect_timeout_ms, stall_timeout_ms;
+    int64_t keep_cached_bytes; /* of what is written, so much stays in the page cache; 0: all of it */
 };
 
 struct stg_completion {

@@ -73,27 +73,32 @@ int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char
     return stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key, out);
 }
 
-int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
-                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
-                      const char **where)
+int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, uint32_t mode,
+                      const char *data, size_t len, int64_t offset, struct stg_stored *out, const char **where)
 {
     char name[STG_NAME_BYTES];
     *where = "write";
-    if (landing->fd >= 0)
-        return stg_landing_write(landing->fd, data, len, offset);
-    stg_names_next(names, name);
+    if (landing->fd >= 0) {
+        int status = stg_landing_write(landing->fd, data, len, offset);
+        if (status == 0)
+            stg_behind_wrote(hand.behind, landing->fd, offset, (int64_t)len);
+        return status;
+    }
+    stg_names_next(hand.names, name);
     *where = "create";
     int fd = stg_landing_create(landing, name, mode);
     if (fd < 0)
         return fd;
     *where = "write";
     int status = stg_landing_write(fd, data, len, 0);
+    if (status == 0)
+        stg_behind_wrote(hand.behind, fd, 0, (int64_t)len);
     if (close(fd) < 0 && status == 0 && errno != EINTR) {
         *where = "close";
         status = -errno;
     }
     if (status == 0)
-        status = stg_landing_publish(landing, thread, name, key, out, where);
+        status = stg_landing_publish(landing, hand.thread, name, key, out, where);
     if (status < 0)
         unlinkat(landing->tmp_fd, name, 0);
     return status;

@@ -2,6 +2,7 @@
 #ifndef STG_LANDING_H
 #define STG_LANDING_H
 
+#include "behind.h"
 #include "parents.h"
 #include "stg.h"
 
@@ -28,11 +29,16 @@ struct stg_landing {
     unsigned threads;
 };
 
-/* Inline: create tmp, write, close, rename, stat; or pwrite for a landing with fd. thread is the caller's number.
- * 0, or -errno with *where the step that failed; the temporary is gone then. */
-int stg_landing_store(struct stg_landing *landing, struct stg_names *names, unsigned thread, struct stg_str key,
-                      uint32_t mode, const char *data, size_t len, int64_t offset, struct stg_stored *out,
-                      const char **where);
+/* What a thread that stores has of its own. */
+struct stg_hand {
+    unsigned thread; /* its number */
+    struct stg_names *names;
+    struct stg_behind *behind;
+};
+
+/* Inline: create tmp, write, close, rename, stat; or pwrite for a landing with fd. 0, or -errno with *where the step that failed; the temporary is gone then. */
+int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, uint32_t mode,
+                      const char *data, size_t len, int64_t offset, struct stg_stored *out, const char **where);
 
 /* The same in steps; create returns a descriptor, and mode without permission bits means 0666. Close it before
  * publishing: file systems over a network say only then that a write was lost. */

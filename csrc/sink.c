@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-struct stg_names *stg_sink_names(struct stg_sink *sink)
+struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread)
 {
-    return &sink->names;
+    return (struct stg_hand){thread, &sink->names, &sink->behind[thread]};
 }
 
 /* ---- buffers ---- */
@@ -71,8 +71,12 @@ static int take_memory(struct stg_sink *sink)
     const struct stg_sink_config *config = &sink->config;
     sink->buffers = calloc(config->buffer_count, sizeof *sink->buffers);
     sink->threads = calloc(config->disk_threads, sizeof *sink->threads);
-    if (!sink->buffers || !sink->threads)
+    sink->behind = calloc(config->workers + config->disk_threads, sizeof *sink->behind);
+    if (!sink->buffers || !sink->threads || !sink->behind)
         return -ENOMEM;
+    sink->cached.keep_bytes = config->keep_cached_bytes;
+    for (unsigned i = 0; i < config->workers + config->disk_threads; i++)
+        stg_behind_init(&sink->behind[i], &sink->cached);
     char *memory = mmap(NULL, config->buffer_count * config->buffer_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
@@ -130,10 +134,13 @@ void stg_sink_free(struct stg_sink *sink)
     pthread_mutex_unlock(&sink->lock);
     for (unsigned i = 0; i < sink->started; i++)
         pthread_join(sink->threads[i].id, NULL);
+    for (unsigned i = 0; sink->behind && i < sink->config.workers + sink->config.disk_threads; i++)
+        stg_behind_end(&sink->behind[i]);
     if (sink->memory)
         munmap(sink->memory, sink->config.buffer_count * sink->config.buffer_bytes);
     pthread_cond_destroy(&sink->work);
     pthread_mutex_destroy(&sink->lock);
+    free(sink->behind);
     free(sink->threads);
     free(sink->buffers);
     free(sink);

@@ -3,6 +3,7 @@
  * A small body is stored inline by the thread that received it (stg_landing_store). A larger one becomes a stg_file:
  * buffers are handed over one by one, each with its offset; one disk thread at a time works on a file, in order.
  * stg_file_end passes the file itself on; the disk thread finishes it, tells through `done`, and frees it.
+ * What is written leaves at most keep_cached_bytes in the page cache (behind.h).
  * Memory: buffer_count x buffer_bytes, taken at start; queues hold only those buffers and need none of their own.
  */
 #ifndef STG_SINK_H
@@ -37,6 +38,7 @@ struct stg_sink_hooks {
 struct stg_sink_config {
     size_t buffer_bytes, buffer_count;
     unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are they, the disk threads follow */
+    int64_t keep_cached_bytes;      /* 0: all of it */
     unsigned file_buffers;          /* a file with this many unwritten buffers asks its worker to pause */
     struct stg_sink_hooks hooks;
 };
@@ -51,7 +53,7 @@ size_t stg_sink_buffer_bytes(const struct stg_sink *sink);
 struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
 void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
 
-struct stg_names *stg_sink_names(struct stg_sink *sink);
+struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread);
 
 /* NULL: no memory. key must live until done; owner, index and note are handed to done. */
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,

@@ -20,6 +20,8 @@ struct stg_sink {
     struct stg_disk_thread *threads;
     unsigned started;
     struct stg_names names;
+    struct stg_cache_budget cached;
+    struct stg_behind *behind; /* one a thread, by thread number */
 
     pthread_mutex_t lock; /* of everything below, and of each file's shared part */
     pthread_cond_t work;

@@ -188,6 +188,7 @@ cdef extern from "engine.h" nogil:
         unsigned ring_slots
         int connect_timeout_ms
         int stall_timeout_ms
+        int64_t keep_cached_bytes
     struct stg_completion:
         stg_batch *batch
         uint32_t index

@@ -139,6 +139,7 @@ class Engine:
 
     ``workers`` 0: as many as CPUs in the affinity mask and the cgroup quota, at most 16. ``buffer_bytes``: a
     multiple of 4096 in 64 KiB..8 MiB; at least two (and 16 KiB each for a head) must fit in ``memory_bytes``.
+    ``keep_cached_bytes``: of what is written, so much stays in the page cache; 0: all of it (csrc/behind.h).
     ValueError when a limit does not fit.
     RuntimeError from every method in a forked process, and from the fetches after `close`.
     """
@@ -154,6 +155,7 @@ class Engine:
         ring_slots: int = 8192,
         connect_timeout_ms: int = 10_000,
         stall_timeout_ms: int = 60_000,
+        keep_cached_bytes: int = 0,
     ) -> None: ...
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""

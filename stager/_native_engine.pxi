@@ -14,7 +14,7 @@ cdef class Engine:
 
     def __cinit__(self, *, unsigned workers=0, unsigned disk_threads=2, unsigned connections=32,
                   size_t memory_bytes=64 << 20, size_t buffer_bytes=256 << 10, unsigned ring_slots=8192,
-                  int connect_timeout_ms=10_000, int stall_timeout_ms=60_000):
+                  int connect_timeout_ms=10_000, int stall_timeout_ms=60_000, int64_t keep_cached_bytes=0):
         cdef stg_engine_config config
         config.workers = workers
         config.disk_threads = disk_threads
@@ -24,6 +24,7 @@ cdef class Engine:
         config.ring_slots = ring_slots
         config.connect_timeout_ms = connect_timeout_ms
         config.stall_timeout_ms = stall_timeout_ms
+        config.keep_cached_bytes = keep_cached_bytes
         self.running = set()
         self.drained = <stg_completion *>calloc(DRAIN_AT_ONCE, sizeof(stg_completion))
         if self.drained is NULL:

@@ -41,7 +41,8 @@ class Limits:
     """What the engine may use at once.
 
     Receive memory is ``memory_bytes``, cut into buffers of ``buffer_bytes``; a connection holds one buffer while
-    it receives, so the pool, not the object sizes, bounds memory.
+    it receives, so the pool, not the object sizes, bounds memory. Of what is written, at most ``keep_cached_bytes``
+    stay in the page cache; None: half of the memory that is available at the start.
     """
 
     memory_bytes: int = 64 << 20
@@ -49,6 +50,7 @@ class Limits:
     connections: int = 32
     workers: int = 0  # 0: as many as cores in the affinity mask, at most 16
     disk_threads: int = 2
+    keep_cached_bytes: int | None = None  # 0: all
     part_bytes: int = 2 * BLOCK_BYTES  # a multiple of BLOCK_BYTES
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from stager._native import Batch, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
+from stager.host.memory import available_bytes
 from stager.retry import CONNECT_ATTEMPTS, DENIED_IN_A_ROW, Action, action_for, error_for, wait_s
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
@@ -83,9 +84,14 @@ class Transfer:
                 buffer_bytes=self.limits.buffer_bytes,
                 connect_timeout_ms=round(self.timeouts.connect_s * 1000),
                 stall_timeout_ms=round(self.timeouts.stall_s * 1000),
+                keep_cached_bytes=self._keep_cached_bytes(),
             )
             asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
         return self._engine
+
+    def _keep_cached_bytes(self) -> int:
+        chosen = self.limits.keep_cached_bytes
+        return available_bytes() // 2 if chosen is None else chosen
 
     def stats(self) -> dict[str, int]:
         """The engine's counters; empty before its first use."""

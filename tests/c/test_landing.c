@@ -40,15 +40,18 @@ static void check_nothing_arrived(const char *name)
 static void test_body_stored_at_once_is_published_only_after_it_was_closed_well(void)
 {
     struct stg_names names = {0};
+    struct stg_cache_budget cached = {0};
+    struct stg_behind behind = {.budget = &cached};
+    struct stg_hand hand = {0, &names, &behind};
     struct stg_stored stored = {0};
     const char *where = "";
     CHECK_EQ(stg_names_init(&names), 0);
     losing = 1;
-    CHECK_EQ(stg_landing_store(&landing, &names, 0, STG_STR("a/b"), 0, "text", 4, 0, &stored, &where), -ENOSPC);
+    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), 0, "text", 4, 0, &stored, &where), -ENOSPC);
     losing = 0;
     CHECK(strcmp(where, "close") == 0);
     check_nothing_arrived("a/b");
-    CHECK_EQ(stg_landing_store(&landing, &names, 0, STG_STR("a/b"), 0640, "text", 4, 0, &stored, &where), 0);
+    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), 0640, "text", 4, 0, &stored, &where), 0);
     CHECK_EQ(stored.size, 4);
     CHECK_EQ(stored.mode & 07777, 0640);
 }
