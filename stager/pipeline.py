@@ -39,7 +39,7 @@ _PROGRESS_EVERY_S: Final = 0.2
 _OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
 _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
-# A scheme's module is imported when a source of it is opened: aiobotocore alone takes 0.65 s.
+# A scheme's module is imported when a source of it is opened.
 # Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
 # _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered.
 _SOURCES: Final = {

@@ -21,7 +21,7 @@ from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
-from stager.sources.s3_endpoint import Session
+from stager.sources.s3_access import Access
 from stager.sources.s3_host import ca_file, resolve, warn_of_proxy
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, list_serially, listing_digest
@@ -68,7 +68,7 @@ class S3Source:
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
-        self._session = Session(self._remote)
+        self._access = Access(self._remote)
         self._connection: _Connection | None = None
         self._template: Template | None = None
 
@@ -120,8 +120,8 @@ class S3Source:
         _raise_skipped(connection.lane.skipped, self._where)
 
     async def _connect(self, region: str | None) -> _Connection:
-        credentials = await self._session.credentials()
-        prepared = await self._session.prepare(self._bucket, region)
+        credentials = await self._access.credentials()
+        prepared = await self._access.prepare(self._bucket, region)
         endpoint = Endpoint(
             self._transfer.engine,
             host=prepared.host,
@@ -149,7 +149,7 @@ class S3Source:
 
     async def _renew(self, connection: _Connection, *, again: bool) -> bool:
         """Take the chain's credentials if they are other ones; whether they were."""
-        current = await self._session.credentials(again=again)
+        current = await self._access.credentials(again=again)
         if current is None or connection.credentials is None or connection.signer is None:
             return False
         if current.same_as(connection.credentials):
