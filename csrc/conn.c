@@ -7,8 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static void connect_next(struct stg_conn *conn, int last_error);
-
 void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker)
 {
     conn->worker = worker;
@@ -53,6 +51,9 @@ static void close_socket(struct stg_conn *conn)
     conn->again = conn->paused = 0;
     free(conn->unsent);
     conn->unsent = NULL;
+    free(conn->tunnel);
+    conn->tunnel = NULL;
+    conn->tunneled = 0;
     stg_endpoint_unref(conn->endpoint);
     conn->endpoint = NULL;
     conn->state = STG_CONN_CLOSED;
@@ -191,7 +192,7 @@ static void send_unsent(struct stg_conn *conn)
     stg_conn_watch(conn, EPOLLIN);
 }
 
-static void send_request(struct stg_conn *conn)
+void stg_conn_send_request(struct stg_conn *conn)
 {
     struct stg_worker *worker = conn->worker;
     struct timespec now;
@@ -215,86 +216,6 @@ static void send_request(struct stg_conn *conn)
         stg_conn_watch(conn, EPOLLIN);
 }
 
-/* ---- connecting ---- */
-
-static void fail_connect(struct stg_conn *conn, enum stg_fail_kind kind, int error, const char *message)
-{
-    stg_conn_fail(conn, stg_failure_new(kind, error, kind == STG_FAIL_TLS ? "handshake" : "connect", "%s", message));
-}
-
-static void shake_hands(struct stg_conn *conn)
-{
-    int status = stg_tls_handshake(conn->tls);
-    if (status == 0) {
-        send_request(conn);
-    } else if (status == -EAGAIN) {
-        stg_conn_watch(conn, stg_tls_wants_write(conn->tls) ? EPOLLOUT : EPOLLIN);
-    } else if (status == -EPROTO) {
-        fail_connect(conn, STG_FAIL_TLS, 0, stg_tls_problem(conn->tls));
-    } else {
-        connect_next(conn, -status);
-    }
-}
-
-static void connected(struct stg_conn *conn)
-{
-    struct stg_tls *tls = stg_endpoint_tls(conn->endpoint);
-    conn->progress_ms = conn->worker->clock_ms;
-    atomic_fetch_add_explicit(&conn->worker->connections, 1, memory_order_relaxed);
-    if (!tls) {
-        send_request(conn);
-        return;
-    }
-    conn->tls = stg_tls_start(tls, conn->fd);
-    conn->state = STG_CONN_HANDSHAKE;
-    if (conn->tls)
-        shake_hands(conn);
-    else
-        fail_connect(conn, STG_FAIL_ERRNO, ENOMEM, "no memory for TLS");
-}
-
-/* This host's lack, not the address's fault: no other address would do better. */
-static int is_local(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == ENOSPC;
-}
-
-static int open_socket(struct stg_conn *conn)
-{
-    int fd = stg_net_connect(&conn->address);
-    if (fd < 0)
-        return fd;
-    conn->fd = fd;
-    conn->state = STG_CONN_CONNECTING;
-    conn->progress_ms = conn->worker->clock_ms;
-    return stg_conn_watch(conn, EPOLLOUT);
-}
-
-/* Tries the endpoint's addresses in turn until one is under way; last_error: of the one before, 0 at first. */
-static void connect_next(struct stg_conn *conn, int last_error)
-{
-    struct stg_endpoint *endpoint = stg_template_endpoint(conn->item.batch->template_);
-    int64_t now_ms = conn->worker->now_ms;
-    if (last_error)
-        stg_endpoint_failed(endpoint, &conn->address, now_ms);
-    while (conn->addresses_left > 0) {
-        conn->addresses_left--;
-        close_socket(conn);
-        conn->endpoint = stg_endpoint_ref(endpoint);
-        conn->address = stg_endpoint_next(endpoint, now_ms);
-        int status = open_socket(conn);
-        if (status == 0)
-            return;
-        last_error = -status;
-        if (is_local(last_error)) {
-            stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, last_error, "open a connection", NULL));
-            return;
-        }
-        stg_endpoint_failed(endpoint, &conn->address, now_ms);
-    }
-    fail_connect(conn, STG_FAIL_CONNECT, last_error, "no address of the server took the connection");
-}
-
 void stg_conn_start(struct stg_conn *conn, struct stg_item item)
 {
     conn->item = item;
@@ -302,23 +223,13 @@ void stg_conn_start(struct stg_conn *conn, struct stg_item item)
     conn->reused = conn->state == STG_CONN_IDLE;
     conn->again = 0;
     if (conn->reused) {
-        send_request(conn);
+        stg_conn_send_request(conn);
         return;
     }
-    conn->addresses_left = stg_endpoint_count(stg_template_endpoint(item.batch->template_));
-    connect_next(conn, 0);
+    stg_conn_connect(conn);
 }
 
 /* ---- events ---- */
-
-static void decide_connecting(struct stg_conn *conn)
-{
-    int status = stg_net_connect_result(conn->fd);
-    if (status < 0)
-        connect_next(conn, -status);
-    else
-        connected(conn);
-}
 
 /* An idle connection became readable: TLS housekeeping is fine, everything else ends it. */
 static void look_at_idle(struct stg_conn *conn)
@@ -342,10 +253,9 @@ void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events)
         look_at_idle(conn);
         break;
     case STG_CONN_CONNECTING:
-        decide_connecting(conn);
-        break;
+    case STG_CONN_TUNNEL:
     case STG_CONN_HANDSHAKE:
-        shake_hands(conn);
+        stg_conn_connect_go_on(conn);
         break;
     case STG_CONN_HEAD:
     case STG_CONN_BODY:
@@ -368,15 +278,16 @@ void stg_conn_check_time(struct stg_conn *conn)
     int64_t quiet_ms = conn->worker->clock_ms - conn->progress_ms;
     if (conn->paused) {
         conn->progress_ms = conn->worker->clock_ms;
-    } else if (conn->state == STG_CONN_CONNECTING || conn->state == STG_CONN_HANDSHAKE) {
-        if (quiet_ms > config->connect_timeout_ms)
-            connect_next(conn, ETIMEDOUT);
+    } else if (conn->state < STG_CONN_HEAD) {
+        stg_conn_connect_check_time(conn, quiet_ms);
     } else if (quiet_ms <= config->stall_timeout_ms) {
         return;
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
         stg_conn_finish_error(conn);
     } else {
+        if (conn->state == STG_CONN_HEAD && !stg_endpoint_proxy(conn->endpoint))
+            stg_endpoint_failed(conn->endpoint, &conn->address, conn->worker->now_ms);
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_STALL, ETIMEDOUT, conn->state == STG_CONN_HEAD ? "head" : "body",
                                    "no byte for %d s", (config->stall_timeout_ms + 999) / 1000));
     }

@@ -167,26 +167,6 @@ static void fail_protocol(struct stg_conn *conn, const char *message)
     stg_conn_fail(conn, stg_failure_new(STG_FAIL_PROTOCOL, 0, where, "%s", message));
 }
 
-static const char *explain(ssize_t error)
-{
-    switch (-error) {
-    case STG_HTTP_BAD_STATUS_LINE:
-        return "the status line is not HTTP/1.1";
-    case STG_HTTP_BAD_FIELD:
-        return "a malformed header field";
-    case STG_HTTP_BAD_LENGTH:
-        return "the length is malformed or contradicts itself";
-    case STG_HTTP_BAD_CODING:
-        return "a transfer coding that is not accepted";
-    case STG_HTTP_BAD_CHUNK:
-        return "malformed chunked coding";
-    case STG_HTTP_TOO_BIG:
-        return "more headers, trailers or chunk extensions than are accepted";
-    default:
-        return "the answer is cut off";
-    }
-}
-
 void stg_conn_finish_error(struct stg_conn *conn)
 {
     struct stg_failure *failure = conn->failure;
@@ -198,7 +178,13 @@ void stg_conn_finish_error(struct stg_conn *conn)
             memcpy(said.region, failure->s3.region, sizeof said.region);
         if (!said.request_id[0])
             memcpy(said.request_id, failure->s3.request_id, sizeof said.request_id);
+        if (!said.message[0])
+            memcpy(said.message, failure->s3.message, sizeof said.message);
         failure->s3 = said;
+        if (stg_endpoint_proxy(conn->endpoint) && !conn->tls && !said.code[0] && !said.request_id[0]) {
+            failure->kind = STG_FAIL_PROXY; /* no S3 server signs its errors with nothing at all */
+            failure->where = "answer";
+        }
     }
     conn->failure = NULL;
     stg_conn_give_buffer(conn);
@@ -271,7 +257,7 @@ static int take_body(struct stg_conn *conn, size_t at, size_t end)
         size_t skip = 0;
         ssize_t run = stg_http_body_next(&conn->body, data + at, end - at, &skip);
         if (run < 0) {
-            fail_protocol(conn, explain(run));
+            fail_protocol(conn, stg_http_error_text(run));
             return -EBADMSG;
         }
         if (run > 0 && at + skip != conn->fill)
@@ -323,7 +309,7 @@ static int receive(struct stg_conn *conn, size_t n)
         struct stg_http_head head;
         ssize_t head_len = stg_http_head_parse(conn->buffer->data, end, &conn->scanned, &head);
         if (head_len < 0) {
-            fail_protocol(conn, explain(head_len));
+            fail_protocol(conn, stg_http_error_text(head_len));
             return 1;
         }
         conn->fill = end;

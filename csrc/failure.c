@@ -38,6 +38,7 @@ struct stg_failure *stg_failure_from_head(const struct stg_http_head *head)
         return NULL;
     failure->status = head->status;
     failure->retry_after_s = head->retry_after_s;
+    copy_text(failure->s3.message, sizeof failure->s3.message, head->reason);
     copy_text(failure->date, sizeof failure->date, head->date);
     copy_text(failure->s3.region, sizeof failure->s3.region, head->region);
     copy_text(failure->s3.request_id, sizeof failure->s3.request_id, head->request_id);
@@ -52,9 +53,10 @@ void stg_failure_free(struct stg_failure *failure)
 const char *stg_fail_kind_name(enum stg_fail_kind kind)
 {
     static const char *const names[] = {
-        [STG_FAIL_ERRNO] = "errno",       [STG_FAIL_CONNECT] = "connect",   [STG_FAIL_TLS] = "tls",
-        [STG_FAIL_RESET] = "reset",       [STG_FAIL_STALL] = "stall",       [STG_FAIL_PROTOCOL] = "protocol",
-        [STG_FAIL_HTTP] = "http",         [STG_FAIL_IDENTITY] = "identity", [STG_FAIL_CANCELLED] = "cancelled",
+        [STG_FAIL_ERRNO] = "errno",       [STG_FAIL_CONNECT] = "connect", [STG_FAIL_PROXY] = "proxy",
+        [STG_FAIL_TLS] = "tls",           [STG_FAIL_RESET] = "reset",     [STG_FAIL_STALL] = "stall",
+        [STG_FAIL_PROTOCOL] = "protocol", [STG_FAIL_HTTP] = "http",       [STG_FAIL_IDENTITY] = "identity",
+        [STG_FAIL_CANCELLED] = "cancelled",
     };
     return names[kind];
 }

@@ -9,6 +9,7 @@
 enum stg_fail_kind {
     STG_FAIL_ERRNO,     /* a local call: see error and where */
     STG_FAIL_CONNECT,   /* no address took the connection: error is the last one's */
+    STG_FAIL_PROXY,     /* the proxy was not reached or does not serve: see where, status and message */
     STG_FAIL_TLS,       /* the handshake or a record was refused: see message */
     STG_FAIL_RESET,     /* the peer ended the connection inside an answer */
     STG_FAIL_STALL,     /* no progress for the stall timeout */
@@ -31,7 +32,7 @@ struct stg_failure {
 /* NULL: no memory; a completion without a failure record still says that it failed. message: NULL or printf. */
 struct stg_failure *stg_failure_new(enum stg_fail_kind kind, int error, const char *where, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* For a response that is no success; the body comes later with stg_s3_error_scan. */
+/* For a response that is no success; its reason is the message until stg_s3_error_scan finds a better one in the body. */
 struct stg_failure *stg_failure_from_head(const struct stg_http_head *head);
 void stg_failure_free(struct stg_failure *failure);
 /* "errno", "connect", ...: as Python sees it. */

@@ -31,6 +31,7 @@ static int status_line_parse(struct stg_http_head *head, struct stg_str line)
             return -STG_HTTP_BAD_STATUS_LINE;
     head->minor = line.ptr[7] - '0';
     head->status = (int)stg_decimal_at(line, 9, 3);
+    head->reason = stg_str_from(line, line.len > 12 ? 13 : 12);
     if (head->status < 100 || head->status > 599 || head->status == 101)
         return -STG_HTTP_BAD_STATUS_LINE;
     return 0;
@@ -114,4 +115,24 @@ ssize_t stg_http_head_parse(const char *data, size_t len, size_t *scanned, struc
             return (ssize_t)begin;
     }
     return -STG_HTTP_TOO_BIG;
+}
+
+const char *stg_http_error_text(ssize_t error)
+{
+    switch (-error) {
+    case STG_HTTP_BAD_STATUS_LINE:
+        return "the status line is not HTTP/1.1";
+    case STG_HTTP_BAD_FIELD:
+        return "a malformed header field";
+    case STG_HTTP_BAD_LENGTH:
+        return "the length is malformed or contradicts itself";
+    case STG_HTTP_BAD_CODING:
+        return "a transfer coding that is not accepted";
+    case STG_HTTP_BAD_CHUNK:
+        return "malformed chunked coding";
+    case STG_HTTP_TOO_BIG:
+        return "more headers, trailers or chunk extensions than are accepted";
+    default:
+        return "the answer is cut off";
+    }
 }

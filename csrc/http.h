@@ -40,6 +40,7 @@ enum stg_http_error {
  * repeated field that is not named above the first one counts. */
 struct stg_http_head {
     int status;
+    struct stg_str reason;  /* for people */
     int minor;              /* 0 or 1 of HTTP/1.x */
     int keep_alive;         /* the connection may be used again after the body; never so when it ends the body */
     int64_t content_length; /* -1: none */
@@ -61,6 +62,9 @@ struct stg_http_head {
  * Call again with the same start and more bytes; the work is linear in what is new if *scanned is kept (it starts
  * at 0; interim responses are looked at again). What is plainly not HTTP is refused at its first wrong byte. */
 ssize_t stg_http_head_parse(const char *data, size_t len, size_t *scanned, struct stg_http_head *out);
+
+/* What is wrong with an answer, for people, by a negative result of the functions here. */
+const char *stg_http_error_text(ssize_t error);
 
 /* How the body after a head is delimited. */
 struct stg_http_body {

@@ -294,8 +294,14 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     struct stg_header headers[STG_SIGV4_MAX_HEADERS];
     size_t count = 0;
     char range[64], etag[1024];
+    const struct stg_endpoint *endpoint = template_->endpoint;
+    const struct stg_proxy *proxy = stg_endpoint_tls(endpoint) ? NULL : stg_endpoint_proxy(endpoint);
 
     put(&w, STG_STR("GET "));
+    if (proxy) {
+        put(&w, STG_STR("http://"));
+        put(&w, template_->host);
+    }
     struct stg_str path = put_path(&w, template_, request);
     if (request->query.len) {
         put(&w, STG_STR("?"));
@@ -323,6 +329,8 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
         put(&w, STG_STR("\r\n"));
     }
     put(&w, STG_STR("accept-encoding: identity\r\n"));
+    if (proxy)
+        put(&w, stg_proxy_authorization_line(proxy)); /* for this hop alone: never signed */
     if (w.full)
         return -EMSGSIZE;
     if (template_->signer) {

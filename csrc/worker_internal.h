@@ -6,8 +6,8 @@
 
 #define STG_WORKER_SCRATCH_BYTES ((size_t)32 << 10)
 
-enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_HANDSHAKE, STG_CONN_HEAD,
-                      STG_CONN_BODY };
+enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_TUNNEL, STG_CONN_HANDSHAKE,
+                      STG_CONN_HEAD, STG_CONN_BODY };
 
 /* What becomes of a body. */
 enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_ERROR };
@@ -22,6 +22,8 @@ struct stg_conn {
     struct stg_tls_stream *tls;
     struct stg_address address;
     size_t addresses_left;
+    struct stg_tunnel *tunnel; /* what was said to the proxy and came back, while it is asked for one */
+    int tunneled;              /* the proxy has opened it: what answers now is the server */
     int64_t progress_ms; /* on the worker's stall clock */
     int reused; /* the request went out on a connection that had served another */
     int paused; /* waits for a buffer or a disk, not for the peer */
@@ -82,6 +84,14 @@ void stg_conn_give_buffer(struct stg_conn *conn);
 void stg_conn_fail(struct stg_conn *conn, struct stg_failure *failure); /* ends the request and the socket */
 void stg_conn_release(struct stg_conn *conn); /* the answer is complete: the socket may serve another, or not */
 void stg_conn_ended(struct stg_conn *conn, ssize_t error); /* the peer ended the connection (0), or it broke */
+
+/* Signs and sends it over the connection that stands. */
+void stg_conn_send_request(struct stg_conn *conn);
+
+/* conn_connect.c: until the request can be sent */
+void stg_conn_connect(struct stg_conn *conn);       /* to the next address of the item's endpoint */
+void stg_conn_connect_go_on(struct stg_conn *conn); /* the socket is ready for the next step */
+void stg_conn_connect_check_time(struct stg_conn *conn, int64_t quiet_ms); /* since this step began */
 
 /* conn_body.c */
 void stg_conn_read(struct stg_conn *conn); /* takes what has arrived, as far as there is room for it */

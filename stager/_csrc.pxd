@@ -86,7 +86,15 @@ cdef extern from "net.h" nogil:
 cdef extern from "tls.h" nogil:
     struct stg_tls:
         pass
+    void stg_tls_free(stg_tls *tls)
     int stg_tls_new(const char *host, const char *ca_file, int verify, stg_tls **out)
+
+
+cdef extern from "proxy.h" nogil:
+    struct stg_proxy:
+        pass
+    int stg_proxy_new(stg_str authority, stg_str authorization, stg_proxy **out)
+    void stg_proxy_free(stg_proxy *proxy)
 
 
 cdef extern from "endpoint.h" nogil:
@@ -94,7 +102,7 @@ cdef extern from "endpoint.h" nogil:
         STG_ENDPOINT_MAX_ADDRESSES
     struct stg_endpoint:
         pass
-    stg_endpoint *stg_endpoint_new(stg_tls *tls, const stg_address *addresses, size_t count)
+    stg_endpoint *stg_endpoint_new(stg_tls *tls, stg_proxy *proxy, const stg_address *addresses, size_t count)
     void stg_endpoint_unref(stg_endpoint *endpoint)
     int stg_endpoint_update(stg_endpoint *endpoint, const stg_address *addresses, size_t count)
 

@@ -43,15 +43,16 @@ class ListPage:
 @final
 class Failure:
     """Why one request failed. ``kind`` is one of the STG_FAIL_* names in csrc/failure.h, lower case without prefix:
-    "errno" (a local call: see ``errno`` and ``where``), "connect" (no address took the connection), "tls", "reset",
-    "stall", "protocol" (not HTTP as we accept it), "http" (a status that is no success: see ``status``, ``code``),
+    "errno" (a local call: see ``errno`` and ``where``), "connect" (no address took the connection), "proxy" (the
+    proxy was not reached, or does not serve: see ``where``, ``status``, ``message``), "tls", "reset", "stall",
+    "protocol" (not HTTP as we accept it), "http" (a status that is no success: see ``status``, ``code``),
     "identity" (ETag, range, length or coding is not what was pinned: see ``where``), "cancelled".
     """
 
     index: int
     kind: str
     errno: int
-    where: str  # which step: create write close rename, connect handshake, head body, etag content-range length...
+    where: str  # which step: create write close rename, connect tunnel handshake, head body answer, etag length...
     status: int
     code: str  # the S3 error code from the body, or ""
     message: str  # bounded, printable
@@ -64,8 +65,11 @@ class Failure:
 class Endpoint:
     """Where requests go. Addresses are (family, packed address), at most 64; the engine resolves nothing.
 
-    ValueError: no address, one that is none, a host that is no name with ``tls``, or ``verify`` without
-    ``ca_file``. FileNotFoundError: the CA file cannot be read or holds no certificate.
+    ``proxy``: the port of an HTTP proxy and the value of Proxy-Authorization ("": none); the addresses are then the
+    proxy's. With ``tls`` it is asked for a tunnel, without it gets the requests.
+    ValueError: no address, one that is none, a host that is no name with ``tls`` or ``proxy``, ``verify`` without
+    ``ca_file``, an authorization that cannot be sent. FileNotFoundError: the CA file cannot be read or holds no
+    certificate.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Endpoint:
         addresses: Sequence[tuple[int, bytes]],
         ca_file: str | None = None,
         verify: bool = True,
+        proxy: tuple[int, str] | None = None,
     ) -> None: ...
     def update(self, addresses: Sequence[tuple[int, bytes]]) -> None: ...
 

@@ -20,13 +20,16 @@ cdef class Endpoint:
     cdef uint16_t port
 
     def __cinit__(self, Engine engine not None, *, str host not None, uint16_t port, bint tls, addresses,
-                  str ca_file=None, bint verify=True):
+                  str ca_file=None, bint verify=True, tuple proxy=None):
         cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
-        cdef size_t count = fill_addresses(fresh, addresses, port)
+        cdef size_t count
         cdef stg_tls *context = NULL
         cdef bytes host_text = host.encode("idna" if not host.isascii() else "ascii")
         cdef bytes ca_text = b"" if ca_file is None else os.fsencode(ca_file)
-        self.port = port
+        cdef bytes authority, authorization
+        cdef stg_proxy *through = NULL
+        self.port = port if proxy is None else proxy[0]
+        count = fill_addresses(fresh, addresses, self.port)
         if tls:
             if verify and ca_file is None:
                 raise ValueError("ca_file must be given to verify the server")
@@ -34,7 +37,14 @@ cdef class Endpoint:
                 raise ValueError(f"not a host name to verify: {host!r}")
             check(stg_tls_new(host_text, <const char *>ca_text if ca_file is not None else NULL, verify, &context),
                   ca_file)
-        self.endpoint = stg_endpoint_new(context, fresh, count)
+        if proxy is not None:
+            authority = b"[%b]:%d" % (host_text, port) if ":" in host else b"%b:%d" % (host_text, port)
+            authorization = (<str>proxy[1]).encode()
+            status = stg_proxy_new(as_str(authority), as_str(authorization), &through)
+            if status < 0:
+                stg_tls_free(context)
+                check_arguments(status, "a host that is no name, or an authorization that cannot be sent")
+        self.endpoint = stg_endpoint_new(context, through, fresh, count)
         if self.endpoint is NULL:
             raise MemoryError
 

@@ -7,6 +7,7 @@ Looked up by the S3 error code first, because a status says too little (ExpiredT
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -150,8 +151,42 @@ _BY_STATUS: Final[dict[int, _Rule]] = {
 }
 _UNKNOWN_TRANSIENT: Final = range(500, 600)  # gateways in front of a server have numbers of their own
 
+_PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
+_PROXY_CREDENTIALS = _Rule(
+    Action.STOP,
+    AccessDeniedError,
+    "the proxy wants other credentials",
+    "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+)
+_PROXY_DENIED = _Rule(Action.STOP, AccessDeniedError, "the proxy does not let this through", _PROXY_HINT)
+_PROXY_REFUSED = _Rule(Action.STOP, SourceError, "the proxy refuses to serve", _PROXY_HINT)
+_PROXY_AGAIN = _Rule(Action.RETRY, TransientError, "the proxy failed", _PROXY_HINT)
+_PROXY_BUSY = _Rule(Action.SLOW_DOWN, TransientError, "the proxy is busy", _PROXY_HINT)
+
+_TUNNEL_BY_STATUS: Final[dict[int, _Rule]] = {
+    401: _PROXY_CREDENTIALS,
+    403: _PROXY_DENIED,
+    407: _PROXY_CREDENTIALS,
+    408: _PROXY_AGAIN,
+    429: _PROXY_BUSY,
+    501: _PROXY_REFUSED,
+    503: _PROXY_BUSY,
+    505: _PROXY_REFUSED,
+}
+"""What a proxy answers when it is asked for a tunnel. Source: RFC 9110, sections 9.3.6, 11.7.1 and 15."""
+
+_ANSWER_BY_STATUS: Final[dict[int, _Rule]] = {
+    403: _PROXY_DENIED,
+    407: _PROXY_CREDENTIALS,
+    502: _PROXY_AGAIN,
+    503: _PROXY_BUSY,
+    504: _PROXY_AGAIN,
+}
+"""An answer to a request in the clear that may be the proxy's or the server's: what a proxy has to say itself."""
+
 _BY_KIND: Final[dict[str, _Rule]] = {
     "connect": _Rule(Action.RETRY, TransientError, "cannot connect", "check the endpoint and the network"),
+    "proxy": _Rule(Action.RETRY, TransientError, "no way through the proxy", _PROXY_HINT),
     "tls": _Rule(Action.RETRY, TransientError, "the TLS handshake failed"),
     "reset": _Rule(Action.RETRY, TransientError, "the connection was lost"),
     "stall": _Rule(Action.RETRY, TransientError, "no progress"),
@@ -181,11 +216,12 @@ def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> Stag
         return _host_error(failure, where)
     rule = _rule(failure)
     words = [rule.what]
-    if failure.kind == "http":
+    if failure.status and failure.kind in ("http", "proxy"):
         said = " ".join(filter(None, (str(failure.status), failure.code, failure.message)))
         words.append(f"({said})")
     elif detail := failure.message or failure.where:
-        words.append(f"({detail})")
+        reason = f": {os.strerror(failure.errno)}" if failure.kind in ("connect", "proxy") and failure.errno else ""
+        words.append(f"({detail}{reason})")
     if attempts > 1:
         words.append(f"after {attempts} attempts")
     return rule.error(" ".join(words), where=where, hint=rule.hint)
@@ -201,7 +237,12 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
 
 
 def _rule(failure: RequestFailure) -> _Rule:
-    if failure.kind == "http":
+    if failure.kind == "proxy" and failure.status and failure.where == "tunnel":
+        unknown = _PROXY_AGAIN if failure.status in _UNKNOWN_TRANSIENT else _PROXY_REFUSED
+        return _TUNNEL_BY_STATUS.get(failure.status, unknown)
+    if failure.kind == "proxy" and failure.status in _ANSWER_BY_STATUS:
+        return _ANSWER_BY_STATUS[failure.status]
+    if failure.status and failure.kind in ("http", "proxy"):
         unknown = _AGAIN if failure.status in _UNKNOWN_TRANSIENT else _REFUSED
         return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or unknown
     if failure.kind == "tls" and failure.message.startswith(_CERTIFICATE):

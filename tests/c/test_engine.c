@@ -32,7 +32,7 @@ static struct bench set_up(struct stg_engine_config config)
     struct in_addr loopback = {.s_addr = htonl(INADDR_LOOPBACK)};
     CHECK_EQ(stg_address_set(&address, AF_INET, &loopback, sizeof loopback, server.port), 0);
     CHECK_EQ(stg_engine_new(&config, &bench.engine), 0);
-    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, &address, 1);
+    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, NULL, &address, 1);
     struct stg_signer *signer = stg_signer_new(STG_STR("AKID"), STG_STR("secret"), STG_STR(""), STG_STR("us-east-1"),
                                                STG_STR("s3"));
     bench.template_ = stg_template_new(endpoint, signer, STG_STR("127.0.0.1"), STG_STR("/b/"), STG_STR(""), NULL, 0);

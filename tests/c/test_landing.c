@@ -138,7 +138,7 @@ static void test_lost_write_is_known_when_the_file_of_ranges_is_closed(void)
     int64_t range[] = {0, 4};
     struct stg_row row = {.key = STG_STR("k"), .identity = STG_STR("e"), .size = 4};
     struct stg_table *table = stg_table_new();
-    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, &(struct stg_address){0}, 1);
+    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, NULL, &(struct stg_address){0}, 1);
     struct stg_template *template_ =
         stg_template_new(endpoint, NULL, STG_STR("h"), STG_STR("/"), STG_STR(""), NULL, 0);
     struct stg_batch *batch = NULL;

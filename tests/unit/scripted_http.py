@@ -119,8 +119,11 @@ class ScriptedServer:
 
 
 @contextmanager
-def scripted(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+def scripted(
+    answer: Answer, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[ScriptedServer]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=256)
     server = ScriptedServer(answer, listener, tls)
     acceptor = threading.Thread(target=server.accept_all, daemon=True)
     acceptor.start()
@@ -142,7 +145,8 @@ def say(*answers: bytes) -> Answer:
 
 
 def loopback(*hosts: str) -> list[tuple[int, bytes]]:
-    return [(socket.AF_INET, socket.inet_aton(host)) for host in hosts or ("127.0.0.1",)]
+    families = {host: socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts or ("127.0.0.1",)}
+    return [(family, socket.inet_pton(family, host)) for host, family in families.items()]
 
 
 def drain_all(engine: Engine, batch: Batch, count: int | None = None) -> tuple[list[int], list[Failure]]:
@@ -205,6 +209,7 @@ def caller(
     verify: bool = True,
     signer: Signer | None = None,
     headers: Sequence[tuple[str, str]] = (),
+    proxy: tuple[int, str] | None = None,
     **limits: int,
 ) -> Iterator[Caller]:
     (root / "tmp").mkdir(exist_ok=True)
@@ -220,8 +225,10 @@ def caller(
             addresses=addresses or loopback(),
             ca_file=ca_file,
             verify=verify,
+            proxy=proxy,
         )
-        template = Template(endpoint, signer, host_header=f"{host}:{port}", path_prefix=b"/b/", headers=headers)
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        template = Template(endpoint, signer, host_header=authority, path_prefix=b"/b/", headers=headers)
         yield Caller(engine, endpoint, template, KeyTable(), root, root_fd, tmp_fd)
     finally:
         engine.close()

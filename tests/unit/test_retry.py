@@ -77,6 +77,52 @@ def test_answer_is_judged_by_its_code_first(
 
 
 @pytest.mark.parametrize(
+    ("where", "status", "code", "action", "error"),
+    [
+        ("tunnel", 407, "", Action.STOP, AccessDeniedError),
+        ("tunnel", 401, "", Action.STOP, AccessDeniedError),
+        ("tunnel", 403, "", Action.STOP, AccessDeniedError),
+        ("tunnel", 302, "", Action.STOP, SourceError),
+        ("tunnel", 404, "", Action.STOP, SourceError),
+        ("tunnel", 405, "", Action.STOP, SourceError),
+        ("tunnel", 501, "", Action.STOP, SourceError),
+        ("tunnel", 408, "", Action.RETRY, TransientError),
+        ("tunnel", 429, "", Action.SLOW_DOWN, TransientError),
+        ("tunnel", 500, "", Action.RETRY, TransientError),
+        ("tunnel", 502, "", Action.RETRY, TransientError),
+        ("tunnel", 503, "", Action.SLOW_DOWN, TransientError),
+        ("tunnel", 504, "", Action.RETRY, TransientError),
+        ("tunnel", 522, "", Action.RETRY, TransientError),
+        ("answer", 407, "", Action.STOP, AccessDeniedError),
+        ("answer", 403, "", Action.STOP, AccessDeniedError),
+        ("answer", 502, "", Action.RETRY, TransientError),
+        ("answer", 503, "", Action.SLOW_DOWN, TransientError),
+        ("answer", 404, "", Action.STOP, ChangedError),
+        ("answer", 412, "", Action.STOP, ChangedError),
+        ("answer", 418, "", Action.STOP, SourceError),
+        ("connect", 0, "", Action.RETRY, TransientError),
+        ("tunnel", 0, "", Action.RETRY, TransientError),
+    ],
+)
+def test_answer_of_a_proxy_is_judged_by_what_it_was_asked(
+    where: str, status: int, code: str, action: Action, error: type[StagerError]
+) -> None:
+    failure = Failure(kind="proxy", where=where, status=status, code=code, message="said so")
+    assert action_for(failure) is action
+    told = error_for(failure, where="s3://b/k")
+    assert type(told) is error
+    assert "said so" in str(told)
+    blamed = "the proxy" in str(told)
+    assert blamed == (where != "answer" or status in (403, 407, 502, 503))
+
+
+def test_reason_of_a_failed_connection_is_told() -> None:
+    for kind in ("connect", "proxy"):
+        failure = Failure(kind=kind, where="connect", errno=errno.ECONNREFUSED, message="no address took it")
+        assert "no address took it: Connection refused" in str(error_for(failure, where="s3://b"))
+
+
+@pytest.mark.parametrize(
     ("kind", "message", "action", "error"),
     [
         ("connect", "", Action.RETRY, TransientError),
