@@ -42,7 +42,7 @@ COMPARE_BYTES = 8 << 20
 SPARE_BYTES = 256 << 20  # at least this much warm memory besides the output's: the clients' own pages
 COMPILER = ["cc", "-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
 PROGRAMS: dict[str, tuple[list[str], list[str]]] = {  # name: sources, flags after them
-    "origin": (["origin.c", "origin_s3.c"], ["-lssl", "-lcrypto", "-lpthread"]),
+    "origin": (sorted(path.name for path in HERE.glob("origin*.c")), ["-lssl", "-lcrypto", "-lpthread"]),
     "ceiling": (["ceiling.c"], ["-march=native", "-lcrypto"]),
     "multi": (["multi.c"], ["-march=native", "-lcurl", "-lcrypto"]),
     "measure": (["measure.c"], []),

@@ -1,245 +1,214 @@
-/* An S3-like server for benches: COUNT objects of SIZE bytes below PREFIX in the bucket "bench".
+/* An S3-like server for benches: the bucket "bench", over http or https, faster than any client.
  *
- *     origin PORT COUNT SIZE PREFIX --data FILE [--threads N] [--tls CERT KEY]
+ *     origin PORT OBJECTS OBJECT_BYTES PREFIX --data FILE|--formula [OPTION...]
+ *     origin PORT --folder DIR [OPTION...]
  *
- * PORT 0 takes a free one; the port is printed on the first line once connections are accepted. GET (Range, If-Match), HEAD
- * and ListObjectsV2 (prefix, delimiter, max-keys, continuation-token, start-after, encoding-type=url) over HTTP/1.1
- * with keep-alive. It does NOT verify signatures and is not a model of S3: it exists to be faster than any client.
+ * PORT 0 takes a free one; the port is printed on the first line once connections are accepted. GetObject (Range,
+ * conditions, checksums), HeadObject and ListObjectsV2 as the "Amazon S3 API Reference" has them, in path style or
+ * virtual-hosted style. It verifies no signature and takes no writes: strictness is the tests' servers' business.
  *
- * Object number i is named PREFIX + "%04u/%08u" of (i / 1000, i), so listings are in byte order. Its bytes are
- * [i * SIZE, (i + 1) * SIZE) of FILE, whose 64-bit little-endian word k is splitmix64's k-th output for seed SEED:
- * independent of COUNT and SIZE, so several origins may share one FILE. FILE is made, or made longer, when it is too
- * short; put it on tmpfs. Bodies leave by sendfile (by SSL_write from a mapping with --tls).
+ *   --data FILE      objects by formula (origin_content.c), their bytes in FILE, which is made longer when it is too
+ *                    short; put it on tmpfs. Bodies leave by sendfile
+ *   --formula        the same bytes, made while they are sent; nothing is stored
+ *   --folder DIR     the regular files below DIR as they are at start
+ *   --verify DIR     does not serve: says whether DIR holds just these objects, names without PREFIX, .stager apart
+ *   --checksum A     crc64nvme, crc32c, crc32 or none: a FULL_OBJECT checksum of every object, computed at start
+ *   --threads N      epoll threads
+ *   --tls CERT KEY   https, from PEM files
+ *   --profile P      loop: as fast as it goes; s3like: 20 ms +- 10 ms to the first byte, 1% of answers 2 s, 85 MB/s a
+ *                    connection, 5,500 requests a second, above which they get 503 SlowDown
+ *   --first-byte-ms, --jitter-ms, --tail-share, --tail-ms, --connection-bytes-per-s, --gets-per-s: one figure of it
  *
- * ETags end in "-1", the form of a multipart object, so that no client spends time on MD5.
+ * POST /-/gets-per-s/N changes the limit (0: none); GET /-/stats says what was done so far. Neither is delayed or counted.
  */
 #define _GNU_SOURCE
 #include "origin.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define TURN_BYTES (1 << 20) /* sent on one connection before the others get their turn */
-#define EPOLL_BATCH 256
+#define MS_NS 1e6
 
-struct worker {
-    const struct origin *origin;
-    int listener, epoll;
-    struct clock clock;
+struct options {
+    uint16_t port;
+    const char *data, *folder, *verify, *certificate, *key;
+    double first_byte_ms, jitter_ms, tail_share, tail_ms, connection_bytes_per_s, gets_per_s; /* < 0: as the profile has it */
+    int s3like, formula;
+    long threads;
 };
 
-static ssize_t ssl_result(SSL *ssl, int n) {
-    if (n > 0) return n;
-    int why = SSL_get_error(ssl, n);
-    ERR_clear_error();
-    errno = why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
-    return why == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+static _Noreturn void refuse(const char *what, const char *value) {
+    fprintf(stderr, "origin: %s%s%s\n", what, value == NULL ? "" : ": ", value == NULL ? "" : value);
+    exit(2);
 }
 
-static ssize_t receive(struct connection *c, char *to, size_t room) {
-    if (c->ssl == NULL) return recv(c->fd, to, room, 0);
-    return ssl_result(c->ssl, SSL_read(c->ssl, to, (int)room));
-}
-
-static ssize_t send_head(struct connection *c) {
-    size_t left = c->out_len - c->out_sent;
-    int more = c->body_at < c->body_end ? MSG_MORE : 0;
-    if (c->ssl == NULL) return send(c->fd, c->out + c->out_sent, left, MSG_NOSIGNAL | more);
-    return ssl_result(c->ssl, SSL_write(c->ssl, c->out + c->out_sent, (int)left));
-}
-
-static ssize_t send_body(const struct origin *o, struct connection *c, size_t most) {
-    if (c->ssl == NULL) return sendfile(c->fd, o->data_fd, &c->body_at, most);
-    if (most > 16384) most = 16384; /* one record */
-    ssize_t n = ssl_result(c->ssl, SSL_write(c->ssl, o->data + c->body_at, (int)most));
-    if (n > 0) c->body_at += n;
+static uint64_t whole_number(const char *text, uint64_t most) {
+    char *rest;
+    errno = 0;
+    uint64_t n = strtoull(text, &rest, 10);
+    if (text[0] < '0' || text[0] > '9' || *rest != 0 || errno != 0 || n > most) refuse("not a number, or too large", text);
     return n;
 }
 
-/* 1: all sent, 0: the socket is full or the turn is over, -1: the connection is to be closed. */
-static int flush_answer(const struct origin *o, struct connection *c) {
-    while (c->out_sent < c->out_len) {
-        ssize_t n = send_head(c);
-        if (n < 0) return errno == EAGAIN ? 0 : -1;
-        c->out_sent += (size_t)n;
-    }
-    for (size_t turn = 0; c->body_at < c->body_end;) {
-        if (turn >= TURN_BYTES) return 0;
-        size_t most = (size_t)(c->body_end - c->body_at);
-        ssize_t n = send_body(o, c, most < TURN_BYTES ? most : TURN_BYTES);
-        if (n <= 0) return n < 0 && errno == EAGAIN ? 0 : -1;
-        turn += (size_t)n;
+static double figure(const char *text) {
+    char *rest;
+    double n = strtod(text, &rest);
+    if (rest == text || *rest != 0 || !(n >= 0 && n < 1e15)) refuse("not a figure of at least 0", text);
+    return n;
+}
+
+/* Options with one value. Whether it was one. */
+static int take_option(struct options *o, struct content *c, const char *name, const char *value) {
+    const struct {
+        const char *name;
+        double *to;
+    } figures[] = {{"--first-byte-ms", &o->first_byte_ms}, {"--jitter-ms", &o->jitter_ms},
+                   {"--tail-share", &o->tail_share},       {"--tail-ms", &o->tail_ms},
+                   {"--gets-per-s", &o->gets_per_s},       {"--connection-bytes-per-s", &o->connection_bytes_per_s}};
+    const struct {
+        const char *name, **to;
+    } texts[] = {{"--data", &o->data}, {"--folder", &o->folder}, {"--verify", &o->verify}};
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        if (strcmp(name, figures[i].name) == 0) return *figures[i].to = figure(value), 1;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(name, texts[i].name) == 0) return *texts[i].to = value, 1;
+    if (strcmp(name, "--threads") == 0) {
+        o->threads = (long)whole_number(value, 1024);
+    } else if (strcmp(name, "--checksum") == 0) {
+        if (checksum_named(value, &c->checksum) != 0) refuse("no such checksum", value);
+    } else if (strcmp(name, "--profile") == 0) {
+        o->s3like = strcmp(value, "s3like") == 0;
+        if (!o->s3like && strcmp(value, "loop") != 0) refuse("no such profile", value);
+    } else {
+        return 0;
     }
     return 1;
 }
 
-/* 0: goes on later, -1: to be closed. */
-static int serve(struct worker *w, struct connection *c) {
-    for (;;) {
-        int sent = flush_answer(w->origin, c);
-        if (sent < 0 || (sent > 0 && c->closing)) return -1;
-        if ((sent == 0) != c->wants_write) {
-            c->wants_write = sent == 0;
-            struct epoll_event e = {.events = c->wants_write ? EPOLLOUT : EPOLLIN, .data.ptr = c};
-            if (epoll_ctl(w->epoll, EPOLL_CTL_MOD, c->fd, &e) != 0) die("epoll_ctl");
+static void read_options(int argc, char **argv, struct options *o, struct content *c) {
+    *o = (struct options){.first_byte_ms = -1, .jitter_ms = -1, .tail_share = -1, .tail_ms = -1,
+                          .connection_bytes_per_s = -1, .gets_per_s = -1, .threads = 1};
+    if (argc < 2) refuse("usage: origin PORT [OBJECTS OBJECT_BYTES PREFIX] --data FILE|--formula|--folder DIR [OPTION...]", NULL);
+    o->port = (uint16_t)whole_number(argv[1], UINT16_MAX);
+    int at = 2;
+    if (argc >= 5 && argv[2][0] != '-') {
+        c->count = whole_number(argv[2], MOST_NAMED);
+        c->size = whole_number(argv[3], INT64_MAX);
+        c->prefix = span_of(argv[4]);
+        at = 5;
+    }
+    for (; at < argc; at++) {
+        if (strcmp(argv[at], "--formula") == 0) {
+            o->formula = 1;
+        } else if (strcmp(argv[at], "--tls") == 0 && at + 2 < argc) {
+            o->certificate = argv[at + 1];
+            o->key = argv[at + 2];
+            at += 2;
+        } else if (at + 1 < argc && take_option(o, c, argv[at], argv[at + 1])) {
+            at++;
+        } else {
+            refuse("unknown argument, or one without its value", argv[at]);
         }
-        if (sent == 0) return 0;
+    }
+    if ((o->data != NULL) + (o->folder != NULL) + o->formula != 1) refuse("one of --data, --formula and --folder is needed", NULL);
+    if ((o->folder != NULL) == (c->prefix.ptr != NULL)) refuse("OBJECTS OBJECT_BYTES PREFIX go with --data and --formula", NULL);
+    if (c->prefix.len > KEY_MAX / 2) refuse("PREFIX is too long", argv[4]);
+    if (c->count > 0 && c->size > INT64_MAX / c->count) refuse("OBJECTS * OBJECT_BYTES is too large", NULL);
+    if (o->threads < 1) refuse("--threads starts at 1", NULL);
+    if (o->tail_share > 1) refuse("--tail-share is at most 1", NULL);
+}
 
-        char *end = c->have == 0 ? NULL : strstr(c->in, "\r\n\r\n");
-        if (end == NULL) {
-            if (c->have == REQUEST_MAX) return -1;
-            ssize_t n = receive(c, c->in + c->have, REQUEST_MAX - c->have);
-            if (n <= 0) return n < 0 && errno == EAGAIN ? 0 : -1;
-            c->have += (size_t)n;
-            c->in[c->have] = 0;
-            end = strstr(c->in, "\r\n\r\n");
-            if (end == NULL) continue;
-        }
-        end[2] = 0;
-        c->closing = strcasestr(c->in, "\nconnection: close") != NULL;
-        answer(w->origin, &w->clock, c);
-        size_t used = (size_t)(end + 4 - c->in);
-        c->have -= used;
-        memmove(c->in, c->in + used, c->have);
-        c->in[c->have] = 0;
-        if (c->have == 0 && c->ssl == NULL) {
-            /* The usual case leaves without asking recv for an EAGAIN. */
-            sent = flush_answer(w->origin, c);
-            if (sent < 0 || (sent > 0 && c->closing)) return -1;
-            if (sent > 0 && !c->wants_write) return 0;
-        }
+static void open_content(const struct options *o, struct content *c) {
+    c->kind = o->formula ? CONTENT_FORMULA : o->folder != NULL ? CONTENT_FOLDER : CONTENT_DATA;
+    c->fd = -1;
+    if (o->data != NULL) content_open_data(c, o->data);
+    if (o->folder != NULL) content_open_folder(c, o->folder);
+}
+
+static double choose(double given, int s3like, double of_s3like) { return given >= 0 ? given : s3like ? of_s3like : 0; }
+
+static void set_profile(const struct options *o, struct origin *to) {
+    to->profile = (struct profile){
+        .first_byte_ns = (uint64_t)(choose(o->first_byte_ms, o->s3like, 20) * MS_NS),
+        .jitter_ns = (uint64_t)(choose(o->jitter_ms, o->s3like, 10) * MS_NS),
+        .tail_share = choose(o->tail_share, o->s3like, 0.01),
+        .tail_ns = (uint64_t)(choose(o->tail_ms, o->s3like, 2000) * MS_NS),
+        .connection_bytes_per_s = (uint64_t)choose(o->connection_bytes_per_s, o->s3like, 85e6),
+    };
+    limiter_set(&to->limiter, choose(o->gets_per_s, o->s3like, 5500));
+}
+
+static void use_all_descriptors(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* The first worker is told to stop by SIGTERM or SIGINT, and tells the others by SIGUSR1. Each listens only while it waits. */
+static void prepare_stop(struct origin *o) {
+    sigset_t blocked;
+    struct sigaction action = {.sa_handler = worker_stop};
+    const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&blocked);
+    for (int i = 0; i < 3; i++) {
+        sigaddset(&blocked, signals[i]);
+        sigaction(signals[i], &action, NULL);
+    }
+    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+    for (long i = 0; i < o->threads; i++) {
+        o->workers[i].wait_mask = blocked;
+        for (int k = 0; k < 3; k++)
+            if ((signals[k] == SIGUSR1) == (i > 0)) sigdelset(&o->workers[i].wait_mask, signals[k]);
     }
 }
 
-static void drop(struct connection *c) {
-    SSL_free(c->ssl);
-    close(c->fd);
-    free(c->out);
-    free(c);
-}
-
-static void accept_all(struct worker *w) {
-    for (;;) {
-        int fd = accept4(w->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EAGAIN || errno == ECONNABORTED) return;
-            die("accept");
-        }
-        struct connection *c = calloc(1, sizeof *c);
-        if (c == NULL) die("calloc");
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        c->fd = fd;
-        if (w->origin->tls != NULL) {
-            c->ssl = SSL_new(w->origin->tls);
-            if (c->ssl == NULL || SSL_set_fd(c->ssl, fd) != 1) die("SSL_new");
-            SSL_set_accept_state(c->ssl);
-        }
-        struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
-        if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &e) != 0) die("epoll_ctl");
+static void serve_all(struct origin *o, uint16_t port) {
+    pthread_t *others = calloc((size_t)o->threads, sizeof *others);
+    o->workers = calloc((size_t)o->threads, sizeof *o->workers);
+    if (others == NULL || o->workers == NULL) die("calloc");
+    prepare_stop(o);
+    for (long i = 0; i < o->threads; i++) {
+        o->workers[i].origin = o;
+        port = worker_listen(&o->workers[i], port);
     }
-}
-
-static void *work(void *argument) {
-    struct worker *w = argument;
-    struct epoll_event events[EPOLL_BATCH];
-    for (;;) {
-        int n = epoll_wait(w->epoll, events, EPOLL_BATCH, -1);
-        for (int i = 0; i < n; i++) {
-            struct connection *c = events[i].data.ptr;
-            if (c == NULL) accept_all(w);
-            else if (serve(w, c) < 0) drop(c);
-        }
-    }
-    return NULL;
-}
-
-/* Every worker has its own listening socket on the same port; returns the port. */
-static uint16_t listen_on(struct worker *w, uint16_t port) {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t at_len = sizeof at;
-    int on = 1;
-    w->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (w->listener < 0) die("socket");
-    setsockopt(w->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    setsockopt(w->listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    if (bind(w->listener, (struct sockaddr *)&at, at_len) != 0 || listen(w->listener, 4096) != 0) die("listen");
-    if (getsockname(w->listener, (struct sockaddr *)&at, &at_len) != 0) die("getsockname");
-    w->epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
-    if (w->epoll < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->listener, &e) != 0) die("epoll");
-    return ntohs(at.sin_port);
-}
-
-static SSL_CTX *tls_context(const char *certificate, const char *key) {
-    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
-    if (tls == NULL || SSL_CTX_use_certificate_chain_file(tls, certificate) != 1 ||
-        SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1) {
-        ERR_print_errors_fp(stderr);
-        exit(1);
-    }
-    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    return tls;
+    for (long i = 1; i < o->threads; i++)
+        if (pthread_create(&others[i], NULL, worker_run, &o->workers[i]) != 0) die("pthread_create");
+    printf("%u\n", port);
+    fflush(stdout);
+    worker_run(&o->workers[0]);
+    for (long i = 1; i < o->threads; i++) pthread_kill(others[i], SIGUSR1);
+    for (long i = 1; i < o->threads; i++) pthread_join(others[i], NULL);
+    free(others);
+    free(o->workers);
 }
 
 int main(int argc, char **argv) {
-    const char *data_path = NULL;
-    struct origin o = {.data_fd = -1};
-    long threads = 1;
-    if (argc < 5) {
-        fprintf(stderr, "usage: origin PORT COUNT SIZE PREFIX --data FILE [--threads N] [--tls CERT KEY]\n");
-        return 2;
+    struct options options;
+    struct origin *o = calloc(1, sizeof *o);
+    if (o == NULL) die("calloc");
+    read_options(argc, argv, &options, &o->content);
+    open_content(&options, &o->content);
+    int status = 0;
+    if (options.verify != NULL) {
+        status = content_verify(&o->content, options.verify);
+    } else {
+        use_all_descriptors();
+        content_compute_checksums(&o->content, sysconf(_SC_NPROCESSORS_ONLN));
+        set_profile(&options, o);
+        o->threads = options.threads;
+        if (options.certificate != NULL) tls_start(o, options.certificate, options.key);
+        serve_all(o, options.port);
     }
-    uint16_t port = (uint16_t)atoi(argv[1]);
-    o.count = strtoull(argv[2], NULL, 10);
-    o.size = strtoull(argv[3], NULL, 10);
-    o.prefix = argv[4];
-    for (int i = 5; i < argc; i++) {
-        if (strcmp(argv[i], "--data") == 0 && i + 1 < argc) data_path = argv[++i];
-        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) threads = atol(argv[++i]);
-        else if (strcmp(argv[i], "--tls") == 0 && i + 2 < argc) o.tls = tls_context(argv[i + 1], argv[i + 2]), i += 2;
-        else return fprintf(stderr, "origin: unknown argument %s\n", argv[i]), 2;
-    }
-    if (data_path == NULL || threads < 1 || strlen(o.prefix) > KEY_MAX / 2)
-        return fprintf(stderr, "origin: bad arguments\n"), 2;
-
-    signal(SIGPIPE, SIG_IGN);
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-    o.data_fd = open_data(data_path, o.count * o.size);
-    if (o.tls != NULL && o.count * o.size > 0) {
-        o.data = mmap(NULL, o.count * o.size, PROT_READ, MAP_SHARED, o.data_fd, 0);
-        if (o.data == MAP_FAILED) die("mmap");
-    }
-    struct worker *workers = calloc((size_t)threads, sizeof *workers);
-    if (workers == NULL) die("calloc");
-    for (long i = 0; i < threads; i++) {
-        workers[i].origin = &o;
-        port = listen_on(&workers[i], port);
-    }
-    for (long i = 1; i < threads; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, work, &workers[i]) != 0) die("pthread_create");
-    }
-    printf("%u\n", port);
-    fflush(stdout);
-    work(&workers[0]);
-    return 0;
+    content_close(&o->content);
+    SSL_CTX_free(o->tls);
+    BIO_meth_free(o->wire_method);
+    free(o);
+    return status;
 }
