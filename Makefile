@@ -11,9 +11,10 @@ WORKERS ?= 2
 SYSTEM_STAMP := build/stamps/system
 VENV_STAMP := $(VENV)/installed
 BUILD_STAMP := build/stamps/extension
+CLANG_STAMP := build/stamps/clang
 NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxi stager/*.pxd)
 
-.PHONY: help setup build test pytest demo lint check-c soak fuzz bench clean
+.PHONY: help setup build test pytest demo lint check-c soak fuzz fuzz-minute bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +23,7 @@ setup: $(VENV_STAMP) ## system packages where missing, a virtual environment wit
 
 build: $(BUILD_STAMP) ## the package in that environment, its extension compiled
 
-test: lint check-c pytest ## everything that has to pass, in under ten minutes
+test: lint check-c fuzz-minute pytest ## everything that has to pass, in under ten minutes
 
 pytest: build ## the Python tests alone
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup
@@ -40,8 +41,11 @@ check-c: $(SYSTEM_STAMP) ## the C code: unit tests, then the same under ASan+UBS
 soak: build ## the same tests at larger counts, for hours; prints its seeds
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --soak
 
-fuzz: $(SYSTEM_STAMP) ## the parsers, fed with mutated input
-	$(MAKE) -C csrc fuzz
+fuzz-minute: $(CLANG_STAMP) ## the parsers of what comes from the network, fuzzed for a minute
+	$(MAKE) --silent --no-print-directory -C csrc fuzz FUZZ_SECONDS=60
+
+fuzz: $(CLANG_STAMP) ## the same for an hour; FUZZ_SEED=n for another one
+	$(MAKE) --silent --no-print-directory -C csrc fuzz FUZZ_SECONDS=3600
 
 bench: build ## stager, its peers and the C ceiling on one local server
 	$(PYTHON) bench/run.py
@@ -79,6 +83,19 @@ $(SYSTEM_STAMP): Makefile
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
 		has_all "$$python" || { echo "$$python lacks headers or venv although $(PACKAGES) are installed" >&2; exit 1; }; \
+	fi
+	@mkdir -p $(@D) && touch $@
+
+# libFuzzer comes with clang; without it our own driver mutates the corpus, and finds less.
+$(CLANG_STAMP): $(SYSTEM_STAMP)
+	@as_root=; [ "$$(id -u)" -eq 0 ] || as_root=sudo; \
+	install() { $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$@"; }; \
+	if command -v apt-get >/dev/null && command -v $${as_root:-true} >/dev/null; then \
+		command -v clang >/dev/null || { $$as_root apt-get update -qq && install clang; } || exit; \
+		runtime=libclang-rt-$$(clang -dumpversion | cut -d . -f 1)-dev; \
+		dpkg -s "$$runtime" >/dev/null 2>&1 || install "$$runtime" || exit; \
+	else \
+		echo "for libFuzzer, install clang and its runtime libraries" >&2; \
 	fi
 	@mkdir -p $(@D) && touch $@
 

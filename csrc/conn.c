@@ -199,6 +199,7 @@ void stg_conn_send_request(struct stg_conn *conn)
     clock_gettime(CLOCK_REALTIME, &now);
     conn->state = STG_CONN_HEAD;
     conn->scanned = 0;
+    conn->trickled = 0;
     conn->progress_ms = worker->clock_ms;
     ssize_t len = stg_request_write(conn->item.batch->template_, &conn->request, now.tv_sec, worker->scratch,
                                     sizeof worker->scratch);
@@ -289,6 +290,7 @@ void stg_conn_check_time(struct stg_conn *conn)
         if (conn->state == STG_CONN_HEAD && !stg_endpoint_proxy(conn->endpoint))
             stg_endpoint_failed(conn->endpoint, &conn->address, conn->worker->now_ms);
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_STALL, ETIMEDOUT, conn->state == STG_CONN_HEAD ? "head" : "body",
-                                   "no byte for %d s", (config->stall_timeout_ms + 999) / 1000));
+                                   "%s for %d s", conn->trickled ? "next to nothing" : "no byte",
+                                   (config->stall_timeout_ms + 999) / 1000));
     }
 }

@@ -9,6 +9,9 @@
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 #define TURN_BYTES ((ssize_t)1 << 20) /* read from one connection before the others are looked at */
 #define WRITE_ALIGN ((size_t)4096)
+/* Less than this a second, over the stall timeout, is no progress: a server that lets a byte go now and then would hold
+ * its object for ever. No line that a dataset can be staged over is that slow. */
+#define TRICKLE_BYTES_A_S 16
 #define SLOW_STORE_NS 50000000
 #define SLOW_STORES 2 /* in a row that take longer send a batch to the disk threads: one may be a busy CPU's doing */
 
@@ -316,6 +319,8 @@ static int receive(struct stg_conn *conn, size_t n)
         if (head_len == 0)
             return 0;
         at = conn->fill = (size_t)head_len;
+        conn->trickled = 0;
+        conn->progress_ms = conn->worker->clock_ms;
         if (begin_body(conn, &head, at) < 0)
             return 1;
     }
@@ -349,6 +354,15 @@ static void wait_for_more(struct stg_conn *conn)
     stg_conn_watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
+static void note_progress(struct stg_conn *conn, ssize_t n)
+{
+    conn->trickled += n;
+    if (conn->trickled * 1000 < (int64_t)conn->worker->engine->config.stall_timeout_ms * TRICKLE_BYTES_A_S)
+        return;
+    conn->trickled = 0;
+    conn->progress_ms = conn->worker->clock_ms;
+}
+
 void stg_conn_read(struct stg_conn *conn)
 {
     struct stg_worker *worker = conn->worker;
@@ -368,7 +382,7 @@ void stg_conn_read(struct stg_conn *conn)
             return;
         }
         taken += n;
-        conn->progress_ms = worker->clock_ms;
+        note_progress(conn, n);
         atomic_fetch_add_explicit(&worker->bytes_received, (uint64_t)n, memory_order_relaxed);
         if (receive(conn, (size_t)n) != 0)
             return;

@@ -25,6 +25,7 @@ struct stg_conn {
     struct stg_tunnel *tunnel; /* what was said to the proxy and came back, while it is asked for one */
     int tunneled;              /* the proxy has opened it: what answers now is the server */
     int64_t progress_ms; /* on the worker's stall clock */
+    int64_t trickled;    /* bytes received since then */
     int reused; /* the request went out on a connection that had served another */
     int paused; /* waits for a buffer or a disk, not for the peer */
     int again;  /* stopped reading for fairness, not because there was no more */

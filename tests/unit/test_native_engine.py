@@ -299,6 +299,35 @@ def test_trickle_longer_than_the_stall_timeout_arrives(tmp_path: Path) -> None:
         assert done == [0]
 
 
+@pytest.mark.parametrize("started", [b"HTTP/1.1 200 OK\r\nx: ", response(b"", content_length="100000")])
+def test_trickle_that_is_next_to_nothing_is_a_stall(tmp_path: Path, started: bytes) -> None:
+    """Without it one byte a minute would hold an object for ever."""
+    given_up = threading.Event()
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.sendall(started)
+        while not given_up.is_set():
+            connection.sendall(b"H")
+            given_up.wait(0.2)
+
+    with scripted(answer) as server, caller(tmp_path, server.port, stall_timeout_ms=800) as call:
+        try:
+            failure = call.fails(100_000)
+        finally:
+            given_up.set()
+    assert (failure.kind, failure.message) == ("stall", "next to nothing for 1 s")
+
+
+def test_body_without_end_is_cut_where_the_object_ends(tmp_path: Path) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.sendall(CHUNKED)
+        while True:
+            connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+
+    with scripted(answer) as server, caller(tmp_path, server.port) as call:
+        assert call.fails(3 * MIB).kind == "identity"
+
+
 def test_connection_that_went_stale_is_retried_once_uncounted(tmp_path: Path) -> None:
     def answer(request: Request, connection: socket.socket) -> str | None:
         if request.turn:

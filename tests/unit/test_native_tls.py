@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
+import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -131,6 +134,24 @@ def test_plain_server_is_a_tls_failure(tmp_path: Path, certificates: Certificate
         caller(tmp_path, server.port, tls=True, ca_file=certificates.ca_file, connect_timeout_ms=300) as call,
     ):
         assert call.fails().kind in ("tls", "connect")
+
+
+def test_reset_in_the_handshake_is_a_connect_failure(tmp_path: Path, certificates: Certificates) -> None:
+    def reset_one(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        caller(tmp_path, listener.getsockname()[1], tls=True, ca_file=certificates.ca_file) as call,
+    ):
+        resetting = threading.Thread(target=reset_one, args=(listener,))
+        resetting.start()
+        failure = call.fails()
+        resetting.join()
+    assert (failure.kind, failure.errno) == ("connect", errno.ECONNRESET)
 
 
 def test_body_cut_off_inside_tls_is_a_reset(tmp_path: Path, certificates: Certificates) -> None:
