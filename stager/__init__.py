@@ -17,17 +17,18 @@ A job's script uses two functions, which import nothing of the above: `get_data_
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
 
 from stager.paths import get_data_path, get_logs_path
+from stager.version import __version__
 
+TYPE_CHECKING = False  # type checkers take it for true, and `typing` takes as long to import as Python to start
 if TYPE_CHECKING:
+    from typing import Any
+
     from stager.errors import StagerError
     from stager.model import JobSpec
     from stager.stages.spec import load_spec
     from stager.urls import parse_source
-
-__version__: Final = "0.1.0"
 
 __all__ = [
     "JobSpec",

@@ -1,90 +1,38 @@
-"""The command line: one file a command, loaded when it is called; and the one switch from errors to exit codes."""
+"""The command line: what must be so before anything else is imported, and the version, for which nothing is."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import Final, cast
 
-import click
+from stager.version import __version__
 
-from stager.cli.state import State
-from stager.errors import StagerError
-
-__all__ = ["COMMANDS", "main"]
-
-# name -> (module, what `stager --help` says). A module's command object is called `command`.
-COMMANDS: Final = {
-    "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
-    "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
-    "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
-    "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
-    "teardown": ("stager.cli.teardown", "Remove a job's tree."),
-    "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
-    "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
-}
-
-
-class _LazyGroup(click.Group):
-    """Imports a command's module when that command is asked for, and not to list it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return cast("click.Command", importlib.import_module(COMMANDS[cmd_name][0]).command)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.NoSuchCommand(args[0], possibilities=list(COMMANDS), ctx=ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="stager", message="stager %(version)s")
-def _group() -> None:
-    """Bring the data of a compute job onto this node, verified, before the job starts.
-
-    Example: stager sync s3://datasets/mnist/ /scratch/mnist
-    """
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code of behaviour.md section 4. Never raises."""
+    arguments = sys.argv[1:] if argv is None else argv
     _open_missing_streams()
-    # Collecting what botocore's import builds, meanwhile and once more at exit, was 0.3 of 1.0 CPU seconds of a sync.
+    if list(arguments) == ["--version"] and _say(f"stager {__version__}\n"):
+        return 0
+    # Collecting what imports build, meanwhile and once more at exit, was 0.3 of 1.0 CPU seconds of a sync.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
-    state = State()
+    from stager.cli.group import run  # click takes three times as long as Python's own start
+
+    return run(arguments)
+
+
+def _say(text: str) -> bool:
+    """Write to standard output without a buffer that would fail once more at exit; whether it took all."""
     try:
-        outcome = _group.main(args=argv, prog_name="stager", standalone_mode=False, obj=state)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except StagerError as error:
-        _report(error, state)
-        return error.exit_code
-    except Exception as error:
-        _report(error, state)
-        return 1
-    return outcome if isinstance(outcome, int) else 0
+        return os.write(1, text.encode("ascii")) == len(text)
+    except OSError:
+        return False
 
 
 def _open_missing_streams() -> None:
@@ -103,11 +51,3 @@ def _open_missing_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-
-
-def _report(error: Exception, state: State) -> None:
-    from stager.cli.render import report_error  # only when something went wrong
-
-    report_error(error, json=state.json)
-    if state.verbosity >= 2:
-        traceback.print_exception(error)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "stager"
 
 LAYERS = (
-    ("values", {"errors", "config", "model", "urls", "names", "events", "manifest", "retry", "paths"}),
+    ("values", {"errors", "config", "model", "urls", "names", "events", "manifest", "retry", "paths", "version"}),
     ("_native", {"_native"}),
     ("host", {"host"}),
     ("transfer", {"transfer"}),
