@@ -79,6 +79,7 @@ class Remote:
     profile: str | None = None
     region: str | None = None
     ca_bundle: str | None = None
+    proxy: str | None = None  # None: as the environment says; "" or "none": no proxy
     addressing_style: str = "auto"  # auto | path | virtual
     sign_requests: bool = True
     verify_ssl: bool = True

@@ -91,6 +91,18 @@ _ENCODED = _Rule(
 )
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
 
+_PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
+_PROXY_CREDENTIALS = _Rule(
+    Action.STOP,
+    AccessDeniedError,
+    "the proxy wants other credentials",
+    "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+)
+_PROXY_DENIED = _Rule(Action.STOP, AccessDeniedError, "the proxy does not let this through", _PROXY_HINT)
+_PROXY_REFUSED = _Rule(Action.STOP, SourceError, "the proxy refuses to serve", _PROXY_HINT)
+_PROXY_AGAIN = _Rule(Action.RETRY, TransientError, "the proxy failed", _PROXY_HINT)
+_PROXY_BUSY = _Rule(Action.SLOW_DOWN, TransientError, "the proxy is busy", _PROXY_HINT)
+
 _BY_CODE: Final[dict[str, _Rule]] = {
     "AccessDenied": _DENIED,
     "AccessDeniedException": _DENIED,
@@ -141,6 +153,7 @@ _BY_STATUS: Final[dict[int, _Rule]] = {
     401: _Rule(Action.STOP, AccessDeniedError, "the server wants other credentials", "check the profile"),
     403: _DENIED,
     404: _GONE,
+    407: _PROXY_CREDENTIALS,
     408: _AGAIN,
     412: _CHANGED,
     416: _CHANGED,
@@ -150,18 +163,6 @@ _BY_STATUS: Final[dict[int, _Rule]] = {
     505: _REFUSED,
 }
 _UNKNOWN_TRANSIENT: Final = range(500, 600)  # gateways in front of a server have numbers of their own
-
-_PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
-_PROXY_CREDENTIALS = _Rule(
-    Action.STOP,
-    AccessDeniedError,
-    "the proxy wants other credentials",
-    "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
-)
-_PROXY_DENIED = _Rule(Action.STOP, AccessDeniedError, "the proxy does not let this through", _PROXY_HINT)
-_PROXY_REFUSED = _Rule(Action.STOP, SourceError, "the proxy refuses to serve", _PROXY_HINT)
-_PROXY_AGAIN = _Rule(Action.RETRY, TransientError, "the proxy failed", _PROXY_HINT)
-_PROXY_BUSY = _Rule(Action.SLOW_DOWN, TransientError, "the proxy is busy", _PROXY_HINT)
 
 _TUNNEL_BY_STATUS: Final[dict[int, _Rule]] = {
     401: _PROXY_CREDENTIALS,

@@ -12,6 +12,7 @@ import pytest
 
 from servers.certificates import Certificates, make_certificates
 from servers.git_http import GitHttp, git_http
+from servers.http_proxy import HttpProxy, http_proxy
 from servers.moto_s3 import MotoS3, moto_s3
 from servers.rclone_s3 import RcloneS3, rclone_s3
 from servers.seaweedfs import SeaweedFS, seaweedfs
@@ -32,7 +33,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("HOME", str(home))
     for name in [name for name in os.environ if name.startswith(("AWS_", "GIT_", "STAGER_", "SSL_CERT_"))]:
         monkeypatch.delenv(name)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUEST_METHOD"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -72,6 +73,13 @@ def moto() -> Iterator[MotoS3]:
 def strict() -> Iterator[StrictS3]:
     """Our own strict S3, empty, for regions, expiry, clocks and errors on order."""
     with strict_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def site_proxy() -> Iterator[HttpProxy]:
+    """A real HTTP proxy that wants a user and a password, with characters that URLs do not take."""
+    with http_proxy("lab user", "p@ss:w/rd") as server:
         yield server
 
 

@@ -17,6 +17,7 @@ import uvloop
 from stager.cli.render import write
 from stager.cli.state import State
 from stager.config import Limits, Remote, Retry, Timeouts
+from stager.host.proxies import check_proxy_setting
 from stager.host.signals import receive
 
 __all__ = ["InterruptedBySignal", "common", "limits_of", "remote_of", "remote_options", "run_async", "speed_options"]
@@ -56,6 +57,8 @@ def remote_options(command: Command) -> Command:
     """Add how an S3 endpoint is reached; `remote_of` makes a `Remote` of them."""
     for option in (
         click.option("--no-verify-ssl", is_flag=True, help="Accept any certificate. Unsafe."),
+        click.option("--proxy", metavar="URL",
+                     help='The HTTP proxy for S3 and git, or "none". [HTTPS_PROXY, HTTP_PROXY, NO_PROXY]'),
         click.option("--ca-bundle", metavar="FILE", help="Certificates to trust."),
         click.option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]), default="auto",
                      show_default=True, help="Where an S3 URL names the bucket."),
@@ -69,8 +72,12 @@ def remote_options(command: Command) -> Command:
 
 
 def remote_of(options: dict[str, Any]) -> Remote:
-    """Take `remote_options` out of a command's arguments."""
+    """Take `remote_options` out of a command's arguments. Raises `UsageError` for a proxy that is none."""
+    proxy = options.pop("proxy")
+    if proxy is not None:
+        check_proxy_setting(proxy, where="--proxy")
     return Remote(
+        proxy=proxy,
         endpoint_url=options.pop("endpoint_url"),
         profile=options.pop("profile"),
         region=options.pop("region"),

@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 from stager.errors import (
     AccessDeniedError,
@@ -28,6 +29,7 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
+from stager.host.proxies import git_proxy_environment
 
 __all__ = ["GitFailure", "error_from", "local_environment", "network_environment", "run_git", "stream_git"]
 
@@ -35,7 +37,6 @@ _KEPT: Final = (
     "HOME", "PATH", "USER", "LOGNAME", "TMPDIR",
     "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "KRB5CCNAME",
     "SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_CONFIG_GLOBAL",
-    "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY",
 )  # fmt: skip
@@ -97,14 +98,20 @@ class GitFailure(Exception):  # noqa: N818  (never leaves the engine: `error_fro
         self.stderr = stderr
 
 
-def network_environment(git_dir: str, transport: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """For commands that talk to the remote; only ``transport`` ("https", "ssh", "http", "file") may be used."""
+def network_environment(
+    git_dir: str, url: str, environ: Mapping[str, str], proxy: str | None = None
+) -> dict[str, str]:
+    """For commands that talk to the remote at ``url``; only its own transport may be used.
+
+    ``proxy``: the setting, see `stager.host.proxies`, whose choice is git's too. Raises `UsageError` when it is none.
+    """
     kept = {name: environ[name] for name in _KEPT if name in environ}
     return {
         "GIT_ASKPASS": "",  # empty: no program asks; a user's own GIT_ASKPASS is a credential helper and stays
         **kept,
+        **git_proxy_environment(url, proxy, environ),
         "GIT_DIR": git_dir,
-        "GIT_ALLOW_PROTOCOL": transport,
+        "GIT_ALLOW_PROTOCOL": urlsplit(url).scheme,
         "GIT_TERMINAL_PROMPT": "0",
         "SSH_ASKPASS_REQUIRE": "never",
         "GCM_INTERACTIVE": "never",

@@ -51,12 +51,14 @@ class TreeRow:
 class PinnedRepository:
     """See the module. ``directory`` is private and empty; ``url`` holds no password."""
 
-    def __init__(self, directory: str, url: str, *, environ: Mapping[str, str], retry: Retry) -> None:
+    def __init__(
+        self, directory: str, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
+    ) -> None:
         self._git_dir = os.path.join(directory, "repository.git")
         self._url = url
         self._retry = retry
         self._environ = environ
-        self._network_environment = network_environment(self._git_dir, urlsplit(url).scheme, environ)
+        self._network_environment = network_environment(self._git_dir, url, environ, proxy)
         self._local_environment = local_environment(
             self._git_dir, environ, GIT_INDEX_FILE=os.path.join(directory, "index")
         )

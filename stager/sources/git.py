@@ -26,7 +26,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from stager import _native
-from stager.config import Retry
+from stager.config import Remote, Retry
 from stager.errors import BadKeysError, ChangedError, IntegrityError, UsageError, from_os_error
 from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, Pin, PinnedRepository, TreeRow
 from stager.host.scratch import PrivateDirectory, open_scratch
@@ -61,20 +61,21 @@ class GitSource:
         self,
         ref: SourceRef,
         *,
-        remote: object = None,
+        remote: Remote | None = None,
         transfer: object = None,
         state_dir: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
         allow_plain_http: bool = False,
     ) -> None:
-        """``remote`` and ``transfer`` are what every source is made with; this one needs neither."""
+        """``remote`` and ``transfer`` are what every source is made with; of them this one needs only the proxy."""
         if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
+        self._proxy = remote.proxy if remote is not None else None
         self._pin: Pin | None = None
         self._prefix = f"{ref.subdir}/".encode() if ref.subdir else b""
 
@@ -82,7 +83,7 @@ class GitSource:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
         self._private = await asyncio.to_thread(self._make_private)
         self._repository = PinnedRepository(
-            self._private.path, self._ref.location, environ=self._environ, retry=self._retry
+            self._private.path, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
         )
         return self
 

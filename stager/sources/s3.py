@@ -17,12 +17,13 @@ from typing import Final, Self
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
 from stager.errors import AccessDeniedError, NotFoundError, StagerError
+from stager.host.proxies import Proxy, proxy_for
 from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
 from stager.sources.s3_access import Access
-from stager.sources.s3_host import ca_file, resolve, warn_of_proxy
+from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, list_serially, listing_digest
 from stager.sources.s3_values import Credentials, Prepared
@@ -41,6 +42,7 @@ class _Connection:
     """A bucket reached: what every request to it shares."""
 
     prepared: Prepared
+    proxy: Proxy | None
     credentials: Credentials | None
     endpoint: Endpoint
     signer: Signer | None
@@ -122,14 +124,16 @@ class S3Source:
     async def _connect(self, region: str | None) -> _Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
+        proxy = proxy_for(prepared.url, self._remote.proxy)
         endpoint = Endpoint(
             self._transfer.engine,
             host=prepared.host,
             port=prepared.port,
             tls=prepared.tls,
-            addresses=await resolve(prepared.host, prepared.port),
+            addresses=await addresses_towards(prepared, proxy),
             ca_file=ca_file(self._remote) if prepared.tls and self._remote.verify_ssl else None,
             verify=self._remote.verify_ssl,
+            proxy=(proxy.port, proxy.authorization()) if proxy else None,
         )
         signer = None
         if credentials is not None:
@@ -142,7 +146,7 @@ class S3Source:
             )
         lane = Lane(transfer=self._transfer, where=self._where, signer=signer)
         connection = _Connection(
-            prepared=prepared, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
@@ -168,7 +172,8 @@ class S3Source:
             await asyncio.sleep(_FRESHEN_EVERY_S)
             with contextlib.suppress(StagerError):
                 await self._renew(connection, again=False)
-                connection.endpoint.update(await resolve(connection.prepared.host, connection.prepared.port))
+            with contextlib.suppress(StagerError):
+                connection.endpoint.update(await addresses_towards(connection.prepared, connection.proxy))
 
     async def _snapshot(self, region: str | None) -> Snapshot:
         connection = await self._connect(region)
@@ -184,9 +189,9 @@ class S3Source:
                 "bucket": self._bucket,
                 "prefix": show(folder),
                 "endpoint": connection.prepared.url,
+                **({"proxy": connection.proxy.url} if connection.proxy else {}),
                 "listing": await asyncio.to_thread(listing_digest, table),
             },
-            warnings=warn_of_proxy(connection.prepared.url),
         )
 
     def _pages(self, connection: _Connection, folder: bytes) -> Pages:

@@ -11,8 +11,10 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlsplit
 
 from aiobotocore.config import AioConfig
@@ -29,11 +31,15 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
     SSLError,
+    UnknownCredentialError,
 )
+from botocore.httpsession import ProxyConfiguration
 
 from stager.config import Remote, Secret
 from stager.errors import AccessDeniedError, SourceError, StagerError, TransientError, UsageError
+from stager.host.proxies import proxy_for
 from stager.retry import error_for
 from stager.sources.s3_host import ca_file
 from stager.sources.s3_values import Credentials, Prepared
@@ -68,8 +74,34 @@ class _Straight:
         return self._session.request(*arguments, **named, allow_redirects=False)
 
 
+class _Proxies(ProxyConfiguration):
+    """Our choice of a proxy for each URL in place of botocore's, which reads NO_PROXY another way."""
+
+    def __init__(self, setting: str | None, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self._setting = setting
+        self._environment = environment
+
+    def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override]  # as the original does
+        proxy = proxy_for(url, self._setting, self._environment)
+        return proxy.url_with_user() if proxy else None
+
+
 class _StraightSession(AIOHTTPSession):
     """What the clients of the credential chain (STS, SSO) send with."""
+
+    proxies: ClassVar[ProxyConfiguration]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._proxy_config = self.proxies
+
+    async def send(self, request: Any) -> Any:
+        """As the original; a proxy's refusal in the clear is no answer of the service. Raises `AccessDeniedError`."""
+        answer = await super().send(request)
+        if answer.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise _proxy_refusal(answer.status_code, "credentials")
+        return answer
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         return _Straight(await super()._get_session(proxy_url))  # type: ignore[misc]  # private: the stubs leave it out
@@ -111,7 +143,9 @@ class Session:
         if again:
             self._session = self._credentials = None
         if self._credentials is None:
-            self._credentials = await self._aws().get_credentials()
+            session = self._aws()
+            _keep_metadata_off_proxies(session)
+            self._credentials = await session.get_credentials()
         if self._credentials is None:
             raise NoCredentialsError
         return await self._credentials.get_frozen_credentials()
@@ -136,7 +170,9 @@ class Session:
     def _aws(self) -> AioSession:
         if self._session is None:
             self._session = get_session()
-            self._session.set_default_client_config(AioConfig(http_session_cls=_StraightSession))
+            proxies = _Proxies(self._remote.proxy, self._environment)
+            straight = type("_Session", (_StraightSession,), {"proxies": proxies})
+            self._session.set_default_client_config(AioConfig(http_session_cls=straight))
             if self._remote.profile is not None:
                 self._session.set_config_variable("profile", self._remote.profile)
         return self._session
@@ -160,6 +196,13 @@ class Session:
             verify=ca_file(remote, self._environment) if remote.verify_ssl else False,
             config=AioConfig(**options),
         )
+
+
+def _keep_metadata_off_proxies(session: AioSession) -> None:
+    """Instance metadata is this host's own; botocore would ask a proxy for it, which answers for another host."""
+    with suppress(UnknownCredentialError):
+        provider = session.get_component("credential_provider").get_provider("iam-role")
+        provider._role_fetcher._session._proxy_config = ProxyConfiguration()  # noqa: SLF001 - nothing public sets it
 
 
 def _capture(request: Any, **_: object) -> None:
@@ -216,10 +259,16 @@ class _Answer:
     where: str = ""
 
 
+def _proxy_refusal(status: int, where: str) -> StagerError:
+    return error_for(_Answer(kind="proxy", where="tunnel", status=status, code="", message=""), where=where)
+
+
 def _credentials_error(error: Exception) -> StagerError:
     """Whatever came out of the credential chain: worth another try, or no access. What its helpers print stays out."""
     where = "credentials"
     match error:
+        case StagerError():
+            return error
         case ParamValidationError() | CredentialRetrievalError():
             pass
         case TimeoutError():
@@ -259,6 +308,10 @@ def _mapped(error: Exception, where: str) -> StagerError:
             return UsageError("no such profile", where=str(error.kwargs.get("profile", "")), hint="check --profile")
         case ParamValidationError() | ValueError():
             return UsageError(f"aiobotocore refuses this source ({_one_line(error)})", where=where)
+        case HTTPClientError() if isinstance(ours := error.kwargs.get("error"), StagerError):
+            return ours  # a proxy's URL that is none
+        case ProxyConnectionError() if status := getattr(error.kwargs.get("error"), "status", 0):
+            return _proxy_refusal(status, where)
         case SSLError():
             return SourceError(f"no trusted connection ({_one_line(error)})", where=where, hint="check --ca-bundle")
         case HTTPClientError() | ConnectionError() | OSError():

@@ -1,21 +1,20 @@
-"""The host that serves a bucket: its addresses, the certificates to trust, the proxy that is not used yet."""
+"""The host that serves a bucket: its addresses, or those of the proxy in front of it, and the certificates to trust."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import ipaddress
 import os
 import socket
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 from stager.config import Remote
 from stager.errors import NotFoundError, TransientError, UsageError
+from stager.host.proxies import Proxy
+from stager.sources.s3_values import Prepared
 
-__all__ = ["ca_file", "resolve", "warn_of_proxy"]
+__all__ = ["addresses_towards", "ca_file", "resolve"]
 
 _SYSTEM_BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -65,20 +64,14 @@ async def resolve(host: str, port: int) -> list[tuple[int, bytes]]:
     raise TransientError(f"the host's name cannot be resolved ({reason.strerror})", where=host)
 
 
-def warn_of_proxy(endpoint: str, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """What to know when the environment names a proxy for this endpoint: nothing of ours goes through it."""
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper())
-    name = next((name for name in names if environment.get(name)), None)
-    bypassed = {"no": environment.get("no_proxy") or environment.get("NO_PROXY") or ""}
-    if name is None or _is_loopback(host) or proxy_bypass_environment(host, bypassed):
-        return ()
-    return (f"{name} is set, but data does not go through a proxy yet: {host} is reached directly",)
+async def addresses_towards(prepared: Prepared, proxy: Proxy | None) -> list[tuple[int, bytes]]:
+    """The addresses to connect to: the proxy's where there is one; its server's name is then for the proxy to resolve.
 
-
-def _is_loopback(host: str) -> bool:
+    Raises as `resolve`.
+    """
+    if proxy is None:
+        return await resolve(prepared.host, prepared.port)
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return await resolve(proxy.host, proxy.port)
+    except NotFoundError as error:
+        raise NotFoundError("no such proxy", where=proxy.host, hint=f"check {proxy.setting}") from error

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from stager.config import Remote
 from stager.errors import SpecError, UsageError
+from stager.host.proxies import check_proxy_setting
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
@@ -194,16 +195,26 @@ def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
             problems.add(f"{place}.endpoint_url", "must be http://HOST or https://HOST, without a user in it")
         if found.ca_bundle is not None and not found.ca_bundle.startswith("/"):
             problems.add(f"{place}.ca_bundle", "must be an absolute path")
+        if found.proxy is not None:
+            _check_proxy(f"{place}.proxy", found.proxy, problems)
         remotes[name] = Remote(
             endpoint_url=found.endpoint_url,
             profile=found.profile,
             region=found.region,
             ca_bundle=found.ca_bundle,
+            proxy=found.proxy,
             addressing_style=found.addressing_style,
             sign_requests=found.sign_requests,
             verify_ssl=found.verify_ssl,
         )
     return remotes
+
+
+def _check_proxy(place: str, setting: str, problems: Problems) -> None:
+    try:
+        check_proxy_setting(setting, where="")
+    except UsageError as error:
+        problems.add(place, one_line(str(error)))
 
 
 def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, object]]:

@@ -92,6 +92,7 @@ class S3Table(_Table, frozen=True, kw_only=True):
     profile: str | None = None
     region: str | None = None
     ca_bundle: str | None = None
+    proxy: str | None = None
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     sign_requests: bool = True
     verify_ssl: bool = True

@@ -20,8 +20,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], certificates: Certificates | None) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(self, handler: type[BaseHTTPRequestHandler], certificates: Certificates | None, host: str) -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, 0), handler)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         if certificates is not None:
@@ -52,14 +54,17 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def local_http(handler: type[BaseHTTPRequestHandler], certificates: Certificates | None = None) -> Iterator[str]:
-    """Serve ``handler`` on a free port of 127.0.0.1; yields the base URL, https with certificates."""
-    server = _Server(handler, certificates)
+def local_http(
+    handler: type[BaseHTTPRequestHandler], certificates: Certificates | None = None, host: str = "127.0.0.1"
+) -> Iterator[str]:
+    """Serve ``handler`` on a free port of ``host``; yields the base URL, https with certificates (as localhost)."""
+    server = _Server(handler, certificates, host)
     port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"https://localhost:{port}" if certificates else f"http://127.0.0.1:{port}"
+        shown = f"[{host}]" if ":" in host else "localhost" if certificates else host
+        yield f"{'https' if certificates else 'http'}://{shown}:{port}"
     finally:
         server.shutdown()
         thread.join()

@@ -65,6 +65,7 @@ class StrictS3:
     page_size: int = 1000
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
+    headers_seen: set[str] = field(default_factory=set)  # names, lower case
     _replies: list[tuple[Reply, int]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         self.state.requests.append((self.command, self.path))
+        self.state.headers_seen.update(name.lower() for name in self.headers)
         if self.state.on_request is not None:
             self.state.on_request(self.command, self.path)
         try:
@@ -265,8 +267,8 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
 
 
 @contextmanager
-def strict_s3(certificates: Certificates | None = None) -> Iterator[StrictS3]:
-    """A server without buckets; with certificates it speaks https."""
+def strict_s3(certificates: Certificates | None = None, host: str = "127.0.0.1") -> Iterator[StrictS3]:
+    """A server without buckets at ``host``; with certificates it speaks https."""
     state = StrictS3(ca_file=certificates.ca_file if certificates else None)
-    with local_http(type("Handler", (_Handler,), {"state": state}), certificates) as state.endpoint_url:
+    with local_http(type("Handler", (_Handler,), {"state": state}), certificates, host) as state.endpoint_url:
         yield state

@@ -61,13 +61,13 @@ def test_secrets_and_control_characters_of_git_are_not_repeated() -> None:
 
 def test_environment_of_git_is_an_allow_list() -> None:
     given = {"PATH": "/bin", "GIT_DIR": "/evil", "GIT_TRACE": "/log", "LD_PRELOAD": "x", "AWS_SECRET_ACCESS_KEY": "s"}
-    for found in (network_environment("/r", "https", given), local_environment("/r", given)):
+    for found in (network_environment("/r", "https://h/r", given), local_environment("/r", given)):
         assert found["GIT_DIR"] == "/r"
         assert not {"GIT_TRACE", "LD_PRELOAD", "AWS_SECRET_ACCESS_KEY"} & set(found)
-    assert network_environment("/r", "https", given)["GIT_ALLOW_PROTOCOL"] == "https"
-    kept = network_environment("/r", "https", {"GIT_ASKPASS": "/ci/token"})
+    assert network_environment("/r", "https://h/r", given)["GIT_ALLOW_PROTOCOL"] == "https"
+    kept = network_environment("/r", "https://h/r", {"GIT_ASKPASS": "/ci/token"})
     assert kept["GIT_ASKPASS"] == "/ci/token"
-    assert network_environment("/r", "https", {})["GIT_ASKPASS"] == ""
+    assert network_environment("/r", "https://h/r", {})["GIT_ASKPASS"] == ""
 
 
 def test_missing_git_is_told(tmp_path: Path) -> None:

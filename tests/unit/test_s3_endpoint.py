@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 
+from servers.http_proxy import HttpProxy
+from servers.process import free_ports
 from stager.config import Remote
 from stager.errors import AccessDeniedError, SourceError, TransientError, UsageError
 from stager.sources import s3_endpoint
 from stager.sources.s3_endpoint import Session
 from stager.sources.s3_values import Prepared
+from unit.scripted_http import Request, response, scripted
 
 KEY, SECRET = "AKIDEXAMPLE", "secret/with+signs"
 
@@ -119,6 +124,75 @@ def test_credential_helper_that_fails_is_no_access_and_its_words_are_not_repeate
         with pytest.raises(AccessDeniedError, match=word) as caught:
             asyncio.run(session.credentials(again=again))
         assert "hunter2" not in str(caught.value)
+
+
+ROLE = """
+[profile lab]
+role_arn = arn:aws:iam::123456789012:role/reader
+source_profile = base
+region = us-east-1
+[profile base]
+aws_access_key_id = AKIDEXAMPLE
+aws_secret_access_key = secret
+"""
+
+
+@pytest.mark.parametrize(
+    ("proxy", "kind", "words"),
+    [
+        ("http://user:hunter2@{address}", AccessDeniedError, "the proxy wants other credentials"),
+        ("{url}", TransientError, "the proxy failed"),
+        ("http://user:hunter2@{address}/path", UsageError, "https_proxy: names no proxy"),
+    ],
+)
+def test_token_service_behind_a_proxy_that_does_not_serve(
+    proxy: str,
+    kind: type[Exception],
+    words: str,
+    site_proxy: HttpProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (nowhere,) = free_ports(1)
+    (tmp_path / "config").write_text(ROLE)
+    for name, value in {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_ENDPOINT_URL_STS": f"https://127.0.0.1:{nowhere}",
+        "AWS_MAX_ATTEMPTS": "1",
+        "https_proxy": proxy.format(url=site_proxy.url, address=urlsplit(site_proxy.bare_url).netloc),
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(kind, match=words) as caught:
+        asyncio.run(Session(Remote(profile="lab")).credentials())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_instance_metadata_is_asked_without_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: Request, connection: socket.socket) -> str:
+        body = b"token"
+        if request.path.endswith("/security-credentials/"):
+            body = b"role"
+        elif request.path.endswith("/role"):
+            body = (
+                b'{"Code": "Success", "AccessKeyId": "IMDSKEY", "SecretAccessKey": "imdssecret", "Token": "imdstoken",'
+                b' "Expiration": "2999-01-01T00:00:00Z"}'
+            )
+        connection.sendall(response(body, x_aws_ec2_metadata_token_ttl_seconds="21600"))
+        return "close"
+
+    (nowhere,) = free_ports(1)
+    with scripted(answer) as server:
+        for name, value in {
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{server.port}",
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "http_proxy": f"http://127.0.0.1:{nowhere}",
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        found = asyncio.run(Session(Remote()).credentials())
+    assert found is not None
+    assert found.access_key == "IMDSKEY"
 
 
 def test_credential_chain_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

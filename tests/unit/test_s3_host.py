@@ -1,4 +1,4 @@
-"""The host that serves a bucket: certificates, addresses, and the proxy that is warned about."""
+"""The host that serves a bucket: certificates, addresses, and those of a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from stager.config import Remote
 from stager.errors import NotFoundError, UsageError
+from stager.host.proxies import Proxy
 from stager.sources import s3_host
-from stager.sources.s3_host import ca_file, resolve, warn_of_proxy
+from stager.sources.s3_host import addresses_towards, ca_file, resolve
+from stager.sources.s3_values import Prepared
 
 
 def test_ca_bundle_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,23 +49,26 @@ def test_host_that_does_not_exist_is_not_found(monkeypatch: pytest.MonkeyPatch) 
         asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "environment", "warned"),
-    [
-        ("https://s3.example", {"HTTPS_PROXY": "http://user:hunter2@proxy:1"}, "HTTPS_PROXY"),
-        ("https://s3.example", {"https_proxy": "http://proxy:1"}, "https_proxy"),
-        ("http://s3.example:9000", {"HTTP_PROXY": "http://proxy:1"}, "HTTP_PROXY"),
-        ("https://s3.example", {"HTTP_PROXY": "http://proxy:1"}, ""),
-        ("https://s3.example", {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "other,.example"}, ""),
-        ("https://s3.example", {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "*"}, ""),
-        ("https://127.0.0.1:9000", {"HTTPS_PROXY": "http://proxy:1"}, ""),
-        ("https://[::1]:9000", {"HTTPS_PROXY": "http://proxy:1"}, ""),
-        ("https://s3.example", {}, ""),
-    ],
-)
-def test_proxy_that_data_does_not_use_is_warned_about_by_name(
-    endpoint: str, environment: dict[str, str], warned: str
-) -> None:
-    texts = warn_of_proxy(endpoint, environment)
-    assert len(texts) == bool(warned)
-    assert all(text.startswith(f"{warned} is set") and "hunter2" not in text for text in texts)
+def test_proxys_name_is_resolved_and_not_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def find(host: str, port: int) -> list[tuple[int, bytes]]:
+        asked.append((host, port))
+        if host == "gone.example":
+            raise NotFoundError("no such host", where=host)
+        return [(2, b"\x7f\x00\x00\x01")]
+
+    monkeypatch.setattr(s3_host, "resolve", find)
+    server = Prepared(
+        url="https://s3.example", host="s3.example", port=443, tls=True, host_header="s3.example", path_prefix=b"/b/",
+        headers=(), region="", service="s3",
+    )  # fmt: skip
+    for proxy, expected in (
+        (None, ("s3.example", 443)),
+        (Proxy(host="proxy.example", port=3128, user=None, setting="HTTPS_PROXY"), ("proxy.example", 3128)),
+    ):
+        assert asyncio.run(addresses_towards(server, proxy)) == [(2, b"\x7f\x00\x00\x01")]
+        assert asked[-1] == expected
+    gone = Proxy(host="gone.example", port=3128, user=None, setting="HTTPS_PROXY")
+    with pytest.raises(NotFoundError, match=r"no such proxy.*HTTPS_PROXY"):
+        asyncio.run(addresses_towards(server, gone))

@@ -63,13 +63,17 @@ profile = "host"
 endpoint_url = "https://ceph.example:7480"
 profile = "ceph"
 ca_bundle = "/etc/ssl/site.pem"
+proxy = "http://proxy.example:3128"
 """
     )
     assert spec.command == ("python", "train it.py", "--n", "$N", "*")
     assert spec.code is not None and spec.code.source.ref == "v1.4"
     assert [dataset.source.scheme for dataset in spec.datasets] == ["s3", "git", "bind"]
     assert spec.datasets[0].remote == Remote(
-        endpoint_url="https://ceph.example:7480", profile="ceph", ca_bundle="/etc/ssl/site.pem"
+        endpoint_url="https://ceph.example:7480",
+        profile="ceph",
+        ca_bundle="/etc/ssl/site.pem",
+        proxy="http://proxy.example:3128",
     )
     assert spec.public[0].source == "/srv/public/imagenet"
     assert spec.logs.persist == "/base/results/{job.name}"
@@ -141,6 +145,9 @@ MISTAKES = [
     ("logs unknown field", HEAD + '[logs]\npersist = "/a/{job.owner}"\n', "'{job.owner}' is not known"),
     ("logs open brace", HEAD + '[logs]\npersist = "/a/{job.id"\n', "is not known"),
     ("remote with user", HEAD + '[s3.x]\nendpoint_url = "https://u:p@h"\n', "s3.x.endpoint_url (line 5)"),
+    ("proxy with user", HEAD + '[s3.x]\nproxy = "http://u:hunter2@h"\n', "s3.x.proxy (line 5): a proxy with a user"),
+    ("proxy of socks", HEAD + '[s3.x]\nproxy = "socks5://h"\n', "s3.x.proxy (line 5): names a SOCKS proxy"),
+    ("no proxy", HEAD + '[s3.x]\nproxy = "http://h:0"\n', "s3.x.proxy (line 5): names no proxy"),
     ("remote misspelt", HEAD + '[s3.x]\nendpoint = "https://h"\n', "did you mean endpoint_url?"),
     ("remote no table", HEAD + "[s3]\nx = 1\n", "s3.x (line 5): must be a table"),
     ("other profile", HEAD + '[view]\nprofile = "none"\n', "view.profile (line 5)"),
