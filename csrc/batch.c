@@ -46,6 +46,7 @@ void stg_batch_unref(struct stg_batch *batch)
     free(batch->rows);
     free(batch->ranges);
     free(batch->blocks);
+    free(batch->announced);
     free((char *)(uintptr_t)batch->query.ptr);
     free(batch->body);
     free(batch->results);
@@ -74,7 +75,7 @@ static int finish_new(struct stg_batch *batch, int status, struct stg_batch **ou
     return 0;
 }
 
-static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int root_fd, int tmp_fd)
+static int set_up_rows(struct stg_batch *batch, const uint32_t *rows)
 {
     size_t known = stg_table_count(batch->table);
     batch->rows = malloc(batch->count * sizeof *rows);
@@ -84,11 +85,19 @@ static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int roo
     for (size_t i = 0; i < batch->count; i++)
         if (rows[i] >= known)
             return -EINVAL;
+    return 0;
+}
+
+static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int root_fd, int tmp_fd)
+{
     struct stat st;
+    int status = set_up_rows(batch, rows);
+    if (status < 0)
+        return status;
     if (fstat(tmp_fd, &st) < 0)
         return -errno;
     batch->device = st.st_dev;
-    int status = duplicate(root_fd, &batch->landing.root_fd);
+    status = duplicate(root_fd, &batch->landing.root_fd);
     return status < 0 ? status : duplicate(tmp_fd, &batch->landing.tmp_fd);
 }
 
@@ -132,7 +141,7 @@ static int set_up_ranges(struct stg_batch *batch, const int64_t *offsets_lengths
         return -ENOMEM;
     uint8_t *next = batch->blocks;
     for (size_t i = 0; i < batch->count; i++) {
-        batch->ranges[i] = (struct stg_range){offsets_lengths[2 * i], offsets_lengths[2 * i + 1], next};
+        batch->ranges[i] = (struct stg_range){offsets_lengths[2 * i], offsets_lengths[2 * i + 1], next, 0};
         next += blocks_of(batch->ranges[i].length) * STG_DIGEST_BYTES;
     }
     return duplicate(fd, &batch->landing.fd);
@@ -148,6 +157,18 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
         return -ENOMEM;
     batch->row = row;
     return finish_new(batch, set_up_ranges(batch, offsets_lengths, fd), out);
+}
+
+int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                    struct stg_batch **out)
+{
+    if (count == 0 || count > UINT32_MAX)
+        return -EINVAL;
+    struct stg_batch *batch = batch_new(STG_BATCH_HEADS, template_, table, count);
+    if (!batch)
+        return -ENOMEM;
+    batch->announced = calloc(count, sizeof *batch->announced);
+    return finish_new(batch, batch->announced ? set_up_rows(batch, rows) : -ENOMEM, out);
 }
 
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out)
@@ -196,7 +217,7 @@ int stg_batch_close_landing(struct stg_batch *batch)
 
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)
 {
-    return stg_table_row(batch->table, batch->kind == STG_BATCH_OBJECTS ? batch->rows[index] : batch->row);
+    return stg_table_row(batch->table, batch->rows ? batch->rows[index] : batch->row);
 }
 
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index)
@@ -206,6 +227,7 @@ struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t ind
     struct stg_row row = stg_batch_row(batch, index);
     struct stg_request request = {
         .key = row.key, .identity = row.identity, .offset = 0, .length = row.size, .size = row.size};
+    request.is_head = batch->kind == STG_BATCH_HEADS;
     if (batch->kind == STG_BATCH_RANGES) {
         request.offset = batch->ranges[index].offset;
         request.length = batch->ranges[index].length;
@@ -214,12 +236,52 @@ struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t ind
     return request;
 }
 
+struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head)
+{
+    if (batch->kind == STG_BATCH_RANGES) /* what an answer to a range announces may be of the range or of the whole */
+        return (struct stg_sum){.kind = batch->crc};
+    struct stg_announced announced = stg_checksum_announced(head);
+    return (struct stg_sum){.kind = announced.kind, .has_wanted = announced.kind != STG_CRC_NONE,
+                            .wanted = announced.value};
+}
+
+int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum,
+                       struct stg_failure **failure)
+{
+    if (batch->kind == STG_BATCH_RANGES)
+        batch->ranges[index].crc = sum->value;
+    int status = stg_sum_check(sum, failure);
+    batch->results[index].verified = status == 0 && sum->has_wanted;
+    return status;
+}
+
+int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum, const char *data,
+                         size_t len, struct stg_failure **failure)
+{
+    int is_range = batch->kind == STG_BATCH_RANGES;
+    struct stg_sum computed = *sum;
+    stg_digest_bytes(data, len, is_range ? batch->ranges[index].blocks : batch->results[index].digest);
+    batch->results[index].block_count = 1;
+    computed.value = stg_crc_update(sum->kind, 0, data, len);
+    return stg_batch_take_sum(batch, index, &computed, failure);
+}
+
+int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
+{
+    struct stg_request request = stg_batch_request(batch, index);
+    if ((head->status >= 500 && head->status != 501) || head->status == 429 || head->status == 408)
+        return -EAGAIN;
+    if (head->status == 200 && stg_request_fits(&request, head))
+        batch->announced[index] = stg_checksum_announced(head);
+    return 0;
+}
+
 void stg_batch_keep(struct stg_batch *batch, uint32_t index, const struct stg_stored *stored)
 {
     struct stg_result *result = &batch->results[index];
     result->mtime_ns = stored->mtime_ns;
     result->ctime_ns = stored->ctime_ns;
-    result->mode = stored->mode & 07777;
+    result->mode = (uint16_t)(stored->mode & 07777);
 }
 
 int stg_batch_append_body(struct stg_batch *batch, const char *data, size_t len)

@@ -1,4 +1,5 @@
-/* Requests handed over together: rows of a table, ranges of one object, or one page of a listing.
+/* Requests handed over together: rows of a table, ranges of one object, what is announced of rows, or one page of a
+ * listing.
  *
  * Requests are worked out from (table, row) when a connection takes them; a batch holds 4 bytes an object for its row
  * and 40 for its result. Reference counted: the maker has one reference, a running batch is held by its engine.
@@ -6,6 +7,7 @@
 #ifndef STG_BATCH_H
 #define STG_BATCH_H
 
+#include "checksum.h"
 #include "digest.h"
 #include "request.h"
 #include "sink.h"
@@ -13,18 +15,20 @@
 
 #include <stdatomic.h>
 
-enum stg_batch_kind { STG_BATCH_OBJECTS, STG_BATCH_RANGES, STG_BATCH_LIST };
+enum stg_batch_kind { STG_BATCH_OBJECTS, STG_BATCH_RANGES, STG_BATCH_HEADS, STG_BATCH_LIST };
 
 struct stg_result {
     uint8_t digest[STG_DIGEST_BYTES]; /* objects */
     int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename */
-    uint32_t mode;                    /* objects: permission bits */
+    uint16_t mode;                    /* objects: permission bits */
+    uint8_t verified;                 /* objects: the checksum that the source announced matched */
     uint32_t block_count;             /* ranges */
 };
 
 struct stg_range {
     int64_t offset, length;
     uint8_t *blocks; /* room for the range's block digests */
+    uint64_t crc;    /* of the batch's kind, or 0 */
 };
 
 struct stg_batch {
@@ -33,10 +37,12 @@ struct stg_batch {
     struct stg_template *template_;
     struct stg_table *table;
     size_t count;
-    uint32_t *rows;           /* objects */
+    uint32_t *rows;           /* objects, heads */
     uint32_t row;             /* ranges: of the one object */
     struct stg_range *ranges; /* ranges */
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
+    enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
+    struct stg_announced *announced; /* heads: of each object */
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
@@ -61,6 +67,10 @@ int stg_batch_objects(struct stg_template *template_, struct stg_table *table, c
 /* offsets_lengths: count pairs. */
 int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, uint32_t row,
                      const int64_t *offsets_lengths, size_t count, int fd, struct stg_batch **out);
+/* Asks with HEAD what is announced of each object. A server that refuses, or speaks of another object, announces
+ * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
+int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                    struct stg_batch **out);
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);
@@ -72,6 +82,15 @@ int stg_batch_close_landing(struct stg_batch *batch);
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
 /* The row's key and mode. */
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
+/* What to compute of a body whose head this is. */
+struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head);
+/* Takes the CRC of a finished body, or digest and CRC of one that is at hand: 0, or as stg_sum_check. */
+int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum,
+                       struct stg_failure **failure);
+int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum, const char *data,
+                         size_t len, struct stg_failure **failure);
+/* Takes the answer to a HEAD, unless it is one to ask again for: then -EAGAIN. */
+int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head);
 /* Notes what became of an object's file. */
 void stg_batch_keep(struct stg_batch *batch, uint32_t index, const struct stg_stored *stored);
 /* Appends to a listing's answer; -EFBIG over 32 MiB; -ENOMEM. */

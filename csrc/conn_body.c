@@ -67,6 +67,8 @@ static void finish_whole(struct stg_conn *conn)
     struct stg_batch *batch = item.batch;
     struct stg_buffer *buffer = conn->buffer;
     struct stg_row row = stg_batch_row(batch, item.index);
+    struct stg_sum sum = conn->sum;
+    struct stg_failure *failure = NULL;
     buffer->start = conn->body_start;
     buffer->len = conn->fill - conn->body_start;
     buffer->offset = conn->request.offset;
@@ -74,13 +76,10 @@ static void finish_whole(struct stg_conn *conn)
     conn->fill = 0;
     stg_conn_release(conn);
     stg_worker_dispatch(worker); /* the next request travels while this body is stored */
-    if (batch->kind == STG_BATCH_OBJECTS) {
-        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->results[item.index].digest);
-    } else {
-        stg_digest_bytes(buffer->data + buffer->start, buffer->len, batch->ranges[item.index].blocks);
-        batch->results[item.index].block_count = 1;
-    }
-    if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
+    if (stg_batch_take_whole(batch, item.index, &sum, buffer->data + buffer->start, buffer->len, &failure) < 0) {
+        stg_sink_give(worker->engine->sink, buffer);
+        stg_worker_complete(worker, item, 1, failure);
+    } else if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
         store_on_disk_thread(worker, item, row, buffer);
     else
         store_inline(worker, item, row, buffer);
@@ -146,19 +145,19 @@ static int spill(struct stg_conn *conn)
 static void finish_stream(struct stg_conn *conn)
 {
     struct stg_batch *batch = conn->item.batch;
-    struct stg_result *result = &batch->results[conn->item.index];
+    struct stg_failure *failure = NULL;
     ssize_t blocks = stg_hasher_finish(conn->hasher);
-    if (batch->kind == STG_BATCH_RANGES)
-        result->block_count = (uint32_t)blocks;
-    else
-        stg_digest_combine(conn->blocks, (size_t)blocks, result->digest);
+    if (batch->kind == STG_BATCH_OBJECTS)
+        stg_digest_combine(conn->blocks, (size_t)blocks, batch->results[conn->item.index].digest);
+    batch->results[conn->item.index].block_count = (uint32_t)blocks;
+    int keep = stg_batch_take_sum(batch, conn->item.index, &conn->sum, &failure) == 0;
     struct stg_file *file = conn->file;
     if (conn->buffer && conn->fill > conn->body_start)
         hand_over(conn, conn->fill - conn->body_start, NULL);
     else
         stg_conn_give_buffer(conn);
     conn->file = NULL;
-    stg_file_end(file, 1, NULL);
+    stg_file_end(file, keep, failure);
     stg_conn_release(conn);
 }
 
@@ -195,7 +194,7 @@ void stg_conn_finish_error(struct stg_conn *conn)
     stg_conn_release(conn);
 }
 
-static void finish_list(struct stg_conn *conn)
+static void finish_told(struct stg_conn *conn)
 {
     struct stg_item item = conn->item;
     stg_conn_give_buffer(conn);
@@ -207,8 +206,8 @@ void stg_conn_finish(struct stg_conn *conn)
 {
     if (conn->use == STG_USE_ERROR)
         stg_conn_finish_error(conn);
-    else if (conn->use == STG_USE_LIST)
-        finish_list(conn);
+    else if (conn->use == STG_USE_LIST || conn->use == STG_USE_HEAD)
+        finish_told(conn);
     else if (conn->received != conn->request.length)
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is shorter than the object"));
     else if (conn->use == STG_USE_STREAM)
@@ -226,7 +225,11 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
     conn->keep_alive = head->keep_alive;
     conn->received = 0;
     conn->body_start = head_len;
-    stg_http_body_start(&conn->body, head, 0);
+    stg_http_body_start(&conn->body, head, conn->request.is_head);
+    if (conn->request.is_head && stg_batch_take_head(conn->item.batch, conn->item.index, head) == 0) {
+        conn->use = STG_USE_HEAD;
+        return 0;
+    }
     if (head->status < 200 || head->status > 299) {
         conn->use = STG_USE_ERROR;
         conn->failure = stg_failure_from_head(head);
@@ -244,6 +247,7 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
         room /= 2; /* the framing is received into the same buffer */
     if (room > conn->worker->engine->config.buffer_bytes)
         room = conn->worker->engine->config.buffer_bytes; /* at most a block */
+    conn->sum = stg_batch_start_sum(conn->item.batch, head);
     conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
     if (conn->use == STG_USE_STREAM && start_stream(conn) < 0) {
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
@@ -271,7 +275,7 @@ static int take_body(struct stg_conn *conn, size_t at, size_t end)
             return -EBADMSG;
         }
         if (conn->use == STG_USE_STREAM)
-            stg_hasher_update(conn->hasher, data + conn->fill, (size_t)run);
+            stg_sum_add(&conn->sum, conn->hasher, data + conn->fill, (size_t)run);
         conn->fill += (size_t)run;
         at += skip + (size_t)run;
     }

@@ -28,7 +28,7 @@ static void wake_workers(struct stg_engine *engine)
 static void enqueue(struct stg_engine *engine, struct stg_batch *batch)
 {
     struct stg_batch **at = &engine->waiting;
-    while (*at && batch->kind != STG_BATCH_LIST)
+    while (*at && batch->kind < STG_BATCH_HEADS)
         at = &(*at)->next;
     batch->next = *at;
     *at = batch;

@@ -277,9 +277,10 @@ static int put_signature(struct writer *w, const struct stg_template *t, const s
     for (size_t i = 0; i < count; i++)
         if (!is_unsigned(headers[i].name))
             signed_headers[signed_count++] = headers[i];
+    struct stg_str method = request->is_head ? STG_STR("HEAD") : STG_STR("GET");
     struct stg_credentials *credentials = stg_signer_credentials(t->signer);
-    ssize_t n = stg_sigv4_sign(credentials, unix_s + stg_signer_skew(t->signer), STG_STR("GET"), path, request->query,
-                               signed_headers, signed_count, w->out + w->len, w->cap - w->len);
+    ssize_t n = stg_sigv4_sign(credentials, unix_s + stg_signer_skew(t->signer), method, path,
+                               request->query, signed_headers, signed_count, w->out + w->len, w->cap - w->len);
     stg_credentials_unref(credentials);
     if (n < 0)
         return (int)n;
@@ -297,7 +298,7 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     const struct stg_endpoint *endpoint = template_->endpoint;
     const struct stg_proxy *proxy = stg_endpoint_tls(endpoint) ? NULL : stg_endpoint_proxy(endpoint);
 
-    put(&w, STG_STR("GET "));
+    put(&w, request->is_head ? STG_STR("HEAD ") : STG_STR("GET "));
     if (proxy) {
         put(&w, STG_STR("http://"));
         put(&w, template_->host);
@@ -372,6 +373,11 @@ static struct flaw find_flaw(const struct stg_request *request, const struct stg
                                   memcmp(head->etag.ptr, request->identity.ptr, head->etag.len) != 0))
         return (struct flaw){"etag", "the ETag is not the pinned one"};
     return (struct flaw){0};
+}
+
+int stg_request_fits(const struct stg_request *request, const struct stg_http_head *head)
+{
+    return !find_flaw(request, head).where;
 }
 
 int stg_request_check(const struct stg_request *request, const struct stg_http_head *head,

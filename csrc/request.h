@@ -39,6 +39,7 @@ struct stg_request {
     struct stg_str identity; /* the pinned ETag between its quotes; len 0: not pinned */
     struct stg_str query;    /* listing only */
     int is_list;
+    int is_head;
     int ranged;              /* send Range: offset .. offset + length - 1 of size */
     int64_t offset, length, size;
 };
@@ -47,6 +48,8 @@ struct stg_request {
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
                           char *out, size_t cap);
 
+/* Whether a 2xx answer is what was asked for, of the pinned object, in full. */
+int stg_request_fits(const struct stg_request *request, const struct stg_http_head *head);
 /* 0: the answer is what was asked for, of the pinned object, in full. -EBADMSG: *failure says why (NULL when there is
  * no memory to say it). Only for a 2xx status. */
 int stg_request_check(const struct stg_request *request, const struct stg_http_head *head,

@@ -10,7 +10,7 @@ enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_C
                       STG_CONN_HEAD, STG_CONN_BODY };
 
 /* What becomes of a body. */
-enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_ERROR };
+enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_HEAD, STG_USE_ERROR };
 
 struct stg_conn {
     struct stg_worker *worker;
@@ -43,6 +43,7 @@ struct stg_conn {
     int64_t received;
     int64_t file_offset; /* where the body in the buffer goes */
     struct stg_hasher *hasher;
+    struct stg_sum sum;
     uint8_t *blocks; /* of an object that is streamed */
     struct stg_file *file;
     struct stg_failure *failure; /* waits for its error body */

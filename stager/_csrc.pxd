@@ -155,22 +155,30 @@ cdef extern from "batch.h" nogil:
     enum stg_batch_kind:
         STG_BATCH_OBJECTS
         STG_BATCH_RANGES
+        STG_BATCH_HEADS
         STG_BATCH_LIST
     struct stg_result:
         uint8_t *digest
         int64_t mtime_ns
         int64_t ctime_ns
-        uint32_t mode
+        uint16_t mode
+        uint8_t verified
         uint32_t block_count
     struct stg_range:
         int64_t offset
         int64_t length
         uint8_t *blocks
+        uint64_t crc
+    struct stg_announced:
+        stg_crc_kind kind
+        uint64_t value
     struct stg_batch:
         stg_batch_kind kind
         size_t count
         uint32_t *rows
         stg_range *ranges
+        stg_crc_kind crc
+        stg_announced *announced
         stg_result *results
         const char *body
         size_t body_len
@@ -179,6 +187,8 @@ cdef extern from "batch.h" nogil:
                           int root_fd, int tmp_fd, stg_batch **out)
     int stg_batch_ranges(stg_template *template_, stg_table *table, uint32_t row, const int64_t *offsets_lengths,
                          size_t count, int fd, stg_batch **out)
+    int stg_batch_heads(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
+                        stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)

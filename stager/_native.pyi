@@ -126,12 +126,19 @@ class Batch:
     def __len__(self) -> int: ...
     def cancel(self) -> None:
         """What has not completed completes as "cancelled"; a write in flight is waited for before that."""
-    def results(self, indices: Sequence[int]) -> list[tuple[bytes, int, bytes, bytes, int, int, int]]:
-        """(key, size, identity, xxh3-128t digest, mtime_ns, ctime_ns, mode) of each of these finished objects.
-        IndexError; ValueError: not a batch of objects.
+    def results(self, indices: Sequence[int]) -> list[tuple[bytes, int, bytes, bytes, int, int, int, bool]]:
+        """(key, size, identity, xxh3-128t digest, mtime_ns, ctime_ns, mode, verified) of each of these finished
+        objects; verified: the source announced a CRC of the whole object, and the bytes had it. IndexError;
+        ValueError: not a batch of objects.
         """
     def blocks(self, index: int) -> bytes:
         """The block digests of a finished range, 16 bytes each."""
+    def crc(self, index: int) -> int:
+        """The CRC of a finished range. ValueError: none was asked for."""
+    def announced(self, index: int) -> tuple[str, int] | None:
+        """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
+        compared. ValueError: not a batch of heads.
+        """
     def scan_list(self, table: KeyTable, key_skip: int) -> ListPage:
         """Scan the answer of `Engine.list_page` into ``table``, dropping key_skip bytes (the prefix) of each key.
         Every key must start with the template's key_prefix. ValueError: not a ListObjectsV2 answer as we accept it
@@ -170,12 +177,23 @@ class Engine:
         in its mode is created with them (by umask), else 0666. array("q") is taken without a copy per item.
         IndexError: a row that is not there; ValueError: no rows.
         """
+    def fetch_heads(self, template: Template, table: KeyTable, rows: array[int]) -> Batch:
+        """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
+        object announces nothing, which is no failure: the object's own requests will say why.
+        """
     def fetch_ranges(
-        self, template: Template, table: KeyTable, row: int, ranges: Sequence[tuple[int, int]], fd: int
+        self,
+        template: Template,
+        table: KeyTable,
+        row: int,
+        ranges: Sequence[tuple[int, int]],
+        fd: int,
+        crc: str | None = None,
     ) -> Batch:
         """(offset, length) parts of one object, written at their offsets in fd. Offsets are multiples of
         BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated. A range that is the
-        whole object goes without Range. ValueError: no range, or one off the grid or outside of the object.
+        whole object goes without Range. ``crc``: the kind to compute of each; see `crc_update`. ValueError: no range,
+        one off the grid or outside of the object, or no such kind.
         """
     def list_page(self, template: Template, query: bytes) -> Batch:
         """One GET of the bucket with the canonical query given; the answer stays native until scan_list."""

@@ -39,7 +39,7 @@ cdef class Batch:
             result = &self.batch.results[numbers.data.as_longlongs[i]]
             made.append((from_str(row.key), row.size, from_str(row.identity),
                          (<const char *>result.digest)[:STG_DIGEST_BYTES], result.mtime_ns, result.ctime_ns,
-                         result.mode))
+                         result.mode, bool(result.verified)))
         return made
 
     def blocks(self, Py_ssize_t index):
@@ -47,6 +47,20 @@ cdef class Batch:
         if self.batch.kind != STG_BATCH_RANGES:
             raise ValueError("only ranges have blocks")
         return (<const char *>self.batch.ranges[at].blocks)[:self.batch.results[at].block_count * STG_DIGEST_BYTES]
+
+    def crc(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.kind != STG_BATCH_RANGES or self.batch.crc == STG_CRC_NONE:
+            raise ValueError("only ranges have a CRC, and only where one was asked for")
+        return self.batch.ranges[at].crc
+
+    def announced(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.kind != STG_BATCH_HEADS:
+            raise ValueError("only the answers to a HEAD have this")
+        if self.batch.announced[at].kind == STG_CRC_NONE:
+            return None
+        return crc_name(self.batch.announced[at].kind), self.batch.announced[at].value
 
     def scan_list(self, KeyTable table not None, size_t key_skip):
         cdef stg_list_page page

@@ -1,13 +1,16 @@
 # Checksums that combine over parts.
 
+cdef dict CRC_KINDS = {"crc32": STG_CRC32, "crc32c": STG_CRC32C, "crc64nvme": STG_CRC64NVME}
+
+
 cdef stg_crc_kind crc_kind(str kind) except? STG_CRC_NONE:
-    if kind == "crc32":
-        return STG_CRC32
-    if kind == "crc32c":
-        return STG_CRC32C
-    if kind == "crc64nvme":
-        return STG_CRC64NVME
-    raise ValueError(f"not a kind of CRC: {kind!r}")
+    if kind not in CRC_KINDS:
+        raise ValueError(f"not a kind of CRC: {kind!r}")
+    return CRC_KINDS[kind]
+
+
+cdef str crc_name(stg_crc_kind kind):
+    return next(name for name, known in CRC_KINDS.items() if known == kind)
 
 
 cdef uint64_t checked_crc(stg_crc_kind kind, uint64_t value) except? 0:

@@ -39,6 +39,7 @@ class Action(Enum):
 
     RETRY = auto()
     SLOW_DOWN = auto()  # retry, with fewer requests in flight
+    REFETCH = auto()  # the bytes are not the announced ones: once more, then final
     REFRESH = auto()  # new credentials once, then resend
     SET_CLOCK = auto()  # take the time from the answer's Date once, then resend
     REGION = auto()  # the bucket is elsewhere: prepare again for the region named
@@ -88,6 +89,12 @@ _ENCODED = _Rule(
     SourceError,
     "is stored with a Content-Encoding, and what its bytes are is then left to the server",
     "store it again without that metadata, or leave it out",
+)
+_DAMAGED = _Rule(
+    Action.REFETCH,
+    IntegrityError,
+    "its bytes do not have the checksum that the server announced",
+    "the stored object or the way to it is damaged: try another network, and store it again if that changes nothing",
 )
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
 
@@ -250,6 +257,8 @@ def _rule(failure: RequestFailure) -> _Rule:
         return _UNTRUSTED
     if failure.kind == "identity" and failure.where == "content-encoding":
         return _ENCODED
+    if failure.kind == "identity" and failure.where == "checksum":
+        return _DAMAGED
     return _BY_KIND[failure.kind]
 
 

@@ -225,6 +225,7 @@ class _Run(Generic[T]):
         self._items: Iterator[T] = iter(work.items)
         self._again: deque[T] = deque()
         self._attempts: dict[T, int] = {}
+        self._damaged: set[T] = set()
         self._in_flight: dict[Batch, int] = {}
         self._requests = 0
         self._waiting = 0
@@ -305,6 +306,9 @@ class _Run(Generic[T]):
             case Action.SLOW_DOWN:
                 lane.slow_down()
                 self._retry(item, failure, attempts)
+            case Action.REFETCH if item not in self._damaged:
+                self._damaged.add(item)
+                self._again.append(item)
             case Action.REFRESH | Action.SET_CLOCK if attempts > lane.transfer.retry.attempts:
                 self._error = self._error_for(item, failure)
             case Action.REFRESH | Action.SET_CLOCK if generation < lane.generation:

@@ -23,7 +23,8 @@ OnEntries = Callable[[Sequence[Entry]], None]
 class Capabilities:
     """What this source is able to promise, as data.
 
-    ``modes``: entries carry executable bits and symlinks. ``grade``: the best grade its entries can reach.
+    ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
+    of them.
     """
 
     modes: bool

@@ -23,6 +23,7 @@ from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
 from stager.sources.s3_access import Access
+from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, list_serially, listing_digest
@@ -31,6 +32,7 @@ from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
 
+_GRADE_COMPARED: Final = "A"  # with the checksum that the server announced
 _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
@@ -60,7 +62,9 @@ class _Connection:
 
 
 class S3Source:
-    """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none)."""
+    """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none), and
+    compared with the CRC of its bytes where the server announces one (grade A).
+    """
 
     capabilities = Capabilities(modes=False, grade=_GRADE)
 
@@ -226,7 +230,7 @@ class S3Source:
         engine = self._transfer.engine
 
         def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
-            done([Entry(*result, _GRADE if result[2] else _GRADE_UNPINNED) for result in batch.results(finished)])
+            done([_entry(*result) for result in batch.results(finished)])
 
         await connection.lane.run(
             Work(
@@ -248,14 +252,27 @@ class S3Source:
         landing: Landing,
         done: OnEntries,
     ) -> None:
-        for row in rows:
-            name = self._name(table.key(row))
-            entry = await fetch_large(connection.lane, template, table, row, landing, name=name, grade=_GRADE)
-            if entry is not None:
-                done([entry])
+        async def ask(row: int) -> Announced | None:
+            if not connection.prepared.asks_for_checksums:
+                return None
+            return await ask_announced(connection.lane, template, table, row, name=self._name(table.key(row)))
+
+        async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
+            async for row, asked in objects:
+                name = self._name(table.key(row))
+                entry = await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked)
+                if entry is not None:
+                    done([entry])
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
+
+
+def _entry(
+    key: bytes, size: int, identity: bytes, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, verified: bool
+) -> Entry:
+    grade = _GRADE_COMPARED if verified else _GRADE if identity else _GRADE_UNPINNED
+    return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, grade)
 
 
 def _raise_skipped(skipped: list[StagerError], where: str) -> None:

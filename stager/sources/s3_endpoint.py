@@ -180,10 +180,7 @@ class Session:
     def _client(self, region: str | None) -> Any:
         remote = self._remote
         session = self._aws()
-        options: dict[str, Any] = {
-            "retries": {"total_max_attempts": 3},
-            "response_checksum_validation": "when_required",
-        }
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 3}}
         if not remote.sign_requests:
             options["signature_version"] = UNSIGNED
         if remote.addressing_style != "auto":

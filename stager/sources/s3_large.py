@@ -4,29 +4,48 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from stager._native import Batch, KeyTable, Template, combine_blocks, publish
-from stager.errors import HostError, from_os_error
+from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish
+from stager.errors import HostError, IntegrityError, from_os_error
 from stager.host.atomic import preallocate
 from stager.host.threads import blocking
 from stager.manifest import Entry
 from stager.sources.base import Landing
+from stager.sources.s3_announced import Announced
 from stager.transfer import Lane, Work
 
 __all__ = ["fetch_large"]
 
 _PARTS_AT_ONCE: Final = 32
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_TRIES: Final = 2  # of an object whose bytes are not the announced ones
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    length: int
+    blocks: bytes
+    crc: int
 
 
 async def fetch_large(
-    lane: Lane, template: Template, table: KeyTable, row: int, landing: Landing, *, name: str, grade: str
+    lane: Lane,
+    template: Template,
+    table: KeyTable,
+    row: int,
+    landing: Landing,
+    *,
+    name: str,
+    asked: Awaitable[Announced | None],
 ) -> Entry | None:
     """Fetch one object in parts, publish it, and return its entry; None when it alone is denied or archived.
 
-    ``name`` is for errors. Raises as `stager.sources.base.Source.fetch`; leaves no temporary behind.
+    ``name`` is for errors. Where a CRC is announced each part's is computed and all are combined and compared; which
+    part is wrong does not show, so all are fetched once more before that is final. Raises as
+    `stager.sources.base.Source.fetch`; leaves no temporary behind.
     """
     temporary = b"large-%d" % row
     try:
@@ -34,10 +53,11 @@ async def fetch_large(
     except OSError as error:
         raise from_os_error(error, doing="make room for the file", where=landing.root) from error
     try:
-        blocks = await _fetch_parts(lane, template, table, row, fd, name)
-        if len(blocks) < _count_parts(table.size(row), lane.transfer.limits.part_bytes):
+        announced = await asked
+        parts = await _fetch_checked(lane, template, table, row, fd, name, announced)
+        if parts is None:
             return None
-        return await blocking(_publish, landing, temporary, fd, table, row, blocks, grade)
+        return await blocking(_publish, landing, temporary, fd, table, row, parts, "A" if announced else "B")
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
@@ -45,20 +65,49 @@ async def fetch_large(
         await blocking(_remove, landing.tmp_fd, temporary)
 
 
+async def _fetch_checked(
+    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str, announced: Announced | None
+) -> list[_Part] | None:
+    """The parts in order, whose bytes have the CRC that was announced; None when the object is left out."""
+    kind, wanted = announced or (None, 0)
+    for _ in range(_TRIES):
+        parts = await _fetch_parts(lane, template, table, row, fd, name, kind)
+        if len(parts) < _count_parts(table.size(row), lane.transfer.limits.part_bytes):
+            return None
+        in_order = [parts[offset] for offset in sorted(parts)]
+        if kind is None or _combined(kind, in_order) == wanted:
+            return in_order
+    raise IntegrityError(
+        f"its bytes do not have the {str(kind).upper()} that the server announced",
+        where=name,
+        hint="the stored object or the way to it is damaged: try another network, and store it again if that "
+        "changes nothing",
+    )
+
+
+def _combined(kind: str, parts: list[_Part]) -> int:
+    value = 0
+    for part in parts:
+        value = crc_combine(kind, value, part.crc, part.length)
+    return value
+
+
 async def _fetch_parts(
-    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str
-) -> dict[int, bytes]:
+    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str, kind: str | None
+) -> dict[int, _Part]:
+    """Parts by their offset; not all of them when the object was skipped."""
     engine = lane.transfer.engine
-    blocks: dict[int, bytes] = {}
+    parts: dict[int, _Part] = {}
 
     def landed(batch: Batch, items: list[tuple[int, int]], finished: array[int]) -> None:
         for index in finished:
-            blocks[items[index][0]] = batch.blocks(index)
+            offset, length = items[index]
+            parts[offset] = _Part(length, batch.blocks(index), batch.crc(index) if kind else 0)
 
     await lane.run(
         Work(
             items=_parts(table.size(row), lane.transfer.limits.part_bytes),
-            submit=lambda parts: engine.fetch_ranges(template, table, row, parts, fd),
+            submit=lambda items: engine.fetch_ranges(template, table, row, items, fd, kind),
             landed=landed,
             name=lambda _: name,
             batch_items=_PARTS_AT_ONCE,
@@ -66,7 +115,7 @@ async def _fetch_parts(
             one_object=True,
         )
     )
-    return blocks
+    return parts
 
 
 def _parts(size: int, part_bytes: int) -> Iterator[tuple[int, int]]:
@@ -89,13 +138,13 @@ def _create(tmp_fd: int, temporary: bytes, size: int) -> int:
 
 
 def _publish(
-    landing: Landing, temporary: bytes, fd: int, table: KeyTable, row: int, blocks: dict[int, bytes], grade: str
+    landing: Landing, temporary: bytes, fd: int, table: KeyTable, row: int, parts: list[_Part], grade: str
 ) -> Entry:
     key, size = table.key(row), table.size(row)
     status = os.fstat(fd)
     if status.st_size != size:
         raise HostError("the file is not as long as the object; something else wrote to it", where=landing.root)
-    digest = combine_blocks(b"".join(blocks[offset] for offset in sorted(blocks)))
+    digest = combine_blocks(b"".join(part.blocks for part in parts))
     mtime_ns, ctime_ns = publish(landing.tmp_fd, temporary, landing.root_fd, key)
     return Entry(key, size, table.identity(row), digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade)
 

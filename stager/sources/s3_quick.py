@@ -15,7 +15,7 @@ from typing import Final
 
 from stager.config import Remote, Secret
 from stager.sources.s3_profile import Profile, read_profile
-from stager.sources.s3_values import Credentials, Prepared
+from stager.sources.s3_values import CHECKSUM_MODE, Credentials, Prepared
 
 __all__ = ["Settings", "prepare", "read_settings"]
 
@@ -155,7 +155,7 @@ def _prepared(
         tls=tls,
         host_header=host_header,
         path_prefix=path_prefix.encode("ascii"),
-        headers=(),
+        headers=(CHECKSUM_MODE,),
         region=region if settings.credentials else "",
         service="s3",
     )

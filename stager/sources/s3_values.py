@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from stager.config import Secret
 
-__all__ = ["Credentials", "Prepared"]
+__all__ = ["CHECKSUM_MODE", "Credentials", "Prepared"]
+
+CHECKSUM_MODE: Final = ("x-amz-checksum-mode", "ENABLED")
+"""The header that asks for an object's checksum; left out with response_checksum_validation = when_required (SDKs and
+Tools Reference Guide, "Data integrity protections for Amazon S3")."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +45,8 @@ class Prepared:
     headers: tuple[tuple[str, str], ...]
     region: str
     service: str
+
+    @property
+    def asks_for_checksums(self) -> bool:
+        """Whether its answers announce what checksum an object has."""
+        return CHECKSUM_MODE in self.headers

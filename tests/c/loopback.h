@@ -1,5 +1,7 @@
 /* An HTTP server on loopback whose answers are scripted by the path: /b/BEHAVIOUR/NUMBER/SIZE.
- * Byte i of object NUMBER is (i * 7 + NUMBER) & 255; its ETag is "e". One thread a connection. */
+ * Byte i of object NUMBER is (i * 7 + NUMBER) & 255; its ETag is "e". One thread a connection.
+ * sum-crc32, sum-crc32c and sum-crc64nvme announce that checksum of the whole object, with a range too; sum-wrong a
+ * CRC32 that it does not have. A HEAD has the head alone; refused and busy are a 403 and a 503 to it. */
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
@@ -12,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "crc.h"
 
 struct loopback {
     int fd;
@@ -79,6 +83,39 @@ static int loopback_overlong(int fd, const char *head, size_t head_len, unsigned
     return loopback_send(fd, whole, head_len + len + 1);
 }
 
+static uint64_t loopback_crc(enum stg_crc_kind kind, unsigned number, int64_t size)
+{
+    uint8_t piece[4096];
+    uint64_t value = 0;
+    for (int64_t at = 0; at < size; at += (int64_t)sizeof piece) {
+        size_t n = size - at < (int64_t)sizeof piece ? (size_t)(size - at) : sizeof piece;
+        for (size_t i = 0; i < n; i++)
+            piece[i] = (uint8_t)((uint64_t)(at + (int64_t)i) * 7 + number);
+        value = stg_crc_update(kind, value, piece, n);
+    }
+    return value;
+}
+
+/* The field that announces value, of 4 or 8 bytes: base64 of them, big-endian, padded. */
+static int loopback_announce(char *out, size_t cap, const char *name, uint64_t value, size_t bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char text[13] = "";
+    value <<= 64 - 8 * bytes;
+    for (size_t i = 0; i < (bytes + 2) / 3 * 4; i++, value <<= 6)
+        text[i] = i < (8 * bytes + 5) / 6 ? digits[value >> 58] : '=';
+    return snprintf(out, cap, "x-amz-checksum-%s: %s\r\nx-amz-checksum-type: FULL_OBJECT\r\n", name, text);
+}
+
+static int loopback_sum(char *out, size_t cap, const char *how, unsigned number, int64_t size)
+{
+    static const char *const names[] = {"", "crc32", "crc32c", "crc64nvme"};
+    for (enum stg_crc_kind kind = STG_CRC32; kind <= STG_CRC64NVME; kind++)
+        if (strcmp(how, names[kind]) == 0)
+            return loopback_announce(out, cap, how, loopback_crc(kind, number, size), stg_crc_bytes(kind));
+    return loopback_announce(out, cap, "crc32", loopback_crc(STG_CRC32, number, size) ^ 1, 4);
+}
+
 /* 0: the connection goes on. */
 static int loopback_answer(int fd, const char *request)
 {
@@ -86,6 +123,7 @@ static int loopback_answer(int fd, const char *request)
     unsigned number = 0;
     long long size = 0, first = 0, last = -1;
     const char *range = strstr(request, "range: bytes=");
+    int is_head = strncmp(request, "HEAD ", 5) == 0;
     if (strncmp(request, "GET /b?", 7) == 0) {
         const char *body = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key>"
                            "<LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>5</Size>"
@@ -93,7 +131,7 @@ static int loopback_answer(int fd, const char *request)
         snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\ncontent-length: %zu\r\n\r\n", strlen(body));
         return loopback_send(fd, head, strlen(head)) || loopback_send(fd, body, strlen(body));
     }
-    if (sscanf(request, "GET /b/%31[^/]/%u/%lld ", how, &number, &size) != 3)
+    if (sscanf(request, is_head ? "HEAD /b/%31[^/]/%u/%lld " : "GET /b/%31[^/]/%u/%lld ", how, &number, &size) != 3)
         return -1;
     if (range)
         sscanf(range, "range: bytes=%lld-%lld", &first, &last);
@@ -105,6 +143,17 @@ static int loopback_answer(int fd, const char *request)
     if (range)
         n += snprintf(head + n, sizeof head - (size_t)n, "content-range: bytes %lld-%lld/%lld\r\n", first, last,
                       strcmp(how, "total") ? size : size + 1);
+    if (strncmp(how, "sum-", 4) == 0)
+        n += loopback_sum(head + n, sizeof head - (size_t)n, how + 4, number, size);
+    if (is_head && (strcmp(how, "refused") == 0 || strcmp(how, "busy") == 0)) {
+        n = snprintf(head, sizeof head, "HTTP/1.1 %s\r\ncontent-length: 243\r\n\r\n",
+                     strcmp(how, "busy") ? "403 Forbidden" : "503 Slow Down");
+        return loopback_send(fd, head, (size_t)n);
+    }
+    if (is_head) {
+        n += snprintf(head + n, sizeof head - (size_t)n, "content-length: %lld\r\n\r\n", len);
+        return loopback_send(fd, head, (size_t)n);
+    }
     if (strcmp(how, "missing") == 0) {
         const char *answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 57\r\n\r\n"
                              "<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>";

@@ -251,6 +251,85 @@ static struct outcome fetch_one(const char *how, int64_t size)
     return outcome;
 }
 
+static const char *const SUMS[] = {"sum-crc32", "sum-crc32c", "sum-crc64nvme"};
+
+static void test_bytes_with_the_announced_checksum_are_verified(void)
+{
+    static const int64_t sizes[] = {0, 1000, 65536, 300000, 9 << 20};
+    struct bench bench = set_up(usual());
+    uint32_t rows[16];
+    for (unsigned i = 0; i < 16; i++)
+        rows[i] = add(&bench, i < 15 ? SUMS[i / 5] : "good", i, sizes[i % 5]);
+    struct stg_batch *batch = start_objects(&bench, rows, 16);
+    CHECK_EQ(wait_for(&bench, 16).done, 16);
+    for (unsigned i = 0; i < 16; i++) {
+        CHECK_EQ(batch->results[i].verified, i < 15);
+        check_file(&bench, rows[i], i, batch->results[i].digest);
+    }
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_bytes_without_the_announced_checksum_are_not_kept(void)
+{
+    static const int64_t sizes[] = {1000, 300000};
+    for (unsigned i = 0; i < 2; i++) {
+        struct outcome outcome = fetch_one("sum-wrong", sizes[i]);
+        char name[64];
+        CHECK_EQ(outcome.failed, 1);
+        CHECK_EQ(outcome.last.kind, STG_FAIL_IDENTITY);
+        CHECK(strcmp(outcome.last.where, "checksum") == 0);
+        snprintf(name, sizeof name, "sum-wrong/1/%lld", (long long)sizes[i]);
+        CHECK(faccessat(root_fd, name, F_OK, 0) < 0);
+    }
+}
+
+/* The server announces the whole object's checksum with each range, and a wrong one: it is not looked at. */
+static void test_ranges_have_the_checksum_that_was_asked_for(void)
+{
+    int64_t ranges[] = {0, 8 << 20, 8 << 20, 1000};
+    enum stg_crc_kind kind = STG_CRC32C;
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    uint32_t row = add(&bench, "sum-wrong", 3, (8 << 20) + 1000);
+    int fd = openat(root_fd, "summed", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(stg_batch_ranges(bench.template_, bench.table, row, ranges, 2, fd, &batch), 0);
+    batch->crc = kind;
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    CHECK_EQ(wait_for(&bench, 2).done, 2);
+    CHECK(stg_crc_combine(kind, batch->ranges[0].crc, batch->ranges[1].crc, 1000) ==
+          loopback_crc(kind, 3, (8 << 20) + 1000));
+    close(fd);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_heads_tell_what_is_announced(void)
+{
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    uint32_t rows[] = {add(&bench, "sum-crc32", 5, 9 << 20), add(&bench, "sum-crc64nvme", 6, 100),
+                       add(&bench, "good", 7, 100),          add(&bench, "refused", 8, 100),
+                       add(&bench, "etag", 9, 100),          add(&bench, "busy", 10, 100)};
+    CHECK_EQ(stg_batch_heads(bench.template_, bench.table, rows, 6, &batch), 0);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    struct outcome outcome = wait_for(&bench, 6);
+    CHECK_EQ(outcome.done, 5);
+    CHECK_EQ(outcome.last.kind, STG_FAIL_HTTP);
+    CHECK_EQ(outcome.last.status, 503);
+    CHECK_EQ(batch->announced[0].kind, STG_CRC32);
+    CHECK(batch->announced[0].value == loopback_crc(STG_CRC32, 5, 9 << 20));
+    CHECK_EQ(batch->announced[1].kind, STG_CRC64NVME);
+    CHECK(batch->announced[1].value == loopback_crc(STG_CRC64NVME, 6, 100));
+    for (unsigned i = 2; i < 6; i++)
+        CHECK_EQ(batch->announced[i].kind, STG_CRC_NONE);
+    stg_batch_unref(batch);
+    CHECK_EQ(stg_batch_heads(bench.template_, bench.table, rows, 0, &batch), -EINVAL);
+    rows[0] = 6;
+    CHECK_EQ(stg_batch_heads(bench.template_, bench.table, rows, 1, &batch), -EINVAL);
+    tear_down(&bench);
+}
+
 static void test_wrong_answers_fail_by_kind(void)
 {
     CHECK_EQ(fetch_one("etag", 10).last.kind, STG_FAIL_IDENTITY);
@@ -400,6 +479,10 @@ int main(void)
     RUN(test_body_that_ends_with_a_full_buffer_is_finished_when_buffers_are_short);
     RUN(test_ranges_of_a_large_object_arrive);
     RUN(test_range_off_the_grid_is_refused);
+    RUN(test_bytes_with_the_announced_checksum_are_verified);
+    RUN(test_bytes_without_the_announced_checksum_are_not_kept);
+    RUN(test_ranges_have_the_checksum_that_was_asked_for);
+    RUN(test_heads_tell_what_is_announced);
     RUN(test_wrong_answers_fail_by_kind);
     RUN(test_a_late_byte_after_an_answer_is_not_taken_for_content);
     RUN(test_cancelled_batch_completes_every_request);

@@ -132,7 +132,7 @@ def test_byte_corrupted_under_tls_is_noticed_and_fetched_again(weed: SeaweedFS, 
     assert tree(tmp_path / "dst") == OBJECTS
 
 
-def test_byte_corrupted_over_plain_http_is_never_called_better_than_grade_b(
+def test_byte_corrupted_where_no_checksum_is_announced_is_never_called_better_than_grade_b(
     source: str, proxy: FaultProxy, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Nothing that this server sends unasked covers the content; the grade says so."""

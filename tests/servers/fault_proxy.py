@@ -26,7 +26,7 @@ _WAIT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One way to misbehave, for the next ``times`` answers to requests whose target contains ``path``.
+    """One way to misbehave, for the next ``times`` answers to ``method`` requests whose target contains ``path``.
 
     ``delay_s``: wait before the answer's first byte. ``bytes_per_s``: limit the rate (0: do not).
     ``corrupt_at``: flip the bits of that byte. ``stall_at``: fall silent before that byte until
@@ -34,6 +34,7 @@ class Fault:
     """
 
     path: str = ""
+    method: str = "GET"
     times: int = 1
     delay_s: float = 0.0
     bytes_per_s: int = 0
@@ -129,10 +130,10 @@ class FaultProxy:
                 with suppress(OSError):
                     await side.wait_closed()
 
-    def take_fault(self, target: str) -> Fault | None:
+    def take_fault(self, method: str, target: str) -> Fault | None:
         with self._lock:
             for index, (fault, left) in enumerate(self._faults):
-                if fault.path in target:
+                if fault.path in target and fault.method == method:
                     self._faults[index] = (fault, left - 1)
                     if left <= 1:
                         del self._faults[index]
@@ -160,8 +161,8 @@ class _Connection:
     def __init__(self, proxy: FaultProxy, raw: bool) -> None:
         self._proxy = proxy
         self._raw = raw
-        self._requests: deque[tuple[bytes, str]] = deque()
-        self._fault: Fault | None = proxy.take_fault("") if raw else None
+        self._requests: deque[tuple[str, str]] = deque()
+        self._fault: Fault | None = proxy.take_fault("GET", "") if raw else None
         self._position = 0
 
     async def carry_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,18 +196,18 @@ class _Connection:
 
     def _note_request(self, head: bytes) -> None:
         method, target = head.split(b" ", 2)[:2]
-        self._requests.append((method, target.decode("latin-1")))
+        self._requests.append((method.decode("latin-1"), target.decode("latin-1")))
         self._proxy.counts.requests += 1
         self._proxy.counts.targets.append(target.decode("latin-1"))
 
     def _next_answer(self) -> None:
         self._position = 0
-        self._fault = self._proxy.take_fault(self._target)
+        self._fault = self._proxy.take_fault(self._method, self._target)
 
     def _answer_has_body(self, head: bytes) -> bool:
-        method, self._target = self._requests.popleft()
+        self._method, self._target = self._requests.popleft()
         status = head.split(b" ", 2)[1][:3]
-        return method != b"HEAD" and status not in (b"204", b"304")
+        return self._method != "HEAD" and status not in (b"204", b"304")
 
     async def _before_answer(self) -> None:
         if self._fault is not None and self._fault.delay_s:
@@ -263,6 +264,7 @@ def _without_stall(fault: Fault) -> Fault:
     """What is left of a fault after its stall, so that the same position does not stall twice."""
     return Fault(
         path=fault.path,
+        method=fault.method,
         bytes_per_s=fault.bytes_per_s,
         corrupt_at=fault.corrupt_at,
         cut_at=fault.cut_at,

@@ -7,6 +7,7 @@ rule names the page of AWS's documentation it follows: [API] Amazon S3 API Refer
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import threading
@@ -20,6 +21,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
+from awscrt import checksums
+
 from servers.certificates import Certificates
 from servers.local_http import local_http
 from servers.s3 import Identity
@@ -28,6 +31,12 @@ from servers.strict_s3_signing import ScopeError, check_signature
 __all__ = ["Reply", "StrictS3", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
+
+_CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
+    "crc32": (checksums.crc32, 4),
+    "crc32c": (checksums.crc32c, 4),
+    "crc64nvme": (checksums.crc64nvme, 8),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,8 @@ class StrictS3:
 
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
-    ``on_request`` is called with (method, target) before each answer.
+    ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
+    but for the keys in ``composites``. ``on_request`` is called with (method, target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -63,6 +73,8 @@ class StrictS3:
     public: set[str] = field(default_factory=set)
     clock_offset_s: int = 0
     page_size: int = 1000
+    algorithm: str = ""
+    composites: set[str] = field(default_factory=set)
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -203,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (wanted := self.headers.get("If-Match")) is not None and wanted not in (headers["ETag"], "*"):
             raise _Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
         if (wanted := self.headers.get("Range")) is None:
-            self._send(200, content, headers)
+            self._send(200, content, {**headers, **self._checksum(key, content)})
             return
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted)
         if match is None:
@@ -213,6 +225,24 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(416, "InvalidRange", "The requested range is not satisfiable")
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._send(206, content[first : last + 1], headers)
+
+    def _checksum(self, key: str, content: bytes) -> dict[str, str]:
+        """[API] GetObject, HeadObject: only with x-amz-checksum-mode. [GUIDE] "Checking object integrity": a composite
+        is one of the parts' checksums, its value ends in their number. With a Range that is no stored part: nothing.
+        """
+        if not self.state.algorithm or self.headers.get("x-amz-checksum-mode") != "ENABLED":
+            return {}
+        compute, size = _CRCS[self.state.algorithm]
+
+        def text(data: bytes) -> str:
+            return base64.b64encode(compute(data).to_bytes(size, "big")).decode()
+
+        name = f"x-amz-checksum-{self.state.algorithm}"
+        if key not in self.state.composites:
+            return {name: text(content), "x-amz-checksum-type": "FULL_OBJECT"}
+        half = len(content) // 2
+        parts = b"".join(compute(part).to_bytes(size, "big") for part in (content[:half], content[half:]))
+        return {name: f"{text(parts)}-2", "x-amz-checksum-type": "COMPOSITE"}
 
     def _refuse(self, refusal: _Refusal) -> None:
         body = (

@@ -56,6 +56,23 @@ def test_signed_listing_in_pages_and_every_object_are_served(server: StrictS3) -
     reader.close()
 
 
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
+def test_checksums_are_those_that_botocore_computes(server: StrictS3, algorithm: str) -> None:
+    server.algorithm, server.composites = algorithm, {"a/b"}
+    reader = client(server)
+    name = f"Checksum{algorithm.upper()}"
+    for key, content in server.buckets["bucket"].items():
+        answer = reader.get_object(Bucket="bucket", Key=key, ChecksumMode="ENABLED")
+        assert answer["Body"].read() == content  # botocore compares it with a full object's checksum
+        head = reader.head_object(Bucket="bucket", Key=key, ChecksumMode="ENABLED")
+        assert (answer[name], answer["ChecksumType"]) == (head[name], head["ChecksumType"])
+        assert answer["ChecksumType"] == ("COMPOSITE" if key == "a/b" else "FULL_OBJECT")
+        assert answer[name].endswith("-2") is (key == "a/b")
+    assert name not in reader.head_object(Bucket="bucket", Key="a-b")
+    assert name not in reader.get_object(Bucket="bucket", Key="a-b", Range="bytes=0-1")
+    reader.close()
+
+
 def test_https_serves_the_same(certificates: Certificates) -> None:
     with strict_s3(certificates) as server:
         server.buckets["bucket"] = {"k": b"v"}

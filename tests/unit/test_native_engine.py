@@ -45,7 +45,7 @@ def test_objects_of_all_sizes_arrive_under_their_keys(tmp_path: Path) -> None:
         assert sorted(done) == rows
         assert failures == []
         for row, result in zip(done, batch.results(done), strict=True):
-            key, size, identity, digest, mtime_ns, ctime_ns, mode = result
+            key, size, identity, digest, mtime_ns, ctime_ns, mode, _ = result
             path = tmp_path / os.fsdecode(key)
             data, seen = path.read_bytes(), path.stat()
             assert data == content(row, sizes[row])
@@ -95,7 +95,7 @@ def test_mode_of_a_row_is_the_mode_of_its_file(tmp_path: Path) -> None:
     try:
         with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
             batch, done, _ = call.fetch([call.add(b"x", 3, mode=0o755), call.add(b"y", 3)])
-            assert [result[-1] for result in batch.results(sorted(done))] == [0o755, 0o644]
+            assert [result[6] for result in batch.results(sorted(done))] == [0o755, 0o644]
     finally:
         os.umask(before)
 

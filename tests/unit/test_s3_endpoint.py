@@ -70,7 +70,7 @@ def test_region_comes_from_option_then_environment(monkeypatch: pytest.MonkeyPat
 
 def test_unsigned_request_has_no_scope() -> None:
     found = prepare(sign_requests=False)
-    assert (found.region, found.headers) == ("", ())
+    assert (found.region, found.headers) == ("", (("x-amz-checksum-mode", "ENABLED"),))
     assert asyncio.run(Session(Remote(sign_requests=False)).credentials()) is None
 
 
