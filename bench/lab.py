@@ -1,4 +1,4 @@
-"""The laboratory: C programs built, an origin running, one client measured, its bytes compared."""
+"""The laboratory: an origin running, one client measured, its bytes compared."""
 
 from __future__ import annotations
 
@@ -8,62 +8,36 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
-import venv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from building import Certificate
 from peers import Peer, Target
-from peers.places import BUILD, PEERS_ENVIRONMENT, native
+from peers.places import native
+from results import Sample
+from workloads import PREFIX, Case, Workload
 
 __all__ = [
+    "Content",
     "Cores",
     "Origin",
-    "Sample",
+    "Run",
     "WarmMemory",
-    "Workload",
-    "build",
-    "build_program",
     "choose_cores",
     "compare",
-    "load_workload",
+    "environment",
     "measure",
     "run_origin",
     "say",
     "target_of",
-    "unavailable",
+    "write_listing",
 ]
 
-HERE = Path(__file__).parent
-PREFIX = "set/"
-COMPARE_BYTES = 8 << 20
+WRITE_BYTES = 8 << 20
 SPARE_BYTES = 256 << 20  # at least this much warm memory besides the output's: the clients' own pages
-COMPILER = ["cc", "-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
-PROGRAMS: dict[str, tuple[list[str], list[str]]] = {  # name: sources, flags after them
-    "origin": (sorted(path.name for path in HERE.glob("origin*.c")), ["-lssl", "-lcrypto", "-lpthread"]),
-    "ceiling": (["ceiling.c"], ["-march=native", "-lcrypto"]),
-    "multi": (["multi.c"], ["-march=native", "-lcurl", "-lcrypto"]),
-    "measure": (["measure.c"], []),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """A file of bench/workloads; its name says what it measures."""
-
-    name: str
-    measures: str
-    objects: int
-    object_bytes: int
-    connections: int
-    slope_objects: int = 0
-    target: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def total_bytes(self) -> int:
-        return self.objects * self.object_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,146 +48,173 @@ class Cores:
     client: tuple[int, ...]
     pinned: bool
 
+    def of_client(self, choice: str) -> str:
+        """The argument of `measure` for "one" or "all"."""
+        return ",".join(map(str, self.client)) if self.pinned and choice == "one" else "any"
+
+
+def choose_cores() -> Cores:
+    """With two cores or more, the origin gets the first, and a client of one core the second."""
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    if len(cores) == 1:
+        return Cores(origin=cores, client=cores, pinned=False)
+    return Cores(origin=cores[:1], client=cores[1:2], pinned=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What an origin serves: the arguments that say so, and as many objects."""
+
+    objects: int
+    arguments: tuple[str, ...]
+    to_verify: tuple[str, ...]  # the same for `origin --verify`, which knows no prefix of a folder
+    listing: Path
+
+    @classmethod
+    def of(cls, workload: Workload, objects: int, scratch: Path) -> Content:
+        """Made below ``scratch``: a data file on tmpfs that origins share, or a folder where sizes differ."""
+        listing = scratch / f"listing-{objects}"
+        write_listing(workload, objects, listing)
+        if workload.sizes or workload.spread:
+            folder = scratch / f"folder-{objects}"
+            _fill(folder / PREFIX, workload, objects)
+            served, to_verify = ("--folder", str(folder)), ("--folder", str(folder / PREFIX))
+            return cls(objects=objects, arguments=served, to_verify=to_verify, listing=listing)
+        shape = (str(objects), str(workload.object_bytes), PREFIX)
+        bytes_from = ("--formula",) if workload.task == "list" else ("--data", str(scratch / "data"))
+        arguments = (*shape, *bytes_from)
+        return cls(objects=objects, arguments=arguments, to_verify=arguments, listing=listing)
+
+
+def write_listing(workload: Workload, objects: int, path: Path) -> None:
+    with open(path, "w") as file:
+        file.writelines(f"{size} {key}\n" for key, size in workload.objects_of(objects))
+
+
+def _fill(top: Path, workload: Workload, objects: int) -> None:
+    """Files of the workload's sizes, each with bytes of its own."""
+    block = os.urandom(WRITE_BYTES)
+    for key, size in workload.objects_of(objects):
+        path = top / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb", buffering=0) as file:
+            start = hash_of(key) % (WRITE_BYTES // 2)
+            while size > 0:
+                size -= file.write(memoryview(block)[start : start + min(size, WRITE_BYTES)])
+                start = 0
+
+
+def hash_of(key: str) -> int:
+    """Not Python's hash of a string: that differs from process to process."""
+    return int.from_bytes(key.encode()[-8:], "big") * 2654435761
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     port: int
     pid: int
-    objects: int
+    content: Content
+    certificate: Certificate | None
 
     def busy_s(self) -> float:
         """CPU seconds so far, of all threads."""
         tasks = Path(f"/proc/{self.pid}/task")
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
+    def stats(self) -> dict[str, Any]:
+        """Its counters. http only."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/stats") as answer:
+            return dict(json.load(answer))
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One run of one client."""
-
-    cpu_s: float  # user and system, the whole process tree
-    wall_s: float
-    max_rss_bytes: int  # ru_maxrss: the largest single process, file-backed pages included
-    origin_cpu_s: float
-    syscalls: int | None  # only the ceiling counts its own
-
-
-def load_workload(name: str) -> Workload:
-    with open(HERE / "workloads" / f"{name}.toml", "rb") as file:
-        return Workload(name=name, **tomllib.load(file))
-
-
-def choose_cores() -> Cores:
-    """With two cores or more, the origin gets the first and the client all others."""
-    cores = tuple(sorted(os.sched_getaffinity(0)))
-    if len(cores) == 1:
-        return Cores(origin=cores, client=cores, pinned=False)
-    return Cores(origin=cores[:1], client=cores[1:], pinned=True)
-
-
-def build() -> list[str]:
-    """Compile what is older than its source and install the peers; returns the programs that could not be built.
-
-    CalledProcessError: a program other than multi (it needs libcurl's header) failed.
-    """
-    missing = []
-    for name in PROGRAMS:
-        try:
-            build_program(name)
-        except subprocess.CalledProcessError:
-            if name != "multi":
-                raise
-            missing.append(name)
-    _install_peers(HERE / "peers" / "requirements.txt")
-    return missing
-
-
-def build_program(name: str) -> None:
-    """Compile a program that is older than its sources. CalledProcessError: the compiler has said why."""
-    BUILD.mkdir(exist_ok=True)
-    names, flags = PROGRAMS[name]
-    sources, binary = [HERE / source for source in names], Path(native(name))
-    newest = max(path.stat().st_mtime for path in (*sources, *HERE.glob("*.h")))
-    if not binary.exists() or binary.stat().st_mtime <= newest:
-        subprocess.run([*COMPILER, "-o", binary, *sources, *flags], check=True)
-
-
-def _install_peers(requirements: Path) -> None:
-    stamp = PEERS_ENVIRONMENT / "installed"
-    wanted = requirements.read_text()
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    venv.create(PEERS_ENVIRONMENT, with_pip=True)
-    pip = [str(PEERS_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", str(requirements)], check=True)
-    stamp.write_text(wanted)
+    def limit_gets_per_s(self, limit: float) -> None:
+        """From the next request on. http only."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/-/gets-per-s/{limit}", method="POST")
+        urllib.request.urlopen(request).close()
 
 
 @contextlib.contextmanager
-def run_origin(workload: Workload, objects: int, data: Path, cores: Cores) -> Iterator[Origin]:
-    """An origin serving ``objects`` of the workload's objects out of the shared data file."""
-    argv = [native("origin"), "0", str(objects), str(workload.object_bytes), PREFIX, "--data", str(data)]
+def run_origin(
+    content: Content, cores: Cores, *options: str, certificate: Certificate | None = None
+) -> Iterator[Origin]:
+    """An origin on its core, once it accepts connections. ValueError: it ended before that; its text is on stderr."""
+    secure = ("--tls", str(certificate.chain), str(certificate.key)) if certificate is not None else ()
+    argv = [native("origin"), "0", *content.arguments, *secure, *options]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             os.sched_setaffinity(process.pid, cores.origin)
             assert process.stdout is not None
-            yield Origin(port=int(process.stdout.readline()), pid=process.pid, objects=objects)
+            line = process.stdout.readline()
+            if not line:
+                raise ValueError(f"the origin did not start: {' '.join(argv)}")
+            yield Origin(port=int(line), pid=process.pid, content=content, certificate=certificate)
         finally:
             process.terminate()
 
 
 def target_of(workload: Workload, origin: Origin, out: Path) -> Target:
     return Target(
+        task=workload.task,
         port=origin.port,
-        objects=origin.objects,
+        objects=origin.content.objects,
         object_bytes=workload.object_bytes,
         prefix=PREFIX,
         out=str(out),
         connections=workload.connections,
+        listing=origin.content.listing,
+        ca_file=origin.certificate.ca if origin.certificate is not None else None,
     )
 
 
-def measure(peer: Peer, workload: Workload, origin: Origin, out: Path, cores: Cores) -> Sample:
-    """Run the client into the fresh directory ``out``. RuntimeError: it failed; the text is its own."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one run cost and said."""
+
+    sample: Sample
+    syscalls: int | None  # where they were counted and the kernel allows it
+    output: str
+
+
+def measure(peer: Peer, case: Case, origin: Origin, out: Path, cores: Cores, *, count_syscalls: bool = False) -> Run:
+    """Run the client into the directory ``out``. RuntimeError: it failed; the text is its own."""
     home = out.parent / f"{out.name}.home"
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     home.mkdir()
     report, log = home / "report.json", home / "output"
+    argv = [native("measure"), *(["--count-syscalls"] if count_syscalls else []), str(report)]
+    argv += [cores.of_client(case.cores), *peer.command(target_of(case.workload, origin, out))]
     busy_before = origin.busy_s()
-    cpus = ",".join(map(str, cores.client)) if cores.pinned else "any"
-    argv = [native("measure"), str(report), cpus, *peer.command(target_of(workload, origin, out))]
     with open(log, "wb") as output:
-        subprocess.run(argv, check=True, stdout=output, stderr=subprocess.STDOUT, env=_environment(home))
+        subprocess.run(argv, check=True, stdout=output, stderr=subprocess.STDOUT, env=environment(home, origin))
     figures = json.loads(report.read_text())
     text = log.read_text(errors="replace")
+    shutil.rmtree(home)
     if figures["status"] != 0:
         raise RuntimeError(f"{peer.NAME} exited with {figures['status']}: {text[-2000:]}")
-    return Sample(
+    sample = Sample(
         cpu_s=figures["user_s"] + figures["system_s"],
         wall_s=figures["wall_s"],
-        max_rss_bytes=figures["max_rss_kib"] << 10,
+        rss_anon_bytes=figures["peak_rss_anon_kib"] << 10,
+        rss_bytes=figures["max_rss_kib"] << 10,
         origin_cpu_s=origin.busy_s() - busy_before,
-        syscalls=_own_figures(text).get("syscalls"),
     )
+    return Run(sample=sample, syscalls=figures["syscalls"], output=text)
 
 
-def _environment(home: Path) -> dict[str, str]:
-    return {
+def environment(home: Path, origin: Origin | None = None) -> dict[str, str]:
+    """What a client finds in its environment; nothing of this process's but where programs are."""
+    found = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "AWS_ACCESS_KEY_ID": "BENCHACCESSKEY",
         "AWS_SECRET_ACCESS_KEY": "benchsecretkey",
         "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-
-
-def _own_figures(text: str) -> dict[str, Any]:
-    """The JSON line that the C clients print."""
-    if not text.startswith("{"):
-        return {}
-    return dict(json.loads(text.splitlines()[0]))
+    if origin is not None and origin.certificate is not None:
+        found["AWS_CA_BUNDLE"] = found["SSL_CERT_FILE"] = str(origin.certificate.ca)
+    return found
 
 
 class WarmMemory:
@@ -225,9 +226,9 @@ class WarmMemory:
     spare: then those that write take warm pages whatever the host takes meanwhile.
     """
 
-    def __init__(self, scratch: Path, size: int) -> None:
+    def __init__(self, scratch: Path, size: int, *, least_spare_bytes: int = SPARE_BYTES) -> None:
         self._held, self._spare = scratch / "first", scratch / "spare"
-        self._spare_bytes = max(SPARE_BYTES, size)
+        self._spare_bytes = max(least_spare_bytes, size)
         self._held.mkdir()
         _write_zeros(self._held / "ballast", size)
         _write_zeros(self._spare, self._spare_bytes)
@@ -243,49 +244,17 @@ class WarmMemory:
 
 
 def _write_zeros(path: Path, size: int) -> None:
-    zeros = bytes(COMPARE_BYTES)
+    zeros = bytes(WRITE_BYTES)
     with open(path, "wb", buffering=0) as file:
-        file.writelines(zeros for _ in range(0, size, COMPARE_BYTES))
+        file.writelines(zeros for _ in range(0, size, WRITE_BYTES))
 
 
-def compare(workload: Workload, origin: Origin, out: Path, data: Path) -> None:
-    """Every byte of every file against the origin's data, and no file besides. ValueError says what differs."""
-    expected = {f"{i // 1000:04}/{i:08}": i for i in range(origin.objects)}
-    found = {
-        os.path.relpath(os.path.join(directory, name), out)
-        for directory, _, names in os.walk(out)
-        for name in names
-        if os.path.relpath(directory, out).split(os.sep)[0] != ".stager"
-    }
-    if found != expected.keys():
-        raise ValueError(f"{len(found - expected.keys())} files too many, {len(expected.keys() - found)} missing")
-    source = os.open(data, os.O_RDONLY)
-    try:
-        for name, index in expected.items():
-            if not _same(out / name, source, index * workload.object_bytes, workload.object_bytes):
-                raise ValueError(f"{name} differs from what the origin serves")
-    finally:
-        os.close(source)
-
-
-def _same(path: Path, source: int, offset: int, size: int) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size != size:
-            return False
-        for start in range(0, size, COMPARE_BYTES):
-            length = min(COMPARE_BYTES, size - start)
-            if os.pread(file.fileno(), length, start) != os.pread(source, length, offset + start):
-                return False
-    return True
-
-
-def unavailable(peer: Peer) -> str | None:
-    """Why a client cannot run here, or None."""
-    try:
-        peer.version()
-    except (OSError, subprocess.CalledProcessError) as error:
-        return str(error) if not isinstance(error, FileNotFoundError) else "not installed"
-    return None
+def compare(content: Content, out: Path) -> None:
+    """Every byte of every file against the origin's, and no file besides. ValueError says what differs."""
+    argv = [native("origin"), "0", *content.to_verify, "--verify", str(out)]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.strip() or f"comparing ended with {done.returncode}")
 
 
 def say(text: str) -> None:

