@@ -5,8 +5,9 @@ Values only: nothing here reads a file or the environment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
+
+from msgspec import Struct
 
 __all__ = ["BLOCK_BYTES", "Limits", "Remote", "Retry", "Secret", "Timeouts"]
 
@@ -36,8 +37,7 @@ class Secret:
         raise TypeError("a Secret is not serialised")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What the engine may use at once.
 
     Receive memory is ``memory_bytes``, cut into buffers of ``buffer_bytes``; a connection holds one buffer while
@@ -54,16 +54,14 @@ class Limits:
     part_bytes: int = 2 * BLOCK_BYTES  # a multiple of BLOCK_BYTES
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds. ``stall_s`` counts time without progress; no limit is set on a transfer as a whole."""
 
     connect_s: float = 10.0
     stall_s: float = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True):
     """Attempts per part, with full jitter: the n-th wait is uniform in 0..min(cap_s, base_s * 2**n)."""
 
     attempts: int = 8
@@ -71,8 +69,7 @@ class Retry:
     cap_s: float = 20.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Remote:
+class Remote(Struct, frozen=True, kw_only=True):
     """How to reach an S3 endpoint; ``None`` leaves the choice to the AWS chain (environment, profile, IMDS)."""
 
     endpoint_url: str | None = None

@@ -6,30 +6,28 @@ A sink is called on the event loop and must not block for long.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from stager.model import Counts, DatasetReceipt
 
 __all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """The source is being asked what it holds."""
 
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listed:
+class Listed(Struct, frozen=True, kw_only=True):
     """The source has been listed, pinned."""
 
     source: str
     total: Counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
+class Planned(Struct, frozen=True, kw_only=True):
     """What is going to move, what stays, what was left out by request."""
 
     source: str
@@ -38,8 +36,7 @@ class Planned:
     skipped: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """Files in place so far, of those that move. ``received_bytes`` counts what is in flight too."""
 
     source: str
@@ -49,16 +46,14 @@ class Progress:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Warned:
+class Warned(Struct, frozen=True, kw_only=True):
     """Something to know that stops nothing."""
 
     source: str
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """The receipt is written (or, for a dry run, would say this)."""
 
     source: str

@@ -9,10 +9,11 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from stager.config import Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal
+
+from msgspec import Struct, field
 
 from stager.config import Remote
 
@@ -63,8 +64,7 @@ class JobState(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceRef:
+class SourceRef(Struct, frozen=True, kw_only=True):
     """A source as the user wrote it, taken apart (see `stager.urls`). Holds no secret: such URLs are refused."""
 
     scheme: Literal["s3", "git", "file", "bind"]
@@ -74,8 +74,7 @@ class SourceRef:
     text: str = ""  # for people and receipts
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetSpec:
+class DatasetSpec(Struct, frozen=True, kw_only=True):
     """One ``[[dataset]]``: appears as /data/OWNER/NAME."""
 
     name: str
@@ -84,30 +83,26 @@ class DatasetSpec:
     remote: Remote | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublicSpec:
+class PublicSpec(Struct, frozen=True, kw_only=True):
     """One ``[[public]]``: appears as /public/NAME, read-only, submounts included."""
 
     name: str
     source: str  # absolute path on this host
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodeSpec:
+class CodeSpec(Struct, frozen=True, kw_only=True):
     """``[code]``: appears as /code."""
 
     source: SourceRef
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogsSpec:
+class LogsSpec(Struct, frozen=True, kw_only=True):
     """``[logs]``: where /logs goes after the job."""
 
     persist: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobSpec:
+class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
     name: str
@@ -121,8 +116,7 @@ class JobSpec:
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Objects and bytes."""
 
     objects: int = 0
@@ -132,8 +126,7 @@ class Counts:
         return Counts(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
 
     ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
@@ -148,8 +141,7 @@ class Mount:
     pinned: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class MountView:
+class MountView(Struct, frozen=True, kw_only=True):
     """What the job sees on top of the host; ``masked`` host directories appear empty and read-only."""
 
     mounts: tuple[Mount, ...]
@@ -157,8 +149,7 @@ class MountView:
     profile: Literal["host"] = "host"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """An argument vector, never a shell line; ``workdir`` is a path in the view."""
 
     argv: tuple[str, ...]
@@ -166,8 +157,7 @@ class Command:
     workdir: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExitInfo:
+class ExitInfo(Struct, frozen=True, kw_only=True):
     """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
 
     status: int | None
@@ -181,8 +171,7 @@ class ExitInfo:
         return 128 + self.signal if self.signal is not None else (self.status or 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetReceipt:
+class DatasetReceipt(Struct, frozen=True, kw_only=True):
     """What one sync did: the receipt's body, ready for JSON.
 
     ``boot`` is the kernel's boot id at that time. Nothing is flushed to the disk: after another boot a file may lack

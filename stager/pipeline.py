@@ -12,9 +12,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from stager.config import Remote
 from stager.errors import UsageError
@@ -50,8 +51,7 @@ _SOURCES: Final = {
 _WORKING: Final = frozenset({"git"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyncOptions:
+class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
     ``verify``: hash what is there again instead of believing size, mtime and ctime.
@@ -107,8 +107,7 @@ async def sync(
         await blocking(workspace.close)
 
 
-@dataclass(frozen=True)
-class _Sync:
+class _Sync(Struct, frozen=True):
     """One `sync` under way."""
 
     ref: SourceRef

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from stager.config import Retry
 from stager.errors import (
@@ -58,8 +59,7 @@ class RequestFailure(Protocol):
     message: str
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     action: Action
     error: type[StagerError]
     what: str

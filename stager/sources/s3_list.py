@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from stager._native import Batch, KeyTable, ListPage, Template
 from stager.errors import ChangedError, IntegrityError, NotFoundError
@@ -23,8 +24,7 @@ _PAGE_KEYS: Final = 1000  # the most there is
 _PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pages:
+class Pages(Struct, frozen=True, kw_only=True):
     """The pages of what lies below ``folder``; ``template`` has it as its key prefix. Rows are named below it."""
 
     lane: Lane

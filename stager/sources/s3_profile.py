@@ -9,23 +9,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 __all__ = ["Profile", "read_profile"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_SECTION: Final = re.compile(r"\[([A-Za-z0-9_.-]+(?: [A-Za-z0-9_.-]+)?)\]")
-_SETTING: Final = re.compile(r"([A-Za-z0-9_]+)[ \t]*=[ \t]*([!-~](?:[ -~]*[!-~])?)")
-_MEANS_MORE: Final = re.compile(r"DEFAULT$|profile(?! )")  # to configparser, and to botocore
+_NAME: Final = r"[A-Za-z0-9_.-]+"
+_SECTION: Final = r"\[([A-Za-z0-9_.-]+(?: [A-Za-z0-9_.-]+)?)\]"
+_SETTING: Final = r"([A-Za-z0-9_]+)[ \t]*=[ \t]*([!-~](?:[ -~]*[!-~])?)"
 _KEYS: Final = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
 _UNDERSTOOD: Final = frozenset({"cli_pager", "endpoint_url", "output", "region"})
 
 Sections = dict[str, dict[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Struct, frozen=True, kw_only=True):
     """What a profile says; empty or None where it does not."""
 
     region: str | None = None
@@ -45,7 +44,7 @@ def read_profile(named: str | None, environment: Mapping[str, str]) -> Profile |
     name = "default" if named is None else named
     config = _read(environment.get("AWS_CONFIG_FILE", "~/.aws/config"))
     secrets = _read(environment.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
-    if not _NAME.fullmatch(name) or config is None or secrets is None:
+    if not re.fullmatch(_NAME, name) or config is None or secrets is None:
         return None
     in_config = [config[key] for key in _sections_of(name) if key in config]
     if len(in_config) > 1 or (named is not None and not in_config and name not in secrets):
@@ -89,11 +88,12 @@ def _parse(text: str) -> Sections | None:
         if not line.strip() or line.startswith(("#", ";")):
             continue
         line = line.rstrip(" \t")
-        if header := _SECTION.fullmatch(line):
-            if header[1] in sections or _MEANS_MORE.match(header[1]):
-                return None
-            section = sections[header[1]] = {}
-        elif (setting := _SETTING.fullmatch(line)) and section is not None and setting[1].lower() not in section:
+        if header := re.fullmatch(_SECTION, line):
+            name = header[1]
+            if name in sections or name == "DEFAULT" or (name.startswith("profile") and name[7:8] != " "):
+                return None  # configparser's own defaults, and what botocore takes for a profile too
+            section = sections[name] = {}
+        elif (setting := re.fullmatch(_SETTING, line)) and section is not None and setting[1].lower() not in section:
             section[setting[1].lower()] = setting[2]
         else:
             return None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from stager.config import Remote, Secret
 from stager.sources.s3_profile import Profile, read_profile
@@ -42,24 +43,19 @@ _WITHOUT_EFFECT: Final = frozenset({  # on a GET that is signed with static cred
 })  # fmt: skip
 _CUSTOM_MODELS: Final = "~/.aws/models"  # where a user may change what botocore knows of S3
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_SECRET: Final = re.compile(r"[!-~]+")
-_HOSTABLE: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_PATH_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_SPECIAL_BUCKET: Final = re.compile(r"--|\.\.|-s3alias$")  # directory buckets, access points and their like
-_AWS_REGION: Final = re.compile(r"(?:af|ap|ca|eu|il|me|mx|sa|us)-[a-z]+-[0-9]")  # of the partition amazonaws.com
-_REGION: Final = re.compile(r"[a-z0-9]*[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-_SPECIAL_REGION: Final = re.compile(r"fips|^aws-|^s3-")
-_ENDPOINT: Final = re.compile(
+# Patterns of `re.fullmatch`, compiled where they are needed: a compilation takes as long as reading the environment.
+_KEY: Final = r"[A-Za-z0-9_.-]+"
+_HOSTABLE: Final = r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
+_PATH_BUCKET: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]"
+_AWS_REGION: Final = r"(?:af|ap|ca|eu|il|me|mx|sa|us)-[a-z]+-[0-9]"  # of the partition amazonaws.com
+_REGION: Final = r"[a-z0-9]*[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+_ENDPOINT: Final = (
     r"(?P<scheme>https?)://(?P<host>[a-z0-9]+(?:[.-][a-z0-9]+)*|\[[0-9a-f:]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
     r"(?P<path>(?:/[A-Za-z0-9_-]+)*)/?"
 )
-_ADDRESS: Final = re.compile(r"[0-9.]+|\[.*")
-_AWS_HOST: Final = re.compile(r"(?:^|\.)amazonaws\.com(?:\.cn)?$")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What options, environment and files say of every bucket. ``credentials``: None when requests are not signed."""
 
     credentials: Credentials | None
@@ -94,7 +90,7 @@ def read_settings(remote: Remote, environment: Mapping[str, str] = os.environ) -
 def prepare(settings: Settings, bucket: str, region: str | None = None) -> Prepared | None:
     """What a GetObject of ``bucket`` looks like, None where aiobotocore has to say; see `Session.prepare`."""
     region = region or settings.region
-    if _SPECIAL_BUCKET.search(bucket):
+    if "--" in bucket or ".." in bucket or bucket.endswith("-s3alias"):  # directory buckets, access points, the like
         return None
     if settings.endpoint_url is None:
         return _on_aws(settings, bucket, region)
@@ -110,13 +106,17 @@ def _credentials(remote: Remote, environment: Mapping[str, str], profile: Profil
         token = environment.get("AWS_SECURITY_TOKEN") or environment.get("AWS_SESSION_TOKEN")
     else:
         key, secret, token = profile.access_key, profile.secret_key, profile.token
-    if not _KEY.fullmatch(key) or not _SECRET.fullmatch(secret) or (token and not _SECRET.fullmatch(token)):
+    if not re.fullmatch(_KEY, key) or not _is_plain(secret) or (token and not _is_plain(token)):
         return None
     return Credentials(access_key=key, secret_key=Secret(secret), token=Secret(token) if token else None)
 
 
+def _is_plain(secret: str) -> bool:
+    return secret.isascii() and secret.isprintable() and " " not in secret and secret != ""
+
+
 def _on_aws(settings: Settings, bucket: str, region: str) -> Prepared | None:
-    if not _HOSTABLE.fullmatch(bucket) or not _AWS_REGION.fullmatch(region):
+    if not re.fullmatch(_HOSTABLE, bucket) or not re.fullmatch(_AWS_REGION, region):
         return None
     host = "s3.amazonaws.com" if region == "us-east-1" else f"s3.{region}.amazonaws.com"
     if settings.addressing_style == "path":
@@ -125,17 +125,17 @@ def _on_aws(settings: Settings, bucket: str, region: str) -> Prepared | None:
 
 
 def _on_endpoint(settings: Settings, url: str, bucket: str, region: str) -> Prepared | None:
-    endpoint = _ENDPOINT.fullmatch(url)
-    if endpoint is None or _AWS_HOST.search(endpoint["host"]):
+    endpoint = re.fullmatch(_ENDPOINT, url)
+    if endpoint is None or f".{endpoint['host']}".endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return None
-    if not _REGION.fullmatch(region) or len(region) > 63 or _SPECIAL_REGION.search(region):
+    if not re.fullmatch(_REGION, region) or len(region) > 63 or "fips" in region or region.startswith(("aws-", "s3-")):
         return None
     scheme, host, port, path = endpoint["scheme"], endpoint["host"], endpoint["port"], endpoint["path"]
     if settings.addressing_style == "virtual":
-        if _ADDRESS.fullmatch(host) or not _HOSTABLE.fullmatch(bucket):
+        if host.startswith("[") or host.replace(".", "").isdigit() or not re.fullmatch(_HOSTABLE, bucket):
             return None
         return _prepared(settings, region, scheme, f"{bucket}.{host}", port, f"{path}/")
-    if not _PATH_BUCKET.fullmatch(bucket):
+    if not re.fullmatch(_PATH_BUCKET, bucket):
         return None
     return _prepared(settings, region, scheme, host, port, f"{path}/{bucket}/")
 

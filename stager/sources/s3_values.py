@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from stager.config import Secret
 
@@ -14,8 +15,7 @@ CHECKSUM_MODE: Final = ("x-amz-checksum-mode", "ENABLED")
 Tools Reference Guide, "Data integrity protections for Amazon S3")."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
+class Credentials(Struct, frozen=True, kw_only=True):
     """One generation of credentials."""
 
     access_key: str
@@ -32,8 +32,7 @@ class Credentials:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """What a request for a bucket looks like. ``path_prefix`` ends in ``/`` and is percent-encoded."""
 
     url: str  # scheme://host[:port], for people and receipts

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
 from stager.host.mounts import Row, is_network, lies_within, read_mountinfo, unescape

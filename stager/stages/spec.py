@@ -10,8 +10,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from stager.config import Remote
 from stager.errors import SpecError, UsageError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from stager.cli.render import Renderer, report_error, summary
 from stager.cli.state import State
@@ -51,7 +51,7 @@ def test_summary_has_objects_bytes_seconds_rate_and_grades() -> None:
 
 
 def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
-    early = Progress(**{**{f: getattr(PROGRESS, f) for f in PROGRESS.__dataclass_fields__}, "seconds": 9.0})
+    early = replace(PROGRESS, seconds=9.0)
     _, err = render(early, PROGRESS, PROGRESS)
     assert err == "stager: s3://b/p: 1 of 2 objects, 1.0 KiB of 4.0 KiB, 11 s\n"
 
