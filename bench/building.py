@@ -18,7 +18,7 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {  # name: sources, flags after the
     "origin": ("origin*.c", ["-lssl", "-lcrypto", "-lpthread"]),
     "ceiling": ("ceiling.c", ["-march=native", "-lssl", "-lcrypto"]),
     "multi": ("multi.c", ["-march=native", "-lcurl", "-lcrypto"]),
-    "measure": ("measure.c", ["-lpthread"]),
+    "measure": ("measure*.c", ["-lpthread"]),
     "punch": ("punch.c", []),
 }
 

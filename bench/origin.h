@@ -59,6 +59,7 @@ struct connection {
     int closing, draining;   /* after this answer; what still comes is thrown away */
     struct connection *next, *previous;
     struct timer timer;
+    int paced;               /* the answer is, unlike those of the origin's own resources */
     uint64_t due_ns, paced_ns; /* the first byte leaves then; pacing lets the next one leave then */
     SSL *ssl;
     struct text wire;        /* TLS records still to send */

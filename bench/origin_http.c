@@ -151,7 +151,8 @@ enum range_kind range_parse(struct span value, uint64_t size, uint64_t *first, u
     uint64_t a, b;
     if (from.len == 0) {
         if (parse_number(last, &b) != 0) return RANGE_NONE;
-        if (b == 0 || size == 0) return RANGE_UNSATISFIABLE;
+        if (b == 0) return RANGE_UNSATISFIABLE;
+        if (size == 0) return RANGE_NONE; /* satisfiable (14.1.2), but a Content-Range cannot say so */
         *first = b < size ? size - b : 0;
         return RANGE_PART;
     }

@@ -34,16 +34,16 @@ enum progress { DONE, LATER, CLOSE };
 
 static enum progress send_answer(struct worker *w, struct connection *c) {
     const struct profile *profile = &w->origin->profile;
-    int timed = c->due_ns != 0 || profile->connection_bytes_per_s != 0;
+    int paced = c->paced && profile->connection_bytes_per_s != 0, timed = paced || c->due_ns != 0;
     uint64_t now = timed ? now_ns() : 0;
     if (c->due_ns > now) {
         timers_set(&w->timers, &c->timer, c->due_ns);
         return LATER;
     }
-    if (c->due_ns != 0) c->due_ns = 0;
-    if (c->paced_ns < now && c->out_sent == 0) c->paced_ns = now;
+    c->due_ns = 0;
+    if (c->out_sent == 0 && c->paced_ns < now) c->paced_ns = now;
     for (size_t turn = 0; wire_left(c);) {
-        size_t most = pace_allows(profile, now, &c->paced_ns);
+        size_t most = paced ? pace_allows(profile, now, &c->paced_ns) : TURN_BYTES;
         if (most == 0) {
             timers_set(&w->timers, &c->timer, c->paced_ns);
             return LATER;
@@ -60,7 +60,7 @@ static enum progress send_answer(struct worker *w, struct connection *c) {
         }
         turn += (size_t)n;
         count(&w->counters.bytes_sent, (uint64_t)n);
-        pace_spend(profile, (size_t)n, &c->paced_ns);
+        if (paced) pace_spend(profile, (size_t)n, &c->paced_ns);
     }
     body_close(&c->body);
     return DONE;
@@ -161,28 +161,32 @@ static void welcome(struct worker *w, int fd) {
     if (wire_open(o, c) != 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &e) != 0) die("a new connection");
 }
 
-/* Out of descriptors: whoever waits is let in and turned away, else the listening socket would stay ready for ever. */
-static void refuse_one(struct worker *w) {
+/* Out of descriptors: whoever waits is let in and turned away, else the listening socket would stay ready for ever.
+ * Whether somebody did wait: accept says EMFILE either way. */
+static int refuse_one(struct worker *w) {
     close(w->spare_fd);
     int fd = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0) close(fd);
     w->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fd >= 0;
 }
 
-static void accept_all(struct worker *w) {
-    for (;;) {
-        int fd = accept4(w->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) welcome(w, fd);
-        else if (errno == EMFILE || errno == ENFILE) refuse_one(w);
-        else if (errno == EAGAIN) return;
-        else if (errno != ECONNABORTED && errno != EINTR) die("accept");
+/* Whether more may be waiting. */
+static int accept_one(struct worker *w) {
+    int fd = accept4(w->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        welcome(w, fd);
+        return 1;
     }
+    if (errno == EMFILE || errno == ENFILE) return refuse_one(w);
+    if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) die("accept");
+    return errno != EAGAIN;
 }
 
 static void take_event(struct worker *w, const struct epoll_event *e) {
     struct connection *c = e->data.ptr;
     if (c == NULL) {
-        accept_all(w);
+        while (accept_one(w)) {}
         return;
     }
     if (e->events & (EPOLLIN | EPOLLRDHUP)) c->readable = 1;

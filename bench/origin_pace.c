@@ -50,7 +50,6 @@ int limiter_take(struct limiter *l, uint64_t now) {
 }
 
 size_t pace_allows(const struct profile *p, uint64_t now, uint64_t *paced_ns) {
-    if (p->connection_bytes_per_s == 0) return SIZE_MAX;
     if (*paced_ns > now) return 0;
     if (now - *paced_ns > SLICE_NS) *paced_ns = now - SLICE_NS; /* what a slow reader left is not saved up */
     size_t bytes = (size_t)(p->connection_bytes_per_s * SLICE_NS / SECOND_NS);
@@ -58,7 +57,7 @@ size_t pace_allows(const struct profile *p, uint64_t now, uint64_t *paced_ns) {
 }
 
 void pace_spend(const struct profile *p, size_t bytes, uint64_t *paced_ns) {
-    if (p->connection_bytes_per_s != 0) *paced_ns += (uint64_t)bytes * SECOND_NS / p->connection_bytes_per_s;
+    *paced_ns += (uint64_t)bytes * SECOND_NS / p->connection_bytes_per_s;
 }
 
 static void place(struct timers *t, struct timer *timer, size_t at) {

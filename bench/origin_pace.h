@@ -40,7 +40,7 @@ uint64_t profile_delay(const struct profile *p, uint64_t number, int *in_tail);
 void limiter_set(struct limiter *l, double per_s); /* 0: none. The bucket starts full. */
 int limiter_take(struct limiter *l, uint64_t now); /* whether there was a token */
 
-/* Bytes that may leave now, 0: not before *paced_ns; SIZE_MAX when not paced. */
+/* Where connections are paced: how many bytes may leave now, 0: none before *paced_ns; and that some have left. */
 size_t pace_allows(const struct profile *p, uint64_t now, uint64_t *paced_ns);
 void pace_spend(const struct profile *p, size_t bytes, uint64_t *paced_ns);
 

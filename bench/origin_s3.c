@@ -240,7 +240,8 @@ static void route(struct worker *w, struct connection *c, const struct request *
 void answer_request(struct worker *w, struct connection *c, const struct request *r) {
     struct origin *o = w->origin;
     c->due_ns = 0;
-    if (span_starts(r->path, LITERAL("/-/"))) {
+    c->paced = !span_starts(r->path, LITERAL("/-/"));
+    if (!c->paced) {
         answer_control(w, c, r);
         return;
     }

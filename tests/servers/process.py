@@ -114,6 +114,11 @@ class ServerProcess:
                 self._child.wait()
         self._log.close()
 
+    def terminate(self) -> tuple[int, str]:
+        """SIGTERM; its exit status and its log. TimeoutExpired: it did not end."""
+        self._child.terminate()
+        return self._child.wait(ENDS_WITHIN_S), self.log()
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self._child.kill()
