@@ -13,9 +13,11 @@ VENV_STAMP := $(VENV)/installed
 BUILD_STAMP := build/stamps/extension
 CLANG_STAMP := build/stamps/clang
 LIBCURL_STAMP := build/stamps/libcurl
+ARM_STAMP := build/stamps/arm
+ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxi stager/*.pxd)
 
-.PHONY: help setup build test pytest demo lint check-c soak fuzz fuzz-minute bench bench-full bench-check clean
+.PHONY: help setup build test test-arm pytest demo lint check-c soak fuzz fuzz-minute bench bench-full bench-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +40,9 @@ lint: build ## ruff and mypy --strict
 
 check-c: $(SYSTEM_STAMP) ## the C code: unit tests, then the same under ASan+UBSan and TSan
 	$(MAKE) --silent --no-print-directory -C csrc check asan tsan
+
+test-arm: $(ARM_STAMP) ## the C code built for aarch64, its unit tests run under qemu-user (Debian)
+	$(MAKE) --silent --no-print-directory -C csrc arm
 
 soak: build ## the same tests at larger counts, for hours; prints its seeds
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --soak
@@ -92,6 +97,17 @@ $(SYSTEM_STAMP): Makefile
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
 		has_all "$$python" || { echo "$$python lacks headers or venv although $(PACKAGES) are installed" >&2; exit 1; }; \
+	fi
+	@mkdir -p $(@D) && touch $@
+
+$(ARM_STAMP): Makefile
+	@if ! { command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static; } >/dev/null; then \
+		as_root=; [ "$$(id -u)" -eq 0 ] || as_root=sudo; \
+		if ! command -v apt-get >/dev/null || ! command -v $${as_root:-true} >/dev/null; then \
+			echo "a cross compiler and qemu are missing; as root, run: apt-get install $(ARM_PACKAGES)" >&2; exit 1; \
+		fi; \
+		$$as_root apt-get update -qq && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES) || exit; \
 	fi
 	@mkdir -p $(@D) && touch $@
 
