@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 __all__ = ["State"]
 
 
-@dataclass
 class State:
     """``verbosity`` counts the ``-v``."""
 
-    json: bool = False
-    quiet: bool = False
-    verbosity: int = 0
+    def __init__(self, *, json: bool = False, quiet: bool = False, verbosity: int = 0) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.verbosity = verbosity

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 __all__ = ["available_bytes"]
 
 _ROOT: Final = "/sys/fs/cgroup"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Controller:
+class _Controller(Struct, frozen=True, kw_only=True):
     """Names of one version of the memory controller: its mount, and its files."""
 
     mount: str

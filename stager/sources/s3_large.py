@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish
 from stager.errors import HostError, IntegrityError, from_os_error
@@ -24,8 +25,7 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 _TRIES: Final = 2  # of an object whose bytes are not the announced ones
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     length: int
     blocks: bytes
     crc: int

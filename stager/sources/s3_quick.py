@@ -29,6 +29,8 @@ _UNDERSTOOD: Final = frozenset({
     "AWS_ENDPOINT_URL_S3",
     "AWS_PROFILE",
     "AWS_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
@@ -41,6 +43,7 @@ _WITHOUT_EFFECT: Final = frozenset({  # on a GET that is signed with static cred
     "AWS_EXECUTION_ENV",
     "AWS_PAGER",
 })  # fmt: skip
+_CHECKSUMS_WHEN: Final = ("when_supported", "when_required")
 _CUSTOM_MODELS: Final = "~/.aws/models"  # where a user may change what botocore knows of S3
 
 # Patterns of `re.fullmatch`, compiled where they are needed: a compilation takes as long as reading the environment.
@@ -59,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What options, environment and files say of every bucket. ``credentials``: None when requests are not signed."""
 
     credentials: Credentials | None
+    headers: tuple[tuple[str, str], ...]
     endpoint_url: str | None
     region: str
     addressing_style: str
@@ -71,6 +75,10 @@ def read_settings(remote: Remote, environment: Mapping[str, str] = os.environ) -
         return None
     if os.path.lexists(os.path.expanduser(_CUSTOM_MODELS)):
         return None
+    of_requests = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+    of_answers = environment.get("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_supported")
+    if of_requests not in _CHECKSUMS_WHEN or of_answers not in _CHECKSUMS_WHEN:
+        return None
     profile = read_profile(remote.profile, environment)
     if profile is None:
         return None
@@ -81,6 +89,7 @@ def read_settings(remote: Remote, environment: Mapping[str, str] = os.environ) -
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", profile.region)
     return Settings(
         credentials=credentials,
+        headers=(CHECKSUM_MODE,) if of_answers == "when_supported" else (),
         endpoint_url=endpoint if remote.endpoint_url is None else remote.endpoint_url,
         region=remote.region or region or "us-east-1",
         addressing_style=remote.addressing_style,
@@ -155,7 +164,7 @@ def _prepared(
         tls=tls,
         host_header=host_header,
         path_prefix=path_prefix.encode("ascii"),
-        headers=(CHECKSUM_MODE,),
+        headers=settings.headers,
         region=region if settings.credentials else "",
         service="s3",
     )
