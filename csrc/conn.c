@@ -43,6 +43,8 @@ static void close_socket(struct stg_conn *conn)
 {
     stg_tls_end(conn->tls);
     conn->tls = NULL;
+    stg_tls_end(conn->proxy_tls);
+    conn->proxy_tls = NULL;
     if (conn->fd >= 0)
         close(conn->fd);
     conn->fd = -1;
@@ -254,6 +256,7 @@ void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events)
         look_at_idle(conn);
         break;
     case STG_CONN_CONNECTING:
+    case STG_CONN_PROXY_HANDSHAKE:
     case STG_CONN_TUNNEL:
     case STG_CONN_HANDSHAKE:
         stg_conn_connect_go_on(conn);

@@ -63,7 +63,7 @@ static void talk_to_server(struct stg_conn *conn)
         send_first_request(conn);
         return;
     }
-    conn->tls = stg_tls_start(tls, conn->fd);
+    conn->tls = conn->proxy_tls ? stg_tls_start_inside(tls, conn->proxy_tls) : stg_tls_start(tls, conn->fd);
     conn->state = STG_CONN_HANDSHAKE;
     if (conn->tls)
         shake_hands(conn);
@@ -86,6 +86,16 @@ static void fail_refused(struct stg_conn *conn, const struct stg_http_head *head
         failure->where = "tunnel";
     }
     stg_conn_fail(conn, failure);
+}
+
+static ssize_t send_bytes(struct stg_conn *conn, const char *data, size_t len)
+{
+    return conn->proxy_tls ? stg_tls_write(conn->proxy_tls, data, len) : stg_net_send(conn->fd, data, len);
+}
+
+static ssize_t receive_bytes(struct stg_conn *conn, char *data, size_t cap)
+{
+    return conn->proxy_tls ? stg_tls_read(conn->proxy_tls, data, cap) : stg_net_recv(conn->fd, data, cap);
 }
 
 /* Fresh bytes of its answer are there. 1: more are needed; 0: the tunnel is open, or the request is over. */
@@ -116,7 +126,7 @@ static void read_answer(struct stg_conn *conn)
     struct stg_tunnel *tunnel = conn->tunnel;
     ssize_t n;
     do {
-        n = stg_net_recv(conn->fd, tunnel->answer + tunnel->fill, sizeof tunnel->answer - tunnel->fill);
+        n = receive_bytes(conn, tunnel->answer + tunnel->fill, sizeof tunnel->answer - tunnel->fill);
         if (n > 0)
             tunnel->fill += (size_t)n;
     } while (n > 0 && take_answer(conn));
@@ -131,7 +141,7 @@ static void ask_for_tunnel(struct stg_conn *conn)
     struct stg_tunnel *tunnel = conn->tunnel;
     struct stg_str request = stg_proxy_connect_request(stg_endpoint_proxy(conn->endpoint));
     while (tunnel->sent < request.len) {
-        ssize_t n = stg_net_send(conn->fd, request.ptr + tunnel->sent, request.len - tunnel->sent);
+        ssize_t n = send_bytes(conn, request.ptr + tunnel->sent, request.len - tunnel->sent);
         if (n == -EAGAIN) {
             stg_conn_watch(conn, EPOLLOUT);
             return;
@@ -145,11 +155,11 @@ static void ask_for_tunnel(struct stg_conn *conn)
     read_answer(conn);
 }
 
-static void connected(struct stg_conn *conn)
+static void talk_to_proxy(struct stg_conn *conn)
 {
-    conn->progress_ms = conn->worker->clock_ms;
-    atomic_fetch_add_explicit(&conn->worker->connections, 1, memory_order_relaxed);
-    if (!stg_endpoint_proxy(conn->endpoint) || !stg_endpoint_tls(conn->endpoint)) {
+    if (!stg_endpoint_tls(conn->endpoint)) {
+        conn->tls = conn->proxy_tls;
+        conn->proxy_tls = NULL;
         talk_to_server(conn);
         return;
     }
@@ -159,6 +169,38 @@ static void connected(struct stg_conn *conn)
         ask_for_tunnel(conn);
     else
         fail_memory(conn);
+}
+
+static void shake_hands_with_proxy(struct stg_conn *conn)
+{
+    int status = stg_tls_handshake(conn->proxy_tls);
+    if (status == 0)
+        talk_to_proxy(conn);
+    else if (status == -EAGAIN)
+        stg_conn_watch(conn, stg_tls_wants_write(conn->proxy_tls) ? EPOLLOUT : EPOLLIN);
+    else if (status == -EPROTO)
+        stg_conn_fail(conn, stg_failure_new(STG_FAIL_PROXY, 0, "handshake", "%s", stg_tls_problem(conn->proxy_tls)));
+    else
+        connect_next(conn, -status);
+}
+
+static void connected(struct stg_conn *conn)
+{
+    const struct stg_proxy *proxy = stg_endpoint_proxy(conn->endpoint);
+    conn->progress_ms = conn->worker->clock_ms;
+    atomic_fetch_add_explicit(&conn->worker->connections, 1, memory_order_relaxed);
+    if (!proxy) {
+        talk_to_server(conn);
+    } else if (!stg_proxy_tls(proxy)) {
+        talk_to_proxy(conn);
+    } else {
+        conn->state = STG_CONN_PROXY_HANDSHAKE;
+        conn->proxy_tls = stg_tls_start(stg_proxy_tls(proxy), conn->fd);
+        if (conn->proxy_tls)
+            shake_hands_with_proxy(conn);
+        else
+            fail_memory(conn);
+    }
 }
 
 /* ---- addresses ---- */
@@ -199,7 +241,7 @@ static void connect_next(struct stg_conn *conn, int last_error)
 {
     struct stg_endpoint *endpoint = stg_template_endpoint(conn->item.batch->template_);
     int64_t now_ms = conn->worker->now_ms;
-    int was_asked = conn->state == STG_CONN_TUNNEL;
+    int was_asked = conn->state == STG_CONN_TUNNEL || conn->state == STG_CONN_PROXY_HANDSHAKE;
     if (last_error)
         stg_endpoint_failed(endpoint, &conn->address, now_ms);
     while (conn->addresses_left > 0) {
@@ -231,6 +273,8 @@ void stg_conn_connect_go_on(struct stg_conn *conn)
 {
     if (conn->state == STG_CONN_HANDSHAKE) {
         shake_hands(conn);
+    } else if (conn->state == STG_CONN_PROXY_HANDSHAKE) {
+        shake_hands_with_proxy(conn);
     } else if (conn->state == STG_CONN_TUNNEL) {
         ask_for_tunnel(conn);
     } else {

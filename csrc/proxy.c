@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 struct stg_proxy {
+    struct stg_tls *tls;
     size_t request_len, line_at, line_len;
     char request[]; /* the authorization line is a part of it */
 };
@@ -18,7 +19,7 @@ static int is_clean(struct stg_str text, unsigned char lowest)
     return 1;
 }
 
-int stg_proxy_new(struct stg_str authority, struct stg_str authorization, struct stg_proxy **out)
+static int make(struct stg_str authority, struct stg_str authorization, struct stg_proxy **out)
 {
     *out = NULL;
     if (!authority.len || authority.ptr[0] == ':' || authority.len > 512 || !is_clean(authority, '!') || !is_clean(authorization, ' ') ||
@@ -41,11 +42,28 @@ int stg_proxy_new(struct stg_str authority, struct stg_str authorization, struct
     return 0;
 }
 
+int stg_proxy_new(struct stg_tls *tls, struct stg_str authority, struct stg_str authorization, struct stg_proxy **out)
+{
+    int status = make(authority, authorization, out);
+    if (status < 0)
+        stg_tls_free(tls);
+    else
+        (*out)->tls = tls;
+    return status;
+}
+
 void stg_proxy_free(struct stg_proxy *proxy)
 {
-    if (proxy)
-        OPENSSL_cleanse(proxy->request, proxy->request_len);
+    if (!proxy)
+        return;
+    stg_tls_free(proxy->tls);
+    OPENSSL_cleanse(proxy->request, proxy->request_len);
     free(proxy);
+}
+
+struct stg_tls *stg_proxy_tls(const struct stg_proxy *proxy)
+{
+    return proxy->tls;
 }
 
 struct stg_str stg_proxy_connect_request(const struct stg_proxy *proxy)

@@ -21,6 +21,7 @@ struct stg_tls {
 
 struct stg_tls_stream {
     SSL *ssl;
+    const struct stg_tls_stream *outer; /* NULL: over the socket */
     int wants_write;
     char problem[200];
 };
@@ -90,13 +91,26 @@ void stg_tls_free(struct stg_tls *tls)
     free(tls);
 }
 
-struct stg_tls_stream *stg_tls_start(struct stg_tls *tls, int fd)
+static int attach(SSL *ssl, const struct stg_tls_stream *outer, int fd)
+{
+    if (!outer)
+        return SSL_set_fd(ssl, fd);
+    BIO *bio = BIO_new(BIO_f_ssl());
+    if (!bio)
+        return 0;
+    BIO_set_ssl(bio, outer->ssl, BIO_NOCLOSE);
+    SSL_set_bio(ssl, bio, bio); /* it owns the bio now */
+    return 1;
+}
+
+static struct stg_tls_stream *start(struct stg_tls *tls, const struct stg_tls_stream *outer, int fd)
 {
     struct stg_tls_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return NULL;
+    stream->outer = outer;
     stream->ssl = SSL_new(tls->context);
-    if (!stream->ssl || SSL_set_fd(stream->ssl, fd) != 1 ||
+    if (!stream->ssl || attach(stream->ssl, outer, fd) != 1 ||
         (!tls->is_address && SSL_set_tlsext_host_name(stream->ssl, tls->host) != 1)) {
         ERR_clear_error();
         stg_tls_end(stream);
@@ -104,6 +118,16 @@ struct stg_tls_stream *stg_tls_start(struct stg_tls *tls, int fd)
     }
     SSL_set_connect_state(stream->ssl);
     return stream;
+}
+
+struct stg_tls_stream *stg_tls_start(struct stg_tls *tls, int fd)
+{
+    return start(tls, NULL, fd);
+}
+
+struct stg_tls_stream *stg_tls_start_inside(struct stg_tls *tls, struct stg_tls_stream *outer)
+{
+    return start(tls, outer, -1);
 }
 
 void stg_tls_end(struct stg_tls_stream *stream)
@@ -180,7 +204,7 @@ ssize_t stg_tls_write(struct stg_tls_stream *stream, const void *data, size_t le
 
 int stg_tls_has_pending(const struct stg_tls_stream *stream)
 {
-    return SSL_has_pending(stream->ssl);
+    return SSL_has_pending(stream->ssl) || (stream->outer && SSL_has_pending(stream->outer->ssl));
 }
 
 int stg_tls_wants_write(const struct stg_tls_stream *stream)

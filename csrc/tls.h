@@ -19,6 +19,8 @@ void stg_tls_free(struct stg_tls *tls);
 
 /* NULL: no memory. The descriptor stays the caller's. */
 struct stg_tls_stream *stg_tls_start(struct stg_tls *tls, int fd);
+/* TLS inside of TLS: over a stream whose handshake is done, which stays the caller's and must outlive this one. */
+struct stg_tls_stream *stg_tls_start_inside(struct stg_tls *tls, struct stg_tls_stream *outer);
 void stg_tls_end(struct stg_tls_stream *stream); /* NULL is fine; sends nothing */
 
 /* 0: done; -EAGAIN: call again when the socket is ready (see stg_tls_wants_write); -ECONNRESET; -EPROTO: refused, by

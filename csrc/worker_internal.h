@@ -6,8 +6,8 @@
 
 #define STG_WORKER_SCRATCH_BYTES ((size_t)32 << 10)
 
-enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_TUNNEL, STG_CONN_HANDSHAKE,
-                      STG_CONN_HEAD, STG_CONN_BODY };
+enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_PROXY_HANDSHAKE,
+                      STG_CONN_TUNNEL, STG_CONN_HANDSHAKE, STG_CONN_HEAD, STG_CONN_BODY };
 
 /* What becomes of a body. */
 enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_HEAD, STG_USE_ERROR };
@@ -20,6 +20,7 @@ struct stg_conn {
     uint32_t watched; /* epoll events asked for */
     struct stg_endpoint *endpoint; /* referenced while the socket stands */
     struct stg_tls_stream *tls;
+    struct stg_tls_stream *proxy_tls; /* around it, where the proxy is reached over TLS */
     struct stg_address address;
     size_t addresses_left;
     struct stg_tunnel *tunnel; /* what was said to the proxy and came back, while it is asked for one */

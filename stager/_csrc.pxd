@@ -86,14 +86,13 @@ cdef extern from "net.h" nogil:
 cdef extern from "tls.h" nogil:
     struct stg_tls:
         pass
-    void stg_tls_free(stg_tls *tls)
     int stg_tls_new(const char *host, const char *ca_file, int verify, stg_tls **out)
 
 
 cdef extern from "proxy.h" nogil:
     struct stg_proxy:
         pass
-    int stg_proxy_new(stg_str authority, stg_str authorization, stg_proxy **out)
+    int stg_proxy_new(stg_tls *tls, stg_str authority, stg_str authorization, stg_proxy **out)
     void stg_proxy_free(stg_proxy *proxy)
 
 

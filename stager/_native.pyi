@@ -65,8 +65,9 @@ class Failure:
 class Endpoint:
     """Where requests go. Addresses are (family, packed address), at most 64; the engine resolves nothing.
 
-    ``proxy``: the port of an HTTP proxy and the value of Proxy-Authorization ("": none); the addresses are then the
-    proxy's. With ``tls`` it is asked for a tunnel, without it gets the requests.
+    ``proxy``: the port of an HTTP proxy, the value of Proxy-Authorization ("": none), and its name where it is reached
+    over TLS, else None; the addresses are then the proxy's. With ``tls`` it is asked for a tunnel, without it gets the
+    requests.
     ValueError: no address, one that is none, a host that is no name with ``tls`` or ``proxy``, ``verify`` without
     ``ca_file``, an authorization that cannot be sent. FileNotFoundError: the CA file cannot be read or holds no
     certificate.
@@ -82,7 +83,7 @@ class Endpoint:
         addresses: Sequence[tuple[int, bytes]],
         ca_file: str | None = None,
         verify: bool = True,
-        proxy: tuple[int, str] | None = None,
+        proxy: tuple[int, str, str | None] | None = None,
     ) -> None: ...
     def update(self, addresses: Sequence[tuple[int, bytes]]) -> None: ...
 

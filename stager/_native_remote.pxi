@@ -14,6 +14,33 @@ cdef size_t fill_addresses(stg_address *out, object addresses, uint16_t port) ex
     return count
 
 
+cdef bytes host_bytes(str host):
+    return host.encode("ascii" if host.isascii() else "idna")
+
+
+cdef stg_tls *new_tls(str host, str ca_file, bint verify) except NULL:
+    cdef stg_tls *context = NULL
+    cdef bytes host_text = host_bytes(host), ca_text = b"" if ca_file is None else os.fsencode(ca_file)
+    if verify and ca_file is None:
+        raise ValueError("ca_file must be given to verify the server")
+    if not host or host.startswith(".") or "\0" in host:
+        raise ValueError(f"not a host name to verify: {host!r}")
+    check(stg_tls_new(host_text, <const char *>ca_text if ca_file is not None else NULL, verify, &context), ca_file)
+    return context
+
+
+cdef stg_proxy *new_proxy(str host, uint16_t port, tuple proxy, str ca_file, bint verify) except NULL:
+    cdef stg_proxy *through = NULL
+    cdef stg_tls *context = NULL
+    cdef bytes authority = b"%b:%d" % (b"[%b]" % host_bytes(host) if ":" in host else host_bytes(host), port)
+    cdef bytes authorization = (<str>proxy[1]).encode()
+    if proxy[2] is not None:
+        context = new_tls(proxy[2], ca_file, verify)
+    check_arguments(stg_proxy_new(context, as_str(authority), as_str(authorization), &through),
+                    "a host that is no name, or an authorization that cannot be sent")
+    return through
+
+
 @cython.final
 cdef class Endpoint:
     cdef stg_endpoint *endpoint
@@ -24,26 +51,17 @@ cdef class Endpoint:
         cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
         cdef size_t count
         cdef stg_tls *context = NULL
-        cdef bytes host_text = host.encode("idna" if not host.isascii() else "ascii")
-        cdef bytes ca_text = b"" if ca_file is None else os.fsencode(ca_file)
-        cdef bytes authority, authorization
         cdef stg_proxy *through = NULL
         self.port = port if proxy is None else proxy[0]
         count = fill_addresses(fresh, addresses, self.port)
-        if tls:
-            if verify and ca_file is None:
-                raise ValueError("ca_file must be given to verify the server")
-            if not host or host.startswith(".") or "\0" in host:
-                raise ValueError(f"not a host name to verify: {host!r}")
-            check(stg_tls_new(host_text, <const char *>ca_text if ca_file is not None else NULL, verify, &context),
-                  ca_file)
         if proxy is not None:
-            authority = b"[%b]:%d" % (host_text, port) if ":" in host else b"%b:%d" % (host_text, port)
-            authorization = (<str>proxy[1]).encode()
-            status = stg_proxy_new(as_str(authority), as_str(authorization), &through)
-            if status < 0:
-                stg_tls_free(context)
-                check_arguments(status, "a host that is no name, or an authorization that cannot be sent")
+            through = new_proxy(host, port, proxy, ca_file, verify)
+        try:
+            if tls:
+                context = new_tls(host, ca_file, verify)
+        except:
+            stg_proxy_free(through)
+            raise
         self.endpoint = stg_endpoint_new(context, through, fresh, count)
         if self.endpoint is NULL:
             raise MemoryError

@@ -205,6 +205,15 @@ _BY_KIND: Final[dict[str, _Rule]] = {
 }
 
 _CERTIFICATE: Final = "certificate: "  # how csrc/tls.c begins what OpenSSL found wrong with one
+_PROXY_HANDSHAKE = _Rule(
+    Action.RETRY,
+    TransientError,
+    "the TLS handshake with the proxy failed",
+    "a proxy that is reached in the clear is named http://HOST:PORT, in HTTPS_PROXY too",
+)
+_PROXY_UNTRUSTED = _Rule(
+    Action.STOP, SourceError, "the proxy's certificate is not trusted", "name the right CA bundle with --ca-bundle"
+)
 _UNTRUSTED = _Rule(
     Action.STOP,
     SourceError,
@@ -253,6 +262,10 @@ def _rule(failure: RequestFailure) -> _Rule:
     if failure.status and failure.kind in ("http", "proxy"):
         unknown = _AGAIN if failure.status in _UNKNOWN_TRANSIENT else _REFUSED
         return _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status) or unknown
+    if failure.kind == "proxy" and failure.message.startswith(_CERTIFICATE):
+        return _PROXY_UNTRUSTED
+    if failure.kind == "proxy" and failure.where == "handshake":
+        return _PROXY_HANDSHAKE
     if failure.kind == "tls" and failure.message.startswith(_CERTIFICATE):
         return _UNTRUSTED
     if failure.kind == "identity" and failure.where == "content-encoding":

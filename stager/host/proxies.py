@@ -36,7 +36,7 @@ _METADATA: Final = frozenset(
     )
 )  # fmt: skip
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_HOW: Final = "write http://[USER:PASSWORD@]HOST[:PORT], what is special in a password as %XX"
+_HOW: Final = "write http[s]://[USER:PASSWORD@]HOST[:PORT], what is special in a password as %XX"
 _HOST: Final = re.compile(r"[^\s/?#@:\[\]%\\]+")
 _UNSEEN: Final = re.compile(r"[\x00-\x20\x7f]")
 _NO_PROXY_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
@@ -46,6 +46,7 @@ _NO_PROXY_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1
 class Proxy:
     """Where a proxy is and who one is to it. ``user``: ``USER:PASSWORD``, each percent-encoded."""
 
+    scheme: str  # "https": reached over TLS itself
     host: str  # an IPv6 address without brackets
     port: int
     user: Secret | None
@@ -54,7 +55,12 @@ class Proxy:
     @property
     def url(self) -> str:
         """For people: without the user."""
-        return f"http://{self._authority}"
+        return f"{self.scheme}://{self._authority}"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the proxy itself is reached over TLS."""
+        return self.scheme == "https"
 
     def authorization(self) -> str:
         """The value of Proxy-Authorization (RFC 7617), "" without a user. A secret."""
@@ -66,7 +72,7 @@ class Proxy:
 
     def url_with_user(self) -> str:
         """For those who are told a proxy by its URL. A secret where there is a user."""
-        return f"http://{self.user.reveal()}@{self._authority}" if self.user else self.url
+        return f"{self.scheme}://{self.user.reveal()}@{self._authority}" if self.user else self.url
 
     @property
     def _authority(self) -> str:
@@ -193,10 +199,7 @@ def _parse(text: str, setting: str) -> Proxy:
     if scheme.startswith("socks"):
         raise UsageError("names a SOCKS proxy, which is not supported", where=setting,
                          hint="name an HTTP proxy, or add the host to NO_PROXY")
-    if scheme == "https":
-        raise UsageError("names a proxy that is itself reached over TLS, which is not supported", where=setting,
-                         hint="name it as http://HOST:PORT: what goes to https:// stays encrypted through it")
-    if scheme != "http":
+    if scheme not in _DEFAULT_PORTS:
         raise wrong
     try:
         parts = urlsplit(f"http://{rest}")
@@ -212,7 +215,7 @@ def _parse(text: str, setting: str) -> Proxy:
     if port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment or "?" in rest or "#" in rest:
         raise wrong
     user = _user(parts.username, parts.password, wrong)
-    return Proxy(host=host, port=port or _DEFAULT_PORTS["http"], user=user, setting=setting)
+    return Proxy(scheme=scheme, host=host, port=port or _DEFAULT_PORTS[scheme], user=user, setting=setting)
 
 
 def _user(name: str | None, password: str | None, wrong: UsageError) -> Secret | None:

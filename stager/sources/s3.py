@@ -129,15 +129,16 @@ class S3Source:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
         proxy = proxy_for(prepared.url, self._remote.proxy)
+        secured = prepared.tls or (proxy is not None and proxy.tls)
         endpoint = Endpoint(
             self._transfer.engine,
             host=prepared.host,
             port=prepared.port,
             tls=prepared.tls,
             addresses=await addresses_towards(prepared, proxy),
-            ca_file=ca_file(self._remote) if prepared.tls and self._remote.verify_ssl else None,
+            ca_file=ca_file(self._remote) if secured and self._remote.verify_ssl else None,
             verify=self._remote.verify_ssl,
-            proxy=(proxy.port, proxy.authorization()) if proxy else None,
+            proxy=(proxy.port, proxy.authorization(), proxy.host if proxy.tls else None) if proxy else None,
         )
         signer = None
         if credentials is not None:

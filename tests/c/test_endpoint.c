@@ -111,20 +111,20 @@ static void test_update_keeps_what_is_known_and_forgets_what_is_gone(void)
 static void test_proxy_is_asked_for_a_tunnel_in_one_request(void)
 {
     struct stg_proxy *proxy;
-    CHECK_EQ(stg_proxy_new(STG_STR("[::1]:9"), STG_STR("Basic eDp5"), &proxy), 0);
+    CHECK_EQ(stg_proxy_new(NULL, STG_STR("[::1]:9"), STG_STR("Basic eDp5"), &proxy), 0);
     struct stg_str request = stg_proxy_connect_request(proxy), line = stg_proxy_authorization_line(proxy);
     struct stg_str wanted =
         STG_STR("CONNECT [::1]:9 HTTP/1.1\r\nhost: [::1]:9\r\nproxy-authorization: Basic eDp5\r\n\r\n");
     CHECK(request.len == wanted.len && memcmp(request.ptr, wanted.ptr, wanted.len) == 0);
     CHECK(line.len == 33 && memcmp(line.ptr, "proxy-authorization: Basic eDp5\r\n", 33) == 0);
     stg_proxy_free(proxy);
-    CHECK_EQ(stg_proxy_new(STG_STR("a:1"), STG_STR(""), &proxy), 0);
+    CHECK_EQ(stg_proxy_new(NULL, STG_STR("a:1"), STG_STR(""), &proxy), 0);
     CHECK_EQ(stg_proxy_authorization_line(proxy).len, 0);
     CHECK_EQ(stg_proxy_connect_request(proxy).len, strlen("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"));
     stg_proxy_free(proxy);
-    CHECK_EQ(stg_proxy_new(STG_STR("a b:1"), STG_STR(""), &proxy), -EINVAL);
-    CHECK_EQ(stg_proxy_new(STG_STR(":1"), STG_STR(""), &proxy), -EINVAL);
-    CHECK_EQ(stg_proxy_new(STG_STR("a:1"), STG_STR("x\r\ny: z"), &proxy), -EINVAL);
+    CHECK_EQ(stg_proxy_new(NULL, STG_STR("a b:1"), STG_STR(""), &proxy), -EINVAL);
+    CHECK_EQ(stg_proxy_new(NULL, STG_STR(":1"), STG_STR(""), &proxy), -EINVAL);
+    CHECK_EQ(stg_proxy_new(NULL, STG_STR("a:1"), STG_STR("x\r\ny: z"), &proxy), -EINVAL);
 }
 
 int main(void)

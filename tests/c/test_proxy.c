@@ -25,6 +25,7 @@ static int root_fd;
 /* ---- the proxy ---- */
 
 struct proxy_server {
+    int tls;
     int fd;
     uint16_t port;
     pthread_t thread;
@@ -78,12 +79,19 @@ static void wait_for_end(int fd)
         continue;
 }
 
-static void serve_tls(int fd)
+/* The server, over the socket or over the proxy's own TLS. */
+static void serve_tls(int fd, SSL *outer)
 {
     static char body[BODY_BYTES];
     char request[4096], head[128];
     SSL *ssl = SSL_new(server_context);
-    SSL_set_fd(ssl, fd);
+    if (outer) {
+        BIO *bio = BIO_new(BIO_f_ssl());
+        BIO_set_ssl(bio, outer, BIO_NOCLOSE);
+        SSL_set_bio(ssl, bio, bio);
+    } else {
+        SSL_set_fd(ssl, fd);
+    }
     if (SSL_accept(ssl) == 1)
         while (SSL_read(ssl, request, sizeof request) > 0) {
             if (strstr(request, "proxy-authorization"))
@@ -115,8 +123,28 @@ static void behave(int fd, const char *request)
         say(fd, "HTTP/1.1 200 OK\r\n\r\n");
     else if (strncmp(request, "CONNECT open:", 13) == 0) {
         say(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connection established\r\n\r\n");
-        serve_tls(fd);
+        serve_tls(fd, NULL);
     }
+}
+
+static void behave_over_tls(int fd)
+{
+    static const char answer[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+    char request[4096];
+    size_t have = 0, n;
+    SSL *ssl = SSL_new(server_context);
+    SSL_set_fd(ssl, fd);
+    if (SSL_accept(ssl) == 1) {
+        do {
+            if (SSL_read_ex(ssl, request + have, sizeof request - 1 - have, &n) != 1)
+                break;
+            have += n;
+            request[have] = 0;
+        } while (!strstr(request, "\r\n\r\n"));
+        if (strncmp(request, "CONNECT open:", 13) == 0 && SSL_write(ssl, answer, sizeof answer - 1) > 0)
+            serve_tls(fd, ssl);
+    }
+    SSL_free(ssl);
 }
 
 static void *serve(void *argument)
@@ -124,7 +152,9 @@ static void *serve(void *argument)
     struct peer *peer = argument;
     char request[4096];
     size_t have = 0;
-    for (;;) {
+    if (peer->server->tls)
+        behave_over_tls(peer->fd);
+    while (!peer->server->tls) {
         ssize_t n = recv(peer->fd, request + have, sizeof request - 1 - have, 0);
         if (n <= 0)
             break;
@@ -159,8 +189,9 @@ static void *accept_all(void *argument)
     return NULL;
 }
 
-static void start(struct proxy_server *server)
+static void start(struct proxy_server *server, int tls)
 {
+    server->tls = tls;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof address;
     server->peers = 0;
@@ -196,7 +227,7 @@ static struct outcome fetch(const struct proxy_server *server, const char *host,
                                        .stall_timeout_ms = 20000};
     struct outcome outcome = {0};
     struct stg_engine *engine;
-    struct stg_tls *tls;
+    struct stg_tls *tls, *proxy_tls = NULL;
     struct stg_proxy *proxy;
     struct stg_address address;
     struct in_addr loopback = {.s_addr = htonl(INADDR_LOOPBACK)};
@@ -207,7 +238,9 @@ static struct outcome fetch(const struct proxy_server *server, const char *host,
     snprintf(authority, sizeof authority, "%s:443", host);
     CHECK_EQ(stg_engine_new(&config, &engine), 0);
     CHECK_EQ(stg_tls_new(host, NULL, 0, &tls), 0);
-    CHECK_EQ(stg_proxy_new((struct stg_str){authority, strlen(authority)},
+    if (server->tls)
+        CHECK_EQ(stg_tls_new("proxy.example", NULL, 0, &proxy_tls), 0);
+    CHECK_EQ(stg_proxy_new(proxy_tls, (struct stg_str){authority, strlen(authority)},
                            (struct stg_str){authorization, strlen(authorization)}, &proxy), 0);
     CHECK_EQ(stg_address_set(&address, AF_INET, &loopback, sizeof loopback, server->port), 0);
     struct stg_endpoint *endpoint = stg_endpoint_new(tls, proxy, &address, 1);
@@ -254,16 +287,40 @@ static struct outcome fetch(const struct proxy_server *server, const char *host,
 static void test_objects_arrive_through_tunnels(void)
 {
     struct proxy_server server;
-    start(&server);
+    start(&server, 0);
     struct outcome outcome = fetch(&server, "open", "Basic eDp5", 40);
     CHECK_EQ(outcome.done, 40);
+    stop(&server);
+}
+
+static void test_objects_arrive_through_tunnels_inside_of_tls(void)
+{
+    struct proxy_server server;
+    start(&server, 1);
+    struct outcome outcome = fetch(&server, "open", "Basic eDp5", 40);
+    CHECK_EQ(outcome.done, 40);
+    outcome = fetch(&server, "refuse", "Basic eDp5", 4);
+    CHECK_EQ(outcome.failed, 4);
+    CHECK_EQ(outcome.last.kind, STG_FAIL_PROXY);
+    stop(&server);
+}
+
+static void test_proxy_without_the_tls_that_is_expected_fails_in_its_handshake(void)
+{
+    struct proxy_server server;
+    start(&server, 0);
+    struct proxy_server expected = server;
+    expected.tls = 1;
+    struct outcome outcome = fetch(&expected, "open", "Basic eDp5", 4);
+    CHECK_EQ(outcome.failed, 4);
+    CHECK_EQ(outcome.last.kind, STG_FAIL_PROXY);
     stop(&server);
 }
 
 static void check_refused(const char *host, const char *authorization, int status, const char *where, int error)
 {
     struct proxy_server server;
-    start(&server);
+    start(&server, 0);
     struct outcome outcome = fetch(&server, host, authorization, 12);
     CHECK_EQ(outcome.failed, 12);
     CHECK_EQ(outcome.last.kind, STG_FAIL_PROXY);
@@ -288,7 +345,7 @@ static void test_proxy_that_does_not_serve_fails_every_request_as_the_proxy(void
 static void test_server_that_ends_in_the_tunnel_is_a_reset(void)
 {
     struct proxy_server server;
-    start(&server);
+    start(&server, 0);
     struct outcome outcome = fetch(&server, "halfway", "Basic eDp5", 12);
     CHECK_EQ(outcome.failed, 12);
     CHECK_EQ(outcome.last.kind, STG_FAIL_RESET);
@@ -303,6 +360,8 @@ int main(void)
     root_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     make_server_context();
     RUN(test_objects_arrive_through_tunnels);
+    RUN(test_objects_arrive_through_tunnels_inside_of_tls);
+    RUN(test_proxy_without_the_tls_that_is_expected_fails_in_its_handshake);
     RUN(test_proxy_that_does_not_serve_fails_every_request_as_the_proxy);
     RUN(test_server_that_ends_in_the_tunnel_is_a_reset);
     SSL_CTX_free(server_context);

@@ -13,7 +13,7 @@ import pytest
 from integration.sync_driver import Outcome, Sync, tree
 from servers.certificates import Certificates
 from servers.git_http import GitHttp
-from servers.http_proxy import HttpProxy
+from servers.http_proxy import HttpProxy, http_proxy
 from servers.moto_s3 import MotoS3
 from servers.process import free_ports
 from servers.repositories import make_repository
@@ -66,6 +66,22 @@ def test_everything_goes_through_the_proxy_and_its_password_stays_outside_of_tun
         assert "proxy-authorization" not in s3.headers_seen
     receipt = json.loads((sync.destination / ".stager" / "receipt.json").read_bytes())
     assert receipt["pinned"]["proxy"] == site_proxy.bare_url
+
+
+def test_proxy_that_is_reached_over_tls_carries_everything_too(
+    s3: StrictS3, certificates: Certificates, tmp_path: Path
+) -> None:
+    with http_proxy("user", "pass", certificates) as over_tls:
+        trust = {"AWS_CA_BUNDLE": certificates.ca_file}
+        sync = sync_from(s3, tmp_path, **over_tls.environment(), **trust)
+        outcome = sync.run()
+        assert (outcome.code, outcome.err) == (0, "")
+        assert tree(sync.destination) == FILES
+        assert over_tls.wait_carried(asked_of_proxy(s3)) >= 1
+        asked = len(s3.requests)
+        stranger = {"AWS_CA_BUNDLE": certificates.stranger_ca_file}
+        assert_told(sync.run(environment=stranger), 3, "the proxy's certificate is not trusted")
+        assert len(s3.requests) == asked
 
 
 def test_host_in_no_proxy_is_reached_directly(s3: StrictS3, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from servers.certificates import Certificates
 from servers.process import ServerProcess, free_ports, http_status
 
 __all__ = ["HttpProxy", "http_proxy"]
@@ -34,17 +35,18 @@ class HttpProxy:
 
     port: int
     process: ServerProcess
+    scheme: str = "http"
     user: str | None = None
     password: str | None = None
 
     @property
     def url(self) -> str:
         who = f"{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@" if self.user else ""
-        return f"http://{who}127.0.0.1:{self.port}"
+        return f"{self.scheme}://{who}127.0.0.1:{self.port}"
 
     @property
     def bare_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The variables that lead all traffic of a child process here."""
@@ -64,14 +66,23 @@ class HttpProxy:
 
 
 @contextmanager
-def http_proxy(user: str | None = None, password: str | None = None) -> Iterator[HttpProxy]:
-    """A proxy on a free port of 127.0.0.1 that lets everybody, or only ``user``, go anywhere."""
+def http_proxy(
+    user: str | None = None, password: str | None = None, certificates: Certificates | None = None
+) -> Iterator[HttpProxy]:
+    """A proxy on a free port of 127.0.0.1 that lets everybody, or only ``user``, go anywhere; with certificates it is
+    itself reached over TLS.
+    """
     (port,) = free_ports(1)
     argv = [
         *(sys.executable, "-c", _PROGRAM),
         *("--hostname", "127.0.0.1", "--port", str(port), "--num-acceptors", "1", "--num-workers", "1"),
         *(("--basic-auth", f"{user}:{password}") if user else ()),
+        *(("--cert-file", certificates.chain_file, "--key-file", certificates.key_file) if certificates else ()),
     ]
     with ServerProcess(argv) as process:
-        process.wait_ready(lambda: http_status(("127.0.0.1", port)) == 400)
-        yield HttpProxy(port=port, process=process, user=user, password=password)
+        if certificates is not None:
+            process.wait_ready(lambda: certificates.handshakes(("127.0.0.1", port)))
+        else:
+            process.wait_ready(lambda: http_status(("127.0.0.1", port)) == 400)
+        scheme = "https" if certificates else "http"
+        yield HttpProxy(port=port, process=process, scheme=scheme, user=user, password=password)

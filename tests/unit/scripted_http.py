@@ -209,7 +209,7 @@ def caller(
     verify: bool = True,
     signer: Signer | None = None,
     headers: Sequence[tuple[str, str]] = (),
-    proxy: tuple[int, str] | None = None,
+    proxy: tuple[int, str, str | None] | None = None,
     **limits: int,
 ) -> Iterator[Caller]:
     (root / "tmp").mkdir(exist_ok=True)

@@ -158,7 +158,12 @@ def test_proxys_addresses_are_used_like_a_servers(tmp_path: Path) -> None:
     with (
         on_one_port("127.0.0.1", "127.0.0.3") as proxies,
         caller(
-            tmp_path, 9, host="origin.example", addresses=loopback(*HOSTS), proxy=(proxies[0].port, ""), connections=8
+            tmp_path,
+            9,
+            host="origin.example",
+            addresses=loopback(*HOSTS),
+            proxy=(proxies[0].port, "", None),
+            connections=8,
         ) as call,
     ):
         rows = [call.add(b"%d" % i, 3) for i in range(300)]

@@ -14,6 +14,7 @@ from servers.certificates import Certificates
 from servers.process import free_ports
 from stager._native import Endpoint, Engine, Signer
 from unit.scripted_http import Answer, Caller, Request, caller, loopback, response, say, scripted
+from unit.test_native_tls import server_context
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 ERROR_BODY = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
@@ -28,7 +29,13 @@ def behind(
     with (
         scripted(answer) as server,
         caller(
-            tmp_path, 9000, host=host, tls=ca_file is not None, ca_file=ca_file, proxy=(server.port, BASIC), **limits
+            tmp_path,
+            9000,
+            host=host,
+            tls=ca_file is not None,
+            ca_file=ca_file,
+            proxy=(server.port, BASIC, None),
+            **limits,
         ) as call,
     ):
         yield call, server.requests
@@ -39,7 +46,7 @@ def test_plain_requests_go_to_the_proxy_with_the_whole_url_and_are_signed_withou
     with (
         scripted(say(response(b"abc"))) as server,
         caller(
-            tmp_path, 9000, host="origin.example", signer=signer, proxy=(server.port, BASIC), connections=1
+            tmp_path, 9000, host="origin.example", signer=signer, proxy=(server.port, BASIC, None), connections=1
         ) as call,
     ):
         _, done, _ = call.fetch([call.add(b"a b/%d" % i, 3) for i in range(20)])
@@ -57,7 +64,7 @@ def test_signature_is_the_same_with_and_without_a_proxy(tmp_path: Path) -> None:
     signer = Signer(access_key="AKID", secret_key="secret", token=None, region="eu-west-1")
     with (
         scripted(say(response(b"abc"))) as server,
-        caller(tmp_path, 9000, host="origin.example", signer=signer, proxy=(server.port, "")) as call,
+        caller(tmp_path, 9000, host="origin.example", signer=signer, proxy=(server.port, "", None)) as call,
     ):
         call.fetch([call.add(b"k", 3)])
     (request,) = server.requests
@@ -163,9 +170,34 @@ def test_proxy_that_is_not_there_is_a_failure_of_the_proxy(
 ) -> None:
     (port,) = free_ports(1)
     ca_file = certificates.ca_file if tls else None
-    with caller(tmp_path, 9000, tls=tls, ca_file=ca_file, proxy=(port, "")) as call:
+    with caller(tmp_path, 9000, tls=tls, ca_file=ca_file, proxy=(port, "", None)) as call:
         failure = call.fails()
     assert (failure.kind, failure.where) == ("proxy", "connect")
+
+
+def test_proxy_that_shows_another_name_is_not_told_the_password(tmp_path: Path, certificates: Certificates) -> None:
+    with (
+        scripted(say(response(b"abc")), server_context(certificates)) as server,
+        caller(
+            tmp_path, 9000, ca_file=certificates.ca_file, proxy=(server.port, BASIC, "proxy.example")
+        ) as call,
+    ):
+        failure = call.fails()
+        assert server.requests == []
+    assert (failure.kind, failure.where) == ("proxy", "handshake")
+    assert failure.message.startswith("certificate: ")
+
+
+def test_plain_requests_go_over_tls_to_a_proxy_that_wants_it(tmp_path: Path, certificates: Certificates) -> None:
+    with (
+        scripted(say(response(b"abc")), server_context(certificates)) as server,
+        caller(
+            tmp_path, 9000, host="origin.example", ca_file=certificates.ca_file, proxy=(server.port, BASIC, "localhost")
+        ) as call,
+    ):
+        _, done, _ = call.fetch([call.add(b"%d" % i, 3) for i in range(30)])
+        assert len(done) == 30
+        assert all(request.path.startswith("http://origin.example:9000/b/") for request in server.requests)
 
 
 def test_server_that_hangs_up_in_the_tunnel_is_not_the_proxys_failure(
@@ -208,5 +240,5 @@ def test_error_without_a_sign_of_s3_is_the_servers_where_there_is_no_proxy(tmp_p
 def test_what_cannot_be_said_to_a_proxy_is_refused(host: str, authorization: str) -> None:
     engine = Engine(workers=1, connections=1)
     with pytest.raises(ValueError, match="no name"):
-        Endpoint(engine, host=host, port=1, tls=False, addresses=loopback(), proxy=(2, authorization))
+        Endpoint(engine, host=host, port=1, tls=False, addresses=loopback(), proxy=(2, authorization, None))
     engine.close()

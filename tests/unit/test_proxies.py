@@ -36,6 +36,7 @@ Q = "http://other.example:8080"
         ("https://s3.example", {"https_proxy": "proxy.example:3128"}, P),
         ("https://s3.example", {"https_proxy": "HTTP://proxy.example:3128/"}, P),
         ("https://s3.example", {"https_proxy": "proxy.example"}, "http://proxy.example:80"),
+        ("https://s3.example", {"https_proxy": "https://proxy.example"}, "https://proxy.example:443"),
         ("https://s3.example", {"https_proxy": "http://[fd00::1]:3128"}, "http://[fd00::1]:3128"),
         ("https://127.0.0.1:9000", {"https_proxy": P}, P),
         ("https://localhost:9000", {"https_proxy": P}, P),

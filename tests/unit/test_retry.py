@@ -101,6 +101,7 @@ def test_answer_is_judged_by_its_code_first(
         ("answer", 412, "", Action.STOP, ChangedError),
         ("answer", 418, "", Action.STOP, SourceError),
         ("connect", 0, "", Action.RETRY, TransientError),
+        ("handshake", 0, "", Action.RETRY, TransientError),
         ("tunnel", 0, "", Action.RETRY, TransientError),
     ],
 )
@@ -114,6 +115,12 @@ def test_answer_of_a_proxy_is_judged_by_what_it_was_asked(
     assert "said so" in str(told)
     blamed = "the proxy" in str(told)
     assert blamed == (where != "answer" or status in (403, 407, 502, 503))
+
+
+def test_certificate_of_a_proxy_is_final_and_told_as_its() -> None:
+    failure = Failure(kind="proxy", where="handshake", message="certificate: self-signed certificate")
+    assert action_for(failure) is Action.STOP
+    assert "the proxy's certificate is not trusted" in str(error_for(failure, where="s3://b"))
 
 
 def test_reason_of_a_failed_connection_is_told() -> None:

@@ -63,12 +63,10 @@ def test_proxys_name_is_resolved_and_not_the_servers(monkeypatch: pytest.MonkeyP
         url="https://s3.example", host="s3.example", port=443, tls=True, host_header="s3.example", path_prefix=b"/b/",
         headers=(), region="", service="s3",
     )  # fmt: skip
-    for proxy, expected in (
-        (None, ("s3.example", 443)),
-        (Proxy(host="proxy.example", port=3128, user=None, setting="HTTPS_PROXY"), ("proxy.example", 3128)),
-    ):
-        assert asyncio.run(addresses_towards(server, proxy)) == [(2, b"\x7f\x00\x00\x01")]
+    proxy = Proxy(scheme="http", host="proxy.example", port=3128, user=None, setting="HTTPS_PROXY")
+    for through, expected in ((None, ("s3.example", 443)), (proxy, ("proxy.example", 3128))):
+        assert asyncio.run(addresses_towards(server, through)) == [(2, b"\x7f\x00\x00\x01")]
         assert asked[-1] == expected
-    gone = Proxy(host="gone.example", port=3128, user=None, setting="HTTPS_PROXY")
+    gone = Proxy(scheme="http", host="gone.example", port=3128, user=None, setting="HTTPS_PROXY")
     with pytest.raises(NotFoundError, match=r"no such proxy.*HTTPS_PROXY"):
         asyncio.run(addresses_towards(server, gone))
