@@ -25,9 +25,9 @@ int stg_conn_watch(struct stg_conn *conn, uint32_t events)
     return epoll_ctl(conn->worker->epoll_fd, operation, conn->fd, &event) < 0 ? -errno : 0;
 }
 
-void stg_conn_pause(struct stg_conn *conn)
+void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why)
 {
-    conn->paused = 1;
+    conn->paused = why;
     stg_conn_watch(conn, 0);
 }
 
@@ -50,12 +50,15 @@ static void close_socket(struct stg_conn *conn)
     conn->fd = -1;
     conn->generation++;
     conn->watched = 0;
-    conn->again = conn->paused = 0;
+    conn->again = 0;
+    conn->paused = STG_PAUSE_NONE;
     free(conn->unsent);
     conn->unsent = NULL;
     free(conn->tunnel);
     conn->tunnel = NULL;
     conn->tunneled = 0;
+    if (conn->endpoint)
+        atomic_fetch_sub_explicit(&stg_worker_part(conn->worker, conn->endpoint)->open, 1, memory_order_relaxed);
     stg_endpoint_unref(conn->endpoint);
     conn->endpoint = NULL;
     conn->state = STG_CONN_CLOSED;
@@ -108,7 +111,8 @@ void stg_conn_release(struct stg_conn *conn)
     int more = conn->tls && stg_tls_has_pending(conn->tls); /* nobody asked for it, and epoll would not tell of it */
     if (conn->keep_alive && !conn->unsent && !more) {
         conn->state = STG_CONN_IDLE;
-        conn->again = conn->paused = 0;
+        conn->again = 0;
+        conn->paused = STG_PAUSE_NONE;
         conn->progress_ms = conn->worker->clock_ms;
         stg_conn_watch(conn, EPOLLIN);
     } else {
@@ -122,7 +126,13 @@ static void retry_stale(struct stg_conn *conn)
     struct stg_item item = conn->item;
     atomic_fetch_add_explicit(&conn->worker->stale_retries, 1, memory_order_relaxed);
     stg_conn_close(conn);
-    stg_conn_start(conn, item); /* not reused any more: it happens once */
+    int64_t wait_ns = stg_engine_take_again(conn->worker->engine, item.batch);
+    if (wait_ns == 0) {
+        stg_conn_start(conn, item); /* not reused any more: it happens once */
+        return;
+    }
+    conn->paused = STG_PAUSE_REQUEST;
+    stg_worker_send_again_later(conn->worker, wait_ns);
 }
 
 /* The peer ended the connection (0), or it broke. */
@@ -150,7 +160,8 @@ void stg_conn_resume(struct stg_conn *conn)
 {
     if (conn->paused && conn->file && !stg_file_ready(conn->file))
         return;
-    conn->paused = conn->again = 0;
+    conn->again = 0;
+    conn->paused = STG_PAUSE_NONE;
     conn->progress_ms = conn->worker->clock_ms;
     stg_conn_watch(conn, conn->unsent ? EPOLLIN | EPOLLOUT : EPOLLIN);
     stg_conn_read(conn);
@@ -210,6 +221,7 @@ void stg_conn_send_request(struct stg_conn *conn)
         return;
     }
     atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stg_worker_part(worker, conn->endpoint)->sent, 1, memory_order_relaxed);
     ssize_t n = send_bytes(conn, worker->scratch, (size_t)len);
     if (n < 0 && n != -EAGAIN)
         stg_conn_ended(conn, n);
@@ -225,6 +237,7 @@ void stg_conn_start(struct stg_conn *conn, struct stg_item item)
     conn->request = stg_batch_request(item.batch, item.index);
     conn->reused = conn->state == STG_CONN_IDLE;
     conn->again = 0;
+    conn->paused = STG_PAUSE_NONE;
     if (conn->reused) {
         stg_conn_send_request(conn);
         return;

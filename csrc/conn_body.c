@@ -3,26 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <time.h>
 
 #define ERROR_BODY_MAX ((size_t)64 << 10)
-#define TURN_BYTES ((ssize_t)1 << 20) /* read from one connection before the others are looked at */
 #define WRITE_ALIGN ((size_t)4096)
-/* Less than this a second, over the stall timeout, is no progress: a server that lets a byte go now and then would hold
- * its object for ever. No line that a dataset can be staged over is that slow. */
-#define TRICKLE_BYTES_A_S 16
 #define SLOW_STORE_NS 50000000
 #define SLOW_STORES 2 /* in a row that take longer send a batch to the disk threads: one may be a busy CPU's doing */
 
 /* ---- storing ---- */
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item, struct stg_row row,
                                  struct stg_buffer *buffer)
@@ -46,10 +33,10 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_stored stored = {0};
     struct stg_failure *failure = NULL;
     const char *where;
-    int64_t start = monotonic_ns();
+    int64_t start = stg_monotonic_ns();
     int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
-    worker->slow_stores = monotonic_ns() - start > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
+    worker->slow_stores = stg_monotonic_ns() - start > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
     if (worker->slow_stores >= SLOW_STORES)
         stg_engine_note_slow(worker->engine, item.batch);
     stg_sink_give(sink, buffer);
@@ -138,7 +125,7 @@ static int spill(struct stg_conn *conn)
     }
     if (status == 0 && next)
         return 0;
-    stg_conn_pause(conn);
+    stg_conn_pause(conn, STG_PAUSE_STORE);
     return 1;
 }
 
@@ -308,8 +295,7 @@ static int make_room(struct stg_conn *conn)
     return conn->use == STG_USE_STREAM && conn->fill == cap && !conn->body.complete ? spill(conn) : 0;
 }
 
-/* n fresh bytes are in the buffer. 0: go on reading. */
-static int receive(struct stg_conn *conn, size_t n)
+int stg_conn_take(struct stg_conn *conn, size_t n)
 {
     size_t at = conn->fill, end = conn->fill + n;
     if (conn->state == STG_CONN_HEAD) {
@@ -334,67 +320,4 @@ static int receive(struct stg_conn *conn, size_t n)
         return 0;
     stg_conn_finish(conn);
     return 1;
-}
-
-static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
-{
-    char *to = conn->buffer->data + conn->fill;
-    return conn->tls ? stg_tls_read(conn->tls, to, room) : stg_net_recv(conn->fd, to, room);
-}
-
-static int have_buffer(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    if (!conn->buffer)
-        conn->buffer = stg_sink_take(worker->engine->sink, worker->number);
-    return conn->buffer != NULL;
-}
-
-static void wait_for_more(struct stg_conn *conn)
-{
-    int wants_write = conn->unsent || (conn->tls && stg_tls_wants_write(conn->tls));
-    if (conn->fill == 0)
-        stg_conn_give_buffer(conn);
-    stg_conn_watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
-}
-
-static void note_progress(struct stg_conn *conn, ssize_t n)
-{
-    conn->trickled += n;
-    if (conn->trickled * 1000 < (int64_t)conn->worker->engine->config.stall_timeout_ms * TRICKLE_BYTES_A_S)
-        return;
-    conn->trickled = 0;
-    conn->progress_ms = conn->worker->clock_ms;
-}
-
-void stg_conn_read(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    for (ssize_t taken = 0; taken < TURN_BYTES;) {
-        if (!have_buffer(conn)) {
-            stg_conn_pause(conn);
-            return;
-        }
-        size_t room = stg_sink_buffer_bytes(worker->engine->sink) - conn->fill;
-        ssize_t n = receive_bytes(conn, room);
-        if (n == -EAGAIN) {
-            wait_for_more(conn);
-            return;
-        }
-        if (n <= 0) {
-            stg_conn_ended(conn, n);
-            return;
-        }
-        taken += n;
-        note_progress(conn, n);
-        atomic_fetch_add_explicit(&worker->bytes_received, (uint64_t)n, memory_order_relaxed);
-        if (receive(conn, (size_t)n) != 0)
-            return;
-        if (!conn->tls && (size_t)n < room) { /* the socket is empty */
-            wait_for_more(conn);
-            return;
-        }
-    }
-    conn->again = 1;
-    worker->resume = 1;
 }

@@ -248,6 +248,7 @@ static void connect_next(struct stg_conn *conn, int last_error)
         conn->addresses_left--;
         stg_conn_close(conn);
         conn->endpoint = stg_endpoint_ref(endpoint);
+        atomic_fetch_add_explicit(&stg_worker_part(conn->worker, endpoint)->open, 1, memory_order_relaxed);
         conn->address = stg_endpoint_next(endpoint, now_ms);
         int status = open_socket(conn);
         if (status == 0)

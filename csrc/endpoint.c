@@ -20,6 +20,7 @@ struct stg_endpoint {
     pthread_mutex_t lock;
     struct place places[STG_ENDPOINT_MAX_ADDRESSES];
     size_t count, next;
+    struct stg_pace pace;
 };
 
 struct stg_endpoint *stg_endpoint_new(struct stg_tls *tls, struct stg_proxy *proxy,
@@ -66,6 +67,11 @@ struct stg_tls *stg_endpoint_tls(const struct stg_endpoint *endpoint)
 const struct stg_proxy *stg_endpoint_proxy(const struct stg_endpoint *endpoint)
 {
     return endpoint->proxy;
+}
+
+struct stg_pace *stg_endpoint_pace(struct stg_endpoint *endpoint)
+{
+    return &endpoint->pace;
 }
 
 static struct place *find_place(struct stg_endpoint *endpoint, const struct stg_address *address)

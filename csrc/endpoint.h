@@ -9,6 +9,7 @@
 #define STG_ENDPOINT_H
 
 #include "net.h"
+#include "pace.h"
 #include "proxy.h"
 #include "tls.h"
 
@@ -28,6 +29,8 @@ void stg_endpoint_unref(struct stg_endpoint *endpoint);
 struct stg_tls *stg_endpoint_tls(const struct stg_endpoint *endpoint);
 /* NULL when the server is reached directly. */
 const struct stg_proxy *stg_endpoint_proxy(const struct stg_endpoint *endpoint);
+/* What it is allowed and has used; lives as long as the endpoint. */
+struct stg_pace *stg_endpoint_pace(struct stg_endpoint *endpoint);
 /* -EINVAL: count is not in 1..64. Connections that stand are not touched; what is known of an address stays. */
 int stg_endpoint_update(struct stg_endpoint *endpoint, const struct stg_address *addresses, size_t count);
 size_t stg_endpoint_count(struct stg_endpoint *endpoint);

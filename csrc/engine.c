@@ -7,128 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_WORKERS 16
 #define MIN_BUFFER_BYTES ((size_t)64 << 10)
-#define SLOW_FOR_MS 30000
+#define USUAL_CONNECTIONS 32 /* that large bodies come over at once, whatever the maximum is for small ones */
 
 static int is_foreign(const struct stg_engine *engine)
 {
     return getpid() != engine->pid;
-}
-
-/* ---- queue ---- */
-
-static void wake_workers(struct stg_engine *engine)
-{
-    for (unsigned i = 0; i < engine->started; i++)
-        stg_worker_wake(engine->workers[i]);
-}
-
-/* A listing page goes first: what follows waits for it. */
-static void enqueue(struct stg_engine *engine, struct stg_batch *batch)
-{
-    struct stg_batch **at = &engine->waiting;
-    while (*at && batch->kind < STG_BATCH_HEADS)
-        at = &(*at)->next;
-    batch->next = *at;
-    *at = batch;
-}
-
-/* Takes the batch out of the queue; 0 when it was not in it. */
-static int unqueue(struct stg_engine *engine, struct stg_batch *batch)
-{
-    for (struct stg_batch **at = &engine->waiting; *at; at = &(*at)->next)
-        if (*at == batch) {
-            *at = batch->next;
-            return 1;
-        }
-    return 0;
-}
-
-static void drop(struct stg_engine *engine, struct stg_batch *batch)
-{
-    batch->next = engine->dropped;
-    engine->dropped = batch;
-}
-
-static int is_slow(const struct stg_engine *engine, uint64_t device)
-{
-    int64_t now_ms = stg_monotonic_ms();
-    for (unsigned i = 0; i < STG_SLOW_DEVICES; i++)
-        if (engine->slow[i].device == device && engine->slow[i].until_ms > now_ms)
-            return 1;
-    return 0;
-}
-
-void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch)
-{
-    atomic_store_explicit(&batch->slow, 1, memory_order_relaxed);
-    pthread_mutex_lock(&engine->queue_lock);
-    if (!is_slow(engine, batch->device)) {
-        engine->slow[engine->slow_next].device = batch->device;
-        engine->slow[engine->slow_next].until_ms = stg_monotonic_ms() + SLOW_FOR_MS;
-        engine->slow_next = (engine->slow_next + 1) % STG_SLOW_DEVICES;
-    }
-    pthread_mutex_unlock(&engine->queue_lock);
-}
-
-int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
-{
-    int status = stg_engine_state(engine);
-    if (status == 0)
-        status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads,
-                                   &engine->open_directories);
-    if (status < 0)
-        return status;
-    pthread_mutex_lock(&engine->queue_lock);
-    if (batch->kind == STG_BATCH_OBJECTS)
-        batch->slow = is_slow(engine, batch->device);
-    if (atomic_load(&engine->closing))
-        status = -ESHUTDOWN;
-    else
-        enqueue(engine, stg_batch_ref(batch));
-    pthread_mutex_unlock(&engine->queue_lock);
-    if (status == 0)
-        wake_workers(engine);
-    return status;
-}
-
-static struct stg_batch *choose(struct stg_engine *engine, const struct stg_endpoint *prefer)
-{
-    for (struct stg_batch *batch = engine->waiting; batch; batch = batch->next)
-        if (prefer ? stg_template_endpoint(batch->template_) == prefer : batch->template_ != engine->last_taken)
-            return batch;
-    return engine->waiting;
-}
-
-int stg_engine_take(struct stg_engine *engine, const struct stg_endpoint *prefer, struct stg_item *out)
-{
-    pthread_mutex_lock(&engine->queue_lock);
-    struct stg_batch *batch = engine->credits ? choose(engine, prefer) : NULL;
-    if (batch) {
-        *out = (struct stg_item){batch, (uint32_t)batch->taken++};
-        engine->credits--;
-        engine->last_taken = batch->template_;
-        if (batch->taken == batch->count)
-            unqueue(engine, batch);
-    } else if (engine->waiting) {
-        engine->starved = 1;
-    }
-    pthread_mutex_unlock(&engine->queue_lock);
-    return batch != NULL;
-}
-
-void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch)
-{
-    if (is_foreign(engine))
-        return;
-    atomic_store(&batch->cancelled, 1);
-    pthread_mutex_lock(&engine->queue_lock);
-    if (unqueue(engine, batch))
-        drop(engine, batch);
-    pthread_mutex_unlock(&engine->queue_lock);
-    wake_workers(engine);
-    stg_engine_signal(engine);
 }
 
 /* ---- completions ---- */
@@ -182,7 +66,7 @@ static void give_credits(struct stg_engine *engine, size_t credits)
         engine->starved = 0;
     pthread_mutex_unlock(&engine->queue_lock);
     if (wake)
-        wake_workers(engine);
+        stg_engine_wake(engine);
 }
 
 size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, size_t max)
@@ -233,12 +117,14 @@ static void on_announce(void *context)
 static int check_config(struct stg_engine_config *config)
 {
     if (!config->workers)
-        config->workers = stg_cpus_usable() < MAX_WORKERS ? stg_cpus_usable() : MAX_WORKERS;
+        config->workers = stg_cpus_usable() < STG_MAX_WORKERS ? stg_cpus_usable() : STG_MAX_WORKERS;
     if (!config->disk_threads || !config->connections || !config->ring_slots || config->connect_timeout_ms <= 0 ||
         config->stall_timeout_ms <= 0 || config->keep_cached_bytes < 0)
         return -EINVAL;
-    if (config->workers > MAX_WORKERS || config->disk_threads > 64 || config->connections > 4096 ||
+    if (config->workers > STG_MAX_WORKERS || config->disk_threads > 64 || config->connections > 4096 ||
         config->ring_slots > 1U << 20)
+        return -EINVAL;
+    if (!(config->requests_per_second >= 0 && config->requests_per_second <= STG_MAX_REQUESTS_PER_SECOND))
         return -EINVAL;
     if (config->buffer_bytes < MIN_BUFFER_BYTES || config->buffer_bytes > STG_BLOCK_BYTES ||
         config->buffer_bytes % 4096 || config->memory_bytes / (config->buffer_bytes + STG_HTTP_MAX_HEAD) < 2)
@@ -253,7 +139,8 @@ static int start_sink(struct stg_engine *engine)
     const struct stg_engine_config *config = &engine->config;
     size_t each = config->buffer_bytes + STG_HTTP_MAX_HEAD; /* a body of buffer_bytes fits beside its head */
     size_t buffers = config->memory_bytes / each;
-    size_t share = buffers / (2 * (size_t)config->connections);
+    size_t active = config->connections < USUAL_CONNECTIONS ? config->connections : USUAL_CONNECTIONS;
+    size_t share = buffers / (2 * active);
     struct stg_sink_config sink = {
         .buffer_bytes = each,
         .buffer_count = buffers,
@@ -273,13 +160,20 @@ static int start_workers(struct stg_engine *engine)
     if (!engine->workers)
         return -ENOMEM;
     for (unsigned i = 0; i < config->workers; i++) {
-        unsigned share = (config->connections + config->workers - 1 - i) / config->workers;
+        unsigned share = stg_pace_share(config->connections, i, config->workers);
         int status = stg_worker_new(engine, i, share, &engine->workers[i]);
         if (status < 0)
             return status;
         engine->started++;
     }
     return 0;
+}
+
+static void set_limits(struct stg_engine *engine)
+{
+    double requests = engine->config.requests_per_second, bytes = (double)engine->config.bytes_per_second;
+    stg_bucket_set(&engine->requests, requests, stg_burst_requests(requests), stg_monotonic_ns());
+    stg_bucket_set(&engine->bytes, bytes, stg_burst_bytes(bytes), stg_monotonic_ns());
 }
 
 int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **out)
@@ -295,6 +189,8 @@ int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **o
     engine->pid = getpid();
     engine->credits = checked.ring_slots;
     pthread_mutex_init(&engine->queue_lock, NULL);
+    pthread_mutex_init(&engine->bytes_lock, NULL);
+    set_limits(engine);
     status = stg_ring_init(&engine->ring, checked.ring_slots);
     if (status == 0)
         status = start_sink(engine);
@@ -334,7 +230,8 @@ static void drop_all(struct stg_engine *engine)
         struct stg_batch *batch = engine->waiting;
         atomic_store(&batch->cancelled, 1);
         engine->waiting = batch->next;
-        drop(engine, batch);
+        batch->next = engine->dropped;
+        engine->dropped = batch;
     }
     pthread_mutex_unlock(&engine->queue_lock);
 }
@@ -344,7 +241,7 @@ void stg_engine_close(struct stg_engine *engine)
     if (is_foreign(engine) || atomic_exchange(&engine->closing, 1))
         return;
     drop_all(engine);
-    wake_workers(engine);
+    stg_engine_wake(engine);
     for (unsigned i = 0; i < engine->started; i++)
         stg_worker_join(engine->workers[i]);
     stg_sink_free(engine->sink);
@@ -365,6 +262,7 @@ void stg_engine_free(struct stg_engine *engine)
         stg_worker_free(engine->workers[i]);
     stg_ring_free(&engine->ring);
     pthread_mutex_destroy(&engine->queue_lock);
+    pthread_mutex_destroy(&engine->bytes_lock);
     free(engine->workers);
     free(engine);
 }

@@ -4,9 +4,11 @@
  * overflow and nothing can deadlock on it. The eventfd is readable when stg_engine_drain has something; completions
  * that are not urgent (a stored object in the middle of a batch) are announced within 10 ms, not one by one.
  * Memory: memory_bytes of buffers (each buffer_bytes and 16 KiB for a head), ring_slots x 24 bytes, 32 KiB a worker,
- * per connection a hasher, the TLS state and 16 bytes for each 8 MiB of a whole object, and at most 32 MiB for each
- * listing's answer. Descriptors: connections, 3 a batch, and for directories STG_PARENTS_OPEN and one for each thread
- * and running batch.
+ * 1 KiB for each connection there may be, for each one in use a hasher, the TLS state and 16 bytes for each 8 MiB of a
+ * whole object, and at most 32 MiB for each listing's answer. Descriptors: connections, 3 a batch, and for directories
+ * STG_PARENTS_OPEN and one for each thread and running batch.
+ * Limits hold for all workers together, in any time t: requests_per_second x t and what may be sent at once besides,
+ * bytes_per_second x t likewise. Who waits for them is no stalled peer.
  * Nothing here works in a forked child (-ECHILD).
  */
 #ifndef STG_ENGINE_H
@@ -16,10 +18,14 @@
 
 struct stg_engine;
 
+#define STG_MAX_REQUESTS_PER_SECOND 1e9
+
 struct stg_engine_config {
-    unsigned workers; /* 0: as many as CPUs may be used (stg_cpus_usable), at most 16 */
+    unsigned workers; /* 0: as many as CPUs may be used (stg_cpus_usable), at most STG_MAX_WORKERS */
     unsigned disk_threads;
-    unsigned connections; /* all workers together */
+    unsigned connections;       /* at most so many sockets, all workers together */
+    double requests_per_second; /* 0: no limit; a request that is sent again counts again; burst: stg_burst_requests */
+    uint64_t bytes_per_second;  /* 0: no limit; what is received, without TLS's own; burst: stg_burst_bytes */
     size_t memory_bytes, buffer_bytes;
     unsigned ring_slots;
     int connect_timeout_ms, stall_timeout_ms;
@@ -46,6 +52,11 @@ int stg_engine_fileno(const struct stg_engine *engine);
 int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch);
 /* What has not completed completes as cancelled, a write in flight before that. */
 void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch);
+/* Steers one endpoint from now on, within the engine's own limits: requests at once (0: no limit of its own; idle
+ * connections beyond it are closed, busy ones finish), and requests a second (0: no limit). -EINVAL; -ESHUTDOWN;
+ * -ECHILD. */
+int stg_engine_pace(struct stg_engine *engine, struct stg_endpoint *endpoint, unsigned connections,
+                    double requests_per_second);
 /* Up to max completions. A batch's pointer stays valid while the caller has a reference of its own. */
 size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, size_t max);
 void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out);

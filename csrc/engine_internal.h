@@ -29,6 +29,11 @@ struct stg_engine {
     } slow[STG_SLOW_DEVICES]; /* file systems that new batches use through the disk threads at once */
     unsigned slow_next;
 
+    struct stg_bucket requests; /* the engine's own limit */
+
+    pthread_mutex_t bytes_lock;
+    struct stg_bucket bytes;
+
     struct stg_ring ring;
 };
 
@@ -37,14 +42,26 @@ struct stg_item {
     uint32_t index;
 };
 
-/* The next request: 1, or 0 when there is none or no credit. Batches of prefer (may be NULL) come first; without it
- * templates take turns. */
-int stg_engine_take(struct stg_engine *engine, const struct stg_endpoint *prefer, struct stg_item *out);
+/* ---- queue.c ---- */
+
+/* The next request that worker may send: 0. Else in how many ns there may be one; INT64_MAX: time alone brings none,
+ * the worker is woken. Batches of prefer (may be NULL) come first; without it templates take turns. */
+int64_t stg_engine_take(struct stg_engine *engine, unsigned worker, const struct stg_endpoint *prefer,
+                        struct stg_item *out);
+/* For a request of the batch that has to be sent a second time: 0, or in how many ns to ask again. */
+int64_t stg_engine_take_again(struct stg_engine *engine, struct stg_batch *batch);
+/* How many of want bytes may be received now; 0: ask again in *wait_ns. What was not received is given back. */
+size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wait_ns);
+void stg_engine_give_bytes(struct stg_engine *engine, size_t unused);
+void stg_engine_wake(struct stg_engine *engine); /* all workers */
+/* An inline operation of the batch took too long: it, and for a while other batches there, leave the workers alone. */
+void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch);
+
+/* ---- engine.c ---- */
+
 /* Reports an item; failed with failure NULL: cancelled. Returns 1 when the caller must see to stg_engine_signal within
  * 10 ms; 0 when it is done already. */
 int stg_engine_complete(struct stg_engine *engine, struct stg_item item, int failed, struct stg_failure *failure);
 void stg_engine_signal(struct stg_engine *engine);
-/* An inline operation of the batch took too long: it, and for a while other batches there, leave the workers alone. */
-void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch);
 
 #endif

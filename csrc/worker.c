@@ -20,6 +20,13 @@ int64_t stg_monotonic_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t stg_monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void stg_worker_wake(struct stg_worker *worker)
 {
     uint64_t one = 1;
@@ -35,10 +42,35 @@ void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int fa
 
 /* ---- connections and requests ---- */
 
+struct stg_pace_part *stg_worker_part(const struct stg_worker *worker, struct stg_endpoint *endpoint)
+{
+    return &stg_endpoint_pace(endpoint)->parts[worker->number];
+}
+
+static int is_surplus(const struct stg_worker *worker, struct stg_endpoint *endpoint)
+{
+    unsigned open = atomic_load_explicit(&stg_worker_part(worker, endpoint)->open, memory_order_relaxed);
+    return open > stg_pace_allowed(stg_endpoint_pace(endpoint), worker->number, worker->engine->config.workers);
+}
+
+static void charge(struct stg_worker *worker, struct stg_conn *conn, struct stg_endpoint *endpoint)
+{
+    worker->busy++;
+    conn->charged = stg_endpoint_ref(endpoint);
+    atomic_fetch_add_explicit(&stg_worker_part(worker, endpoint)->busy, 1, memory_order_relaxed);
+}
+
 void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn)
 {
     worker->busy--;
-    if (conn->state == STG_CONN_IDLE)
+    atomic_fetch_sub_explicit(&stg_worker_part(worker, conn->charged)->busy, 1, memory_order_relaxed);
+    stg_endpoint_unref(conn->charged);
+    conn->charged = NULL;
+    if (conn->state != STG_CONN_IDLE)
+        return;
+    if (is_surplus(worker, conn->endpoint))
+        stg_conn_close(conn);
+    else
         worker->idle[worker->idle_count++] = conn;
 }
 
@@ -64,12 +96,48 @@ static struct stg_conn *find_conn(struct stg_worker *worker, const struct stg_en
         return conn;
     }
     for (unsigned i = 0; i < worker->conn_count; i++)
-        if (worker->conns[i].state == STG_CONN_CLOSED)
+        if (worker->conns[i].state == STG_CONN_CLOSED && !worker->conns[i].item.batch) {
+            worker->used = i < worker->used ? worker->used : i + 1;
             return &worker->conns[i];
+        }
     conn = worker->idle[0];
     stg_worker_forget(worker, conn);
     stg_conn_close(conn);
     return conn;
+}
+
+static void note_time(int64_t *at_ms, int64_t now_ms, int64_t wait_ns)
+{
+    int64_t due_ms = now_ms + wait_ns / 1000000 + 1;
+    if (!*at_ms || due_ms < *at_ms)
+        *at_ms = due_ms;
+}
+
+void stg_worker_read_later(struct stg_worker *worker, int64_t wait_ns)
+{
+    note_time(&worker->read_at_ms, worker->now_ms, wait_ns);
+}
+
+void stg_worker_send_again_later(struct stg_worker *worker, int64_t wait_ns)
+{
+    worker->resend = 1;
+    note_time(&worker->send_at_ms, worker->now_ms, wait_ns);
+}
+
+/* What has to be sent a second time and waited for the limit of requests. */
+static void send_again(struct stg_worker *worker)
+{
+    worker->resend = 0;
+    for (unsigned i = 0; i < worker->used; i++) {
+        struct stg_conn *conn = &worker->conns[i];
+        if (conn->paused != STG_PAUSE_REQUEST)
+            continue;
+        int64_t wait_ns = stg_engine_take_again(worker->engine, conn->item.batch);
+        if (wait_ns > 0)
+            stg_worker_send_again_later(worker, wait_ns);
+        else
+            stg_conn_start(conn, conn->item);
+    }
 }
 
 void stg_worker_dispatch(struct stg_worker *worker)
@@ -78,10 +146,29 @@ void stg_worker_dispatch(struct stg_worker *worker)
         struct stg_item item;
         int other = !worker->idle_count || ++worker->takes % OTHER_TEMPLATE_EVERY == 0;
         const struct stg_endpoint *prefer = other ? NULL : worker->idle[worker->idle_count - 1]->endpoint;
-        if (!stg_engine_take(worker->engine, prefer, &item))
+        int64_t wait_ns = stg_engine_take(worker->engine, worker->number, prefer, &item);
+        if (wait_ns > 0) {
+            if (wait_ns < INT64_MAX)
+                note_time(&worker->send_at_ms, worker->now_ms, wait_ns);
             return;
-        worker->busy++;
-        stg_conn_start(find_conn(worker, stg_template_endpoint(item.batch->template_)), item);
+        }
+        struct stg_endpoint *endpoint = stg_template_endpoint(item.batch->template_);
+        struct stg_conn *conn = find_conn(worker, endpoint);
+        charge(worker, conn, endpoint);
+        stg_conn_start(conn, item);
+    }
+}
+
+static void close_surplus(struct stg_worker *worker)
+{
+    for (unsigned i = 0; i < worker->idle_count;) {
+        struct stg_conn *conn = worker->idle[i]; /* the longest unused first */
+        if (!is_surplus(worker, conn->endpoint)) {
+            i++;
+            continue;
+        }
+        stg_worker_forget(worker, conn);
+        stg_conn_close(conn);
     }
 }
 
@@ -90,21 +177,34 @@ void stg_worker_dispatch(struct stg_worker *worker)
 static void look_around(struct stg_worker *worker)
 {
     int closing = atomic_load(&worker->engine->closing);
-    for (unsigned i = 0; i < worker->conn_count; i++) {
+    for (unsigned i = 0; i < worker->used; i++) {
         struct stg_conn *conn = &worker->conns[i];
         if (conn->item.batch && (closing || atomic_load(&conn->item.batch->cancelled)))
             stg_conn_cancel(conn);
-        else if (conn->paused)
+        else if (conn->paused == STG_PAUSE_STORE)
             stg_conn_resume(conn);
     }
+    close_surplus(worker);
 }
 
 static void resume_reading(struct stg_worker *worker)
 {
     worker->resume = 0;
-    for (unsigned i = 0; i < worker->conn_count; i++)
+    for (unsigned i = 0; i < worker->used; i++)
         if (worker->conns[i].again)
             stg_conn_resume(&worker->conns[i]);
+}
+
+/* Those that wait for the limit of bytes, each first in its turn, until it holds again. */
+static void read_on(struct stg_worker *worker)
+{
+    unsigned start = worker->first_reader++;
+    worker->read_at_ms = 0;
+    for (unsigned i = 0; i < worker->used && !worker->read_at_ms; i++) {
+        struct stg_conn *conn = &worker->conns[(start + i) % worker->used];
+        if (conn->paused == STG_PAUSE_BYTES)
+            stg_conn_resume(conn);
+    }
 }
 
 static int check_interval_ms(const struct stg_worker *worker)
@@ -119,7 +219,7 @@ static void check_times(struct stg_worker *worker)
     if (worker->clock_ms - worker->checked_ms < check_interval_ms(worker))
         return;
     worker->checked_ms = worker->clock_ms;
-    for (unsigned i = 0; i < worker->conn_count; i++) {
+    for (unsigned i = 0; i < worker->used; i++) {
         struct stg_conn *conn = &worker->conns[i];
         if (conn->item.batch) {
             stg_conn_check_time(conn);
@@ -130,17 +230,23 @@ static void check_times(struct stg_worker *worker)
     }
 }
 
+/* In ms from now; at_ms 0: never. */
+static int sooner(int wait, int64_t at_ms, int64_t now_ms)
+{
+    int64_t left = at_ms - now_ms;
+    if (!at_ms || (wait >= 0 && left >= wait))
+        return wait;
+    return left < 0 ? 0 : (int)left;
+}
+
 static int wait_ms(const struct stg_worker *worker)
 {
     if (worker->resume)
         return 0;
-    if (worker->unsignalled_ms) {
-        int64_t left = worker->unsignalled_ms + STG_ANNOUNCE_MS - worker->now_ms;
-        return left < 0 ? 0 : (int)left;
-    }
-    if (worker->busy)
-        return check_interval_ms(worker);
-    return worker->idle_count ? IDLE_MS / 3 : -1;
+    int wait = worker->busy ? check_interval_ms(worker) : worker->idle_count ? IDLE_MS / 3 : -1;
+    wait = sooner(wait, worker->unsignalled_ms ? worker->unsignalled_ms + STG_ANNOUNCE_MS : 0, worker->now_ms);
+    wait = sooner(wait, worker->read_at_ms, worker->now_ms);
+    return sooner(wait, worker->send_at_ms, worker->now_ms);
 }
 
 static void announce(struct stg_worker *worker)
@@ -177,7 +283,12 @@ static void turn(struct stg_worker *worker)
     }
     if (worker->resume)
         resume_reading(worker);
+    if (worker->read_at_ms && worker->read_at_ms <= worker->now_ms)
+        read_on(worker);
     check_times(worker);
+    worker->send_at_ms = 0;
+    if (worker->resend)
+        send_again(worker);
     stg_worker_dispatch(worker);
     announce(worker);
 }

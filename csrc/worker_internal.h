@@ -9,6 +9,9 @@
 enum stg_conn_state { STG_CONN_CLOSED, STG_CONN_IDLE, STG_CONN_CONNECTING, STG_CONN_PROXY_HANDSHAKE,
                       STG_CONN_TUNNEL, STG_CONN_HANDSHAKE, STG_CONN_HEAD, STG_CONN_BODY };
 
+/* Why a connection stands still by our own doing; none of it is the peer's time. */
+enum stg_conn_pause { STG_PAUSE_NONE, STG_PAUSE_STORE /* a buffer, a disk */, STG_PAUSE_BYTES, STG_PAUSE_REQUEST };
+
 /* What becomes of a body. */
 enum stg_conn_use { STG_USE_WHOLE, STG_USE_STREAM, STG_USE_LIST, STG_USE_HEAD, STG_USE_ERROR };
 
@@ -28,10 +31,11 @@ struct stg_conn {
     int64_t progress_ms; /* on the worker's stall clock */
     int64_t trickled;    /* bytes received since then */
     int reused; /* the request went out on a connection that had served another */
-    int paused; /* waits for a buffer or a disk, not for the peer */
+    enum stg_conn_pause paused;
     int again;  /* stopped reading for fairness, not because there was no more */
 
     struct stg_item item; /* batch NULL: none */
+    struct stg_endpoint *charged; /* with the request under way; referenced */
     struct stg_request request;
     char *unsent; /* what the socket did not take of the request */
     size_t unsent_at, unsent_len;
@@ -60,9 +64,13 @@ struct stg_worker {
     struct stg_conn *conns;
     struct stg_conn **idle; /* the last used on top */
     unsigned conn_count, idle_count, busy;
+    unsigned used; /* connections from here on were never needed */
     unsigned takes;
+    unsigned first_reader; /* of those that wait for bytes: they take turns */
+    int64_t read_at_ms, send_at_ms; /* when a limit may let go on; 0: nobody waits for it */
     unsigned slow_stores; /* in a row */
     int resume; /* some connection is marked `again` */
+    int resend; /* some connection waits to send again */
     int64_t now_ms;   /* monotonic, as of this turn */
     int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
     int64_t checked_ms, unsignalled_ms;
@@ -75,14 +83,14 @@ void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker);
 /* Sends the item's request, over the standing connection or a new one. */
 void stg_conn_start(struct stg_conn *conn, struct stg_item item);
 void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events);
-void stg_conn_resume(struct stg_conn *conn); /* a pause may be over */
+void stg_conn_resume(struct stg_conn *conn); /* a pause may be over, of STG_PAUSE_STORE or STG_PAUSE_BYTES */
 void stg_conn_check_time(struct stg_conn *conn);
 void stg_conn_cancel(struct stg_conn *conn); /* ends its request as cancelled */
 void stg_conn_close(struct stg_conn *conn);  /* without a request */
 void stg_conn_destroy(struct stg_conn *conn);
 
 int stg_conn_watch(struct stg_conn *conn, uint32_t events); /* 0: not at all; -errno of epoll_ctl */
-void stg_conn_pause(struct stg_conn *conn);                 /* until stg_conn_resume; its time does not count */
+void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why); /* until stg_conn_resume; its time is not counted */
 void stg_conn_give_buffer(struct stg_conn *conn);
 void stg_conn_fail(struct stg_conn *conn, struct stg_failure *failure); /* ends the request and the socket */
 void stg_conn_release(struct stg_conn *conn); /* the answer is complete: the socket may serve another, or not */
@@ -96,13 +104,20 @@ void stg_conn_connect(struct stg_conn *conn);       /* to the next address of th
 void stg_conn_connect_go_on(struct stg_conn *conn); /* the socket is ready for the next step */
 void stg_conn_connect_check_time(struct stg_conn *conn, int64_t quiet_ms); /* since this step began */
 
+/* conn_read.c */
+void stg_conn_read(struct stg_conn *conn); /* takes what has arrived, as far as there is room and it is allowed */
+
 /* conn_body.c */
-void stg_conn_read(struct stg_conn *conn); /* takes what has arrived, as far as there is room for it */
+int stg_conn_take(struct stg_conn *conn, size_t n); /* n fresh bytes are in the buffer. 0: go on reading */
 void stg_conn_finish(struct stg_conn *conn);
 void stg_conn_finish_error(struct stg_conn *conn); /* an answer that is no success, with what came of its body */
 
 /* worker.c */
 void stg_worker_dispatch(struct stg_worker *worker);
+/* Resumes who waits for bytes (STG_PAUSE_BYTES), starts who waits to send again (STG_PAUSE_REQUEST). */
+void stg_worker_read_later(struct stg_worker *worker, int64_t wait_ns);
+void stg_worker_send_again_later(struct stg_worker *worker, int64_t wait_ns);
+struct stg_pace_part *stg_worker_part(const struct stg_worker *worker, struct stg_endpoint *endpoint);
 void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn);   /* the request is done, the socket stands */
 void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn); /* an idle connection ended */
 void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure);

@@ -89,6 +89,18 @@ cdef extern from "tls.h" nogil:
     int stg_tls_new(const char *host, const char *ca_file, int verify, stg_tls **out)
 
 
+cdef extern from "pace.h" nogil:
+    struct stg_pace:
+        pass
+    struct stg_pace_sum_t "stg_pace_sum":
+        uint64_t sent
+        uint64_t received
+        unsigned busy
+        unsigned open
+
+    stg_pace_sum_t stg_pace_sum(const stg_pace *pace)
+
+
 cdef extern from "proxy.h" nogil:
     struct stg_proxy:
         pass
@@ -103,6 +115,7 @@ cdef extern from "endpoint.h" nogil:
         pass
     stg_endpoint *stg_endpoint_new(stg_tls *tls, stg_proxy *proxy, const stg_address *addresses, size_t count)
     void stg_endpoint_unref(stg_endpoint *endpoint)
+    stg_pace *stg_endpoint_pace(stg_endpoint *endpoint)
     int stg_endpoint_update(stg_endpoint *endpoint, const stg_address *addresses, size_t count)
 
 
@@ -200,6 +213,8 @@ cdef extern from "engine.h" nogil:
         unsigned workers
         unsigned disk_threads
         unsigned connections
+        double requests_per_second
+        uint64_t bytes_per_second
         size_t memory_bytes
         size_t buffer_bytes
         unsigned ring_slots
@@ -221,6 +236,7 @@ cdef extern from "engine.h" nogil:
     int stg_engine_fileno(const stg_engine *engine)
     int stg_engine_submit(stg_engine *engine, stg_batch *batch)
     void stg_engine_cancel(stg_engine *engine, stg_batch *batch)
+    int stg_engine_pace(stg_engine *engine, stg_endpoint *endpoint, unsigned connections, double requests_per_second)
     size_t stg_engine_drain(stg_engine *engine, stg_completion *out, size_t max)
     void stg_engine_stats(stg_engine *engine, stg_engine_stats_t *out)
     void stg_engine_close(stg_engine *engine)

@@ -86,6 +86,12 @@ class Endpoint:
         proxy: tuple[int, str, str | None] | None = None,
     ) -> None: ...
     def update(self, addresses: Sequence[tuple[int, bytes]]) -> None: ...
+    def pace(self, *, connections: int, requests_per_second: float) -> None:
+        """From now on, within the engine's limits: so many requests at once and a second; 0 is no limit of its own.
+        Idle connections beyond it are closed, busy ones finish. ValueError: a rate below 0 or over a milliard.
+        """
+    def used(self) -> dict[str, int]:
+        """Requests ``sent`` and bytes ``received`` since it was made; connections ``open`` and ``busy`` now."""
 
 @final
 class Signer:
@@ -153,6 +159,8 @@ class Engine:
     ``workers`` 0: as many as CPUs in the affinity mask and the cgroup quota, at most 16. ``buffer_bytes``: a
     multiple of 4096 in 64 KiB..8 MiB; at least two (and 16 KiB each for a head) must fit in ``memory_bytes``.
     ``keep_cached_bytes``: of what is written, so much stays in the page cache; 0: all of it (csrc/behind.h).
+    ``requests_per_second``, ``bytes_per_second``: of all workers together, 0 is no limit; what may go at once besides
+    is 20 ms of the requests (at least one) and 50 ms of the bytes (at least 1 KiB).
     ValueError when a limit does not fit.
     RuntimeError from every method in a forked process, and from the fetches after `close`.
     """
@@ -169,6 +177,8 @@ class Engine:
         connect_timeout_ms: int = 10_000,
         stall_timeout_ms: int = 60_000,
         keep_cached_bytes: int = 0,
+        requests_per_second: float = 0,
+        bytes_per_second: int = 0,
     ) -> None: ...
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""

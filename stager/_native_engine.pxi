@@ -31,11 +31,14 @@ cdef class Engine:
 
     def __cinit__(self, *, unsigned workers=0, unsigned disk_threads=2, unsigned connections=32,
                   size_t memory_bytes=64 << 20, size_t buffer_bytes=256 << 10, unsigned ring_slots=8192,
-                  int connect_timeout_ms=10_000, int stall_timeout_ms=60_000, int64_t keep_cached_bytes=0):
+                  int connect_timeout_ms=10_000, int stall_timeout_ms=60_000, int64_t keep_cached_bytes=0,
+                  double requests_per_second=0, uint64_t bytes_per_second=0):
         cdef stg_engine_config config
         config.workers = workers
         config.disk_threads = disk_threads
         config.connections = connections
+        config.requests_per_second = requests_per_second
+        config.bytes_per_second = bytes_per_second
         config.memory_bytes = memory_bytes
         config.buffer_bytes = buffer_bytes
         config.ring_slots = ring_slots

@@ -44,6 +44,7 @@ cdef stg_proxy *new_proxy(str host, uint16_t port, tuple proxy, str ca_file, bin
 @cython.final
 cdef class Endpoint:
     cdef stg_endpoint *endpoint
+    cdef Engine engine
     cdef uint16_t port
 
     def __cinit__(self, Engine engine not None, *, str host not None, uint16_t port, bint tls, addresses,
@@ -52,6 +53,7 @@ cdef class Endpoint:
         cdef size_t count
         cdef stg_tls *context = NULL
         cdef stg_proxy *through = NULL
+        self.engine = engine
         self.port = port if proxy is None else proxy[0]
         count = fill_addresses(fresh, addresses, self.port)
         if proxy is not None:
@@ -72,6 +74,14 @@ cdef class Endpoint:
     def update(self, addresses):
         cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
         check(stg_endpoint_update(self.endpoint, fresh, fill_addresses(fresh, addresses, self.port)))
+
+    def pace(self, *, unsigned connections, double requests_per_second):
+        check_arguments(stg_engine_pace(self.engine.engine, self.endpoint, connections, requests_per_second),
+                        "a rate out of range")
+
+    def used(self):
+        cdef stg_pace_sum_t used = stg_pace_sum(stg_endpoint_pace(self.endpoint))
+        return used
 
 
 cdef list header_pairs(object headers):

@@ -21,7 +21,8 @@ struct loopback {
     int fd;
     uint16_t port;
     pthread_t thread;
-    atomic_int connections;
+    atomic_int connections, most; /* now; at any time */
+    atomic_int requests;
 };
 
 struct loopback_peer {
@@ -202,6 +203,7 @@ static void *loopback_serve(void *argument)
         request[have] = 0;
         if (!strstr(request, "\r\n\r\n"))
             continue;
+        atomic_fetch_add(&peer->server->requests, 1);
         going = loopback_answer(peer->fd, request) == 0;
         have = 0;
     }
@@ -224,7 +226,9 @@ static void *loopback_accept(void *argument)
         struct loopback_peer *peer = malloc(sizeof *peer);
         pthread_t id;
         *peer = (struct loopback_peer){server, fd};
-        atomic_fetch_add(&server->connections, 1);
+        int now = atomic_fetch_add(&server->connections, 1) + 1;
+        if (now > server->most)
+            server->most = now;
         if (pthread_create(&id, &attributes, loopback_serve, peer) != 0)
             abort();
     }
@@ -236,7 +240,7 @@ static void loopback_start(struct loopback *server)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof address;
-    server->connections = 0;
+    server->connections = server->most = server->requests = 0;
     server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (bind(server->fd, (struct sockaddr *)&address, len) < 0 || listen(server->fd, 128) < 0 ||
         getsockname(server->fd, (struct sockaddr *)&address, &len) < 0 ||

@@ -7,6 +7,7 @@
 #include <ftw.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static struct loopback server;
 static char directory[] = "/tmp/stg-engine-XXXXXX";
@@ -410,6 +411,164 @@ static void test_listing_arrives_natively(void)
     tear_down(&bench);
 }
 
+/* ---- limits: elapsed times are checked from below only, which no slow machine can break ---- */
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void test_limit_of_bytes_holds_over_all_workers(void)
+{
+    struct stg_engine_config config = usual();
+    config.bytes_per_second = 8 << 20;
+    struct bench bench = set_up(config);
+    struct stg_engine_stats stats;
+    uint32_t rows[12];
+    double start = seconds();
+    for (unsigned i = 0; i < 12; i++)
+        rows[i] = add(&bench, "good", i, 300000);
+    struct stg_batch *batch = start_objects(&bench, rows, 12);
+    CHECK_EQ(wait_for(&bench, 12).done, 12);
+    stg_engine_stats(bench.engine, &stats);
+    CHECK(stats.bytes_received > 12 * 300000);
+    CHECK(seconds() - start >= ((double)stats.bytes_received - stg_burst_bytes(8 << 20)) / (8 << 20));
+    for (unsigned i = 0; i < 12; i++)
+        check_file(&bench, rows[i], i, batch->results[i].digest);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_waiting_for_the_limit_of_bytes_is_no_stall(void)
+{
+    struct stg_engine_config config = usual();
+    config.bytes_per_second = 3000;
+    config.stall_timeout_ms = 40;
+    struct bench bench = set_up(config);
+    uint32_t rows[2] = {add(&bench, "good", 1, 900), add(&bench, "chunked", 2, 900)};
+    struct stg_batch *batch = start_objects(&bench, rows, 2);
+    CHECK_EQ(wait_for(&bench, 2).done, 2);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void check_requests(const char *how, unsigned workers)
+{
+    struct stg_engine_config config = usual();
+    config.requests_per_second = 400;
+    config.workers = workers;
+    struct bench bench = set_up(config);
+    uint32_t rows[80];
+    int before = server.requests;
+    double start = seconds();
+    for (unsigned i = 0; i < 80; i++)
+        rows[i] = add(&bench, how, i, 100);
+    struct stg_batch *batch = start_objects(&bench, rows, 80);
+    CHECK_EQ(wait_for(&bench, 80).done, 80);
+    int sent = server.requests - before;
+    CHECK(sent >= 80);
+    CHECK(seconds() - start >= (sent - stg_burst_requests(400)) / 400);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_limit_of_requests_holds_over_all_workers_and_for_what_is_sent_again(void)
+{
+    check_requests("good", 2);
+    check_requests("stale", 1);
+    check_requests("stale", 2);
+}
+
+static void test_connections_follow_the_pace_up_and_down(void)
+{
+    struct bench bench = set_up(usual());
+    struct stg_endpoint *endpoint = stg_template_endpoint(bench.template_);
+    uint32_t rows[24];
+    for (unsigned i = 0; i < 24; i++)
+        rows[i] = add(&bench, "good", i, 20000);
+    while (server.connections > 0) /* of the test before */
+        usleep(1000);
+    for (unsigned allowed = 1; allowed <= 5; allowed += 2) {
+        server.most = 0;
+        CHECK_EQ(stg_engine_pace(bench.engine, endpoint, allowed, 0), 0);
+        struct stg_batch *batch = start_objects(&bench, rows, 24);
+        CHECK_EQ(wait_for(&bench, 24).done, 24);
+        stg_batch_unref(batch);
+        CHECK((unsigned)server.most <= allowed);
+        CHECK(stg_pace_sum(stg_endpoint_pace(endpoint)).open <= allowed);
+        CHECK_EQ(stg_pace_sum(stg_endpoint_pace(endpoint)).busy, 0);
+    }
+    CHECK_EQ(stg_pace_sum(stg_endpoint_pace(endpoint)).sent, 72);
+    CHECK_EQ(stg_engine_pace(bench.engine, endpoint, 1, 0), 0);
+    while (server.connections > 1) /* idle ones are closed */
+        usleep(1000);
+    CHECK_EQ(stg_engine_pace(bench.engine, endpoint, 1, -1.0), -EINVAL);
+    tear_down(&bench);
+}
+
+static void test_slow_endpoint_holds_up_no_other(void)
+{
+    struct bench bench = set_up(usual()), other = bench;
+    struct stg_address address;
+    struct in_addr loopback = {.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK_EQ(stg_address_set(&address, AF_INET, &loopback, sizeof loopback, server.port), 0);
+    struct stg_endpoint *endpoint = stg_endpoint_new(NULL, NULL, &address, 1);
+    other.template_ = stg_template_new(endpoint, NULL, STG_STR("127.0.0.1"), STG_STR("/b/"), STG_STR(""), NULL, 0);
+    CHECK_EQ(stg_engine_pace(bench.engine, stg_template_endpoint(bench.template_), 6, 0.01), 0);
+    uint32_t rows[40];
+    for (unsigned i = 0; i < 40; i++)
+        rows[i] = add(&bench, "good", i, 1000);
+    struct stg_batch *slow = start_objects(&bench, rows, 40);
+    struct stg_batch *quick = start_objects(&other, rows, 40);
+    CHECK_EQ(wait_for(&bench, 41).done, 41); /* the slow one's burst is one request */
+    stg_engine_cancel(bench.engine, slow);
+    CHECK_EQ(wait_for(&bench, 39).cancelled, 39);
+    stg_batch_unref(slow);
+    stg_batch_unref(quick);
+    stg_template_unref(other.template_);
+    stg_endpoint_unref(endpoint);
+    tear_down(&bench);
+}
+
+/* Each limit so low that nothing ends by itself. */
+static struct bench held_up(int by, struct stg_batch **batch)
+{
+    struct stg_engine_config config = usual();
+    uint32_t rows[50];
+    if (by == 0)
+        config.requests_per_second = 0.01;
+    else
+        config.bytes_per_second = 1;
+    struct bench bench = set_up(config);
+    for (unsigned i = 0; i < 50; i++)
+        rows[i] = add(&bench, by == 2 ? "stale" : "good", i, i % 2 ? 5000 : 2 << 20);
+    *batch = start_objects(&bench, rows, 50);
+    struct stg_pace *pace = stg_endpoint_pace(stg_template_endpoint(bench.template_));
+    while (stg_pace_sum(pace).sent == 0 || (by && stg_pace_sum(pace).received < 1024)) /* until it is held up */
+        usleep(1000);
+    return bench;
+}
+
+static void test_what_a_limit_holds_up_is_cancelled_and_closed_at_once(void)
+{
+    for (int by = 0; by < 3; by++)
+        for (int how = 0; how < 2; how++) {
+            struct stg_batch *batch;
+            struct bench bench = held_up(by, &batch);
+            if (how)
+                stg_engine_close(bench.engine);
+            else
+                stg_engine_cancel(bench.engine, batch);
+            struct outcome outcome = wait_for(&bench, 50);
+            CHECK_EQ(outcome.done + outcome.cancelled, 50);
+            CHECK(outcome.cancelled >= 49);
+            stg_batch_unref(batch);
+            tear_down(&bench);
+        }
+}
+
 static void check_parents(int walk)
 {
     struct stg_parents parents;
@@ -488,6 +647,12 @@ int main(void)
     RUN(test_cancelled_batch_completes_every_request);
     RUN(test_close_in_the_middle_leaves_nothing);
     RUN(test_listing_arrives_natively);
+    RUN(test_limit_of_bytes_holds_over_all_workers);
+    RUN(test_waiting_for_the_limit_of_bytes_is_no_stall);
+    RUN(test_limit_of_requests_holds_over_all_workers_and_for_what_is_sent_again);
+    RUN(test_connections_follow_the_pace_up_and_down);
+    RUN(test_slow_endpoint_holds_up_no_other);
+    RUN(test_what_a_limit_holds_up_is_cancelled_and_closed_at_once);
     RUN(test_parents_are_made_and_links_are_not_followed);
     RUN(test_no_temporary_is_left);
     loopback_stop(&server);

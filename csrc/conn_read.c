@@ -1,0 +1,97 @@
+#include "worker_internal.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#define TURN_BYTES ((ssize_t)1 << 20) /* read from one connection before the others are looked at */
+/* Less than this a second, over the stall timeout, is no progress: a server that lets a byte go now and then would hold
+ * its object for ever. No line that a dataset can be staged over is that slow. */
+#define TRICKLE_BYTES_A_S 16
+
+static void note_progress(struct stg_conn *conn, ssize_t n)
+{
+    conn->trickled += n;
+    if (conn->trickled * 1000 < (int64_t)conn->worker->engine->config.stall_timeout_ms * TRICKLE_BYTES_A_S)
+        return;
+    conn->trickled = 0;
+    conn->progress_ms = conn->worker->clock_ms;
+}
+
+/* -EBUSY: the limit of bytes lets nothing through now. */
+static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
+{
+    struct stg_worker *worker = conn->worker;
+    char *to = conn->buffer->data + conn->fill;
+    int64_t wait_ns;
+    size_t allowed = stg_engine_take_bytes(worker->engine, room, &wait_ns);
+    if (!allowed) {
+        stg_worker_read_later(worker, wait_ns);
+        return -EBUSY;
+    }
+    ssize_t n = conn->tls ? stg_tls_read(conn->tls, to, allowed) : stg_net_recv(conn->fd, to, allowed);
+    size_t got = n > 0 ? (size_t)n : 0;
+    stg_engine_give_bytes(worker->engine, allowed - got);
+    if (got) {
+        note_progress(conn, n);
+        atomic_fetch_add_explicit(&worker->bytes_received, got, memory_order_relaxed);
+        atomic_fetch_add_explicit(&stg_worker_part(worker, conn->endpoint)->received, got, memory_order_relaxed);
+    }
+    return n;
+}
+
+static int have_buffer(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    if (!conn->buffer)
+        conn->buffer = stg_sink_take(worker->engine->sink, worker->number);
+    return conn->buffer != NULL;
+}
+
+static void wait_for_bytes(struct stg_conn *conn)
+{
+    if (conn->fill == 0)
+        stg_conn_give_buffer(conn);
+    stg_conn_pause(conn, STG_PAUSE_BYTES);
+}
+
+static void wait_for_more(struct stg_conn *conn)
+{
+    int wants_write = conn->unsent || (conn->tls && stg_tls_wants_write(conn->tls));
+    if (conn->fill == 0)
+        stg_conn_give_buffer(conn);
+    stg_conn_watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+void stg_conn_read(struct stg_conn *conn)
+{
+    struct stg_worker *worker = conn->worker;
+    for (ssize_t taken = 0; taken < TURN_BYTES;) {
+        if (!have_buffer(conn)) {
+            stg_conn_pause(conn, STG_PAUSE_STORE);
+            return;
+        }
+        size_t room = stg_sink_buffer_bytes(worker->engine->sink) - conn->fill;
+        ssize_t n = receive_bytes(conn, room);
+        if (n == -EBUSY) {
+            wait_for_bytes(conn);
+            return;
+        }
+        if (n == -EAGAIN) {
+            wait_for_more(conn);
+            return;
+        }
+        if (n <= 0) {
+            stg_conn_ended(conn, n);
+            return;
+        }
+        taken += n;
+        if (stg_conn_take(conn, (size_t)n) != 0)
+            return;
+        if (!conn->tls && (size_t)n < room && !worker->engine->config.bytes_per_second) { /* the socket is empty */
+            wait_for_more(conn);
+            return;
+        }
+    }
+    conn->again = 1;
+    worker->resume = 1;
+}
