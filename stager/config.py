@@ -9,10 +9,30 @@ from typing import Final, final
 
 from msgspec import Struct
 
-__all__ = ["BLOCK_BYTES", "Limits", "Remote", "Retry", "Secret", "Timeouts"]
+__all__ = [
+    "BLOCK_BYTES",
+    "LEAST_MEMORY_BYTES",
+    "Limits",
+    "Remote",
+    "Retry",
+    "Secret",
+    "SiteLimits",
+    "Timeouts",
+    "buffer_bytes_for",
+]
 
 BLOCK_BYTES: Final = 8 << 20
 """The fixed grid of digests and ranges: every range starts on a multiple of it."""
+
+LEAST_MEMORY_BYTES: Final = 1 << 20
+"""Receive memory below which nothing useful is left to the connections: a dozen of the smallest buffers."""
+
+_LARGE_BUFFERS_FROM: Final = 16 << 20
+
+
+def buffer_bytes_for(memory_bytes: int) -> int:
+    """The size of receive buffers: with little memory rather more of them."""
+    return 256 << 10 if memory_bytes >= _LARGE_BUFFERS_FROM else 64 << 10
 
 
 @final
@@ -38,7 +58,7 @@ class Secret:
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What the engine may use at once.
+    """What the engine may use, over all endpoints together; 0 is no limit where a rate may be left open.
 
     Receive memory is ``memory_bytes``, cut into buffers of ``buffer_bytes``; a connection holds one buffer while
     it receives, so the pool, not the object sizes, bounds memory. Of what is written, at most ``keep_cached_bytes``
@@ -47,11 +67,22 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     memory_bytes: int = 64 << 20
     buffer_bytes: int = 256 << 10
-    connections: int = 32
+    max_connections: int = 256  # how many are used is measured: stager.pacing
+    max_bandwidth: int = 0  # bytes a second, as received
+    max_requests_per_second: float = 0.0
     workers: int = 0  # 0: as many as cores in the affinity mask, at most 16
     disk_threads: int = 2
     keep_cached_bytes: int | None = None  # 0: all
     part_bytes: int = 2 * BLOCK_BYTES  # a multiple of BLOCK_BYTES
+
+
+class SiteLimits(Struct, frozen=True, kw_only=True):
+    """What the node's administrator allows each process at most; None: as much as it likes. Units as in `Limits`."""
+
+    max_connections: int | None = None
+    max_bandwidth: int | None = None
+    max_requests_per_second: float | None = None
+    memory_bytes: int | None = None
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):

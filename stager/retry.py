@@ -39,7 +39,7 @@ class Action(Enum):
     """What to do about a failed request."""
 
     RETRY = auto()
-    SLOW_DOWN = auto()  # retry, with fewer requests in flight
+    SLOW_DOWN = auto()  # retry, with fewer requests a second
     REFETCH = auto()  # the bytes are not the announced ones: once more, then final
     REFRESH = auto()  # new credentials once, then resend
     SET_CLOCK = auto()  # take the time from the answer's Date once, then resend

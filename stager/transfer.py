@@ -1,4 +1,4 @@
-"""The asyncio face of the native engine: batches in, completions out, retries and pacing between.
+"""The asyncio face of the native engine: batches in, completions out, retries between.
 
 In flight are at most ``window`` requests of a lane; what waits for its retry counts too. Callbacks run on the loop.
 """
@@ -17,11 +17,12 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, Final, Generic, Self, TypeVar
 
-from stager._native import Batch, Engine, Failure, Signer
+from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
 from stager.retry import CONNECT_ATTEMPTS, DENIED_IN_A_ROW, Action, action_for, error_for, wait_s
+from stager.steering import Steering
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
 
@@ -31,7 +32,6 @@ Completion = Callable[["array[int]", list[Failure]], None]
 
 _WINDOW: Final = 2048
 _BATCH: Final = 256
-_REGROW_AFTER: Final = 64  # successes before a slowed-down lane may have one more request in flight
 
 
 class RegionMovedError(Exception):
@@ -79,7 +79,9 @@ class Transfer:
             self._engine = Engine(
                 workers=self.limits.workers,
                 disk_threads=self.limits.disk_threads,
-                connections=self.limits.connections,
+                connections=self.limits.max_connections,
+                requests_per_second=self.limits.max_requests_per_second,
+                bytes_per_second=self.limits.max_bandwidth,
                 memory_bytes=self.limits.memory_bytes,
                 buffer_bytes=self.limits.buffer_bytes,
                 connect_timeout_ms=round(self.timeouts.connect_s * 1000),
@@ -92,6 +94,10 @@ class Transfer:
     def _keep_cached_bytes(self) -> int:
         chosen = self.limits.keep_cached_bytes
         return available_bytes() // 2 if chosen is None else chosen
+
+    def steer(self, endpoint: Endpoint) -> Steering:
+        """Let ``endpoint`` have what does it good, within the limits."""
+        return Steering(endpoint, most=self.limits.max_connections)
 
     def stats(self) -> dict[str, int]:
         """The engine's counters; empty before its first use."""
@@ -131,7 +137,7 @@ class Work(Generic[T]):
 
 @dataclass(kw_only=True)
 class Lane:
-    """What all requests to one source share: credentials, the clock, how fast it may go, what was denied.
+    """What all requests to one source share: credentials, the clock, its endpoint's pace, what was denied.
 
     ``refresh`` loads credentials again and says whether they are others than before.
     """
@@ -139,13 +145,11 @@ class Lane:
     transfer: Transfer
     where: str
     signer: Signer | None = None
+    steering: Steering | None = None
     refresh: Callable[[], Awaitable[bool]] | None = None
     skipped: list[StagerError] = field(default_factory=list)
     answered: bool = False
-    slowed_to: int = _WINDOW
     _denied_in_a_row: int = 0
-    _successes: int = 0
-    _slowed_at: float = 0.0
     generation: int = 0  # of credentials and clock: what was signed under an older one is signed again
     _clock_set: bool = False
     _refreshing: asyncio.Task[bool] | None = None
@@ -156,24 +160,20 @@ class Lane:
         Objects that alone are denied or archived are collected in `skipped` and do not end the rest.
         Raises `RegionMovedError`, and what `stager.retry.error_for` makes of a failure.
         """
-        await _Run(self, work).run()
+        with self.steering.running() if self.steering else contextlib.nullcontext():
+            await _Run(self, work).run()
 
     def succeeded(self, count: int) -> None:
         """Take note of finished requests."""
         self.answered = True
         self._denied_in_a_row = 0
-        self._successes += count
-        if self.slowed_to < _WINDOW and self._successes >= _REGROW_AFTER:
-            self.slowed_to += 1 + self._successes // _REGROW_AFTER
-            self._successes = 0
+        if self.steering:
+            self.steering.succeeded(count)
 
     def slow_down(self) -> None:
-        """The server is busy: half as many requests, at most once a second."""
-        now = time.monotonic()
-        if now - self._slowed_at > 1.0:
-            self._slowed_at = now
-            self._successes = 0
-            self.slowed_to = max(1, min(self.slowed_to, self.transfer.limits.connections) // 2)
+        """The server is busy."""
+        if self.steering:
+            self.steering.refused()
 
     def skip(self, error: StagerError) -> StagerError | None:
         """Leave one object out; the error that ends everything when too many are denied without a success between."""
@@ -250,7 +250,7 @@ class _Run(Generic[T]):
     def _fill(self) -> bool:
         """Hand over what the window has room for; whether anything is still to come."""
         while True:
-            room = min(self._work.window, self._lane.slowed_to) - self._requests - self._waiting
+            room = self._work.window - self._requests - self._waiting
             items = self._next_items(min(room, self._work.batch_items)) if room > 0 else []
             if not items:
                 return bool(self._in_flight or self._waiting or not self._exhausted or self._again)

@@ -11,11 +11,13 @@ import tempfile
 import click
 
 from stager.cli.job_options import scratch_option
+from stager.cli.limits import show_limits
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.cli.text import size
 from stager.errors import StagerError
+from stager.host.site import site_limits
 from stager.host.survey import find_credentials, git_version, kernel, openssl_version
 from stager.model import Command, Mount, MountView
 from stager.stages.mount import check_sources
@@ -43,6 +45,11 @@ async def _examine(state: State, scratch: str | None) -> int:
     _say(state, "openssl", openssl_version())
     version = await git_version(os.environ)
     _say(state, "git", version or "not found: git sources cannot be staged")
+    try:
+        _say(state, "site limits", show_limits(site_limits()))
+    except StagerError as error:
+        problems.append(error)
+        _say(state, "site limits", f"PROBLEM: {error}")
     found = find_credentials(os.environ)
     _say(state, "credentials", ", ".join(found) or "none found: only public sources, or those an instance role opens")
     try:

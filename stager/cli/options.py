@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 import uvloop
 
+from stager.cli.limits import chosen_limits, limit_options
 from stager.cli.render import write
 from stager.cli.state import State
 from stager.config import Limits, Remote, Retry, Timeouts
@@ -89,23 +90,21 @@ def remote_of(options: dict[str, Any]) -> Remote:
 
 
 def speed_options(command: Command) -> Command:
-    """Add how hard to try; `limits_of` makes values of them."""
+    """Add how hard to try, and `limit_options`; `limits_of` makes values of them."""
     for option in (
         click.option("--stall-timeout", type=click.FloatRange(min=0.1), default=Timeouts().stall_s, metavar="SECONDS",
                      show_default=True, help="Give a connection up after this long without progress."),
         click.option("--retries", type=click.IntRange(min=1), default=Retry().attempts, metavar="N",
                      show_default=True, help="Attempts for each part of the data."),
-        click.option("--connections", type=click.IntRange(1, 1024), default=Limits().connections, metavar="N",
-                     show_default=True, help="Connections at once."),
     ):
         command = option(command)
-    return command
+    return limit_options(command)
 
 
 def limits_of(options: dict[str, Any]) -> tuple[Limits, Timeouts, Retry]:
-    """Take `speed_options` out of a command's arguments."""
+    """Take `speed_options` out of a command's arguments. Raises what `chosen_limits` raises."""
     return (
-        Limits(connections=options.pop("connections")),
+        chosen_limits(options),
         Timeouts(stall_s=options.pop("stall_timeout")),
         Retry(attempts=options.pop("retries")),
     )

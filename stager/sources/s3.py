@@ -149,7 +149,9 @@ class S3Source:
                 region=prepared.region,
                 service=prepared.service,
             )
-        lane = Lane(transfer=self._transfer, where=self._where, signer=signer)
+        lane = Lane(
+            transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
+        )
         connection = _Connection(
             prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
         )

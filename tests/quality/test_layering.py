@@ -17,10 +17,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "stager"
 
 LAYERS = (
-    ("values", {"errors", "config", "model", "urls", "names", "events", "manifest", "retry", "paths", "version"}),
+    (
+        "values",
+        {"amounts", "config", "errors", "events", "manifest", "model", "names", "paths", "retry", "urls", "version"},
+    ),
     ("_native", {"_native"}),
     ("host", {"host"}),
-    ("transfer", {"transfer"}),
+    ("transfer", {"pacing", "steering", "transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
     ("pipeline", {"pipeline", "jobs", "job_end"}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,9 +175,39 @@ def test_final_failure_cancels_what_is_in_flight() -> None:
     assert engines[-1].in_flight == 0
 
 
-def test_slow_down_halves_what_is_in_flight_and_it_grows_again() -> None:
-    _, lane = run(lambda item, attempt: http(503, "SlowDown") if item == 0 and attempt == 1 else None, items=2000)
-    assert 16 < lane.slowed_to < 100
+@dataclass
+class FakeSteering:
+    told: list[int] = field(default_factory=list)
+    depth: int = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    def succeeded(self, count: int) -> None:
+        assert self.depth
+        self.told.append(count)
+
+    def refused(self) -> None:
+        assert self.depth
+        self.told.append(-1)
+
+
+def test_what_an_endpoint_answers_is_told_to_who_steers_it() -> None:
+    async def main() -> FakeSteering:
+        transfer = Transfer(retry=Retry(base_s=0.0), draw=lambda: 0.0)
+        engine = FakeEngine(transfer, lambda item, attempt: http(503, "SlowDown") if attempt <= item % 3 else None)
+        steering = FakeSteering()
+        lane = Lane(transfer=transfer, where="s3://b", steering=steering)  # type: ignore[arg-type]
+        await lane.run(Work(items=range(30), submit=engine.submit, landed=engine.land, name=str))
+        return steering
+
+    steering = asyncio.run(main())
+    assert sum(count for count in steering.told if count > 0) == 30
+    assert steering.told.count(-1) == 10 + 2 * 10
+    assert steering.depth == 0
 
 
 def test_expired_token_is_refreshed_once_for_all_who_met_it() -> None:
