@@ -1,91 +1,145 @@
 /* The ceiling: what a plain C loop needs for the work every client does, and nothing else.
  *
- *     ceiling PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]
+ *     ceiling PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] [--list FILE]
  *
- * One thread, epoll, keep-alive, every request SigV4-signed, recv of 256 KiB into one buffer, XXH3-128 of what came
- * while it is in the cache, pwrite at its offset. Whole objects without Range; objects above BYTES in ranges of BYTES.
- * No listing (the names follow origin.c's formula), no retries, no temporary names, no checks beyond status and length.
- * Shares no code with the product. Prints one JSON line, with its system calls counted by hand at each call.
+ * One thread, epoll, keep-alive, every request SigV4-signed, recv of 256 KiB into one buffer, XXH3-128 of what came while it
+ * is in the cache, pwrite at its offset. Whole objects without Range; objects above BYTES in ranges of BYTES. With --tls
+ * the same through OpenSSL, the certificate checked, its socket reads 128 KiB long. No listing (the names follow origin.c's
+ * formula, or stand in FILE, whose lines are "SIZE NAME", instead of COUNT and SIZE), no retries, no temporary names, no
+ * checks beyond status and length. Shares no code with the product. Prints one JSON line, with its system calls counted
+ * by hand at each call.
  */
 #define _GNU_SOURCE
+#define OPENSSL_SUPPRESS_DEPRECATED /* see sign.h */
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "objects.h"
 #include "sign.h"
 
+#ifndef RECV_BYTES
 #define RECV_BYTES (256 << 10)
+#endif
+#ifndef TLS_RECV_BYTES
+#define TLS_RECV_BYTES (128 << 10)
+#endif
 #define HEAD_MAX 4096
-
-struct file {
-    int fd;
-    uint64_t parts_left;
-};
 
 struct connection {
     int fd;
-    uint64_t object, at, end; /* the next byte of the body belongs at `at` of the object */
-    uint64_t carried;         /* bytes of an incomplete head kept in `head` */
+    SSL *ssl; /* NULL over http */
+    struct part part;
+    uint64_t at;      /* the next byte of the body belongs there in the object */
+    uint64_t carried; /* bytes of an incomplete head kept in `head` */
     int in_body;
     XXH3_state_t *hash;
     char head[HEAD_MAX];
 };
 
 static struct {
-    uint64_t count, size, part, next_object, next_offset, done_parts, all_parts, calls, digest;
-    const char *prefix;
+    struct objects objects;
+    uint64_t done_parts, digest;
     char host[32];
-    int out, epoll;
-    struct file *files;
+    int epoll;
     struct signer signer;
     char *buffer;
+    SSL_CTX *tls;
+    BIO_METHOD *counted;
 } run;
 
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
 static long called(long result) {
-    run.calls++;
+    run.objects.calls++;
     return result;
 }
 
-static int open_object(uint64_t object) {
-    char name[64];
-    if (object % 1000 == 0) {
-        snprintf(name, sizeof name, "%04" PRIu64, object / 1000);
-        if (called(mkdirat(run.out, name, 0777)) != 0) die("mkdir");
+static _Noreturn void die_of_tls(const char *what) {
+    fprintf(stderr, "ceiling: %s\n", what);
+    ERR_print_errors_fp(stderr);
+    exit(1);
+}
+
+/* A socket BIO whose system calls are counted. */
+static int bio_read(BIO *bio, char *to, size_t room, size_t *got) {
+    ssize_t n = called(recv((int)(intptr_t)BIO_get_data(bio), to, room, 0));
+    BIO_clear_retry_flags(bio);
+    if (n < 0 && errno == EAGAIN) BIO_set_retry_read(bio);
+    if (n <= 0) return 0;
+    *got = (size_t)n;
+    return 1;
+}
+
+static int bio_write(BIO *bio, const char *from, size_t len, size_t *sent) {
+    ssize_t n = called(send((int)(intptr_t)BIO_get_data(bio), from, len, MSG_NOSIGNAL));
+    if (n <= 0) return 0;
+    *sent = (size_t)n;
+    return 1;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer) {
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH;
+}
+
+static void start_tls(const char *ca_file) {
+    run.tls = SSL_CTX_new(TLS_client_method());
+    run.counted = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "counted socket");
+    if (run.tls == NULL || run.counted == NULL || SSL_CTX_load_verify_locations(run.tls, ca_file, NULL) != 1)
+        die_of_tls(ca_file);
+    SSL_CTX_set_verify(run.tls, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_read_ahead(run.tls, 1);
+    SSL_CTX_set_default_read_buffer_len(run.tls, TLS_RECV_BYTES);
+    BIO_meth_set_read_ex(run.counted, bio_read);
+    BIO_meth_set_write_ex(run.counted, bio_write);
+    BIO_meth_set_ctrl(run.counted, bio_control);
+}
+
+static void shake_hands(struct connection *c) {
+    BIO *bio = BIO_new(run.counted);
+    c->ssl = SSL_new(run.tls);
+    if (bio == NULL || c->ssl == NULL) die_of_tls("no memory");
+    BIO_set_data(bio, (void *)(intptr_t)c->fd);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(c->ssl, bio, bio);
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1") != 1 || SSL_connect(c->ssl) != 1)
+        die_of_tls("handshake");
+}
+
+static ssize_t put(struct connection *c, const char *from, int len) {
+    if (c->ssl != NULL) return SSL_write(c->ssl, from, len);
+    return called(send(c->fd, from, (size_t)len, MSG_NOSIGNAL));
+}
+
+/* What has come, at most room. Over TLS records are gathered until `wanted` bytes are there: asking the socket for more than
+ * the object has would only earn an EAGAIN. 0: nothing is there. */
+static size_t get(struct connection *c, char *to, size_t room, uint64_t wanted) {
+    if (c->ssl == NULL) {
+        ssize_t n = called(recv(c->fd, to, room, 0));
+        if (n < 0 && errno == EAGAIN) return 0;
+        if (n <= 0) die("recv");
+        return (size_t)n;
     }
-    snprintf(name, sizeof name, "%04" PRIu64 "/%08" PRIu64, object / 1000, object);
-    int fd = (int)called(openat(run.out, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    if (fd < 0) die(name);
-    return fd;
+    size_t have = 0;
+    while (have < room && have < wanted) {
+        int n = SSL_read(c->ssl, to + have, (int)(room - have));
+        if (n > 0) have += (size_t)n;
+        else if (SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_READ) break;
+        else die_of_tls("SSL_read");
+    }
+    return have;
 }
 
 /* Sends the next request of the run on this connection; 0 when there is none left. */
 static int ask(struct connection *c) {
-    if (run.next_object == run.count) return 0;
-    uint64_t object = run.next_object, first = run.next_offset;
-    uint64_t end = run.size - first > run.part ? first + run.part : run.size;
-    if (first == 0) run.files[object] = (struct file){open_object(object), (run.size + run.part - 1) / run.part};
-    if (end == run.size) run.next_object++, run.next_offset = 0;
-    else run.next_offset = end;
-
-    char path[600], range[64] = "", request[2048];
-    snprintf(path, sizeof path, "/bench/%s%04" PRIu64 "/%08" PRIu64, run.prefix, object / 1000, object);
-    if (run.size > run.part) snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, first, end - 1);
+    char path[PATH_ROOM], range[64], request[PATH_ROOM + 1024];
+    if (!next_part(&run.objects, &c->part, path)) return 0;
+    part_range(&run.objects, &c->part, range);
     struct signature signature;
     sign_get(&run.signer, run.host, path, range, &signature);
     int n = snprintf(request, sizeof request,
@@ -93,10 +147,8 @@ static int ask(struct connection *c) {
                      "\r\nx-amz-date: %s\r\nauthorization: %s\r\n\r\n",
                      path, run.host, range[0] ? "range: " : "", range, range[0] ? "\r\n" : "", signature.date_time,
                      signature.authorization);
-    if (called(send(c->fd, request, (size_t)n, MSG_NOSIGNAL)) != n) die("send");
-    c->object = object;
-    c->at = first;
-    c->end = end;
+    if (put(c, request, n) != n) die("send");
+    c->at = c->part.first;
     c->in_body = 0;
     c->carried = 0;
     return 1;
@@ -109,58 +161,55 @@ static size_t read_head(const struct connection *c, char *data, size_t len) {
     end[2] = 0;
     const char *length = strcasestr(data, "\ncontent-length:");
     int status = len > 12 ? atoi(data + 9) : 0;
-    if ((status != 200 && status != 206) || length == NULL || strtoull(length + 16, NULL, 10) != c->end - c->at) {
+    if ((status != 200 && status != 206) || length == NULL || strtoull(length + 16, NULL, 10) != c->part.end - c->at) {
         fprintf(stderr, "ceiling: unexpected answer: %.200s\n", data);
         exit(1);
     }
     return (size_t)(end + 4 - data);
 }
 
-static void part_done(struct connection *c, XXH128_hash_t digest) {
-    run.digest ^= digest.low64 ^ digest.high64;
-    run.done_parts++;
-    struct file *file = &run.files[c->object];
-    if (--file->parts_left == 0 && called(close(file->fd)) != 0) die("close");
-}
-
 static void store(struct connection *c, const char *data, size_t len) {
-    if (len > c->end - c->at) {
+    if (len > c->part.end - c->at) {
         fprintf(stderr, "ceiling: more bytes than promised\n");
         exit(1);
     }
-    int whole = !c->in_body && len == c->end - c->at; /* the first bytes are all of it */
+    int whole = !c->in_body && len == c->part.end - c->at; /* the first bytes are all of it */
+    if (!c->in_body && !whole) XXH3_128bits_reset(c->hash);
     if (len > 0) {
-        if (!whole) {
-            if (!c->in_body) XXH3_128bits_reset(c->hash);
-            XXH3_128bits_update(c->hash, data, len);
-        }
-        if (called(pwrite(run.files[c->object].fd, data, len, (off_t)c->at)) != (ssize_t)len) die("pwrite");
-    } else if (!c->in_body) {
-        XXH3_128bits_reset(c->hash);
+        if (!whole) XXH3_128bits_update(c->hash, data, len);
+        if (called(pwrite(run.objects.files[c->part.object].fd, data, len, (off_t)c->at)) != (ssize_t)len) die("pwrite");
     }
     c->in_body = 1;
     c->at += len;
-    if (c->at == c->end) part_done(c, whole ? XXH3_128bits(data, len) : XXH3_128bits_digest(c->hash));
+    if (c->at < c->part.end) return;
+    XXH128_hash_t digest = whole ? XXH3_128bits(data, len) : XXH3_128bits_digest(c->hash);
+    run.digest ^= digest.low64 ^ digest.high64;
+    run.done_parts++;
+    part_done(&run.objects, &c->part);
 }
 
-static void take(struct connection *c) {
-    size_t have = c->in_body ? 0 : c->carried;
-    memcpy(run.buffer, c->head, have);
-    ssize_t n = called(recv(c->fd, run.buffer + have, RECV_BYTES - have, 0));
-    if (n < 0 && errno == EAGAIN) return;
-    if (n <= 0) die("recv");
-    size_t len = have + (size_t)n, head = 0;
+/* Takes what has come. Whether there may be more that epoll does not know of. */
+static int take(struct connection *c) {
+    size_t head = 0, len = c->in_body ? 0 : c->carried;
+    memcpy(run.buffer, c->head, len);
+    size_t n = get(c, run.buffer + len, RECV_BYTES - len, c->in_body ? c->part.end - c->at : 1);
+    if (n == 0) return 0;
+    len += n;
     if (!c->in_body) {
         head = read_head(c, run.buffer, len);
         if (head == 0) {
             if (len > HEAD_MAX) die("head too long");
             memcpy(c->head, run.buffer, len);
             c->carried = len;
-            return;
+            return 0;
         }
+        uint64_t left = c->part.end - c->at - (len - head);
+        if (c->ssl != NULL && left > 0) len += get(c, run.buffer + len, RECV_BYTES - len, left);
     }
     store(c, run.buffer + head, len - head);
-    if (c->at == c->end) ask(c);
+    if (c->at < c->part.end) return c->ssl != NULL && len == RECV_BYTES;
+    ask(c);
+    return 0;
 }
 
 static int connect_to(uint16_t port) {
@@ -168,45 +217,58 @@ static int connect_to(uint16_t port) {
     int on = 1, fd = (int)called(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (fd < 0 || called(connect(fd, (struct sockaddr *)&at, sizeof at)) != 0) die("connect");
     called(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
-    if (called(fcntl(fd, F_SETFL, O_NONBLOCK)) != 0) die("fcntl");
     return fd;
 }
 
+/* Whether there was something to ask for on it. */
+static int start(struct connection *c, uint16_t port) {
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    c->fd = connect_to(port);
+    if (run.tls != NULL) shake_hands(c);
+    c->hash = XXH3_createState();
+    if (c->hash == NULL) die("XXH3_createState");
+    if (called(fcntl(c->fd, F_SETFL, O_NONBLOCK)) != 0) die("fcntl");
+    if (called(epoll_ctl(run.epoll, EPOLL_CTL_ADD, c->fd, &e)) != 0) die("epoll_ctl");
+    return ask(c);
+}
+
 int main(int argc, char **argv) {
-    if (argc < 6) return fprintf(stderr, "usage: ceiling PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]\n"), 2;
-    uint16_t port = (uint16_t)atoi(argv[1]);
+    struct objects *o = &run.objects;
+    const char *list = NULL;
     uint64_t connections = 8;
-    run.count = strtoull(argv[2], NULL, 10);
-    run.size = strtoull(argv[3], NULL, 10);
-    run.prefix = argv[4];
-    run.part = 16 << 20;
+    if (argc < 6)
+        return fprintf(stderr, "usage: ceiling PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] "
+                               "[--list FILE]\n"), 2;
+    uint16_t port = (uint16_t)atoi(argv[1]);
+    o->count = strtoull(argv[2], NULL, 10);
+    o->size = strtoull(argv[3], NULL, 10);
+    o->prefix = argv[4];
+    o->part = 16 << 20;
     for (int i = 6; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--connections") == 0) connections = strtoull(argv[i + 1], NULL, 10);
-        else if (strcmp(argv[i], "--part") == 0) run.part = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--part") == 0) o->part = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--tls") == 0) start_tls(argv[i + 1]);
+        else if (strcmp(argv[i], "--list") == 0) list = argv[i + 1];
         else return fprintf(stderr, "ceiling: unknown argument %s\n", argv[i]), 2;
     }
-    if (run.size == 0 || run.part == 0 || connections == 0) return fprintf(stderr, "ceiling: zero is not a size\n"), 2;
+    if (o->part == 0 || connections == 0) return fprintf(stderr, "ceiling: zero is not a size\n"), 2;
     snprintf(run.host, sizeof run.host, "127.0.0.1:%u", port);
-    run.all_parts = run.count * ((run.size + run.part - 1) / run.part);
-    run.out = open(argv[5], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    objects_start(o, list, argv[5]);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
-    run.files = calloc(run.count, sizeof *run.files);
     run.buffer = malloc(RECV_BYTES);
     struct connection *all = calloc(connections, sizeof *all);
-    if (run.out < 0 || run.epoll < 0 || run.files == NULL || run.buffer == NULL || all == NULL) die("start");
-    for (uint64_t i = 0; i < connections; i++) {
-        all[i].fd = connect_to(port);
-        all[i].hash = XXH3_createState();
-        struct epoll_event e = {.events = EPOLLIN, .data.ptr = &all[i]};
-        if (called(epoll_ctl(run.epoll, EPOLL_CTL_ADD, all[i].fd, &e)) != 0) die("epoll_ctl");
-        if (!ask(&all[i])) break;
-    }
+    if (run.epoll < 0 || run.buffer == NULL || all == NULL) die("start");
+    for (uint64_t i = 0; i < connections && start(&all[i], port); i++) {}
     struct epoll_event events[64];
-    while (run.done_parts < run.all_parts) {
+    while (run.done_parts < o->all_parts) {
         long n = called(epoll_wait(run.epoll, events, 64, -1));
-        for (long i = 0; i < n; i++) take(events[i].data.ptr);
+        for (long i = 0; i < n; i++)
+            while (take(events[i].data.ptr)) {}
     }
-    printf("{\"objects\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"syscalls\": %" PRIu64 ", \"digest\": \"%016" PRIx64 "\"}\n",
-           run.count, run.count * run.size, run.calls, run.digest);
+    printf("{\"objects\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"syscalls\": %" PRIu64 ", \"digest\": \"%016" PRIx64
+           "\", \"tls\": ",
+           o->count, objects_bytes(o), o->calls, run.digest);
+    if (all[0].ssl == NULL) printf("null}\n");
+    else printf("\"%s %s\"}\n", SSL_get_version(all[0].ssl), SSL_get_cipher_name(all[0].ssl));
     return 0;
 }

@@ -1,59 +1,44 @@
 /* A libcurl multi loop that does the ceiling's work: the check that the ceiling is one.
  *
- *     multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]
+ *     multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] [--list FILE]
  *
  * One thread, curl_multi_socket_action on epoll, keep-alive, requests signed by sign.h, receive buffer 256 KiB, XXH3-128
  * and pwrite in the write callback. A run in which ceiling.c needs more CPU than this is void.
  */
 #define _GNU_SOURCE
 #include <curl/curl.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "objects.h"
 #include "sign.h"
-
-struct file {
-    int fd;
-    uint64_t parts_left;
-};
 
 struct transfer {
     CURL *easy;
     struct curl_slist *headers;
-    uint64_t object, at, end;
+    struct part part;
+    uint64_t at;
     XXH3_state_t *hash;
 };
 
 static struct {
-    uint64_t count, size, part, next_object, next_offset, digest;
-    const char *prefix;
+    struct objects objects;
+    uint64_t digest;
     char host[32];
-    int out, epoll, active;
+    const char *ca_file; /* NULL over http */
+    int epoll, active;
     long timeout_ms;
-    struct file *files;
     struct signer signer;
     CURLM *multi;
 } run;
 
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
 static size_t store(char *data, size_t one, size_t len, void *argument) {
     struct transfer *t = argument;
     (void)one;
-    if (len > t->end - t->at) return 0;
+    if (len > t->part.end - t->at) return 0;
     XXH3_128bits_update(t->hash, data, len);
-    if (pwrite(run.files[t->object].fd, data, len, (off_t)t->at) != (ssize_t)len) return 0;
+    if (pwrite(run.objects.files[t->part.object].fd, data, len, (off_t)t->at) != (ssize_t)len) return 0;
     t->at += len;
     return len;
 }
@@ -86,30 +71,11 @@ static void add_header(struct transfer *t, const char *format, const char *value
     t->headers = curl_slist_append(t->headers, line);
 }
 
-static int open_object(uint64_t object) {
-    char name[64];
-    if (object % 1000 == 0) {
-        snprintf(name, sizeof name, "%04" PRIu64, object / 1000);
-        if (mkdirat(run.out, name, 0777) != 0) die("mkdir");
-    }
-    snprintf(name, sizeof name, "%04" PRIu64 "/%08" PRIu64, object / 1000, object);
-    int fd = openat(run.out, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) die(name);
-    return fd;
-}
-
 static void ask(struct transfer *t) {
-    if (run.next_object == run.count) return;
-    uint64_t object = run.next_object, first = run.next_offset;
-    uint64_t end = run.size - first > run.part ? first + run.part : run.size;
-    if (first == 0) run.files[object] = (struct file){open_object(object), (run.size + run.part - 1) / run.part};
-    if (end == run.size) run.next_object++, run.next_offset = 0;
-    else run.next_offset = end;
-
-    char path[600], url[700], range[64] = "";
-    snprintf(path, sizeof path, "/bench/%s%04" PRIu64 "/%08" PRIu64, run.prefix, object / 1000, object);
-    snprintf(url, sizeof url, "http://%s%s", run.host, path);
-    if (run.size > run.part) snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, first, end - 1);
+    char path[PATH_ROOM], url[PATH_ROOM + 64], range[64];
+    if (!next_part(&run.objects, &t->part, path)) return;
+    part_range(&run.objects, &t->part, range);
+    snprintf(url, sizeof url, "%s://%s%s", run.ca_file != NULL ? "https" : "http", run.host, path);
     struct signature signature;
     sign_get(&run.signer, run.host, path, range, &signature);
     curl_slist_free_all(t->headers);
@@ -118,9 +84,7 @@ static void ask(struct transfer *t) {
     add_header(t, "x-amz-date: %s", signature.date_time);
     add_header(t, "authorization: %s", signature.authorization);
     if (range[0]) add_header(t, "range: %s", range);
-    t->object = object;
-    t->at = first;
-    t->end = end;
+    t->at = t->part.first;
     XXH3_128bits_reset(t->hash);
     curl_easy_setopt(t->easy, CURLOPT_URL, url);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
@@ -137,14 +101,13 @@ static void finish_messages(void) {
         CURLcode result = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
         curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (result != CURLE_OK || t->at != t->end || (status != 200 && status != 206)) {
+        if (result != CURLE_OK || t->at != t->part.end || (status != 200 && status != 206)) {
             fprintf(stderr, "multi: status %ld: %s\n", status, curl_easy_strerror(result));
             exit(1);
         }
         XXH128_hash_t digest = XXH3_128bits_digest(t->hash);
         run.digest ^= digest.low64 ^ digest.high64;
-        struct file *file = &run.files[t->object];
-        if (--file->parts_left == 0 && close(file->fd) != 0) die("close");
+        part_done(&run.objects, &t->part);
         curl_multi_remove_handle(run.multi, t->easy);
         run.active--;
         ask(t);
@@ -163,31 +126,37 @@ static void start_transfer(struct transfer *t) {
     curl_easy_setopt(t->easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
+    if (run.ca_file != NULL) curl_easy_setopt(t->easy, CURLOPT_CAINFO, run.ca_file);
     ask(t);
 }
 
 int main(int argc, char **argv) {
-    if (argc < 6) return fprintf(stderr, "usage: multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES]\n"), 2;
+    struct objects *o = &run.objects;
+    const char *list = NULL;
     uint64_t connections = 8;
-    run.count = strtoull(argv[2], NULL, 10);
-    run.size = strtoull(argv[3], NULL, 10);
-    run.prefix = argv[4];
-    run.part = 16 << 20;
+    if (argc < 6)
+        return fprintf(stderr, "usage: multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] "
+                               "[--list FILE]\n"), 2;
+    o->count = strtoull(argv[2], NULL, 10);
+    o->size = strtoull(argv[3], NULL, 10);
+    o->prefix = argv[4];
+    o->part = 16 << 20;
     run.timeout_ms = -1;
     for (int i = 6; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--connections") == 0) connections = strtoull(argv[i + 1], NULL, 10);
-        else if (strcmp(argv[i], "--part") == 0) run.part = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--part") == 0) o->part = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--tls") == 0) run.ca_file = argv[i + 1];
+        else if (strcmp(argv[i], "--list") == 0) list = argv[i + 1];
         else return fprintf(stderr, "multi: unknown argument %s\n", argv[i]), 2;
     }
-    if (run.size == 0 || run.part == 0 || connections == 0) return fprintf(stderr, "multi: zero is not a size\n"), 2;
+    if (o->part == 0 || connections == 0) return fprintf(stderr, "multi: zero is not a size\n"), 2;
     snprintf(run.host, sizeof run.host, "127.0.0.1:%d", atoi(argv[1]));
-    run.out = open(argv[5], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    objects_start(o, list, argv[5]);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
-    run.files = calloc(run.count, sizeof *run.files);
     struct transfer *all = calloc(connections, sizeof *all);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     run.multi = curl_multi_init();
-    if (run.out < 0 || run.epoll < 0 || run.files == NULL || all == NULL || run.multi == NULL) die("start");
+    if (run.epoll < 0 || all == NULL || run.multi == NULL) die("start");
     curl_multi_setopt(run.multi, CURLMOPT_SOCKETFUNCTION, on_socket);
     curl_multi_setopt(run.multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(run.multi, CURLMOPT_MAXCONNECTS, (long)connections);
@@ -209,6 +178,6 @@ int main(int argc, char **argv) {
         finish_messages();
     }
     printf("{\"objects\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"curl\": \"%s\", \"digest\": \"%016" PRIx64 "\"}\n",
-           run.count, run.count * run.size, curl_version_info(CURLVERSION_NOW)->version, run.digest);
+           o->count, objects_bytes(o), curl_version_info(CURLVERSION_NOW)->version, run.digest);
     return 0;
 }

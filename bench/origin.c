@@ -13,11 +13,14 @@
  *   --folder DIR     the regular files below DIR as they are at start
  *   --verify DIR     does not serve: says whether DIR holds just these objects, names without PREFIX, .stager apart
  *   --checksum A     crc64nvme, crc32c, crc32 or none: a FULL_OBJECT checksum of every object, computed at start
+ *   --etag E         part: ETags of the form a multipart object has, so that no client spends time on MD5; or md5: the
+ *                    MD5 of each object, computed at start
  *   --threads N      epoll threads
  *   --tls CERT KEY   https, from PEM files
  *   --profile P      loop: as fast as it goes; s3like: 20 ms +- 10 ms to the first byte, 1% of answers 2 s, 85 MB/s a
  *                    connection, 5,500 requests a second, above which they get 503 SlowDown
  *   --first-byte-ms, --jitter-ms, --tail-share, --tail-ms, --connection-bytes-per-s, --gets-per-s: one figure of it
+ *   --line-bytes-per-s N  what all connections share; no profile has one
  *
  * POST /-/gets-per-s/N changes the limit (0: none); GET /-/stats says what was done so far. Neither is delayed or counted.
  */
@@ -37,7 +40,8 @@
 struct options {
     uint16_t port;
     const char *data, *folder, *verify, *certificate, *key;
-    double first_byte_ms, jitter_ms, tail_share, tail_ms, connection_bytes_per_s, gets_per_s; /* < 0: as the profile has it */
+    double first_byte_ms, jitter_ms, tail_share, tail_ms, connection_bytes_per_s, gets_per_s,
+        line_bytes_per_s; /* < 0: as the profile has it */
     int s3like, formula;
     long threads;
 };
@@ -69,7 +73,8 @@ static int take_option(struct options *o, struct content *c, const char *name, c
         double *to;
     } figures[] = {{"--first-byte-ms", &o->first_byte_ms}, {"--jitter-ms", &o->jitter_ms},
                    {"--tail-share", &o->tail_share},       {"--tail-ms", &o->tail_ms},
-                   {"--gets-per-s", &o->gets_per_s},       {"--connection-bytes-per-s", &o->connection_bytes_per_s}};
+                   {"--gets-per-s", &o->gets_per_s},       {"--connection-bytes-per-s", &o->connection_bytes_per_s},
+                   {"--line-bytes-per-s", &o->line_bytes_per_s}};
     const struct {
         const char *name, **to;
     } texts[] = {{"--data", &o->data}, {"--folder", &o->folder}, {"--verify", &o->verify}};
@@ -81,6 +86,9 @@ static int take_option(struct options *o, struct content *c, const char *name, c
         o->threads = (long)whole_number(value, 1024);
     } else if (strcmp(name, "--checksum") == 0) {
         if (checksum_named(value, &c->checksum) != 0) refuse("no such checksum", value);
+    } else if (strcmp(name, "--etag") == 0) {
+        c->md5 = strcmp(value, "md5") == 0;
+        if (!c->md5 && strcmp(value, "part") != 0) refuse("no such form of ETags", value);
     } else if (strcmp(name, "--profile") == 0) {
         o->s3like = strcmp(value, "s3like") == 0;
         if (!o->s3like && strcmp(value, "loop") != 0) refuse("no such profile", value);
@@ -92,7 +100,7 @@ static int take_option(struct options *o, struct content *c, const char *name, c
 
 static void read_options(int argc, char **argv, struct options *o, struct content *c) {
     *o = (struct options){.first_byte_ms = -1, .jitter_ms = -1, .tail_share = -1, .tail_ms = -1,
-                          .connection_bytes_per_s = -1, .gets_per_s = -1, .threads = 1};
+                          .connection_bytes_per_s = -1, .gets_per_s = -1, .line_bytes_per_s = -1, .threads = 1};
     if (argc < 2) refuse("usage: origin PORT [OBJECTS OBJECT_BYTES PREFIX] --data FILE|--formula|--folder DIR [OPTION...]", NULL);
     o->port = (uint16_t)whole_number(argv[1], UINT16_MAX);
     int at = 2;
@@ -139,6 +147,7 @@ static void set_profile(const struct options *o, struct origin *to) {
         .tail_share = choose(o->tail_share, o->s3like, 0.01),
         .tail_ns = (uint64_t)(choose(o->tail_ms, o->s3like, 2000) * MS_NS),
         .connection_bytes_per_s = (uint64_t)choose(o->connection_bytes_per_s, o->s3like, 85e6),
+        .line_bytes_per_s = (uint64_t)choose(o->line_bytes_per_s, o->s3like, 0),
     };
     limiter_set(&to->limiter, choose(o->gets_per_s, o->s3like, 5500));
 }
@@ -200,7 +209,7 @@ int main(int argc, char **argv) {
         status = content_verify(&o->content, options.verify);
     } else {
         use_all_descriptors();
-        content_compute_checksums(&o->content, sysconf(_SC_NPROCESSORS_ONLN));
+        content_compute_digests(&o->content, sysconf(_SC_NPROCESSORS_ONLN));
         set_profile(&options, o);
         o->threads = options.threads;
         if (options.certificate != NULL) tls_start(o, options.certificate, options.key);

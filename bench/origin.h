@@ -25,6 +25,7 @@ struct origin {
     struct content content;
     struct profile profile;
     struct limiter limiter;
+    struct line line;
     SSL_CTX *tls;
     BIO_METHOD *wire_method;
     struct worker *workers;
@@ -61,6 +62,8 @@ struct connection {
     struct timer timer;
     int paced;               /* the answer is, unlike those of the origin's own resources */
     uint64_t due_ns, paced_ns; /* the first byte leaves then; pacing lets the next one leave then */
+    size_t granted;          /* bytes the line takes from granted_ns on */
+    uint64_t granted_ns;
     SSL *ssl;
     struct text wire;        /* TLS records still to send */
     size_t wire_sent;

@@ -1,8 +1,9 @@
-/* CRCs of whole objects, computed once at start: slicing by 8, with the width's polynomial reflected.
+/* CRCs and MD5s of whole objects, computed once at start. CRCs by slicing by 8, with the width's polynomial reflected.
  *
  * A reflected CRC of 32 bits fits the low half of a 64-bit register, so one loop does all three. Parameters: CRC RevEng
  * catalogue, CRC-32/ISO-HDLC, CRC-32/ISCSI, CRC-64/NVME.
  */
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static const struct algorithm ALGORITHMS[] = {
 typedef uint64_t tables[8][256];
 
 struct work {
-    const struct content *content;
+    struct content *content;
     tables crc;
     _Atomic uint64_t next;
 };
@@ -55,38 +56,44 @@ static uint64_t update(tables crc, uint64_t value, const unsigned char *bytes, s
     return value;
 }
 
-static uint64_t object_checksum(struct work *work, uint64_t i, unsigned char *room) {
-    const struct content *c = work->content;
+static void digest_object(struct work *work, uint64_t i, unsigned char *room, EVP_MD_CTX *md5) {
+    struct content *c = work->content;
     uint64_t ones = ALGORITHMS[c->checksum].ones, value = ones;
     const unsigned char *bytes;
     struct body body;
-    if (body_open(c, i, 0, content_size(c, i), &body) != 0) die("checksum");
+    if (body_open(c, i, 0, content_size(c, i), &body) != 0) die("digests");
+    if (c->md5s != NULL) EVP_DigestInit_ex(md5, EVP_md5(), NULL);
     while (body.at < body.end) {
         ssize_t n = body_peek(c, &body, room, STEP_BYTES, &bytes);
-        if (n <= 0) die("checksum");
-        value = update(work->crc, value, bytes, (size_t)n);
+        if (n <= 0) die("digests");
+        if (c->checksums != NULL) value = update(work->crc, value, bytes, (size_t)n);
+        if (c->md5s != NULL) EVP_DigestUpdate(md5, bytes, (size_t)n);
         body.at += (uint64_t)n;
     }
     body_close(&body);
-    return value ^ ones;
+    if (c->checksums != NULL) c->checksums[i] = value ^ ones;
+    if (c->md5s != NULL && EVP_DigestFinal_ex(md5, c->md5s[i], NULL) != 1) die("MD5");
 }
 
 static void *compute(void *argument) {
     struct work *work = argument;
     unsigned char *room = malloc(STEP_BYTES);
-    if (room == NULL) die("malloc");
-    for (uint64_t i; (i = atomic_fetch_add(&work->next, 1)) < work->content->count;)
-        work->content->checksums[i] = object_checksum(work, i, room);
+    EVP_MD_CTX *md5 = EVP_MD_CTX_new();
+    if (room == NULL || md5 == NULL) die("malloc");
+    for (uint64_t i; (i = atomic_fetch_add(&work->next, 1)) < work->content->count;) digest_object(work, i, room, md5);
+    EVP_MD_CTX_free(md5);
     free(room);
     return NULL;
 }
 
-void content_compute_checksums(struct content *c, long threads) {
-    if (c->checksum == CHECKSUM_NONE || c->count == 0) return;
+void content_compute_digests(struct content *c, long threads) {
+    if ((c->checksum == CHECKSUM_NONE && !c->md5) || c->count == 0) return;
     struct work *work = malloc(sizeof *work);
     pthread_t *others = calloc((size_t)threads, sizeof *others);
-    c->checksums = calloc(c->count, sizeof *c->checksums);
-    if (work == NULL || others == NULL || c->checksums == NULL) die("calloc");
+    if (c->checksum != CHECKSUM_NONE) c->checksums = calloc(c->count, sizeof *c->checksums);
+    unsigned char (*md5s)[16] = c->md5 ? calloc(c->count, sizeof *md5s) : NULL;
+    if (work == NULL || others == NULL || (c->checksums == NULL && md5s == NULL)) die("calloc");
+    c->md5s = md5s;
     work->content = c;
     work->next = 0;
     make_tables(ALGORITHMS[c->checksum].polynomial, work->crc);

@@ -23,6 +23,8 @@ struct content {
     struct file *files;         /* the folder's, sorted */
     enum checksum_kind checksum;
     uint64_t *checksums;
+    int md5;                    /* is the ETag */
+    unsigned char (*md5s)[16];
 };
 
 struct file {
@@ -41,7 +43,7 @@ struct body {
 /* All exit with a message when they fail. */
 void content_open_data(struct content *c, const char *path);
 void content_open_folder(struct content *c, const char *path);
-void content_compute_checksums(struct content *c, long threads);
+void content_compute_digests(struct content *c, long threads); /* checksums and MD5s, where they are wanted */
 void content_close(struct content *c);
 
 uint64_t content_size(const struct content *c, uint64_t i);

@@ -20,6 +20,7 @@
 
 #define TURN_BYTES (1 << 20) /* sent on one connection before the others get their turn */
 #define TURN_ANSWERS 64
+#define GRANT_BYTES (64 << 10) /* of the line, at a time */
 #define DRAIN_BYTES (1 << 20) /* read and dropped after the last answer, so that no reset overtakes it */
 #define EPOLL_BATCH 256
 
@@ -32,10 +33,34 @@ void worker_stop(int number) {
 
 enum progress { DONE, LATER, CLOSE };
 
+/* As pace_allows, for the connection and the line; *wait_ns: when to ask again, where it says 0. */
+static size_t allowed(struct origin *o, struct connection *c, uint64_t now, uint64_t *wait_ns) {
+    const struct profile *p = &o->profile;
+    size_t most = TURN_BYTES, left = c->out.len - c->out_sent + (size_t)(c->body.end - c->body.at);
+    if (p->connection_bytes_per_s != 0 && (most = pace_allows(p, now, &c->paced_ns)) == 0) {
+        *wait_ns = c->paced_ns;
+        return 0;
+    }
+    if (p->line_bytes_per_s == 0 || left == 0) return most;
+    if (c->granted == 0) {
+        c->granted = left < GRANT_BYTES ? left : GRANT_BYTES;
+        c->granted_ns = line_reserve(&o->line, p, c->granted, now);
+    }
+    *wait_ns = c->granted_ns;
+    if (c->granted_ns > now) return 0;
+    return most < c->granted ? most : c->granted;
+}
+
+static void spend(const struct profile *p, struct connection *c, size_t bytes) {
+    if (p->connection_bytes_per_s != 0) pace_spend(p, bytes, &c->paced_ns);
+    c->granted -= bytes < c->granted ? bytes : c->granted;
+}
+
 static enum progress send_answer(struct worker *w, struct connection *c) {
     const struct profile *profile = &w->origin->profile;
-    int paced = c->paced && profile->connection_bytes_per_s != 0, timed = paced || c->due_ns != 0;
-    uint64_t now = timed ? now_ns() : 0;
+    int paced = c->paced && (profile->connection_bytes_per_s != 0 || profile->line_bytes_per_s != 0);
+    int timed = paced || c->due_ns != 0;
+    uint64_t now = timed ? now_ns() : 0, wait_ns = 0;
     if (c->due_ns > now) {
         timers_set(&w->timers, &c->timer, c->due_ns);
         return LATER;
@@ -43,9 +68,9 @@ static enum progress send_answer(struct worker *w, struct connection *c) {
     c->due_ns = 0;
     if (c->out_sent == 0 && c->paced_ns < now) c->paced_ns = now;
     for (size_t turn = 0; wire_left(c);) {
-        size_t most = paced ? pace_allows(profile, now, &c->paced_ns) : TURN_BYTES;
+        size_t most = paced ? allowed(w->origin, c, now, &wait_ns) : TURN_BYTES;
         if (most == 0) {
-            timers_set(&w->timers, &c->timer, c->paced_ns);
+            timers_set(&w->timers, &c->timer, wait_ns);
             return LATER;
         }
         if (turn >= TURN_BYTES) {
@@ -60,7 +85,7 @@ static enum progress send_answer(struct worker *w, struct connection *c) {
         }
         turn += (size_t)n;
         count(&w->counters.bytes_sent, (uint64_t)n);
-        if (paced) pace_spend(profile, (size_t)n, &c->paced_ns);
+        if (paced) spend(profile, c, (size_t)n);
     }
     body_close(&c->body);
     return DONE;

@@ -60,6 +60,13 @@ void pace_spend(const struct profile *p, size_t bytes, uint64_t *paced_ns) {
     *paced_ns += (uint64_t)bytes * SECOND_NS / p->connection_bytes_per_s;
 }
 
+uint64_t line_reserve(struct line *l, const struct profile *p, size_t bytes, uint64_t now) {
+    uint64_t takes = (uint64_t)bytes * SECOND_NS / p->line_bytes_per_s, free = atomic_load(&l->free_ns), start;
+    do start = free > now ? free : now;
+    while (!atomic_compare_exchange_weak(&l->free_ns, &free, start + takes));
+    return start;
+}
+
 static void place(struct timers *t, struct timer *timer, size_t at) {
     t->heap[at - 1] = timer;
     timer->place = at;

@@ -13,7 +13,7 @@ from typing import Any
 
 from servers.process import ServerProcess
 
-__all__ = ["Answer", "BenchOrigin", "bench_origin", "build_origin"]
+__all__ = ["Answer", "BenchOrigin", "bench_origin", "build_bench_program", "build_origin"]
 
 SOURCES = Path(__file__).parents[2] / "bench"
 COMPILER = ("cc", "-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
@@ -51,13 +51,17 @@ class BenchOrigin:
         return json.loads(self.ask("/-/stats").body)
 
 
-def build_origin(directory: Path) -> str:
-    """Compile it; the path of the program. CalledProcessError: it does not compile without a warning."""
-    program = str(directory / "origin")
-    sources = sorted(map(str, SOURCES.glob("origin*.c")))
-    libraries = ("-lssl", "-lcrypto", "-lpthread")
+def build_bench_program(directory: Path, name: str, pattern: str, *libraries: str) -> str:
+    """Compile one; its path. CalledProcessError: it does not compile without a warning."""
+    program = str(directory / name)
+    sources = sorted(map(str, SOURCES.glob(pattern)))
     subprocess.run([*COMPILER, *SANITIZERS, "-o", program, *sources, *libraries], check=True)
     return program
+
+
+def build_origin(directory: Path) -> str:
+    """The origin, as `build_bench_program` does."""
+    return build_bench_program(directory, "origin", "origin*.c", "-lssl", "-lcrypto", "-lpthread")
 
 
 @contextmanager

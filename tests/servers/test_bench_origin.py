@@ -7,6 +7,7 @@ Pages are those of the "Amazon S3 API Reference" (GetObject, HeadObject, ListObj
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import re
 import ssl
@@ -350,6 +351,19 @@ def test_checksum_is_that_of_the_whole_object(program: str, name: str, compute: 
             assert (whole.headers[header], whole.headers["x-amz-checksum-type"]) == (compute(whole.body), "FULL_OBJECT")
             assert server.ask(path, "HEAD", x_amz_checksum_mode="ENABLED").headers[header] == whole.headers[header]
             assert header not in server.ask(path).headers
+
+
+def test_etag_is_the_md5_where_that_is_asked_for(program: str, tmp_path: Path) -> None:
+    """Object (API reference, data types), ETag: of an object uploaded whole and not encrypted by KMS, its MD5."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode() * 100_000)
+    with bench_origin(program, "--folder", str(tmp_path), "--etag", "md5") as server:
+        listed = {
+            element.findtext("Key"): element.findtext("ETag") for element in list_page(server.ask).iter("Contents")
+        }
+        for name in ("one", "two"):
+            answer = server.ask(path_of(name))
+            assert answer.headers["etag"] == listed[name] == f'"{hashlib.md5(answer.body).hexdigest()}"'
 
 
 def test_range_has_the_checksum_only_where_it_is_the_whole_part(origin: BenchOrigin) -> None:

@@ -141,6 +141,25 @@ def test_paced_connection_gets_every_byte_and_holds_up_no_other(program: str) ->
         assert read_exactly(connection, 2) == b"TT"
 
 
+def test_connections_share_a_line_in_turn(program: str) -> None:
+    """100 kB a second, given out 64 KiB at a time: two answers that wait for it both move, and others do not wait."""
+    with bench_origin(program, "1", "3000000", "", "--formula", "--line-bytes-per-s", "100000000") as server:
+        whole = server.ask("/bench/0000/00000000").body
+        assert len(whole) == 3_000_000
+    with ExitStack() as stack:
+        slow = ("--line-bytes-per-s", "100000")
+        server = stack.enter_context(bench_origin(program, "1", "3000000", "", "--formula", *slow))
+        both = [stack.enter_context(connect(server)) for _ in range(2)]
+        for connection in both:
+            connection.sendall(b"GET /bench/0000/00000000 HTTP/1.1\r\n\r\n")
+        for head, _, body in (read_exactly(connection, 20_000).partition(b"\r\n\r\n") for connection in both):
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert body == whole[: len(body)]
+        assert server.stats()["bytes_sent"] < 3_000_000
+        for connection in both:
+            connection.close()
+
+
 def test_threads_share_the_limit_and_end_together(program: str) -> None:
     with bench_origin(program, *FORMULA, "--threads", "3", "--gets-per-s", "0.001") as server:
         statuses = [server.ask(OBJECT).status for _ in range(20)]
