@@ -1,7 +1,9 @@
 #include "table.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,4 +166,29 @@ struct stg_row stg_table_row(const struct stg_table *table, size_t index)
         .mtime_ns = packed->mtime_ns,
         .mode = packed->mode,
     };
+}
+
+ssize_t stg_table_lines(const struct stg_table *table, size_t *row, char *out, size_t room)
+{
+    size_t count = stg_table_count(table), used = 0, first = *row;
+
+    for (; *row < count; ++*row) {
+        struct stg_row found = stg_table_row(table, *row);
+        char size[24];
+        int digits = snprintf(size, sizeof(size), "%" PRId64, found.size);
+        size_t need = found.key.len + found.identity.len + (size_t)digits + 3;
+
+        if (need > room - used)
+            break;
+        text_put(out + used, found.key);
+        used += found.key.len;
+        out[used++] = 0;
+        memcpy(out + used, size, (size_t)digits);
+        used += (size_t)digits;
+        out[used++] = 0;
+        text_put(out + used, found.identity);
+        used += found.identity.len;
+        out[used++] = '\n';
+    }
+    return *row == first && first < count ? -ENOBUFS : (ssize_t)used;
 }

@@ -33,5 +33,8 @@ size_t stg_table_count(const struct stg_table *table);
 int64_t stg_table_total_bytes(const struct stg_table *table);
 /* index < count. The texts stay valid as long as the table. */
 struct stg_row stg_table_row(const struct stg_table *table, size_t index);
+/* Rows from *row on as "key NUL size NUL identity LF", as many as fit; *row becomes the first that does not. Returns their
+ * bytes; -ENOBUFS: not even one fits. */
+ssize_t stg_table_lines(const struct stg_table *table, size_t *row, char *out, size_t room);
 
 #endif

@@ -25,6 +25,83 @@ cdef extern from "table.h" nogil:
     size_t stg_table_count(const stg_table *table)
     int64_t stg_table_total_bytes(const stg_table *table)
     stg_row stg_table_row(const stg_table *table, size_t index)
+    ssize_t stg_table_lines(const stg_table *table, size_t *row, char *out, size_t room)
+
+
+cdef extern from "order.h" nogil:
+    struct stg_order:
+        stg_table *table
+        size_t count
+    int stg_order_new(stg_table *table, stg_order **out)
+    void stg_order_free(stg_order *order)
+    int64_t stg_order_find(const stg_order *order, stg_str key, size_t near)
+
+
+cdef extern from "names.h" nogil:
+    enum stg_verdict:
+        STG_NAME_DOUBTFUL
+        STG_NAME_GOOD
+        STG_NAME_DIRECTORY
+        STG_NAME_TWICE
+    void stg_names_judge(const stg_table *table, size_t start, size_t count, size_t limit, uint8_t *verdicts)
+    int64_t stg_names_clash(const stg_order *order, uint8_t *verdicts)
+
+
+cdef extern from "entries.h" nogil:
+    enum stg_standing:
+        STG_UNKNOWN
+        STG_STALE
+        STG_DOUBTFUL
+        STG_TRUSTED
+        STG_WANTED
+        STG_STANDS
+    struct stg_entry:
+        uint8_t *digest
+        int64_t mtime_ns
+        int64_t ctime_ns
+        uint16_t mode
+        char grade
+        uint8_t standing
+    struct stg_entries:
+        stg_table *table
+        size_t capacity
+        stg_entry *rows
+    stg_entries *stg_entries_new(stg_table *table, size_t capacity)
+    void stg_entries_free(stg_entries *entries)
+    void stg_entries_count_grades(const stg_entries *entries, int64_t *counts)
+    size_t stg_entries_agree(const stg_entries *entries, const stg_entries *recorded, uint32_t *rows)
+
+
+cdef extern from "recall.h" nogil:
+    struct stg_recall:
+        int64_t count
+    int stg_recall_new(stg_entries *entries, const stg_order *order, stg_standing standing, stg_recall **out)
+    void stg_recall_free(stg_recall *recall)
+    int stg_recall_lines(stg_recall *recall, stg_str lines)
+    int64_t stg_recall_journal(stg_recall *recall, stg_str data)
+    ssize_t stg_entries_lines(const stg_entries *entries, size_t *row, char *out, size_t room, int64_t *count)
+    size_t stg_entries_journal_length(const stg_entries *entries, const uint32_t *rows, size_t count)
+    void stg_entries_journal(const stg_entries *entries, const uint32_t *rows, size_t count, char *out)
+
+
+cdef extern from "compare.h" nogil:
+    enum stg_outcome:
+        STG_KEEP
+        STG_FETCH
+        STG_HASH
+        STG_BELOW_FILE
+        STG_DIRECTORY
+    struct stg_comparison:
+        int64_t total_bytes
+        int64_t kept
+        int64_t fetched
+        int64_t fetched_bytes
+        int64_t disk_bytes
+    void stg_comparison_init(stg_comparison *comparison, stg_entries *entries, int root_fd, int64_t block_bytes)
+    void stg_comparison_clear(stg_comparison *comparison)
+    int64_t stg_compare(stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
+                        uint32_t *failed)
+    int64_t stg_wanted_directories(const stg_order *order, const stg_entries *entries)
 
 
 cdef extern from "digest.h" nogil:
@@ -187,6 +264,7 @@ cdef extern from "batch.h" nogil:
     struct stg_batch:
         stg_batch_kind kind
         size_t count
+        stg_table *table
         uint32_t *rows
         stg_range *ranges
         stg_crc_kind crc

@@ -26,8 +26,131 @@ class KeyTable:
     def mode(self, row: int) -> int: ...
     def rows(self) -> Iterator[tuple[bytes, int, bytes, int, int]]:
         """(key, size, identity, mtime_ns, mode) of every row, in order."""
+    def lines(self, row: int) -> tuple[bytes, int]:
+        """Rows from this one on as "key NUL size NUL identity LF", up to 1 MiB, and the row that follows; empty behind
+        the last one. Releases the GIL.
+        """
+    def sum_sizes(self, rows: array[int]) -> int:
+        """Bytes of these rows. IndexError."""
+    def part_rows(self, rows: array[int], part_bytes: int) -> tuple[array[int], array[int]]:
+        """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
     @property
     def total_bytes(self) -> int: ...
+
+@final
+class KeyOrder:
+    """The rows of a table by key, in byte order; 4 bytes a row unless the table is in order. Releases the GIL."""
+
+    def __init__(self, table: KeyTable) -> None: ...
+    def find(self, key: bytes) -> int:
+        """A row of this key; -1: there is none."""
+
+NAME_DOUBTFUL: int
+NAME_GOOD: int
+NAME_DIRECTORY: int
+NAME_TWICE: int
+
+def judge_keys(table: KeyTable, verdicts: bytearray, start: int, count: int, limit: int) -> None:
+    """NAME_GOOD for each of these rows whose key is plainly a path of at most limit bytes, else NAME_DOUBTFUL (see
+    csrc/names.h). ``verdicts`` has a byte for each row of the table. Releases the GIL. ValueError: it has not.
+    """
+
+def clash_keys(order: KeyOrder, verdicts: bytearray) -> int:
+    """Among the rows that are NAME_GOOD, mark as NAME_DIRECTORY or NAME_TWICE those that exclude each other, and count
+    them. Releases the GIL.
+    """
+
+def rows_judged(verdicts: bytearray, verdict: int) -> array[int]:
+    """The rows with this verdict, ascending, as array("I")."""
+
+@final
+class Entries:
+    """What is known of each row of a table: digest, mtime_ns, ctime_ns, mode, grade, standing; 40 bytes a row.
+
+    ``capacity``: room for rows that come later; the table's rows if left out. Different rows may be written by
+    different threads. Every ``row`` out of range is an IndexError.
+    """
+
+    def __init__(self, table: KeyTable, capacity: int | None = None) -> None: ...
+    table: KeyTable
+    def recorded(self, row: int) -> tuple[bytes, int, bytes, bytes, int, int, int, str] | None:
+        """(path, size, identity, digest, mtime_ns, ctime_ns, mode, grade) of a file in place, or recalled with the
+        row's size and identity.
+        """
+    def stands(self) -> array[int]:
+        """The rows whose files are in place, ascending, as array("I")."""
+    def put(self, row: int, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, grade: str) -> None:
+        """The file of this row is in place. ValueError: a digest or grade that is none."""
+    def take(
+        self, batch: Batch, indices: Sequence[int], *, verified: str, pinned: str, unpinned: str
+    ) -> array[int]:
+        """These finished objects of a batch are in place, with the grade ``verified`` where the source announced a CRC
+        of the whole object and the bytes had it, else ``pinned``, or ``unpinned`` where the row has no identity.
+        Returns their rows, as array("I"). ValueError: not objects of this table.
+        """
+    def vouch(self, row: int, same: bool) -> None:
+        """Whether the file of a doubtful row has been found to be what was recorded. ValueError: not doubtful."""
+    def forget(self) -> None:
+        """Nothing is known of any row."""
+    def grades(self) -> dict[str, int]:
+        """Grade to files in place, in order; no zeros. Releases the GIL."""
+    def lines(self, row: int) -> tuple[bytes, int, int]:
+        """Manifest lines of what is in place from this row on, up to 1 MiB, the row that follows, and how many lines;
+        empty behind the last one. Releases the GIL.
+        """
+    def journal(self, rows: array[int]) -> bytes:
+        """The journal records of these rows, one after the other."""
+    def agreeing(self, recorded: Entries) -> array[int]:
+        """Rows whose files are in place and that ``recorded`` has recalled with the same file, as array("I").
+        ValueError: of another table.
+        """
+
+@final
+class Recall:
+    """Reads manifest lines or journal records (csrc/record.h) into entries; ``trusted``, or else doubtful.
+
+    With the table's order, records of files that the table does not have are passed over. With None, the table is a new
+    one and gets a row for each. The length is how many records were read. ValueError: the order is another table's.
+    """
+
+    def __init__(self, entries: Entries, order: KeyOrder | None, *, trusted: bool) -> None: ...
+    def __len__(self) -> int: ...
+    def lines(self, lines: bytes) -> None:
+        """Whole manifest lines. Releases the GIL. ValueError: one that is none, one that is there twice, or more than
+        the entries have room for.
+        """
+    def journal(self, data: bytes) -> int:
+        """Journal records as far as they are whole and right, a later one in place of an earlier; the bytes they are.
+        Releases the GIL.
+        """
+
+OUTCOME_HASH: int
+OUTCOME_BELOW_FILE: int
+OUTCOME_DIRECTORY: int
+
+@final
+class Comparison:
+    """Rows against what was recorded of them and what lies below root_fd (-1: nothing does); see csrc/compare.h."""
+
+    def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int) -> None: ...
+    def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
+        """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
+        (hash the file, `Entries.vouch`, compare again), or what is in the way. Releases the GIL. OSError, with the
+        path.
+        """
+    def directories(self, order: KeyOrder) -> int:
+        """Directories above what is to be fetched. Releases the GIL. ValueError: the order is another table's."""
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+    @property
+    def fetched(self) -> int: ...
+    @property
+    def fetched_bytes(self) -> int: ...
+    @property
+    def disk_bytes(self) -> int:
+        """What is fetched, in whole blocks, less the blocks of the files it replaces."""
 
 @final
 class ListPage:
@@ -133,11 +256,6 @@ class Batch:
     def __len__(self) -> int: ...
     def cancel(self) -> None:
         """What has not completed completes as "cancelled"; a write in flight is waited for before that."""
-    def results(self, indices: Sequence[int]) -> list[tuple[bytes, int, bytes, bytes, int, int, int, bool]]:
-        """(key, size, identity, xxh3-128t digest, mtime_ns, ctime_ns, mode, verified) of each of these finished
-        objects; verified: the source announced a CRC of the whole object, and the bytes had it. IndexError;
-        ValueError: not a batch of objects.
-        """
     def blocks(self, index: int) -> bytes:
         """The block digests of a finished range, 16 bytes each."""
     def crc(self, index: int) -> int:
@@ -182,13 +300,15 @@ class Engine:
     ) -> None: ...
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""
-    def fetch_objects(self, template: Template, table: KeyTable, rows: array[int], root_fd: int, tmp_fd: int) -> Batch:
+    def fetch_objects(
+        self, template: Template, table: KeyTable, rows: Sequence[int], root_fd: int, tmp_fd: int
+    ) -> Batch:
         """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
         descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
-        in its mode is created with them (by umask), else 0666. array("q") is taken without a copy per item.
+        in its mode is created with them (by umask), else 0666. array("I") is taken as it is.
         IndexError: a row that is not there; ValueError: no rows.
         """
-    def fetch_heads(self, template: Template, table: KeyTable, rows: array[int]) -> Batch:
+    def fetch_heads(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
         object announces nothing, which is no failure: the object's own requests will say why.
         """

@@ -6,9 +6,10 @@ import os
 cimport cython
 from cpython cimport array
 from cpython.array cimport array as array_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from stager._csrc cimport *
 
@@ -18,6 +19,7 @@ TMP_PREFIX = <bytes>STG_NAME_PREFIX
 cdef enum:
     DRAIN_AT_ONCE = 1024
     SIGNATURE_BYTES = 32768
+    PIECE_BYTES = 1 << 20
 
 
 cdef stg_str as_str(bytes text):
@@ -64,3 +66,4 @@ include "_native_batch.pxi"
 include "_native_engine.pxi"
 include "_native_files.pxi"
 include "_native_crc.pxi"
+include "_native_entries.pxi"

@@ -24,24 +24,6 @@ cdef class Batch:
     def cancel(self):
         stg_engine_cancel(self.engine.engine, self.batch)
 
-    def results(self, indices):
-        cdef array_t numbers = as_int64(indices)
-        cdef stg_row row
-        cdef stg_result *result
-        cdef Py_ssize_t i
-        cdef list made = []
-        if self.batch.kind != STG_BATCH_OBJECTS:
-            raise ValueError("only objects have results")
-        for i in range(len(numbers)):
-            if not 0 <= numbers.data.as_longlongs[i] < <long long>self.batch.count:
-                raise IndexError(numbers.data.as_longlongs[i])
-            row = stg_batch_row(self.batch, <uint32_t>numbers.data.as_longlongs[i])
-            result = &self.batch.results[numbers.data.as_longlongs[i]]
-            made.append((from_str(row.key), row.size, from_str(row.identity),
-                         (<const char *>result.digest)[:STG_DIGEST_BYTES], result.mtime_ns, result.ctime_ns,
-                         result.mode, bool(result.verified)))
-        return made
-
     def blocks(self, Py_ssize_t index):
         cdef size_t at = self.checked(index)
         if self.batch.kind != STG_BATCH_RANGES:

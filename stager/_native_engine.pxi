@@ -7,22 +7,6 @@ cdef array_t as_int64(object numbers):
 
 
 # The caller frees it.
-cdef uint32_t *pack_rows(KeyTable table, object rows) except NULL:
-    cdef array_t numbers = as_int64(rows)
-    cdef Py_ssize_t count = len(numbers)
-    cdef size_t known = stg_table_count(table.table)
-    cdef uint32_t *packed = <uint32_t *>malloc(max(count, 1) * sizeof(uint32_t))
-    cdef Py_ssize_t i
-    if packed is NULL:
-        raise MemoryError
-    for i in range(count):
-        if <size_t>numbers.data.as_longlongs[i] >= known:
-            free(packed)
-            raise IndexError(numbers.data.as_longlongs[i])
-        packed[i] = <uint32_t>numbers.data.as_longlongs[i]
-    return packed
-
-
 @cython.final
 cdef class Engine:
     cdef stg_engine *engine
@@ -71,26 +55,21 @@ cdef class Engine:
         return stg_engine_fileno(self.engine)
 
     def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd):
+        cdef array_t numbers
         cdef stg_batch *batch = NULL
-        cdef Py_ssize_t count = len(rows)
-        cdef uint32_t *packed = pack_rows(table, rows)
-        try:
-            check(stg_engine_state(self.engine))
-            check_arguments(stg_batch_objects(template.template_, table.table, packed, count, root_fd, tmp_fd, &batch),
-                            "an empty batch")
-        finally:
-            free(packed)
+        check(stg_engine_state(self.engine))
+        numbers = as_rows(rows, stg_table_count(table.table))
+        check_arguments(stg_batch_objects(template.template_, table.table, numbers.data.as_uints, len(numbers), root_fd,
+                                          tmp_fd, &batch), "an empty batch")
         return self.start(batch, template)
 
     def fetch_heads(self, Template template not None, KeyTable table not None, rows):
+        cdef array_t numbers
         cdef stg_batch *batch = NULL
-        cdef Py_ssize_t count = len(rows)
-        cdef uint32_t *packed = pack_rows(table, rows)
-        try:
-            check(stg_engine_state(self.engine))
-            check_arguments(stg_batch_heads(template.template_, table.table, packed, count, &batch), "an empty batch")
-        finally:
-            free(packed)
+        check(stg_engine_state(self.engine))
+        numbers = as_rows(rows, stg_table_count(table.table))
+        check_arguments(stg_batch_heads(template.template_, table.table, numbers.data.as_uints, len(numbers), &batch),
+                        "an empty batch")
         return self.start(batch, template)
 
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,

@@ -56,9 +56,126 @@ cdef class KeyTable:
             index += 1
             yield from_str(row.key), row.size, from_str(row.identity), row.mtime_ns, row.mode
 
+    def lines(self, size_t row):
+        cdef char *out = <char *>malloc(PIECE_BYTES)
+        cdef ssize_t length
+        if out is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                length = stg_table_lines(self.table, &row, out, PIECE_BYTES)
+            check(length)
+            return out[:length], row
+        finally:
+            free(out)
+
+    def sum_sizes(self, rows):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef int64_t total = 0
+        cdef Py_ssize_t i
+        for i in range(len(numbers)):
+            total += stg_table_row(self.table, numbers.data.as_uints[i]).size
+        return total
+
+    def part_rows(self, rows, int64_t part_bytes):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef array_t small = array.clone(NO_ROWS, len(numbers), False), large = array_t("I")
+        cdef Py_ssize_t count = 0, i
+        cdef stg_row row
+        for i in range(len(numbers)):
+            row = stg_table_row(self.table, numbers.data.as_uints[i])
+            if row.size > part_bytes and row.identity.len:
+                large.append(numbers.data.as_uints[i])
+            else:
+                small.data.as_uints[count] = numbers.data.as_uints[i]
+                count += 1
+        if not large:
+            return numbers, large
+        array.resize(small, count)
+        return small, large
+
     @property
     def total_bytes(self):
         return stg_table_total_bytes(self.table)
+
+
+cdef array_t NO_ROWS = array_t("I")
+
+
+cdef array_t as_rows(object rows, size_t known):
+    """Row numbers, each below known, as array("I"). IndexError."""
+    cdef array_t numbers
+    cdef Py_ssize_t i
+    if isinstance(rows, array_t) and rows.typecode == "I":
+        numbers = rows
+    else:
+        try:
+            numbers = array_t("I", rows)
+        except OverflowError as error:
+            raise IndexError("no such row") from error
+    for i in range(len(numbers)):
+        if numbers.data.as_uints[i] >= known:
+            raise IndexError(numbers.data.as_uints[i])
+    return numbers
+
+
+@cython.final
+cdef class KeyOrder:
+    cdef stg_order *order
+    cdef KeyTable table
+
+    def __cinit__(self, KeyTable table not None):
+        cdef int status
+        self.table = table
+        with nogil:
+            status = stg_order_new(table.table, &self.order)
+        check(status)
+
+    def __dealloc__(self):
+        stg_order_free(self.order)
+
+    def find(self, bytes key not None):
+        return stg_order_find(self.order, as_str(key), 0)
+
+
+NAME_DOUBTFUL = STG_NAME_DOUBTFUL
+NAME_GOOD = STG_NAME_GOOD
+NAME_DIRECTORY = STG_NAME_DIRECTORY
+NAME_TWICE = STG_NAME_TWICE
+
+
+def judge_keys(KeyTable table not None, bytearray verdicts not None, size_t start, size_t count, size_t limit):
+    cdef uint8_t *out = <uint8_t *><char *>verdicts
+    if len(verdicts) > <Py_ssize_t>stg_table_count(table.table) or start + count > <size_t>len(verdicts):
+        raise ValueError("a verdict for each row")
+    with nogil:
+        stg_names_judge(table.table, start, count, limit, out)
+
+
+def clash_keys(KeyOrder order not None, bytearray verdicts not None):
+    cdef uint8_t *out = <uint8_t *><char *>verdicts
+    cdef int64_t marked
+    if <size_t>len(verdicts) != order.order.count:
+        raise ValueError("a verdict for each row")
+    with nogil:
+        marked = stg_names_clash(order.order, out)
+    check(marked)
+    return marked
+
+
+def rows_judged(bytearray verdicts not None, uint8_t verdict):
+    cdef const uint8_t *given = <const uint8_t *><char *>verdicts
+    cdef size_t count = len(verdicts), found = 0, i
+    cdef array_t rows
+    for i in range(count):
+        found += given[i] == verdict
+    rows = array.clone(NO_ROWS, found, False)
+    found = 0
+    for i in range(count):
+        if given[i] == verdict:
+            rows.data.as_uints[found] = <uint32_t>i
+            found += 1
+    return rows
 
 
 @cython.final

@@ -16,7 +16,7 @@ from stager.model import Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
-from stager.stages.recall import read_manifest
+from stager.stages.recall import whole_manifest
 
 __all__ = ["RECEIPT", "collect_job", "find_losses", "read_receipt", "remove_copies", "teardown_job"]
 
@@ -94,9 +94,10 @@ def _find_loss(job: JobDirectory, target: str) -> Discarded:
     try:
         state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:  # the empty /code of a job without code
-        return find_discarded(os.path.join(job.tree, below), {})
+        return find_discarded(os.path.join(job.tree, below), lambda _: None)
     try:
-        return find_discarded(os.path.join(job.tree, below), read_manifest(state_fd).entries)
+        manifest = whole_manifest(state_fd)
+        return find_discarded(os.path.join(job.tree, below), manifest.get if manifest is not None else lambda _: None)
     finally:
         os.close(state_fd)
 

@@ -23,19 +23,21 @@ from typing import Any, Final, Protocol
 from stager.errors import BadKeysError
 
 __all__ = [
+    "DIRECTORY_TOO",
     "NAME_MAX",
     "PATH_MAX",
+    "TWICE",
+    "TWICE_FOLDED",
     "BadKey",
     "KeyRows",
     "Names",
     "bad_keys_error",
-    "check_path",
-    "check_paths",
     "compile_names",
     "from_json",
     "lossless",
     "show",
     "to_json",
+    "what_is_wrong",
 ]
 
 NAME_MAX: Final = 255
@@ -43,6 +45,10 @@ NAME_MAX: Final = 255
 
 PATH_MAX: Final = 4095
 """Bytes in a whole path, without the closing NUL."""
+
+DIRECTORY_TOO: Final = "is a file and also a directory of other keys"
+TWICE: Final = "is there more than once"
+TWICE_FOLDED: Final = "is the same name as another key on this file system"
 
 _RESERVED: Final = ".stager"
 _CHUNK: Final = 1024
@@ -81,14 +87,14 @@ class Names:
 
 
 def compile_names(table: KeyRows, *, margin: int = 0, fold: bool = False) -> Names:
-    """Judge every key of a table.
+    """Judge every key of a table; `stager.host.judge` does the same for most tables, natively.
 
     ``margin`` is what stands in front of a path when users spell it out: the destination's length and a slash, in
     bytes. ``fold``: the destination does not tell upper from lower case or one Unicode form from another, so keys
     equal under both collide. Never raises for a key.
     """
     limit = PATH_MAX - margin
-    good = array("q")
+    good = array("I")
     bad: list[BadKey] = []
     markers = 0
     keys: set[bytes] = set()
@@ -104,7 +110,7 @@ def compile_names(table: KeyRows, *, margin: int = 0, fold: bool = False) -> Nam
             for row, (key, size, *_) in enumerate(chunk, start):
                 if size == 0 and (key.endswith(b"/") or not key):
                     markers += 1
-                elif why := _what_is_wrong(key, limit):
+                elif why := what_is_wrong(key, limit):
                     bad.append(BadKey(row, key, why))
                 else:
                     good.append(row)
@@ -118,24 +124,9 @@ def compile_names(table: KeyRows, *, margin: int = 0, fold: bool = False) -> Nam
     if both or len(keys) != len(good):
         late = _collisions(table, good, both, fold)
         out = {problem.row for problem in late}
-        good = array("q", (row for row in good if row not in out))
+        good = array("I", (row for row in good if row not in out))
         bad = sorted([*bad, *late], key=lambda problem: problem.row)
     return Names(good=good, markers=markers, bad=tuple(bad))
-
-
-def check_path(path: bytes) -> None:
-    """Refuse a path, read from a file of ours, that `compile_names` would never have let through: ValueError."""
-    if why := _what_is_wrong(path, PATH_MAX):
-        raise ValueError(why)
-
-
-def check_paths(paths: list[bytes]) -> None:
-    """`check_path` of many, as quickly as `compile_names` judges."""
-    for start in range(0, len(paths), _CHUNK):
-        chunk = paths[start : start + _CHUNK]
-        if not _all_plain(chunk, PATH_MAX):
-            for path in chunk:
-                check_path(path)
 
 
 def bad_keys_error(bad: Iterable[BadKey], *, where: str) -> BadKeysError:
@@ -161,7 +152,8 @@ def _all_plain(keys: list[bytes], limit: int) -> bool:
     )
 
 
-def _what_is_wrong(key: bytes, limit: int) -> str:
+def what_is_wrong(key: bytes, limit: int = PATH_MAX) -> str:
+    """Why a key can be no path of at most ``limit`` bytes below a destination; empty when it can."""
     if not key:
         return "is empty"
     if key.startswith(b"/"):
@@ -231,10 +223,9 @@ def _collisions(table: KeyRows, good: array[int], both: set[bytes], fold: bool) 
     bad = []
     for row, key, name in named:
         if name in both:
-            bad.append(BadKey(row, key, "is a file and also a directory of other keys"))
+            bad.append(BadKey(row, key, DIRECTORY_TOO))
         elif counts[name] > 1:
-            why = "is there more than once" if not fold else "is the same name as another key on this file system"
-            bad.append(BadKey(row, key, why))
+            bad.append(BadKey(row, key, TWICE_FOLDED if fold else TWICE))
     return bad
 
 

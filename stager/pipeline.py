@@ -6,32 +6,35 @@ list -> judge names -> recall and compare -> check space -> fetch -> manifest ->
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import ipaddress
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from stager._native import Entries, KeyOrder
 from stager.config import Remote
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
+from stager.host.judge import judge
 from stager.host.mounts import lies_within
-from stager.host.threads import blocking
+from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
-from stager.manifest import Entry, Header, sum_grades
+from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
-from stager.names import Names, bad_keys_error, compile_names
+from stager.names import Names, bad_keys_error
 from stager.sources.base import Earlier, Landing, Snapshot, Source
 from stager.stages.fetch import fetch
-from stager.stages.plan import Known, Plan, check_space, plan
+from stager.stages.plan import Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
-from stager.stages.recall import Recalled, Recorded, read_manifest, recall
+from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
 from stager.transfer import Transfer
 
 __all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
@@ -121,86 +124,108 @@ class _Sync(Struct, frozen=True):
     async def run(self) -> DatasetReceipt:
         self.sink(Started(source=self.ref.text))
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        snapshot = await self.source.snapshot(_earlier(manifest))
+        snapshot = await self.source.snapshot(self._earlier(manifest))
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
         if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
         for text in snapshot.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
-        names = await blocking(self._judge, snapshot)
+        order = await blocking(KeyOrder, snapshot.table)
+        names = await stoppable(self._judge, snapshot, order)
         version = "" if names.bad else snapshot.version
         header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
-        recalled = await blocking(
-            recall, self.workspace.state_fd, manifest, source=header.source, boot=header.boot
-        )
+        entries = Entries(snapshot.table)
+        recalled = await stoppable(self._recall, manifest, entries, order, header)
         for text in recalled.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
-        planned = await blocking(self._compare, snapshot, names, recalled)
-        keep = Counts(objects=len(planned.keep), bytes=planned.total.bytes - planned.move.bytes)
-        self.sink(Planned(source=self.ref.text, move=planned.move, keep=keep, skipped=len(names.bad)))
-        if self.options.dry_run:
-            receipt = self._receipt(snapshot, names, planned, planned.keep, boot="")
-        else:
-            entries = [*planned.keep, *await self._fetch(snapshot, planned, header)]
-            receipt = self._receipt(snapshot, names, planned, entries, boot=header.boot)
-            manifest_holds = (
-                manifest.header == header and recalled.manifest_entries == len(entries) and not planned.fetch
-            )
-            await blocking(self._publish, header, None if manifest_holds else entries, receipt)
+        planned = await stoppable(self._compare, entries, order, names)
+        self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
+        if not self.options.dry_run and planned.fetch:
+            await self._fetch(snapshot, planned, entries, order, header)
+        receipt = self._receipt(snapshot, names, planned, entries, header)
+        if not self.options.dry_run:
+            holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
+            await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
         self.sink(Finished(source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run))
         return receipt
+
+    def _earlier(self, manifest: Recorded) -> Earlier | None:
+        if manifest.header is None or not manifest.header.version:
+            return None
+        return Earlier(
+            version=manifest.header.version, read_table=functools.partial(read_table, self.workspace.state_fd)
+        )
 
     def _what_identities_mean(self, snapshot: Snapshot) -> str:
         """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
         where = [self.ref.scheme, self.ref.location, self.ref.subdir or "", snapshot.pinned.get("endpoint", "")]
         return json.dumps(where)
 
-    def _judge(self, snapshot: Snapshot) -> Names:
+    def _judge(self, checkpoint: Checkpoint, snapshot: Snapshot, order: KeyOrder) -> Names:
         margin = len(os.fsencode(self.workspace.root)) + 1
-        names = compile_names(snapshot.table, margin=margin, fold=self.workspace.folds_names)
+        fold = self.workspace.folds_names
+        names = judge(snapshot.table, order, margin=margin, fold=fold, checkpoint=checkpoint)
         if names.bad and self.options.on_bad_key == "fail":
             raise bad_keys_error(names.bad, where=self.ref.text)
         return names
 
-    def _compare(self, snapshot: Snapshot, names: Names, recalled: Recalled) -> Plan:
-        known = Known(trusted=recalled.this_boot, doubtful=recalled.other_boot)
-        if self.options.verify:
-            known = Known(trusted={}, doubtful={**recalled.other_boot, **recalled.this_boot})
-        workspace = self.workspace
-        dry = self.options.dry_run
+    def _recall(
+        self, checkpoint: Checkpoint, manifest: Recorded, entries: Entries, order: KeyOrder, header: Header
+    ) -> Recalled:
+        return recall(
+            self.workspace.state_fd,
+            manifest,
+            entries,
+            order,
+            source=header.source,
+            boot=header.boot,
+            verify=self.options.verify,
+            checkpoint=checkpoint,
+        )
+
+    def _compare(self, checkpoint: Checkpoint, entries: Entries, order: KeyOrder, names: Names) -> Plan:
+        workspace, dry = self.workspace, self.options.dry_run
         free_bytes, free_inodes, block_bytes = (0, None, _BLOCK_BYTES) if dry else workspace.free()
         planned = plan(
-            snapshot.table, names, known, workspace.root_fd, fresh=workspace.fresh, block_bytes=block_bytes
+            entries,
+            order,
+            names,
+            workspace.root_fd,
+            fresh=workspace.fresh,
+            block_bytes=block_bytes,
+            checkpoint=checkpoint,
         )
         if not dry:
             check_space(planned, free_bytes, free_inodes, where=workspace.root)
         return planned
 
-    async def _fetch(self, snapshot: Snapshot, planned: Plan, header: Header) -> list[Entry]:
+    async def _fetch(
+        self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
+    ) -> None:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
-        if not planned.fetch:
-            return []
         await blocking(withdraw, state_fd)
         journal = await blocking(
-            Journal, state_fd, JOURNAL_NAME, source=header.source, boot=header.boot, verified=planned.keep
+            Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot
         )
-        landing = Landing(root_fd=root_fd, tmp_fd=tmp_fd, root=self.workspace.root)
+        landing = Landing(root_fd=root_fd, tmp_fd=tmp_fd, entries=entries, root=self.workspace.root)
         progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())
         try:
-            return await fetch(self.source, snapshot, planned.fetch, landing, journal, progress.moved)
+            await fetch(self.source, snapshot, planned.fetch, landing, journal, progress.moved)
         finally:
             teller.cancel()
             progress.tell()
             journal.close()
 
-    def _publish(self, header: Header, entries: Iterable[Entry] | None, receipt: DatasetReceipt) -> None:
+    def _publish(
+        self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
+    ) -> None:
         _, state_fd, _ = self.workspace.descriptors()
-        publish_tree(state_fd, header, entries, receipt)
+        publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Iterable[Entry], *, boot: str
+        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -209,10 +234,10 @@ class _Sync(Struct, frozen=True):
             pinned=snapshot.pinned,
             total=planned.total,
             moved=planned.move,
-            grades=sum_grades(entries),
+            grades=entries.grades(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
-            boot=boot,
+            boot="" if self.options.dry_run else header.boot,
         )
 
 
@@ -233,12 +258,6 @@ def travels_in_the_open(endpoint: str) -> bool:
         return not ipaddress.ip_address(parts.hostname).is_loopback
     except ValueError:
         return True
-
-
-def _earlier(manifest: Recorded) -> Earlier | None:
-    if manifest.header is None or not manifest.header.version:
-        return None
-    return Earlier(version=manifest.header.version, entries=manifest.entries)
 
 
 class _Progress:

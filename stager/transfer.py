@@ -11,10 +11,9 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from itertools import islice
 from typing import Any, Final, Generic, Self, TypeVar
 
 from stager._native import Batch, Endpoint, Engine, Failure, Signer
@@ -122,13 +121,13 @@ class Transfer:
 class Work(Generic[T]):
     """One kind of request over many items.
 
-    ``submit`` hands some items to the engine; ``landed`` is told which of them finished, by index into that list;
+    ``submit`` hands some items, a slice, to the engine; ``landed`` is told which of them finished, by index into it;
     ``name`` shows an item in errors. ``one_object``: the items are its parts, so the first that is skipped skips all.
     """
 
-    items: Iterable[T]
-    submit: Callable[[list[T]], Batch]
-    landed: Callable[[Batch, list[T], array[int]], None]
+    items: Sequence[T]
+    submit: Callable[[Sequence[T]], Batch]
+    landed: Callable[[Batch, Sequence[T], array[int]], None]
     name: Callable[[T], str]
     batch_items: int = _BATCH
     window: int = _WINDOW
@@ -222,14 +221,13 @@ class _Run(Generic[T]):
     def __init__(self, lane: Lane, work: Work[T]) -> None:
         self._lane = lane
         self._work = work
-        self._items: Iterator[T] = iter(work.items)
+        self._next = 0  # of the items not handed over yet
         self._again: deque[T] = deque()
         self._attempts: dict[T, int] = {}
         self._damaged: set[T] = set()
         self._in_flight: dict[Batch, int] = {}
         self._requests = 0
         self._waiting = 0
-        self._exhausted = False
         self._stopping = False
         self._given_up = False
         self._error: Exception | None = None
@@ -253,18 +251,16 @@ class _Run(Generic[T]):
             room = self._work.window - self._requests - self._waiting
             items = self._next_items(min(room, self._work.batch_items)) if room > 0 else []
             if not items:
-                return bool(self._in_flight or self._waiting or not self._exhausted or self._again)
+                return bool(self._in_flight or self._waiting or self._next < len(self._work.items) or self._again)
             self._hand_over(items)
 
-    def _next_items(self, count: int) -> list[T]:
-        items = [self._again.popleft() for _ in range(min(count, len(self._again)))]
-        if len(items) < count and not self._exhausted:
-            fresh = list(islice(self._items, count - len(items)))
-            self._exhausted = len(fresh) < count - len(items)
-            items += fresh
-        return items
+    def _next_items(self, count: int) -> Sequence[T]:
+        if self._again:
+            return [self._again.popleft() for _ in range(min(count, len(self._again)))]
+        start, self._next = self._next, min(self._next + count, len(self._work.items))
+        return self._work.items[start : self._next]
 
-    def _hand_over(self, items: list[T]) -> None:
+    def _hand_over(self, items: Sequence[T]) -> None:
         batch = self._work.submit(items)
         self._in_flight[batch] = len(items)
         self._requests += len(items)
@@ -283,7 +279,7 @@ class _Run(Generic[T]):
         self._lane.transfer.watch(batch, complete)
 
     def _take(
-        self, batch: Batch, items: list[T], generation: int, finished: array[int], failures: list[Failure]
+        self, batch: Batch, items: Sequence[T], generation: int, finished: array[int], failures: list[Failure]
     ) -> None:
         try:
             if finished:

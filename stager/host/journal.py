@@ -1,7 +1,7 @@
 """The record of finished files of a run that has not finished: what a killed run need not fetch again.
 
-One file, append-only. A header record, then one record per file; each is ``length, crc32`` (little-endian, 32 bits
-each) and a MessagePack body. A torn or damaged tail is cut at the last whole record. Presence of a file is never
+One file, append-only: a header (length and CRC-32, little-endian, 32 bits each, and a MessagePack body), then one
+record per file (csrc/record.h). A torn or damaged tail is cut at the last whole record. Presence of a file is never
 inferred from its size: who reads the journal still compares size, mtime and ctime with the disk.
 """
 
@@ -10,63 +10,69 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
+from stager._native import Entries, KeyOrder, Recall
 from stager.errors import from_os_error
 from stager.host.atomic import open_regular, write_all, write_file
-from stager.manifest import Entry
-from stager.names import check_path
+from stager.host.threads import Checkpoint, go_on
 
-__all__ = ["JOURNAL_NAME", "Journal", "read_journal", "remove_journal"]
+__all__ = ["JOURNAL_NAME", "Journal", "recall_journal", "remove_journal"]
 
 JOURNAL_NAME: Final = "journal"
 
 _FRAME: Final = struct.Struct("<II")
-_MAX_RECORD: Final = 64 << 10
-_MAGIC: Final = "stager-journal-1"
+_HEADER_MAX: Final = 64 << 10
+_RECORD_MAX: Final = 256 << 10  # above two texts of 64 KiB and what stands before them
+_MAGIC: Final = "stager-journal-2"
 _OPEN: Final = os.O_RDWR | os.O_APPEND
 _READ_AT_ONCE: Final = 1 << 20
+_ROWS_AT_ONCE: Final = 4096
 
-Record = tuple[bytes, int, bytes, bytes, int, int, int, str]
+_Header = tuple[str, str, str]  # magic, source, boot
 _encoder: Final = msgspec.msgpack.Encoder()
-_record_decoder: Final = msgspec.msgpack.Decoder(Record)
-_header_decoder: Final = msgspec.msgpack.Decoder(tuple[str, str, str])
+_header_decoder: Final = msgspec.msgpack.Decoder(_Header)
 
 
 class Journal:
     """The journal of this run, open for appending. Its methods block: call them from a thread."""
 
     def __init__(
-        self, dir_fd: int, name: str, *, source: str, boot: str, verified: Iterable[Entry] = ()
+        self, dir_fd: int, name: str, entries: Entries, order: KeyOrder, *, source: str, boot: str
     ) -> None:
         """Continue the journal when it is of the same source and boot, else begin a new one.
 
-        ``verified``: what has been hashed again in this boot. A new journal takes over those of them that the old one
-        had, before it takes its place. Raises `NoSpaceError`, `HostError`.
+        A new journal takes over those records of the old one whose files stand, as ``entries`` say: they have been
+        looked at in this boot. Raises `NoSpaceError`, `HostError`.
         """
         self._name = name
+        self._entries = entries
         try:
             self._fd = open_regular(name, _OPEN | os.O_CREAT, dir_fd=dir_fd)
-            header, recorded, end = _scan(self._fd)
+            recorded = Entries(entries.table)
+            header, end = _read_header(self._fd)
+            if header is not None and header[:2] == (_MAGIC, source):
+                end = _recall(self._fd, end, Recall(recorded, order, trusted=False), go_on)
             if header == (_MAGIC, source, boot):
                 os.ftruncate(self._fd, end)
                 return
             os.close(self._fd)
-            believed = recorded if header is not None and header[:2] == (_MAGIC, source) else {}
-            taken_over = [entry for entry in verified if believed.get(entry.path) == entry]
-            write_file(dir_fd, name, _new_journal(source, boot, taken_over), mode=0o600)
+            write_file(dir_fd, name, _new_journal(source, boot, entries, entries.agreeing(recorded)), mode=0o600)
             self._fd = open_regular(name, _OPEN, dir_fd=dir_fd)
         except OSError as error:
             raise from_os_error(error, doing="open the journal", where=name) from error
 
-    def append(self, entries: Iterable[Entry]) -> None:
-        """Record finished files; on return they survive the end of this process. Raises `NoSpaceError`, `HostError`."""
-        data = b"".join(map(_framed, entries))
+    def append(self, rows: array[int]) -> None:
+        """Record these rows of the entries; on return they survive the end of this process.
+
+        Raises `NoSpaceError`, `HostError`.
+        """
         try:
-            write_all(self._fd, data)
+            write_all(self._fd, self._entries.journal(rows))
         except OSError as error:
             raise from_os_error(error, doing="write the journal", where=self._name) from error
 
@@ -85,82 +91,69 @@ def remove_journal(dir_fd: int, name: str) -> None:
         raise from_os_error(error, doing="remove the journal", where=name) from error
 
 
-def read_journal(dir_fd: int, name: str, *, source: str) -> tuple[str, dict[bytes, Entry]]:
-    """Boot id and finished files by path of an unfinished run; nothing when there is none or it is another source's.
+def recall_journal(
+    dir_fd: int,
+    name: str,
+    entries: Entries,
+    order: KeyOrder,
+    *,
+    source: str,
+    trusted_boot: str,
+    checkpoint: Checkpoint = go_on,
+) -> int:
+    """Note in ``entries`` what an unfinished run recorded, and return how many records there were.
 
-    Raises `HostError` when the file is there and cannot be read.
+    Nothing when there is no journal or it is another source's. What was recorded in the boot ``trusted_boot`` (empty:
+    none) is trusted. Raises `HostError` when the file is there and cannot be read.
     """
     try:
         fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
     except FileNotFoundError:
-        return "", {}
+        return 0
     except OSError as error:
         raise from_os_error(error, doing="read the journal", where=name) from error
     try:
-        header, entries, _ = _scan(fd)
+        header, end = _read_header(fd)
+        if header is None or header[:2] != (_MAGIC, source):
+            return 0
+        recall = Recall(entries, order, trusted=bool(trusted_boot) and header[2] == trusted_boot)
+        _recall(fd, end, recall, checkpoint)
+        return len(recall)
     except OSError as error:
         raise from_os_error(error, doing="read the journal", where=name) from error
     finally:
         os.close(fd)
-    if header is None or header[:2] != (_MAGIC, source):
-        return "", {}
-    return header[2], entries
 
 
-def _scan(fd: int) -> tuple[tuple[str, str, str] | None, dict[bytes, Entry], int]:
-    """Header, entries and where the last whole record ends; nothing behind it is read."""
-    header: tuple[str, str, str] | None = None
-    entries: dict[bytes, Entry] = {}
-    position = 0
-    for body in _bodies(fd):
-        try:
-            if header is None:
-                header = _header_decoder.decode(body)
-            else:
-                entry = Entry(*_record_decoder.decode(body))
-                check_path(entry.path)
-                entries[entry.path] = entry
-        except (msgspec.MsgspecError, ValueError):
-            break
-        position += _FRAME.size + len(body)
-    return header, entries, position
+def _read_header(fd: int) -> tuple[_Header | None, int]:
+    """The header and where it ends; None and 0: there is none, or it is damaged."""
+    start = os.pread(fd, _FRAME.size + _HEADER_MAX, 0)
+    if len(start) < _FRAME.size:
+        return None, 0
+    length, crc = _FRAME.unpack_from(start)
+    body = start[_FRAME.size : _FRAME.size + length]
+    if len(body) != length or zlib.crc32(body) != crc:
+        return None, 0
+    try:
+        return _header_decoder.decode(body), _FRAME.size + length
+    except (msgspec.MsgspecError, ValueError):
+        return None, 0
 
 
-def _bodies(fd: int) -> Iterator[bytes]:
-    """The records' bodies up to the first that is not whole."""
-    with open(fd, "rb", buffering=_READ_AT_ONCE, closefd=False) as file:
-        file.seek(0)
-        while len(frame := file.read(_FRAME.size)) == _FRAME.size:
-            length, crc = _FRAME.unpack(frame)
-            if length > _MAX_RECORD:
-                return
-            body = file.read(length)
-            if len(body) != length or zlib.crc32(body) != crc:
-                return
-            yield body
+def _recall(fd: int, start: int, recall: Recall, checkpoint: Checkpoint) -> int:
+    """Read records from ``start``; where the last whole and right one ends. Nothing behind it is read."""
+    at, rest = start, b""
+    while len(rest) < _RECORD_MAX and (piece := os.pread(fd, _READ_AT_ONCE, at + len(rest))):
+        checkpoint()
+        data = rest + piece
+        taken = recall.journal(data)
+        at += taken
+        rest = data[taken:]
+    return at
 
 
-def _record(entry: Entry) -> Record:
-    return (
-        entry.path,
-        entry.size,
-        entry.identity,
-        entry.digest,
-        entry.mtime_ns,
-        entry.ctime_ns,
-        entry.mode,
-        entry.grade,
-    )
-
-
-def _new_journal(source: str, boot: str, entries: Iterable[Entry]) -> Iterator[bytes]:
-    yield _frame(_encoder.encode((_MAGIC, source, boot)))
-    yield b"".join(map(_framed, entries))
-
-
-def _framed(entry: Entry) -> bytes:
-    return _frame(_encoder.encode(_record(entry)))
-
-
-def _frame(body: bytes) -> bytes:
-    return _FRAME.pack(len(body), zlib.crc32(body)) + body
+def _new_journal(source: str, boot: str, entries: Entries, rows: array[int]) -> Iterator[bytes]:
+    body = _encoder.encode((_MAGIC, source, boot))
+    yield _FRAME.pack(len(body), zlib.crc32(body)) + body
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        yield entries.journal(rows[start : start + _ROWS_AT_ONCE])

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["blocking", "in_threads"]
+__all__ = ["Checkpoint", "blocking", "go_on", "in_threads", "stoppable"]
 
 Arguments = ParamSpec("Arguments")
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+Checkpoint = Callable[[], None]
+"""Called by work in a thread between two steps, none much longer than a tenth of a second; ends it by raising."""
+
+
+def go_on() -> None:
+    """The checkpoint of work that nobody stops."""
+
+
+class _StoppedError(Exception):
+    """Work in a thread ends because who waits for it was cancelled. Never leaves this module."""
 
 
 async def blocking(
@@ -26,6 +38,24 @@ async def blocking(
     """
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
     await _outlast_cancellation(task)
+    return task.result()
+
+
+async def stoppable(
+    work: Callable[Concatenate[Checkpoint, Arguments], Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """The result of ``work(checkpoint, ...)``, called in a thread.
+
+    Cancel policy: a cancellation ends the work at its next checkpoint and waits for that.
+    """
+    stop = threading.Event()
+
+    def checkpoint() -> None:
+        if stop.is_set():
+            raise _StoppedError
+
+    task = asyncio.ensure_future(asyncio.to_thread(work, checkpoint, *arguments, **named))
+    await _outlast_cancellation(task, stop.set)
     return task.result()
 
 
@@ -60,14 +90,18 @@ async def in_threads(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _outlast_cancellation(task: asyncio.Future[Any]) -> None:
-    """Wait for the end of ``task``, however it ends; then go on with a cancellation that came meanwhile."""
+async def _outlast_cancellation(task: asyncio.Future[Any], stop: Callable[[], None] = go_on) -> None:
+    """Wait for the end of ``task``, however it ends; then go on with a cancellation that came meanwhile.
+
+    ``stop`` is called at once when one comes.
+    """
     cancelled = None
     while not task.done():
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
+            stop()
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what is raised

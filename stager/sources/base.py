@@ -6,17 +6,16 @@ The same contract suite (tests/contract) runs over every implementation, on real
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from stager._native import KeyTable
-from stager.manifest import Entry
+from stager._native import Entries, KeyTable
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnEntries", "Snapshot", "Source"]
+__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
 
-OnEntries = Callable[[Sequence[Entry]], None]
-"""Called on the loop with entries that are complete under their final names; must not block for long."""
+OnLanded = Callable[["array[int]"], None]
+"""Called on the loop with rows whose files are complete under their final names; must not block for long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +50,26 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the destination's manifest says of the run that filled it; every file of that snapshot is in it."""
+    """What the destination's manifest says of the run that filled it; every file of that snapshot is in it.
+
+    ``read_table`` blocks: the files as a snapshot's table, modes as they were set; None when the manifest is damaged.
+    """
 
     version: str
-    entries: Mapping[bytes, Entry]
+    read_table: Callable[[], KeyTable | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
-    ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system.
+    ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system. ``entries``, of the
+    snapshot's table, is told of every file in place.
     """
 
     root_fd: int
     tmp_fd: int
+    entries: Entries
     root: str  # the destination's path, for errors only
 
 
@@ -91,13 +95,13 @@ class Source(Protocol):
         """
         ...
 
-    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Put the given rows of ``snapshot.table`` in place: each under its final name only when complete.
 
         A file is written in ``landing.tmp_fd``, checked, and renamed below ``landing.root_fd``; no symlink in the
         destination is followed; missing directories are made. ``done`` is told of every finished file, in any
-        order, soon after it is in place. On the first permanent error the rest is cancelled, what is in flight
-        leaves no temporary behind, and the error is raised: `ChangedError`, `IntegrityError`,
-        `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
+        order, soon after it is in place and stands in ``landing.entries``. On the first permanent error the rest is
+        cancelled, what is in flight leaves no temporary behind, and the error is raised: `ChangedError`,
+        `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
         """
         ...

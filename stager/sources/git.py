@@ -30,11 +30,10 @@ from stager.config import Remote, Retry
 from stager.errors import BadKeysError, ChangedError, IntegrityError, UsageError, from_os_error
 from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, Pin, PinnedRepository, TreeRow
 from stager.host.scratch import PrivateDirectory, open_scratch
-from stager.host.threads import in_threads
-from stager.manifest import Entry
+from stager.host.threads import blocking, in_threads
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
 
 __all__ = ["GitSource"]
 
@@ -100,8 +99,10 @@ class GitSource:
         ref = None if self._ref.ref == "HEAD" else self._ref.ref
         pin = await self._repository.find(ref)
         if earlier is not None and earlier.version == self._version(pin):
-            self._pin = pin
-            return self._snapshot(pin, _table_of(earlier))
+            table = await blocking(earlier.read_table)
+            if table is not None:
+                self._pin = pin
+                return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
         return self._snapshot(pin, await self._list(pin))
 
@@ -124,7 +125,7 @@ class GitSource:
             table.append(row.path, size, identity, 0, _MODES[row.mode])
         return table
 
-    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Git writes into a private directory below ``tmp_fd``; each file is hashed there, then
         renamed into place. Cancelling ends git at once and waits for the renames in flight.
         """
@@ -142,19 +143,21 @@ class GitSource:
             name = os.fsencode(os.path.basename(checkout))
             pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
 
-            def publish(piece: array[int]) -> list[Entry]:
-                return [self._publish(snapshot, row, name, landing) for row in piece]
+            def publish(piece: array[int]) -> array[int]:
+                for row in piece:
+                    self._publish(snapshot, row, name, landing)
+                return piece
 
             async with aclosing(in_threads(publish, pieces)) as finished:
-                async for entries in finished:
-                    done(entries)
+                async for landed in finished:
+                    done(landed)
         finally:
             await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
 
     def _make_private(self) -> PrivateDirectory:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
 
-    def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> Entry:
+    def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> None:
         key, identity = snapshot.table.key(row), snapshot.table.identity(row)
         written = checkout + b"/" + self._prefix + key
         try:
@@ -176,7 +179,7 @@ class GitSource:
         except OSError as error:
             raise from_os_error(error, doing="put a file in place", where=f"{landing.root}/{show(key)}") from error
         mode = status.st_mode if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
-        return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, Grade.A)
+        landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, Grade.A)
 
     async def _refuse_what_is_not_whole(self, rows: Sequence[TreeRow]) -> None:
         submodules = [show(row.path) for row in rows if row.mode == SUBMODULE]
@@ -239,14 +242,6 @@ class GitSource:
         names = list(names)
         rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         return BadKeysError(what, [*names[:_SHOWN], *rest], where=self._ref.text, hint=hint)
-
-
-def _table_of(earlier: Earlier) -> _native.KeyTable:
-    table = _native.KeyTable()
-    for path, entry in earlier.entries.items():
-        kind = LINK if stat.S_ISLNK(entry.mode) else PROGRAM if entry.mode & stat.S_IXUSR else FILE
-        table.append(path, entry.size, entry.identity, 0, _MODES[kind])
-    return table
 
 
 def _check_blob(key: bytes, identity: bytes, size: int, pieces: Iterable[bytes]) -> None:

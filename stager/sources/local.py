@@ -31,10 +31,9 @@ from stager.errors import (
     from_os_error,
 )
 from stager.host.threads import in_threads
-from stager.manifest import Entry
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
 
 __all__ = ["LocalSource"]
 
@@ -75,16 +74,18 @@ class LocalSource:
         """
         return await asyncio.to_thread(self._snapshot)
 
-    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Cancelling starts no further file and waits for those being copied."""
         await asyncio.to_thread(self._refuse_nested, landing)
 
-        def copy(piece: array[int]) -> list[Entry]:
-            return [self._copy(snapshot, row, landing) for row in piece]
+        def copy(piece: array[int]) -> array[int]:
+            for row in piece:
+                self._copy(snapshot, row, landing)
+            return piece
 
         async with aclosing(in_threads(copy, _pieces(snapshot.table, rows))) as finished:
-            async for entries in finished:
-                done(entries)
+            async for landed in finished:
+                done(landed)
 
     def _snapshot(self) -> Snapshot:
         try:
@@ -157,7 +158,7 @@ class LocalSource:
         except OSError as error:
             raise self._error(error, prefix) from error
 
-    def _copy(self, snapshot: Snapshot, row: int, landing: Landing) -> Entry:
+    def _copy(self, snapshot: Snapshot, row: int, landing: Landing) -> None:
         key, identity = snapshot.table.key(row), snapshot.table.identity(row)
         mode = snapshot.table.mode(row)
         directory, _, name = key.rpartition(b"/")
@@ -168,19 +169,19 @@ class LocalSource:
         try:
             self._check_unchanged(source_fd, name, key, identity)
             if stat.S_ISLNK(mode):
-                size, digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing)
+                digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing)
             else:
-                size, digest, mtime_ns, ctime_ns = self._copy_file(source_fd, name, key, mode, landing)
+                digest, mtime_ns, ctime_ns = self._copy_file(source_fd, name, key, mode, landing)
             self._check_unchanged(source_fd, name, key, identity)
         finally:
             os.close(source_fd)
-        return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, Grade.B)
+        landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, Grade.B)
 
     def _copy_file(
         self, source_fd: int, name: bytes, key: bytes, mode: int, landing: Landing
-    ) -> tuple[int, bytes, int, int]:
+    ) -> tuple[bytes, int, int]:
         try:
-            return _native.copy_file(source_fd, name, landing.tmp_fd, landing.root_fd, key, mode)
+            return _native.copy_file(source_fd, name, landing.tmp_fd, landing.root_fd, key, mode)[1:]
         except PermissionError as error:
             if os.access(name, os.R_OK, dir_fd=source_fd, effective_ids=True):
                 raise from_os_error(error, doing="write", where=f"{landing.root}/{show(key)}") from error
@@ -190,7 +191,7 @@ class LocalSource:
                 raise self._error(error, key) from error
             raise from_os_error(error, doing="copy a file", where=f"{landing.root}/{show(key)}") from error
 
-    def _copy_link(self, source_fd: int, name: bytes, key: bytes, landing: Landing) -> tuple[int, bytes, int, int]:
+    def _copy_link(self, source_fd: int, name: bytes, key: bytes, landing: Landing) -> tuple[bytes, int, int]:
         temporary = secrets.token_hex(16).encode()
         try:
             target = os.readlink(name, dir_fd=source_fd)
@@ -203,7 +204,7 @@ class LocalSource:
                 raise
         except OSError as error:
             raise from_os_error(error, doing="copy a link", where=f"{landing.root}/{show(key)}") from error
-        return len(target), _native.digest_bytes(target), *times
+        return _native.digest_bytes(target), *times
 
     def _open_directory(self, path: bytes) -> int:
         fd = os.dup(self._root_fd)
@@ -258,11 +259,11 @@ def _kind(mode: int) -> str:
 
 def _pieces(table: _native.KeyTable, rows: array[int]) -> Iterator[array[int]]:
     """Rows in calls of bounded count and size, so that a large file does not hold small ones up."""
-    piece, size = array("q"), 0
+    piece, size = array("I"), 0
     for row in rows:
         if piece and (len(piece) >= _FILES_A_CALL or size + table.size(row) > _BYTES_A_CALL):
             yield piece
-            piece, size = array("q"), 0
+            piece, size = array("I"), 0
         piece.append(row)
         size += table.size(row)
     if piece:

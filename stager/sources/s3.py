@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -18,10 +18,9 @@ from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
 from stager.errors import AccessDeniedError, NotFoundError, StagerError
 from stager.host.proxies import Proxy, proxy_for
-from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnEntries, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
 from stager.sources.s3_access import Access
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_host import addresses_towards, ca_file
@@ -96,7 +95,7 @@ class S3Source:
             except RegionMovedError as again:
                 raise again.error from None
 
-    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnEntries) -> None:
+    async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
         Objects that alone are denied or archived do not stop the rest; they are named when it has ended.
@@ -105,9 +104,8 @@ class S3Source:
         if connection is None or template is None:
             raise ValueError("fetch needs the snapshot of this source")
         part_bytes = self._transfer.limits.part_bytes
-        large = array("q", (row for row in rows if table.size(row) > part_bytes and table.identity(row)))
-        in_parts = set(large)  # what has no ETag comes in one answer: nothing would tell parts of two versions apart
-        small = array("q", (row for row in rows if row not in in_parts)) if large else rows
+        # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
+        small, large = table.part_rows(rows, part_bytes)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
@@ -226,21 +224,22 @@ class S3Source:
         connection: _Connection,
         template: Template,
         table: KeyTable,
-        rows: Iterable[int],
+        rows: array[int],
         landing: Landing,
-        done: OnEntries,
+        done: OnLanded,
     ) -> None:
         engine = self._transfer.engine
 
-        def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
-            done([_entry(*result) for result in batch.results(finished)])
+        def landed(batch: Batch, _rows: Sequence[int], finished: array[int]) -> None:
+            taken = landing.entries.take(
+                batch, finished, verified=_GRADE_COMPARED, pinned=_GRADE, unpinned=_GRADE_UNPINNED
+            )
+            done(taken)
 
         await connection.lane.run(
             Work(
                 items=rows,
-                submit=lambda items: engine.fetch_objects(
-                    template, table, array("q", items), landing.root_fd, landing.tmp_fd
-                ),
+                submit=lambda some: engine.fetch_objects(template, table, some, landing.root_fd, landing.tmp_fd),
                 landed=landed,
                 name=lambda row: self._name(table.key(row)),
             )
@@ -251,9 +250,9 @@ class S3Source:
         connection: _Connection,
         template: Template,
         table: KeyTable,
-        rows: Iterable[int],
+        rows: array[int],
         landing: Landing,
-        done: OnEntries,
+        done: OnLanded,
     ) -> None:
         async def ask(row: int) -> Announced | None:
             if not connection.prepared.asks_for_checksums:
@@ -263,19 +262,11 @@ class S3Source:
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:
                 name = self._name(table.key(row))
-                entry = await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked)
-                if entry is not None:
-                    done([entry])
+                if await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked):
+                    done(array("I", [row]))
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
-
-
-def _entry(
-    key: bytes, size: int, identity: bytes, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, verified: bool
-) -> Entry:
-    grade = _GRADE_COMPARED if verified else _GRADE if identity else _GRADE_UNPINNED
-    return Entry(key, size, identity, digest, mtime_ns, ctime_ns, mode, grade)
 
 
 def _raise_skipped(skipped: list[StagerError], where: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from stager._native import Batch, KeyTable, Template
@@ -32,13 +32,13 @@ async def ask_announced(lane: Lane, template: Template, table: KeyTable, row: in
     """
     answers: list[Announced | None] = []
 
-    def landed(batch: Batch, _items: list[int], finished: array[int]) -> None:
+    def landed(batch: Batch, _rows: Sequence[int], finished: array[int]) -> None:
         answers.extend(batch.announced(index) for index in finished)
 
     await lane.run(
         Work(
             items=[row],
-            submit=lambda rows: lane.transfer.engine.fetch_heads(template, table, array("q", rows)),
+            submit=lambda rows: lane.transfer.engine.fetch_heads(template, table, rows),
             landed=landed,
             name=lambda _: name,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -13,7 +13,6 @@ from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combin
 from stager.errors import HostError, IntegrityError, from_os_error
 from stager.host.atomic import preallocate
 from stager.host.threads import blocking
-from stager.manifest import Entry
 from stager.sources.base import Landing
 from stager.sources.s3_announced import Announced
 from stager.transfer import Lane, Work
@@ -40,8 +39,8 @@ async def fetch_large(
     *,
     name: str,
     asked: Awaitable[Announced | None],
-) -> Entry | None:
-    """Fetch one object in parts, publish it, and return its entry; None when it alone is denied or archived.
+) -> bool:
+    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived.
 
     ``name`` is for errors. Where a CRC is announced each part's is computed and all are combined and compared; which
     part is wrong does not show, so all are fetched once more before that is final. Raises as
@@ -56,13 +55,14 @@ async def fetch_large(
         announced = await asked
         parts = await _fetch_checked(lane, template, table, row, fd, name, announced)
         if parts is None:
-            return None
-        return await blocking(_publish, landing, temporary, fd, table, row, parts, "A" if announced else "B")
+            return False
+        await blocking(_publish, landing, temporary, fd, table, row, parts, "A" if announced else "B")
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
         os.close(fd)
         await blocking(_remove, landing.tmp_fd, temporary)
+    return True
 
 
 async def _fetch_checked(
@@ -99,7 +99,7 @@ async def _fetch_parts(
     engine = lane.transfer.engine
     parts: dict[int, _Part] = {}
 
-    def landed(batch: Batch, items: list[tuple[int, int]], finished: array[int]) -> None:
+    def landed(batch: Batch, items: Sequence[tuple[int, int]], finished: array[int]) -> None:
         for index in finished:
             offset, length = items[index]
             parts[offset] = _Part(length, batch.blocks(index), batch.crc(index) if kind else 0)
@@ -118,8 +118,8 @@ async def _fetch_parts(
     return parts
 
 
-def _parts(size: int, part_bytes: int) -> Iterator[tuple[int, int]]:
-    return ((offset, min(part_bytes, size - offset)) for offset in range(0, size, part_bytes))
+def _parts(size: int, part_bytes: int) -> list[tuple[int, int]]:
+    return [(offset, min(part_bytes, size - offset)) for offset in range(0, size, part_bytes)]
 
 
 def _count_parts(size: int, part_bytes: int) -> int:
@@ -139,14 +139,14 @@ def _create(tmp_fd: int, temporary: bytes, size: int) -> int:
 
 def _publish(
     landing: Landing, temporary: bytes, fd: int, table: KeyTable, row: int, parts: list[_Part], grade: str
-) -> Entry:
+) -> None:
     key, size = table.key(row), table.size(row)
     status = os.fstat(fd)
     if status.st_size != size:
         raise HostError("the file is not as long as the object; something else wrote to it", where=landing.root)
     digest = combine_blocks(b"".join(part.blocks for part in parts))
     mtime_ns, ctime_ns = publish(landing.tmp_fd, temporary, landing.root_fd, key)
-    return Entry(key, size, table.identity(row), digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade)
+    landing.entries.put(row, digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade)
 
 
 def _remove(tmp_fd: int, temporary: bytes) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from itertools import islice
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -19,7 +19,6 @@ from stager.transfer import Lane, Work
 
 __all__ = ["Pages", "list_serially", "listing_digest"]
 
-_HASHED_AT_ONCE: Final = 1024
 _PAGE_KEYS: Final = 1000  # the most there is
 _PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
 
@@ -40,7 +39,7 @@ class Pages(Struct, frozen=True, kw_only=True):
         """
         pages: list[ListPage] = []
 
-        def landed(batch: Batch, _queries: list[bytes], _finished: array[int]) -> None:
+        def landed(batch: Batch, _queries: Sequence[bytes], _finished: array[int]) -> None:
             try:
                 pages.append(batch.scan_list(table, len(self.folder)))
             except ValueError as error:
@@ -91,9 +90,10 @@ async def list_serially(pages: Pages) -> KeyTable:
 def listing_digest(table: KeyTable) -> str:
     """BLAKE2b-128 over key, size and ETag of every object, as listed."""
     digest = hashlib.blake2b(digest_size=16)
-    rows = table.rows()
-    while chunk := [b"%b\0%d\0%b\n" % row[:3] for row in islice(rows, _HASHED_AT_ONCE)]:
-        digest.update(b"".join(chunk))
+    lines, row = table.lines(0)
+    while lines:
+        digest.update(lines)
+        lines, row = table.lines(row)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,9 @@ __all__ = ["Discarded", "find_discarded"]
 
 _DEPTH_MAX: Final = 128
 _NAMED: Final = 5
+
+Recorded = Callable[[bytes], Entry | None]
+"""What the copy's manifest says of a path below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,8 @@ class _Tally:
     first: list[str] = field(default_factory=list)
 
 
-def find_discarded(copy: str, entries: Mapping[bytes, Entry]) -> Discarded:
-    """Files below ``copy`` that are not as the manifest's ``entries`` recorded them: new, or of another size or time.
+def find_discarded(copy: str, recorded: Recorded) -> Discarded:
+    """Files below ``copy`` that are not as the manifest recorded them: new, or of another size or time.
 
     Blocks. Raises `HostError`.
     """
@@ -48,7 +51,7 @@ def find_discarded(copy: str, entries: Mapping[bytes, Entry]) -> Discarded:
     try:
         above_fd = os.open(os.path.dirname(copy), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _look_into(os.fsencode(os.path.basename(copy)), above_fd, b"", entries, tally)
+            _look_into(os.fsencode(os.path.basename(copy)), above_fd, b"", recorded, tally)
         finally:
             os.close(above_fd)
     except OSError as error:
@@ -56,29 +59,29 @@ def find_discarded(copy: str, entries: Mapping[bytes, Entry]) -> Discarded:
     return Discarded(total=Counts(objects=tally.objects, bytes=tally.bytes), first=tuple(tally.first))
 
 
-def _look_into(name: bytes, above_fd: int, path: bytes, entries: Mapping[bytes, Entry], tally: _Tally) -> None:
+def _look_into(name: bytes, above_fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
     fd = open_below(name, os.O_RDONLY | os.O_DIRECTORY, above_fd)
     try:
         if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
             os.fchmod(fd, stat.S_IRWXU)
-        _look(fd, path, entries, tally)
+        _look(fd, path, recorded, tally)
     finally:
         os.close(fd)
 
 
-def _look(fd: int, path: bytes, entries: Mapping[bytes, Entry], tally: _Tally) -> None:
+def _look(fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
     with os.scandir(fd) as found:
         names = [os.fsencode(entry.name) for entry in found]
     for name in names:
         status = os.lstat(name, dir_fd=fd)
         whole = path + name
         if not stat.S_ISDIR(status.st_mode):
-            if not _is_as_recorded(status, entries.get(whole)):
+            if not _is_as_recorded(status, recorded(whole)):
                 _count(whole, status.st_size, tally)
         elif whole.count(b"/") >= _DEPTH_MAX:
             _count(whole + b"/", 0, tally)
         else:
-            _look_into(name, fd, whole + b"/", entries, tally)
+            _look_into(name, fd, whole + b"/", recorded, tally)
 
 
 def _is_as_recorded(status: os.stat_result, entry: Entry | None) -> bool:

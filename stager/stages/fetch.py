@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from stager.host.journal import Journal
 from stager.host.threads import blocking
-from stager.manifest import Entry
 from stager.model import Counts
 from stager.sources.base import Landing, Snapshot, Source
 
@@ -26,27 +25,25 @@ async def fetch(
     landing: Landing,
     journal: Journal,
     progress: Callable[[Counts], None],
-) -> list[Entry]:
-    """Fetch the rows; every finished file is in the journal on return, also when this raises.
+) -> None:
+    """Fetch the rows; on return, also when this raises, every finished file is in ``landing.entries`` and the journal.
 
     ``progress`` is told, on the loop, how much is in place. Raises as `stager.sources.base.Source.fetch`.
     """
-    finished: list[Entry] = []
-    written = 0
+    finished = array("I")  # and not in the journal yet
     moved = Counts()
 
-    def done(entries: Sequence[Entry]) -> None:
+    def done(landed: array[int]) -> None:
         nonlocal moved
-        finished.extend(entries)
-        moved += Counts(objects=len(entries), bytes=sum(entry.size for entry in entries))
+        finished.extend(landed)
+        moved += Counts(objects=len(landed), bytes=snapshot.table.sum_sizes(landed))
         progress(moved)
 
     async def flush() -> None:
-        nonlocal written
-        upto = len(finished)
-        if upto > written:
-            await blocking(journal.append, finished[written:upto])
-            written = upto
+        nonlocal finished
+        if finished:
+            landed, finished = finished, array("I")
+            await blocking(journal.append, landed)
 
     async def keep_journal() -> None:
         while not ended.is_set():
@@ -66,4 +63,3 @@ async def fetch(
         ended.set()
         await keeper
     await work
-    return finished

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from stager._native import Entries
 from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.journal import JOURNAL_NAME, remove_journal
-from stager.manifest import MANIFEST_NAME, Entry, Header, encode
+from stager.host.manifest_file import manifest_pieces
+from stager.host.threads import Checkpoint, go_on
+from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
@@ -31,13 +33,21 @@ def withdraw(state_fd: int) -> None:
         raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
 
 
-def publish_tree(state_fd: int, header: Header, entries: Iterable[Entry] | None, receipt: DatasetReceipt) -> None:
-    """Write the manifest (None: the one that is there still holds) and the receipt, each whole or not at all.
+def publish_tree(
+    state_fd: int,
+    header: Header,
+    entries: Entries | None,
+    receipt: DatasetReceipt,
+    *,
+    checkpoint: Checkpoint = go_on,
+) -> None:
+    """Write the manifest of what stands (None: the one that is there still holds) and the receipt, each whole or not
+    at all.
 
     Blocks. Raises `NoSpaceError`, `HostError`.
     """
     if entries is not None:
-        write_file(state_fd, MANIFEST_NAME, encode(header, entries))
+        write_file(state_fd, MANIFEST_NAME, manifest_pieces(header, entries, checkpoint=checkpoint))
         remove_journal(state_fd, JOURNAL_NAME)
     body = msgspec.json.format(msgspec.json.encode(receipt_json(receipt)), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body])

@@ -2,97 +2,120 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
 from typing import Final
 
-from stager.errors import from_os_error
-from stager.host.atomic import open_regular
-from stager.host.journal import JOURNAL_NAME, read_journal
-from stager.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, DamagedManifestError, Entry, Header, decode
+from msgspec import Struct
 
-__all__ = ["NOTHING_RECORDED", "Recalled", "Recorded", "read_manifest", "recall"]
+from stager._native import Entries, KeyOrder, KeyTable, Recall
+from stager.host.journal import JOURNAL_NAME, recall_journal
+from stager.host.manifest_file import Manifest, ManifestFile, load_manifest
+from stager.host.threads import Checkpoint, go_on
+from stager.manifest import DamagedManifestError, Header
+
+__all__ = ["NOTHING_RECORDED", "Recalled", "Recorded", "read_manifest", "read_table", "recall", "whole_manifest"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """A manifest as it was read; without a header when there is none. ``damage``: why it is not believed."""
+class Recorded(Struct, frozen=True, kw_only=True):
+    """What a manifest says of itself; without a header when there is none. ``damage``: why it is not believed."""
 
     header: Header | None = None
-    entries: dict[bytes, Entry] = field(default_factory=dict)
     damage: str = ""
 
 
 NOTHING_RECORDED: Final = Recorded()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recalled:
-    """Entries by path, told apart by whether they were recorded in this boot.
-
-    ``manifest_entries``: how many a manifest of this source and boot holds when nothing is recorded beside it, so
+class Recalled(Struct, frozen=True, kw_only=True):
+    """``manifest_entries``: how many a manifest of this source and boot holds when nothing is recorded beside it, so
     that it need not be written again if all of them stand; else None. ``warnings``: for people.
     """
 
-    this_boot: dict[bytes, Entry]
-    other_boot: dict[bytes, Entry]
     manifest_entries: int | None
     warnings: tuple[str, ...]
 
 
 def read_manifest(state_fd: int | None) -> Recorded:
-    """The manifest there (``state_fd`` None: nothing is). A damaged one is as good as none. Blocks. `HostError`."""
-    if state_fd is None:
-        return NOTHING_RECORDED
-    try:
-        with open(open_regular(MANIFEST_NAME, os.O_RDONLY, dir_fd=state_fd), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MANIFEST_MAX_BYTES:
-                return Recorded(damage="larger than any manifest")
-            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # the rest of it may be gigabytes
-                return Recorded(damage="the last line is cut")
-            data = file.read(size)
-    except FileNotFoundError:
-        return NOTHING_RECORDED
-    except OSError as error:
-        raise from_os_error(error, doing="read the manifest", where=MANIFEST_NAME) from error
-    try:
-        header, entries = decode(data)
-    except DamagedManifestError as error:
-        return Recorded(damage=str(error))
-    return Recorded(header=header, entries=entries)
+    """The manifest there (``state_fd`` None: nothing is), its entries not yet. A damaged one is as good as none.
 
-
-def recall(state_fd: int | None, manifest: Recorded, *, source: str, boot: str) -> Recalled:
-    """What of the manifest and the journal counts for ``source``; records of another one mean nothing here. Blocks.
-
-    Raises `HostError`.
+    Blocks. `HostError`.
     """
     if state_fd is None:
-        return Recalled(this_boot={}, other_boot={}, manifest_entries=None, warnings=())
-    recorded, recorded_in, warnings = _as_of(manifest, source)
-    journaled_in, journaled = read_journal(state_fd, JOURNAL_NAME, source=source)
-    this_boot: dict[bytes, Entry] = {}
-    other_boot: dict[bytes, Entry] = {}
-    for entries, written_in in ((recorded, recorded_in), (journaled, journaled_in)):
-        mine, other = (this_boot, other_boot) if boot and written_in == boot else (other_boot, this_boot)
-        for path in entries.keys() & other.keys():
-            del other[path]
-        mine.update(entries)
-    holds = bool(boot) and recorded_in == boot and not journaled
-    return Recalled(
-        this_boot=this_boot,
-        other_boot=other_boot,
-        manifest_entries=len(recorded) if holds else None,
-        warnings=warnings,
+        return NOTHING_RECORDED
+    try:
+        with ManifestFile(state_fd) as file:
+            return Recorded(header=file.header)
+    except FileNotFoundError:
+        return NOTHING_RECORDED
+    except DamagedManifestError as error:
+        return Recorded(damage=str(error))
+
+
+def whole_manifest(state_fd: int) -> Manifest | None:
+    """The manifest with all of its entries; None when there is none or it is damaged. Blocks. `HostError`."""
+    try:
+        return load_manifest(state_fd)
+    except (FileNotFoundError, DamagedManifestError):
+        return None
+
+
+def read_table(state_fd: int | None) -> KeyTable | None:
+    """Every file of the manifest there as a row; None when there is none or it is damaged. Blocks. `HostError`."""
+    manifest = whole_manifest(state_fd) if state_fd is not None else None
+    return manifest.table if manifest is not None else None
+
+
+def recall(
+    state_fd: int | None,
+    manifest: Recorded,
+    entries: Entries,
+    order: KeyOrder,
+    *,
+    source: str,
+    boot: str,
+    verify: bool = False,
+    checkpoint: Checkpoint = go_on,
+) -> Recalled:
+    """Note in ``entries`` what the manifest and the journal say of them, where they were written for ``source``.
+
+    What was recorded in another boot than ``boot``, or with ``verify`` all of it, is doubtful. Blocks. `HostError`.
+    """
+    if state_fd is None:
+        return Recalled(manifest_entries=None, warnings=())
+    trusted_boot = "" if verify else boot
+    count, warnings = 0, _why_not(manifest, source)
+    header = manifest.header
+    if header is not None and not warnings:
+        trusted = bool(trusted_boot) and header.boot == trusted_boot
+        try:
+            count = _recall_manifest(state_fd, header, Recall(entries, order, trusted=trusted), checkpoint)
+        except DamagedManifestError as error:
+            entries.forget()
+            header, warnings = None, _damaged(str(error))
+    journaled = recall_journal(
+        state_fd, JOURNAL_NAME, entries, order, source=source, trusted_boot=trusted_boot, checkpoint=checkpoint
     )
+    holds = header is not None and not warnings and bool(boot) and header.boot == boot and not journaled
+    return Recalled(manifest_entries=count if holds else None, warnings=warnings)
 
 
-def _as_of(manifest: Recorded, source: str) -> tuple[dict[bytes, Entry], str, tuple[str, ...]]:
+def _recall_manifest(state_fd: int, header: Header, recall: Recall, checkpoint: Checkpoint) -> int:
+    try:
+        with ManifestFile(state_fd) as file:
+            if file.header != header:
+                raise DamagedManifestError("it changed meanwhile")
+            file.recall(recall, checkpoint=checkpoint)
+            return file.count
+    except FileNotFoundError as error:
+        raise DamagedManifestError("it is gone") from error
+
+
+def _why_not(manifest: Recorded, source: str) -> tuple[str, ...]:
     if manifest.damage:
-        return {}, "", (f"the manifest is damaged ({manifest.damage}): everything is fetched and compared again",)
-    if manifest.header is None:
-        return {}, "", ()
-    if manifest.header.source != source:
-        return {}, "", ("the destination was filled from another source: everything is fetched again",)
-    return manifest.entries, manifest.header.boot, ()
+        return _damaged(manifest.damage)
+    if manifest.header is not None and manifest.header.source != source:
+        return ("the destination was filled from another source: everything is fetched again",)
+    return ()
+
+
+def _damaged(why: str) -> tuple[str, ...]:
+    return (f"the manifest is damaged ({why}): everything is fetched and compared again",)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from entries import listed
 from servers.git_http import GitHttp
 from servers.repositories import GIT_ENVIRONMENT, commit_files, git, make_repository
+from stager._native import Entries
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
@@ -42,7 +44,7 @@ def stage(ref: SourceRef | str, root: Path, **options: object) -> tuple[Snapshot
         ref = parse_source(ref)
 
     async def run() -> tuple[Snapshot, dict[str, Entry]]:
-        entries: list[Entry] = []
+        told = array("I")
         with ExitStack() as stack:
             fds = []
             for name in ("tree", "tmp", "state"):
@@ -53,12 +55,14 @@ def stage(ref: SourceRef | str, root: Path, **options: object) -> tuple[Snapshot
             try:
                 async with source:
                     snapshot = await source.snapshot()
-                    where = Landing(root_fd=fds[0], tmp_fd=fds[1], root=str(root / "tree"))
-                    await source.fetch(snapshot, array("q", range(len(snapshot.table))), where, entries.extend)
+                    entries = Entries(snapshot.table)
+                    where = Landing(root_fd=fds[0], tmp_fd=fds[1], entries=entries, root=str(root / "tree"))
+                    await source.fetch(snapshot, array("I", range(len(snapshot.table))), where, told.extend)
             finally:
                 assert os.listdir(root / "state") == []
                 assert os.listdir(root / "tmp") == []
-        return snapshot, {os.fsdecode(entry.path): entry for entry in entries}
+        assert sorted(told) == list(entries.stands())
+        return snapshot, {os.fsdecode(entry.path): entry for entry in listed(entries)}
 
     return asyncio.run(run())
 

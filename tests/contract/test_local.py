@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from entries import listed
+from stager._native import Entries
 from stager.errors import AccessDeniedError, BadKeysError, ChangedError, NotFoundError, UsageError
 from stager.manifest import Entry
 from stager.sources.base import Landing
@@ -27,7 +29,7 @@ def copy(
     tree = tree or root / "tree"
 
     async def run() -> dict[str, Entry]:
-        entries: list[Entry] = []
+        told = array("I")
         with ExitStack() as stack:
             fds = []
             for path in (tree, root / "tmp"):
@@ -37,11 +39,13 @@ def copy(
             async with LocalSource(parse_source(f"file://{source}")) as local:
                 snapshot = await local.snapshot()
                 between()
-                where = Landing(root_fd=fds[0], tmp_fd=fds[1], root=str(tree))
-                rows = array("q", range(len(snapshot.table)))
-                await local.fetch(snapshot, rows, where, entries.extend)
+                entries = Entries(snapshot.table)
+                where = Landing(root_fd=fds[0], tmp_fd=fds[1], entries=entries, root=str(tree))
+                rows = array("I", range(len(snapshot.table)))
+                await local.fetch(snapshot, rows, where, told.extend)
         assert os.listdir(root / "tmp") == []
-        return {os.fsdecode(entry.path): entry for entry in entries}
+        assert sorted(told) == list(entries.stands())
+        return {os.fsdecode(entry.path): entry for entry in listed(entries)}
 
     before = set(os.listdir("/proc/self/fd"))
     try:

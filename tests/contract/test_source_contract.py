@@ -14,7 +14,9 @@ import xxhash
 
 from contract.places import Place, S3Place
 from contract.trees import GitPlace, LocalPlace
+from entries import listed
 from servers.s3 import object_bytes
+from stager._native import Entries, KeyTable
 from stager.config import BLOCK_BYTES, Limits, Retry
 from stager.errors import ChangedError, HostError, NotFoundError, StagerError
 from stager.manifest import Entry
@@ -58,13 +60,13 @@ def place(
 
 
 @contextmanager
-def landing(root: Path) -> Iterator[Landing]:
+def landing(root: Path, table: KeyTable) -> Iterator[Landing]:
     (root / "tree").mkdir(exist_ok=True)
     (root / "tmp").mkdir(exist_ok=True)
     root_fd = os.open(root / "tree", os.O_RDONLY | os.O_DIRECTORY)
     tmp_fd = os.open(root / "tmp", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield Landing(root_fd=root_fd, tmp_fd=tmp_fd, root=str(root / "tree"))
+        yield Landing(root_fd=root_fd, tmp_fd=tmp_fd, entries=Entries(table), root=str(root / "tree"))
     finally:
         os.close(root_fd)
         os.close(tmp_fd)
@@ -75,22 +77,23 @@ def use(
     ref: SourceRef,
     root: Path,
     *,
-    choose: Callable[[Snapshot], array[int]] = lambda snapshot: array("q", range(len(snapshot.table))),
+    choose: Callable[[Snapshot], array[int]] = lambda snapshot: array("I", range(len(snapshot.table))),
     between: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
 ) -> tuple[Snapshot, list[Entry]]:
     """Snapshot, then ``between``, then fetch."""
 
     async def run() -> tuple[Snapshot, list[Entry]]:
-        entries: list[Entry] = []
+        told = array("I")
         async with Transfer(limits=limits, retry=Retry(attempts=3, base_s=0.01)) as transfer:
             source: Source = open_source(ref, remote=place.remote, transfer=transfer)
             async with source:
                 snapshot = await source.snapshot()
                 await asyncio.to_thread(between)
-                with landing(root) as where:
-                    await source.fetch(snapshot, choose(snapshot), where, entries.extend)
-                return snapshot, entries
+                with landing(root, snapshot.table) as where:
+                    await source.fetch(snapshot, choose(snapshot), where, told.extend)
+                assert sorted(told) == list(where.entries.stands())
+                return snapshot, listed(where.entries)
 
     return asyncio.run(run())
 
@@ -110,7 +113,7 @@ def digest(content: bytes) -> bytes:
 
 
 def test_snapshot_lists_every_file_once_and_the_neighbour_not(place: Place, tmp_path: Path) -> None:
-    snapshot, _ = use(place, place.fill(FILES), tmp_path, choose=lambda _: array("q"))
+    snapshot, _ = use(place, place.fill(FILES), tmp_path, choose=lambda _: array("I"))
     found = {key.decode(): size for key, size, *_ in snapshot.table.rows()}
     assert found == {path: len(content) for path, content in FILES.items()}
     assert len(snapshot.table) == len(FILES)
@@ -118,7 +121,7 @@ def test_snapshot_lists_every_file_once_and_the_neighbour_not(place: Place, tmp_
 
 def test_identity_is_stable_until_the_content_changes(place: Place, tmp_path: Path) -> None:
     def identities() -> dict[bytes, bytes]:
-        snapshot, _ = use(place, ref, tmp_path, choose=lambda _: array("q"))
+        snapshot, _ = use(place, ref, tmp_path, choose=lambda _: array("I"))
         return {key: identity for key, _, identity, *_ in snapshot.table.rows()}
 
     ref = place.fill({"a": b"one", "b": b"two"})
@@ -145,7 +148,7 @@ def test_every_file_arrives_with_its_content_and_entry(place: Place, tmp_path: P
 
 def test_only_the_chosen_rows_are_fetched(place: Place, tmp_path: Path) -> None:
     def choose(snapshot: Snapshot) -> array[int]:
-        return array("q", [row for row in range(len(snapshot.table)) if snapshot.table.key(row) == b"a.txt"])
+        return array("I", [row for row in range(len(snapshot.table)) if snapshot.table.key(row) == b"a.txt"])
 
     use(place, place.fill(FILES), tmp_path, choose=choose)
     assert tree(tmp_path / "tree") == {"a.txt": b"alpha"}
@@ -224,8 +227,8 @@ def test_cancelled_fetch_leaves_no_temporary_and_no_partial_file(place: Place, t
             async with source:
                 snapshot = await source.snapshot()
                 first = asyncio.Event()
-                with landing(tmp_path) as where:
-                    rows = array("q", range(len(snapshot.table)))
+                with landing(tmp_path, snapshot.table) as where:
+                    rows = array("I", range(len(snapshot.table)))
                     work = asyncio.create_task(source.fetch(snapshot, rows, where, lambda _: first.set()))
                     waiter = asyncio.create_task(first.wait())
                     await asyncio.wait({work, waiter}, return_when=asyncio.FIRST_COMPLETED)
@@ -241,4 +244,4 @@ def test_cancelled_fetch_leaves_no_temporary_and_no_partial_file(place: Place, t
 
 def test_error_of_a_source_is_one_of_ours(place: Place, tmp_path: Path) -> None:
     with pytest.raises(StagerError):
-        use(place, place.missing(), tmp_path, choose=lambda _: array("q"))
+        use(place, place.missing(), tmp_path, choose=lambda _: array("I"))

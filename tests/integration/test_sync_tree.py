@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from entries import decode, encode
 from integration.sync_driver import Sync, tree, wait_until
 from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.moto_s3 import MotoS3
 from servers.rclone_s3 import RcloneS3
 from servers.s3 import object_bytes
 from stager.host.workspace import boot_id
-from stager.manifest import Entry, Header, decode, encode
+from stager.manifest import Entry, Header
 from stager.names import from_json
 
 FILES = {f"d{n % 3}/f{n}": object_bytes(3000 + n, n) for n in range(30)} | {"empty": b""}
@@ -233,7 +234,7 @@ def test_damaged_manifest_means_a_full_compare_and_a_warning(sync: Sync, proxy: 
 
 def rewrite_manifest(sync: Sync, change: Callable[[Header, dict[bytes, Entry]], tuple[Header, list[Entry]]]) -> None:
     manifest = state(sync) / "manifest.jsonl"
-    manifest.write_bytes(b"".join(encode(*change(*decode(manifest.read_bytes())))))
+    manifest.write_bytes(encode(*change(*decode(manifest.read_bytes()))))
 
 
 def hide_change(sync: Sync, path: str, *, boot: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from entries import in_place, listed
+from stager._native import Entries, KeyOrder
 from stager.errors import HostError
 from stager.host.atomic import write_file
-from stager.host.journal import Journal, read_journal, remove_journal
+from stager.host.journal import Journal, recall_journal, remove_journal
 from stager.manifest import Entry
 
 ENTRIES = [Entry(b"d/%d" % n, n, b"etag", bytes(16), n, n, 0o644, "B") for n in range(20)]
@@ -23,20 +26,42 @@ def directory(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def write(directory: int, entries: list[Entry], *, source: str = "s", boot: str = "b") -> None:
-    journal = Journal(directory, "journal", source=source, boot=boot)
-    journal.append(entries)
+KNOWN = in_place(*ENTRIES)
+ORDER = KeyOrder(KNOWN.table)
+
+
+def rows(*numbers: int) -> array[int]:
+    return array("I", numbers)
+
+
+def write(directory: int, *numbers: int, source: str = "s", boot: str = "b", known: Entries = KNOWN) -> None:
+    journal = Journal(directory, "journal", known, ORDER, source=source, boot=boot)
+    journal.append(rows(*numbers))
     journal.close()
 
 
 def read(directory: int, source: str = "s") -> tuple[str, list[Entry]]:
-    boot, entries = read_journal(directory, "journal", source=source)
-    return boot, list(entries.values())
+    """The boot that trusts the journal, and its entries in the table's order."""
+    for boot in ("b", "before", ""):
+        found = Entries(KNOWN.table)
+        recall_journal(directory, "journal", found, ORDER, source=source, trusted_boot=boot)
+        doubtful = [row for row in range(len(ENTRIES)) if found.recorded(row) and not _is_doubtful(found, row)]
+        if doubtful:
+            return boot, listed(found)
+    return "", listed(found)
+
+
+def _is_doubtful(found: Entries, row: int) -> bool:
+    try:
+        found.vouch(row, True)
+    except ValueError:
+        return False
+    return True
 
 
 def test_records_come_back_with_their_boot(directory: int) -> None:
-    write(directory, ENTRIES[:5])
-    write(directory, ENTRIES[5:])
+    write(directory, *range(5))
+    write(directory, *range(5, 20))
     assert read(directory) == ("b", ENTRIES)
 
 
@@ -46,40 +71,43 @@ def test_missing_journal_is_empty(directory: int) -> None:
 
 
 def test_journal_of_another_source_is_not_believed(directory: int) -> None:
-    write(directory, ENTRIES)
+    write(directory, *range(20))
     assert read(directory, "other") == ("", [])
-    write(directory, ENTRIES[:1], source="other")
+    write(directory, 0, source="other")
     assert read(directory, "other") == ("b", ENTRIES[:1])
 
 
 def test_journal_of_another_boot_hands_on_what_was_verified(directory: int, tmp_path: Path) -> None:
-    write(directory, ENTRIES[:5], boot="before")
-    changed = Entry(ENTRIES[1].path, 99, b"etag", bytes(16), 1, 1, 0o644, "B")
-    verified = [ENTRIES[0], changed, ENTRIES[3], ENTRIES[9]]
-    journal = Journal(directory, "journal", source="s", boot="b", verified=verified)
+    write(directory, *range(5), boot="before")
+    verified = Entries(KNOWN.table)
+    for row in (0, 3, 9):
+        verified.put(row, bytes(16), row, row, 0o644, "B")
+    verified.put(1, bytes(16), 99, 99, 0o644, "B")
+    journal = Journal(directory, "journal", verified, ORDER, source="s", boot="b")
     assert read(directory) == ("b", [ENTRIES[0], ENTRIES[3]])
-    journal.append(ENTRIES[7:8])
+    verified.put(7, bytes(16), 7, 7, 0o644, "B")
+    journal.append(rows(7))
     journal.close()
     assert read(directory) == ("b", [ENTRIES[0], ENTRIES[3], ENTRIES[7]])
     assert os.listdir(tmp_path) == ["journal"]
-    Journal(directory, "journal", source="other", boot="b", verified=ENTRIES).close()
-    assert read(directory, "other") == ("b", [])
+    Journal(directory, "journal", KNOWN, ORDER, source="other", boot="b").close()
+    assert read(directory, "other") == ("", [])
 
 
 def test_torn_tail_is_cut_at_every_byte_and_appended_after(directory: int, tmp_path: Path) -> None:
-    write(directory, ENTRIES[:2])
+    write(directory, 0, 1)
     two = (tmp_path / "journal").stat().st_size
-    write(directory, ENTRIES[2:3])
+    write(directory, 2)
     whole = (tmp_path / "journal").read_bytes()
     for length in range(two, len(whole)):
         (tmp_path / "journal").write_bytes(whole[:length])
         assert read(directory) == ("b", ENTRIES[:2])
-        write(directory, ENTRIES[7:8])
+        write(directory, 7)
         assert read(directory) == ("b", [*ENTRIES[:2], ENTRIES[7]])
 
 
 def test_damaged_record_ends_what_is_believed(directory: int, tmp_path: Path) -> None:
-    write(directory, ENTRIES)
+    write(directory, *range(20))
     data = bytearray((tmp_path / "journal").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "journal").write_bytes(data)
@@ -89,11 +117,34 @@ def test_damaged_record_ends_what_is_believed(directory: int, tmp_path: Path) ->
     assert len(entries) < len(ENTRIES)
 
 
+def test_later_record_of_a_file_replaces_the_earlier_one(directory: int) -> None:
+    write(directory, 0, 1)
+    again = Entries(KNOWN.table)
+    again.put(1, bytes(16), 5, 6, 0o600, "A")
+    write(directory, 1, known=again)
+    assert read(directory) == ("b", [ENTRIES[0], Entry(b"d/1", 1, b"etag", bytes(16), 5, 6, 0o600, "A")])
+
+
+def test_journal_of_more_than_one_read_comes_back(directory: int) -> None:
+    write(directory, *range(20))
+    for _ in range(7):
+        write(directory, *(number % 20 for number in range(4000)))
+    assert read(directory) == ("b", ENTRIES)
+
+
+def test_record_of_a_file_that_the_source_lacks_is_passed_over(directory: int) -> None:
+    write(directory, *range(20))
+    fewer = in_place(*ENTRIES[3:6])
+    found = Entries(fewer.table)
+    count = recall_journal(directory, "journal", found, KeyOrder(fewer.table), source="s", trusted_boot="b")
+    assert (count, listed(found)) == (20, ENTRIES[3:6])
+
+
 def test_symlink_in_place_of_the_journal_is_refused(directory: int, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"keep")
     (tmp_path / "journal").symlink_to("elsewhere")
     with pytest.raises(HostError):
-        write(directory, ENTRIES)
+        write(directory, *range(20))
     with pytest.raises(HostError):
         read(directory)
     assert (tmp_path / "elsewhere").read_bytes() == b"keep"

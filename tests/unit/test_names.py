@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stager.names import Names, check_path, compile_names, from_json, show, to_json
+from stager._native import KeyOrder, KeyTable
+from stager.host.judge import judge as judge_natively
+from stager.names import Names, compile_names, from_json, show, to_json, what_is_wrong
 
 
-class Rows:
-    """A table as the compiler sees it."""
-
-    def __init__(self, *keys: bytes, size: int = 1) -> None:
-        self._keys = keys
-        self._size = size
-
-    def rows(self) -> Iterator[tuple[bytes, int, bytes, int, int]]:
-        return ((key, self._size, b"etag", 0, 0) for key in self._keys)
+def table_of(*keys: bytes, size: int = 1) -> KeyTable:
+    table = KeyTable()
+    for key in keys:
+        table.append(key, size, b"etag")
+    return table
 
 
 def judge(*keys: bytes, size: int = 1, margin: int = 0, fold: bool = False) -> Names:
-    return compile_names(Rows(*keys, size=size), margin=margin, fold=fold)
+    """The verdict, on which both judges agree."""
+    table = table_of(*keys, size=size)
+    names = judge_natively(table, KeyOrder(table), margin=margin, fold=fold)
+    assert names == compile_names(table, margin=margin, fold=fold)
+    return names
 
 
 def bad(*keys: bytes, fold: bool = False) -> list[bytes]:
@@ -99,13 +100,35 @@ def test_directory_marker_is_counted_and_left_out() -> None:
 def test_bad_key_is_found_in_every_chunk() -> None:
     keys = [b"d%d/f%d" % (n // 7, n) for n in range(5000)]
     keys[4321] = b"../evil"
-    names = compile_names(Rows(*keys))
+    names = judge(*keys)
     assert [problem.row for problem in names.bad] == [4321]
     assert len(names.good) == 4999
 
 
 segments = st.binary(min_size=1, max_size=12).filter(lambda s: b"/" not in s and b"\0" not in s)
 keys = st.one_of(st.binary(max_size=40), st.lists(segments, min_size=1, max_size=4).map(b"/".join))
+
+
+hostile = st.one_of(
+    keys,
+    st.lists(st.sampled_from([b"a", b"b", b"", b".", b"..", b".stager", b".STAGER", "\u017f".encode(), b"\xff", b"a-"]),
+             min_size=1, max_size=5).map(b"/".join),
+    st.integers(200, 300).map(lambda length: b"a" * length),
+    st.integers(4000, 4200).map(lambda length: (b"a" * 99 + b"/") * (length // 100) + b"a" * (length % 100)),
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(hostile, max_size=14), st.integers(0, 1), st.integers(0, 90))
+def test_both_judges_agree_on_hostile_keys(found: list[bytes], size: int, margin: int) -> None:
+    judge(*found, size=size, margin=margin)
+    judge(*sorted(found), size=size, margin=margin)
+
+
+def test_many_keys_that_begin_each_other_are_judged_in_time() -> None:
+    keys = [b"a" * length for length in range(1, 250)]
+    assert not judge(*keys, *(key + b"-" for key in keys)).bad
+    assert len(judge(*[b"x"] * 20_000, b"x/y").bad) == 20_000
 
 
 @settings(max_examples=300, deadline=None)
@@ -115,7 +138,7 @@ def test_good_keys_are_distinct_files_inside_the_destination(found: list[bytes])
     good = [found[row] for row in names.good]
     assert len(set(good)) == len(good)
     for key in good:
-        check_path(key)
+        assert not what_is_wrong(key)
         assert os.path.normpath(b"/dst/" + key) == b"/dst/" + key
         assert not any(other.startswith(key + b"/") for other in good)
     assert len(good) + len(names.bad) + names.markers == len(found)

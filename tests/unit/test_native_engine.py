@@ -21,6 +21,9 @@ ERROR_BODY = (
 )
 
 
+GRADES = {"verified": "A", "pinned": "B", "unpinned": "C"}
+
+
 def content(number: int, size: int) -> bytes:
     return bytes([number & 255]) * size
 
@@ -44,18 +47,20 @@ def test_objects_of_all_sizes_arrive_under_their_keys(tmp_path: Path) -> None:
         batch, done, failures = call.fetch(rows)
         assert sorted(done) == rows
         assert failures == []
-        for row, result in zip(done, batch.results(done), strict=True):
-            key, size, identity, digest, mtime_ns, ctime_ns, mode, _ = result
+        entries = _native.Entries(call.table)
+        assert list(entries.take(batch, done, **GRADES)) == list(done)
+        for row in done:
+            key, size, identity, digest, mtime_ns, ctime_ns, mode, grade = entries.recorded(row) or pytest.fail("gone")
             path = tmp_path / os.fsdecode(key)
             data, seen = path.read_bytes(), path.stat()
             assert data == content(row, sizes[row])
-            assert (key, size, identity) == (call.table.key(row), sizes[row], b"e")
+            assert (key, size, identity, grade) == (call.table.key(row), sizes[row], b"e", "B")
             assert digest == _native.digest_bytes(data)
             assert (mtime_ns, ctime_ns, mode) == (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_mode & 0o7777)
         with pytest.raises(IndexError):
-            batch.results([len(sizes)])
+            entries.take(batch, [len(sizes)], **GRADES)
         with pytest.raises(IndexError):
-            batch.results([-1])
+            entries.take(batch, [-1], **GRADES)
         assert call.temporaries() == []
         assert call.engine.stats()["requests"] == len(sizes)
 
@@ -95,7 +100,9 @@ def test_mode_of_a_row_is_the_mode_of_its_file(tmp_path: Path) -> None:
     try:
         with scripted(say(response(b"abc"))) as server, caller(tmp_path, server.port) as call:
             batch, done, _ = call.fetch([call.add(b"x", 3, mode=0o755), call.add(b"y", 3)])
-            assert [result[6] for result in batch.results(sorted(done))] == [0o755, 0o644]
+            entries = _native.Entries(call.table)
+            entries.take(batch, done, **GRADES)
+            assert [(entries.recorded(row) or pytest.fail("gone"))[6] for row in range(2)] == [0o755, 0o644]
     finally:
         os.umask(before)
 
@@ -113,7 +120,7 @@ def test_ranges_of_a_large_object_give_its_bytes_and_blocks(tmp_path: Path) -> N
         assert _native.combine_blocks(blocks) == _native.digest_bytes(content(7, size))
         assert _native.digest_fd(fd) == (size, _native.digest_bytes(content(7, size)))
         with pytest.raises(ValueError, match="objects"):
-            batch.results([1])
+            _native.Entries(call.table).take(batch, [1], **GRADES)
         os.close(fd)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from entries import in_place
+from stager._native import KeyOrder
 from stager.errors import HostError
 from stager.host.atomic import open_regular, read_regular
-from stager.host.journal import JOURNAL_NAME, Journal, read_journal
+from stager.host.journal import JOURNAL_NAME, Journal, recall_journal
 from stager.host.record import JobDirectory, list_jobs
 from stager.host.workspace import Workspace
 from stager.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME
@@ -60,6 +62,18 @@ def directory(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
+def _begin_journal(directory: int) -> Journal:
+    entries = in_place()
+    return Journal(directory, JOURNAL_NAME, entries, KeyOrder(entries.table), source="s", boot="b")
+
+
+def _recall_nothing(directory: int) -> int:
+    """How many records there are, of files that no table has."""
+    entries = in_place()
+    order = KeyOrder(entries.table)
+    return recall_journal(directory, JOURNAL_NAME, entries, order, source="s", trusted_boot="b")
+
+
 def _sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(TIB)
@@ -98,17 +112,17 @@ def test_strange_journal_is_refused_for_reading_and_for_writing(
 ) -> None:
     strange(tmp_path / JOURNAL_NAME)
     with pytest.raises(HostError, match="not a regular file"):
-        read_journal(directory, JOURNAL_NAME, source="s")
+        _recall_nothing(directory)
     with pytest.raises(HostError, match="not a regular file"):
-        Journal(directory, JOURNAL_NAME, source="s", boot="b")
+        _begin_journal(directory)
 
 
 def test_endless_journal_is_read_up_to_its_last_whole_record_and_cut_there(directory: int, tmp_path: Path) -> None:
-    Journal(directory, JOURNAL_NAME, source="s", boot="b").close()
+    _begin_journal(directory).close()
     whole = (tmp_path / JOURNAL_NAME).stat().st_size
     os.truncate(tmp_path / JOURNAL_NAME, TIB)
-    assert read_journal(directory, JOURNAL_NAME, source="s") == ("b", {})
-    Journal(directory, JOURNAL_NAME, source="s", boot="b").close()
+    assert _recall_nothing(directory) == 0
+    _begin_journal(directory).close()
     assert (tmp_path / JOURNAL_NAME).stat().st_size == whole
 
 

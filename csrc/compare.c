@@ -1,0 +1,124 @@
+#include "compare.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#define MODE_BITS 0177777U /* above them a table keeps flags of its own */
+#define EXECUTABLE 0100U
+
+void stg_comparison_init(struct stg_comparison *comparison, struct stg_entries *entries, int root_fd, int64_t block_bytes)
+{
+    *comparison = (struct stg_comparison){.entries = entries, .empty = root_fd < 0, .block_bytes = block_bytes};
+    stg_parents_init(&comparison->parents, root_fd);
+}
+
+void stg_comparison_clear(struct stg_comparison *comparison)
+{
+    stg_parents_clear(&comparison->parents);
+}
+
+/* Whether symlink-or-file agrees everywhere, and the executable bit with the source where it has modes. */
+static int is_same_kind(uint32_t wanted, uint32_t recorded, uint32_t local)
+{
+    wanted &= MODE_BITS;
+    if ((!S_ISREG(local) && !S_ISLNK(local)) || S_ISLNK(recorded) != S_ISLNK(local))
+        return 0;
+    if (!wanted)
+        return !S_ISLNK(local);
+    return S_ISLNK(wanted) == S_ISLNK(local) && (wanted & EXECUTABLE) == (recorded & EXECUTABLE);
+}
+
+static int is_as_recorded(const struct stg_row *row, const struct stg_entry *entry, const struct stg_stored *local)
+{
+    if (entry->standing != STG_TRUSTED && entry->standing != STG_DOUBTFUL)
+        return 0;
+    if (!row->identity.len) /* nothing says that the source still has the same */
+        return 0;
+    return local->size == row->size && local->mtime_ns == entry->mtime_ns && local->ctime_ns == entry->ctime_ns &&
+           is_same_kind(row->mode, entry->mode, local->mode);
+}
+
+static int64_t add(int64_t sum, int64_t more)
+{
+    return __builtin_add_overflow(sum, more, &sum) ? INT64_MAX : sum;
+}
+
+static int fetch_row(struct stg_comparison *comparison, struct stg_entry *entry, int64_t size, int64_t replaced)
+{
+    int64_t block = comparison->block_bytes, blocks = size / block + (size % block != 0) - replaced / block, bytes;
+
+    entry->standing = STG_WANTED;
+    comparison->fetched++;
+    comparison->fetched_bytes += size;
+    comparison->disk_bytes = add(comparison->disk_bytes, __builtin_mul_overflow(blocks, block, &bytes) ? INT64_MAX : bytes);
+    return STG_FETCH;
+}
+
+/* 0: there is nothing; 1: there is; -errno. */
+static int look(struct stg_comparison *comparison, struct stg_str path, struct stg_stored *local)
+{
+    int status;
+
+    if (comparison->empty)
+        return 0;
+    status = stg_parents_stat(&comparison->parents, path, local);
+    return status == -ENOENT ? 0 : status < 0 ? status : 1;
+}
+
+static int compare_row(struct stg_comparison *comparison, uint32_t row)
+{
+    struct stg_row wanted = stg_table_row(comparison->entries->table, row);
+    struct stg_entry *entry = &comparison->entries->rows[row];
+    struct stg_stored local = {0};
+    int found = look(comparison, wanted.key, &local);
+
+    if (found == -ENOTDIR || found == -ELOOP || found == -EXDEV)
+        return STG_BELOW_FILE;
+    if (found < 0)
+        return found;
+    if (found && S_ISDIR(local.mode))
+        return STG_DIRECTORY;
+    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(&wanted, entry, &local))
+        return STG_HASH;
+    comparison->total_bytes += wanted.size;
+    if (!found || !is_as_recorded(&wanted, entry, &local))
+        return fetch_row(comparison, entry, wanted.size, found && S_ISREG(local.mode) ? local.size : 0);
+    entry->standing = STG_STANDS;
+    comparison->kept++;
+    return STG_KEEP;
+}
+
+int64_t stg_compare(struct stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
+                    uint32_t *failed)
+{
+    for (size_t i = 0; i < count; i++) {
+        int outcome = compare_row(comparison, rows[i]);
+
+        if (outcome < 0) {
+            *failed = rows[i];
+            return outcome;
+        }
+        outcomes[i] = (uint8_t)outcome;
+    }
+    return (int64_t)count;
+}
+
+int64_t stg_wanted_directories(const struct stg_order *order, const struct stg_entries *entries)
+{
+    struct stg_str before = {0};
+    int64_t directories = 0;
+
+    for (size_t place = 0; place < order->count; place++) {
+        size_t row = stg_order_row(order, place), common = 0;
+        struct stg_str key = stg_table_row(order->table, row).key;
+
+        if (row >= entries->capacity || entries->rows[row].standing != STG_WANTED)
+            continue;
+        while (common < key.len && common < before.len && key.ptr[common] == before.ptr[common])
+            common++;
+        for (size_t i = common; i < key.len; i++)
+            directories += key.ptr[i] == '/';
+        before = key;
+    }
+    return directories;
+}

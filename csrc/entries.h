@@ -1,0 +1,55 @@
+/* What is known of each row of a table: how its file stands below the destination; 40 bytes a row.
+ *
+ * Path, size and identity are the table's row itself: what was recorded of another size or identity says nothing about
+ * it. Rows of a fixed capacity are zero (STG_UNKNOWN) until something is known; memory is touched as they are written.
+ * Different rows may be written by different threads at a time.
+ */
+#ifndef STG_ENTRIES_H
+#define STG_ENTRIES_H
+
+#include "stg.h"
+#include "table.h"
+
+enum stg_standing {
+    STG_UNKNOWN,
+    STG_STALE,    /* recorded, of another size or identity */
+    STG_DOUBTFUL, /* recorded; believed once the file has been hashed again */
+    STG_TRUSTED,  /* recorded; believed when size, times and mode of the file agree */
+    STG_WANTED,   /* to be fetched */
+    STG_STANDS,   /* the file is in place and is what the source has */
+};
+
+struct stg_entry {
+    uint8_t digest[STG_DIGEST_BYTES];
+    int64_t mtime_ns, ctime_ns; /* of the local file */
+    uint16_t mode;              /* permission bits; with S_IFLNK: a symlink, size and digest are of its target's text */
+    char grade;                 /* 'A', 'B', 'C' */
+    uint8_t standing;
+};
+
+struct stg_entries {
+    struct stg_table *table;
+    size_t capacity;
+    struct stg_entry *rows;
+};
+
+/* NULL: no memory. Keeps a reference to the table. */
+struct stg_entries *stg_entries_new(struct stg_table *table, size_t capacity);
+void stg_entries_free(struct stg_entries *entries);
+
+/* What a manifest or a journal keeps of a file. */
+struct stg_record {
+    struct stg_str path, identity;
+    int64_t size;
+    struct stg_entry entry;
+};
+
+/* row < capacity and below the table's count. */
+struct stg_record stg_entries_record(const struct stg_entries *entries, size_t row);
+/* Files that stand, of each grade from 'A' to 'C'. */
+void stg_entries_count_grades(const struct stg_entries *entries, int64_t counts[3]);
+/* Rows that stand and that the other one, of the same table, recorded with the same file: how many, into rows unless
+ * that is NULL. */
+size_t stg_entries_agree(const struct stg_entries *entries, const struct stg_entries *recorded, uint32_t *rows);
+
+#endif
