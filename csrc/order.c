@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define RUN_ROWS ((size_t)1 << 15) /* sorted at once */
+
 static int is_in_order(struct stg_table *table, size_t count)
 {
     struct stg_str before = {0};
@@ -40,13 +42,13 @@ int stg_order_new(struct stg_table *table, struct stg_order **out)
     *order = (struct stg_order){.table = stg_table_ref(table), .count = count};
     if (!is_in_order(table, count)) {
         order->rows = malloc(count * sizeof(*order->rows));
-        if (!order->rows) {
+        order->spare = malloc(count * sizeof(*order->spare));
+        if (!order->rows || !order->spare) {
             stg_order_free(order);
             return -ENOMEM;
         }
         for (size_t row = 0; row < count; row++)
             order->rows[row] = (uint32_t)row;
-        qsort_r(order->rows, count, sizeof(*order->rows), compare_rows, table);
     }
     *out = order;
     return 0;
@@ -58,7 +60,65 @@ void stg_order_free(struct stg_order *order)
         return;
     stg_table_unref(order->table);
     free(order->rows);
+    free(order->spare);
     free(order);
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Two sorted runs of rows next to each other, from at on, into the same place of spare. */
+static void merge_runs(struct stg_order *order)
+{
+    size_t left = order->at, middle = smaller(left + order->width, order->count);
+    size_t right = middle, end = smaller(middle + order->width, order->count);
+
+    for (size_t to = left; to < end; to++) {
+        int from_left = right == end || (left < middle && compare_rows(&order->rows[left], &order->rows[right], order->table) < 0);
+
+        order->spare[to] = from_left ? order->rows[left++] : order->rows[right++];
+    }
+    order->at = end;
+}
+
+static void sort_run(struct stg_order *order)
+{
+    size_t count = smaller(RUN_ROWS, order->count - order->at);
+
+    qsort_r(order->rows + order->at, count, sizeof(*order->rows), compare_rows, order->table);
+    order->at += count;
+}
+
+static void begin_pass(struct stg_order *order)
+{
+    uint32_t *merged = order->spare;
+
+    if (order->width) {
+        order->spare = order->rows;
+        order->rows = merged;
+    }
+    order->width = order->width ? order->width * 2 : RUN_ROWS;
+    order->at = 0;
+}
+
+int stg_order_step(struct stg_order *order)
+{
+    if (!order->spare)
+        return 0;
+    if (order->width)
+        merge_runs(order);
+    else
+        sort_run(order);
+    if (order->at < order->count)
+        return 1;
+    begin_pass(order);
+    if (order->width < order->count)
+        return 1;
+    free(order->spare);
+    order->spare = NULL;
+    return 0;
 }
 
 size_t stg_order_row(const struct stg_order *order, size_t place)

@@ -11,11 +11,16 @@
 struct stg_order {
     struct stg_table *table;
     size_t count;
-    uint32_t *rows; /* NULL: the table is in order */
+    uint32_t *rows;  /* NULL: the table is in order */
+    uint32_t *spare; /* while it is being sorted */
+    size_t width;    /* rows of each sorted run; 0: not even those are */
+    size_t at;       /* the next run */
 };
 
-/* Of the rows that are there now. -ENOMEM; -EOVERFLOW: more than 2^32 rows. */
+/* Of the rows that are there now; steps put them in order. -ENOMEM; -EOVERFLOW: more than 2^32 rows. */
 int stg_order_new(struct stg_table *table, struct stg_order **out);
+/* A part of the sorting (by merging; about a tenth of a second for a million rows). Whether there is more to do. */
+int stg_order_step(struct stg_order *order);
 void stg_order_free(struct stg_order *order);
 /* place < count */
 size_t stg_order_row(const struct stg_order *order, size_t place);

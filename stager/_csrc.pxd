@@ -33,6 +33,7 @@ cdef extern from "order.h" nogil:
         stg_table *table
         size_t count
     int stg_order_new(stg_table *table, stg_order **out)
+    int stg_order_step(stg_order *order)
     void stg_order_free(stg_order *order)
     int64_t stg_order_find(const stg_order *order, stg_str key, size_t near)
 

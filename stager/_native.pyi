@@ -1,7 +1,7 @@
 """The native engine's face: argument checks and buffers, no policy."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 BLOCK_BYTES: int
@@ -39,9 +39,12 @@ class KeyTable:
 
 @final
 class KeyOrder:
-    """The rows of a table by key, in byte order; 4 bytes a row unless the table is in order. Releases the GIL."""
+    """The rows of a table by key, in byte order; 4 bytes a row unless the table is in order. Releases the GIL.
 
-    def __init__(self, table: KeyTable) -> None: ...
+    ``checkpoint`` is called between the steps of sorting, and may end it by raising.
+    """
+
+    def __init__(self, table: KeyTable, checkpoint: Callable[[], None] | None = None) -> None: ...
     def find(self, key: bytes) -> int:
         """A row of this key; -1: there is none."""
 

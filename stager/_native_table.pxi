@@ -124,12 +124,19 @@ cdef class KeyOrder:
     cdef stg_order *order
     cdef KeyTable table
 
-    def __cinit__(self, KeyTable table not None):
+    def __cinit__(self, KeyTable table not None, checkpoint=None):
         cdef int status
         self.table = table
         with nogil:
             status = stg_order_new(table.table, &self.order)
         check(status)
+        while True:
+            if checkpoint is not None:
+                checkpoint()
+            with nogil:
+                status = stg_order_step(self.order)
+            if not status:
+                break
 
     def __dealloc__(self):
         stg_order_free(self.order)

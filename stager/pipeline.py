@@ -131,7 +131,7 @@ class _Sync(Struct, frozen=True):
             self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
         for text in snapshot.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
-        order = await blocking(KeyOrder, snapshot.table)
+        order = await stoppable(self._order, snapshot)
         names = await stoppable(self._judge, snapshot, order)
         version = "" if names.bad else snapshot.version
         header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
@@ -161,6 +161,9 @@ class _Sync(Struct, frozen=True):
         """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
         where = [self.ref.scheme, self.ref.location, self.ref.subdir or "", snapshot.pinned.get("endpoint", "")]
         return json.dumps(where)
+
+    def _order(self, checkpoint: Checkpoint, snapshot: Snapshot) -> KeyOrder:
+        return KeyOrder(snapshot.table, checkpoint)
 
     def _judge(self, checkpoint: Checkpoint, snapshot: Snapshot, order: KeyOrder) -> Names:
         margin = len(os.fsencode(self.workspace.root)) + 1

@@ -153,7 +153,7 @@ def load_manifest(state_fd: int, *, checkpoint: Checkpoint = go_on) -> Manifest:
         table = KeyTable()
         entries = Entries(table, file.count)
         file.recall(Recall(entries, None, trusted=True), checkpoint=checkpoint)
-        order = KeyOrder(table)
+        order = KeyOrder(table, checkpoint)
         names = judge(table, order, checkpoint=checkpoint)
         if names.bad or names.markers:
             raise DamagedManifestError(str(names.bad[0]) if names.bad else "a path is none")

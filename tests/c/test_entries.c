@@ -29,7 +29,37 @@ static struct stg_order *order_of(struct stg_table *table)
     struct stg_order *order = NULL;
 
     CHECK_EQ(stg_order_new(table, &order), 0);
+    while (stg_order_step(order))
+        continue;
     return order;
+}
+
+static void test_many_rows_are_sorted_by_key_and_equal_keys_by_row(void)
+{
+    static const size_t counts[] = {2, 1000, 32768, 32769, 65536, 100000, 131073};
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+        struct stg_table *table = stg_table_new();
+        char key[16];
+
+        for (size_t row = 0; row < counts[i]; row++) {
+            int len = snprintf(key, sizeof(key), "%05u", (unsigned)((counts[i] - row) * 7919 % 50021));
+            struct stg_row found = {.key = {key, (size_t)len}};
+            stg_table_append(table, &found);
+        }
+        struct stg_order *order = order_of(table);
+        size_t wrong = 0;
+        for (size_t place = 1; place < counts[i]; place++) {
+            size_t before = stg_order_row(order, place - 1), row = stg_order_row(order, place);
+            struct stg_str left = stg_table_row(table, before).key, right = stg_table_row(table, row).key;
+            int by_key = memcmp(left.ptr, right.ptr, 5);
+
+            wrong += by_key > 0 || (by_key == 0 && before >= row);
+        }
+        CHECK_EQ(wrong, 0);
+        stg_order_free(order);
+        stg_table_unref(table);
+    }
 }
 
 static void test_keys_are_found_whatever_their_order(void)
@@ -211,6 +241,7 @@ static void test_comparison_tells_what_is_in_the_way_and_what_is_replaced(void)
 
 int main(void)
 {
+    RUN(test_many_rows_are_sorted_by_key_and_equal_keys_by_row);
     RUN(test_keys_are_found_whatever_their_order);
     RUN(test_what_was_written_is_recalled_by_name);
     RUN(test_wrong_length_of_base64_and_bytes_in_it_are_refused);
