@@ -247,12 +247,18 @@ class _Run(Generic[T]):
 
     def _fill(self) -> bool:
         """Hand over what the window has room for; whether anything is still to come."""
-        while True:
-            room = self._work.window - self._requests - self._waiting
-            items = self._next_items(min(room, self._work.batch_items)) if room > 0 else []
-            if not items:
-                return bool(self._in_flight or self._waiting or self._next < len(self._work.items) or self._again)
+        while (room := self._room()) and (items := self._next_items(room)):
             self._hand_over(items)
+        return bool(self._in_flight or self._waiting or self._next < len(self._work.items) or self._again)
+
+    def _room(self) -> int:
+        """How many items to hand over at once: no crumbs while half of the window is in flight, for what a batch costs
+        here hardly depends on its size.
+        """
+        room = self._work.window - self._requests - self._waiting
+        if self._requests > self._work.window // 2 and room < min(self._work.batch_items, self._work.window // 8):
+            return 0
+        return max(0, min(room, self._work.batch_items))
 
     def _next_items(self, count: int) -> Sequence[T]:
         if self._again:
