@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from results import Client, Results, median, paired
 
 MIB = 1 << 20
@@ -107,13 +107,8 @@ def cost_of_object(found: Results) -> Figure | None:
         return None
     figure, axes = plt.subplots(figsize=(8, 5.2))
     _named_lines(axes, lines)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     sizes = sorted({size for line in lines.values() for size, _ in line})
     axes.set_xticks(sizes, [f"{size:.0f} KiB" for size in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(axis="y", color="#eeeeee")
     axes.set_xlabel("object size")
     axes.set_ylabel("CPU for one more object, µs")
     return figure
@@ -132,13 +127,9 @@ def memory(found: Results) -> Figure | None:
     counts = sorted({count for line in lines.values() for count, _ in line})
     budget = [(count, 128 + 300 * count / MIB) for count in counts]
     axes.plot(*zip(*budget, strict=True), color="#d62728", ls=":", lw=1.5)
-    axes.annotate("target: 128 MiB + 300 B an object", budget[0], (4, 6), textcoords="offset points", color="#d62728")
+    axes.annotate("target: 128 MiB + 300 B an object", budget[0], (0, 6), textcoords="offset points", color="#d62728")
     _named_lines(axes, {name: sorted(line) for name, line in lines.items()})
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(axis="y", color="#eeeeee")
     axes.set_xlabel("objects of 64 B")
     axes.set_ylabel("RssAnon at its highest, MiB")
     return figure
@@ -162,8 +153,16 @@ def _named_lines(axes: Axes, lines: dict[str, list[tuple[float, float]]]) -> Non
             LABELS.get(name, name), (line[-1][0], place), (10, 0), textcoords="offset points", va="center",
             color=STYLE[name][0], fontweight="bold" if name == "stager" else None, annotation_clip=False,
         )  # fmt: skip
-    axes.margins(x=0.05)
-    axes.set_xlim(right=right * 1.1)
+    left = min(x for line in lines.values() for x, _ in line)
+    axes.set_xlim(left / 1.15, right * 1.1)
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", which="minor", length=0)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#eeeeee")
 
 
 def _apart(places: list[float], step: float) -> Iterator[float]:

@@ -173,10 +173,10 @@ def _pace(found: Results) -> str:
     large, huge = found.studies.get("pace-large"), found.studies.get("one-100GiB-object")
     lines = []
     if large is not None:
-        rates = ", ".join(f"{int(count)}: {rate / 1e6:.0f}" for count, rate in large["lines"].items())
+        rate, ceiling = large["rate_bytes_per_s"] / 1e6, large["ceiling_bytes_per_s"] / 1e6
         lines.append(
-            f"Large objects under the profile `s3like`: {large['rate_bytes_per_s'] / 1e6:.0f} MB/s with at most "
-            f"{large['most_connections']:.0f} connections; the ceiling's MB/s by connections: {rates}."
+            f"Large objects under the profile `s3like`, over a line of {large['line_bytes_per_s'] / 1e6:.0f} MB/s: "
+            f"{rate:.0f} MB/s with at most {large['most_connections']:.0f} connections; the ceiling {ceiling:.0f} MB/s."
         )
     if huge is not None:
         size = huge["object_bytes"] / (1 << 30)

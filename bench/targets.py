@@ -103,7 +103,8 @@ def _p7(results: Results) -> Iterator[Verdict]:
     if large is None:
         yield _unmeasured("P7", asks)
     else:
-        figure = f"{large['share']:.0%} of {large['line_bytes_per_s'] / 1e6:.0f} MB/s"
+        ceiling = large["ceiling_bytes_per_s"] / large["line_bytes_per_s"]
+        figure = f"{large['share']:.0%} of {large['line_bytes_per_s'] / 1e6:.0f} MB/s; the ceiling {ceiling:.0%}"
         yield Verdict(target="P7", asks=asks, figure=figure, met=large["share"] >= 0.9)
     if small is None:
         yield _unmeasured("P7", "small objects: 85% of the request limit within 10 s, then 503s under 1%")

@@ -34,7 +34,7 @@ from stager.urls import parse_source
 
 MANY, ONE = 6_000, 1
 PAIRS = 7
-BAND = (0.7, 2.2)
+BAND = (0.7, 2.0)
 """On an idle machine 1.2, beside two busy loops 1.0 to 1.5 (20 runs each): a doubled cost is above it, and what is
 below it does less than it should, or the ceiling more."""
 
