@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["parse_bytes", "show_bytes"]
 
 _UNITS: Final = "BKMGT"
-_AMOUNT: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([BKMGT])(?:i?B)?", re.IGNORECASE)
+_AMOUNT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([BKMGT])(?:i?B)?", re.IGNORECASE)
 
 
 def parse_bytes(text: str) -> int:
@@ -16,7 +16,7 @@ def parse_bytes(text: str) -> int:
 
     A number alone is refused: rclone takes it for KiB, others for bytes.
     """
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"[0-9]+", text):
         raise ValueError(f"{text!r} has no unit: write {text}K, {text}M or {text}G")
     found = _AMOUNT.fullmatch(text)
     if found is None or (found[2] in "Bb" and "." in found[1]):

@@ -11,8 +11,8 @@ import click
 from stager.amounts import parse_bytes, show_bytes
 from stager.config import LEAST_MEMORY_BYTES, Limits, SiteLimits, buffer_bytes_for
 from stager.errors import UsageError
+from stager.host import site
 from stager.host.memory import available_bytes
-from stager.host.site import SITE_FILE, site_limits
 
 __all__ = ["chosen_limits", "limit_options", "show_limits"]
 
@@ -68,30 +68,30 @@ def chosen_limits(options: dict[str, Any]) -> Limits:
     What is asked for is had exactly or refused: raises `UsageError` for what the site or this node does not allow, and
     `HostError` for a site's configuration that cannot be believed.
     """
-    site, usual = site_limits(), Limits()
+    allowed, usual = site.site_limits(), Limits()
     asked = {name: options.pop(name) for name in _OPTIONS}
     for name, value in asked.items():
-        most = getattr(site, name)
+        most = getattr(allowed, name)
         if value is not None and most is not None and value > most:
             raise UsageError(
                 f"{_show(name, value)} is more than this site allows, {_show(name, most)}", where=_OPTIONS[name],
-                hint=f"ask for less; the limit stands in {SITE_FILE}",
+                hint=f"ask for less; the limit stands in {site.SITE_FILE}",
             )  # fmt: skip
-    memory = asked["memory_bytes"] or _lower(usual.memory_bytes, site.memory_bytes)
+    memory = asked["memory_bytes"] or _lower(usual.memory_bytes, allowed.memory_bytes)
     _check_memory(asked["memory_bytes"])
     return Limits(
-        max_connections=_connections(asked["max_connections"], site),
-        max_bandwidth=asked["max_bandwidth"] or site.max_bandwidth or 0,
-        max_requests_per_second=asked["max_requests_per_second"] or site.max_requests_per_second or 0.0,
+        max_connections=_connections(asked["max_connections"], allowed),
+        max_bandwidth=asked["max_bandwidth"] or allowed.max_bandwidth or 0,
+        max_requests_per_second=asked["max_requests_per_second"] or allowed.max_requests_per_second or 0.0,
         memory_bytes=memory,
         buffer_bytes=buffer_bytes_for(memory),
     )
 
 
-def show_limits(site: SiteLimits) -> str:
+def show_limits(limits: SiteLimits) -> str:
     """What the site allows, for people."""
-    allowed = [(option, name, getattr(site, name)) for name, option in _OPTIONS.items()]
-    return ", ".join(f"{option} {_show(name, most)}" for option, name, most in allowed if most is not None) or "none"
+    named = [(option, name, getattr(limits, name)) for name, option in _OPTIONS.items()]
+    return ", ".join(f"{option} {_show(name, most)}" for option, name, most in named if most is not None) or "none"
 
 
 def _show(name: str, value: float) -> str:
@@ -102,12 +102,12 @@ def _lower(usual: int, most: int | None) -> int:
     return usual if most is None else min(usual, most)
 
 
-def _connections(asked: int | None, site: SiteLimits) -> int:
+def _connections(asked: int | None, allowed: SiteLimits) -> int:
     """Descriptors bound them too: one that cannot be opened would end the transfer."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     room = 1024 if soft == resource.RLIM_INFINITY else soft - _OTHER_DESCRIPTORS
     if asked is None:
-        return _lower(max(min(Limits().max_connections, room // 2), _FEW), site.max_connections)
+        return _lower(max(min(Limits().max_connections, room // 2), _FEW), allowed.max_connections)
     if asked > max(room, _FEW):
         raise UsageError(
             f"{asked} connections are more than this process may open: {soft} files in all",

@@ -32,13 +32,13 @@ _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
 
-def site_limits(path: str = "", *, owner: int = _OWNER) -> SiteLimits:
+def site_limits(path: str | None = None, *, owner: int | None = None) -> SiteLimits:
     """The limits in force; none where there is no such file.
 
-    ``path`` and ``owner`` are for tests. Raises `HostError`: the file could be somebody else's than root's, cannot be
-    read, or says what is not understood; half a limit is none.
+    ``path`` and ``owner`` (left out: `SITE_FILE`, root) are for tests. Raises `HostError`: the file could be somebody
+    else's than root's, cannot be read, or says what is not understood; half a limit is none.
     """
-    path = path or SITE_FILE
+    path = SITE_FILE if path is None else path
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def site_limits(path: str = "", *, owner: int = _OWNER) -> SiteLimits:
     except OSError as error:
         raise from_os_error(error, doing="read the site's configuration", where=path) from error
     try:
-        _check_owner(fd, path, owner)
+        _check_owner(fd, path, _OWNER if owner is None else owner)
         data = os.read(fd, _MOST_BYTES + 1)
     except OSError as error:
         raise from_os_error(error, doing="read the site's configuration", where=path) from error

@@ -26,6 +26,7 @@ class Request:
     headers: dict[str, str]
     connection: int  # how many the server had accepted before
     turn: int  # how many requests this connection had brought before
+    method: str = "GET"
 
 
 Answer = Callable[[Request, socket.socket], object]
@@ -97,7 +98,8 @@ class ScriptedServer:
             head, _, data = data.partition(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")
             fields = dict(line.split(": ", 1) for line in lines)
-            request = Request(first.split(" ")[1], fields, number, turn)
+            method, path, _ = first.split(" ")
+            request = Request(path, fields, number, turn, method)
             with self.lock:
                 self.requests.append(request)
             how = self.answer(request, connection)

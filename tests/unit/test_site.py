@@ -1,0 +1,89 @@
+"""The site's maxima: read only from what root alone can have written, and never half."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stager.config import SiteLimits
+from stager.errors import HostError
+from stager.host.site import SITE_FILE, site_limits
+
+OWN = os.getuid()
+
+
+def write(path: Path, text: str | bytes, mode: int = 0o644) -> str:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_file_is_where_only_root_can_put_it() -> None:
+    assert SITE_FILE == "/etc/stager/site.toml"
+
+
+def test_no_file_is_no_limit(tmp_path: Path) -> None:
+    assert site_limits(str(tmp_path / "site.toml"), owner=OWN) == SiteLimits()
+    assert site_limits(str(tmp_path / "none" / "site.toml"), owner=OWN) == SiteLimits()
+
+
+def test_limits_are_read(tmp_path: Path) -> None:
+    text = '[limits]\nmax_connections = 64\nmax_bandwidth = "500M"\nmax_requests_per_second = 2000\nmemory = "256M"\n'
+    assert site_limits(write(tmp_path / "site.toml", text), owner=OWN) == SiteLimits(
+        max_connections=64, max_bandwidth=500 << 20, max_requests_per_second=2000.0, memory_bytes=256 << 20
+    )
+    assert site_limits(write(tmp_path / "site.toml", ""), owner=OWN) == SiteLimits()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[limits]\nconnections = 4\n", r"limits\.connections: no such key; known are max_connections"),
+        ("[limit]\nmax_connections = 4\n", r"limit: no such key"),
+        ("limits = 4\n", r"limits: is a table"),
+        ("[limits]\nmax_connections = 0\n", r"limits\.max_connections: a whole number from 1"),
+        ("[limits]\nmax_connections = true\n", r"limits\.max_connections"),
+        ("[limits]\nmax_connections = 1.5\n", r"limits\.max_connections"),
+        ('[limits]\nmax_bandwidth = "500"\n', r"limits\.max_bandwidth: '500' has no unit"),
+        ('[limits]\nmax_bandwidth = "1B"\n', r"limits\.max_bandwidth: at least 1K"),
+        ('[limits]\nmemory = "64K"\n', r"limits\.memory: at least 1M"),
+        ("[limits]\nmemory = []\n", r"limits\.memory"),
+        ("[limits]\nmax_requests_per_second = nan\n", r"limits\.max_requests_per_second"),
+        ("[limits\n", "not TOML"),
+        (b"\xff", "not TOML"),
+        ("a = " + "[" * 5000, "not TOML"),
+        ("#" * 70_000, "over 64 KiB"),
+    ],
+)
+def test_what_is_not_understood_is_an_error_that_names_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path / "site.toml", text)
+    with pytest.raises(HostError, match=said) as caught:
+        site_limits(path, owner=OWN)
+    assert caught.value.exit_code == 6
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(HostError, match="others than root may write"):
+        site_limits(write(tmp_path / "site.toml", "", mode), owner=OWN)
+
+
+def test_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=f"belongs to user {OWN}, not to root"):
+        site_limits(write(tmp_path / "site.toml", ""), owner=OWN + 1)
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path):
+        with pytest.raises(HostError, match="not a regular file"):
+            site_limits(str(path), owner=OWN)
+
+
+def test_symlink_loop_is_an_error_and_not_no_limit(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").symlink_to("site.toml")
+    with pytest.raises(HostError, match="cannot read the site's configuration"):
+        site_limits(str(tmp_path / "site.toml"), owner=OWN)
