@@ -5,7 +5,9 @@
 
 #include "text.h"
 
-#define STEP_BYTES ((size_t)16 << 10) /* stay in L1 for the second of two passes */
+/* Of two passes, one after the other. Measured on a Zen 5 server, digest and CRC64NVME of bytes just received: 34 ms a
+ * GiB from 32 KiB on, 36 at 8 KiB; it must not be more than any L2 holds. */
+#define STEP_BYTES ((size_t)32 << 10)
 
 /* -1: no digit of base64 (RFC 4648, section 4). */
 static int base64_value(char c)

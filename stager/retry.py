@@ -26,7 +26,7 @@ from stager.errors import (
     from_os_error,
 )
 
-__all__ = ["DENIED_IN_A_ROW", "Action", "RequestFailure", "action_for", "error_for", "wait_s"]
+__all__ = ["DENIED_IN_A_ROW", "Action", "RequestFailure", "action_for", "damaged", "error_for", "wait_s"]
 
 DENIED_IN_A_ROW: Final = 16
 """So many AccessDenied without a success between them stop a transfer."""
@@ -242,6 +242,11 @@ def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> Stag
     if attempts > 1:
         words.append(f"after {attempts} attempts")
     return rule.error(" ".join(words), where=where, hint=rule.hint)
+
+
+def damaged(detail: str, *, where: str) -> StagerError:
+    """The error of an object whose parts together do not have the announced checksum, for good."""
+    return _DAMAGED.error(f"{_DAMAGED.what} ({detail})", where=where, hint=_DAMAGED.hint)
 
 
 def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float:

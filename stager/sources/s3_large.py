@@ -10,9 +10,10 @@ from typing import Final
 from msgspec import Struct
 
 from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish
-from stager.errors import HostError, IntegrityError, from_os_error
+from stager.errors import HostError, from_os_error
 from stager.host.atomic import preallocate
 from stager.host.threads import blocking
+from stager.retry import damaged
 from stager.sources.base import Landing
 from stager.sources.s3_announced import Announced
 from stager.transfer import Lane, Work
@@ -70,19 +71,15 @@ async def _fetch_checked(
 ) -> list[_Part] | None:
     """The parts in order, whose bytes have the CRC that was announced; None when the object is left out."""
     kind, wanted = announced or (None, 0)
+    value = 0
     for _ in range(_TRIES):
         parts = await _fetch_parts(lane, template, table, row, fd, name, kind)
         if len(parts) < _count_parts(table.size(row), lane.transfer.limits.part_bytes):
             return None
         in_order = [parts[offset] for offset in sorted(parts)]
-        if kind is None or _combined(kind, in_order) == wanted:
+        if kind is None or (value := _combined(kind, in_order)) == wanted:
             return in_order
-    raise IntegrityError(
-        f"its bytes do not have the {str(kind).upper()} that the server announced",
-        where=name,
-        hint="the stored object or the way to it is damaged: try another network, and store it again if that "
-        "changes nothing",
-    )
+    raise damaged(f"{str(kind).upper()} is {value:x}, and {wanted:x} was announced", where=name)
 
 
 def _combined(kind: str, parts: list[_Part]) -> int:

@@ -1,4 +1,5 @@
 /* A response fed whole, byte by byte and in pieces gives the same; so does one to a HEAD. */
+#include "checksum.h"
 #include "fuzz.h"
 #include "http_drive.h"
 
@@ -24,6 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             FUZZ_ASSERT(whole.parsed.status >= 200 && whole.parsed.status < 600);
             FUZZ_ASSERT(!whole.parsed.chunked || whole.parsed.content_length < 0);
             FUZZ_ASSERT(!whole.parsed.has_range || whole.parsed.range_first <= whole.parsed.range_last);
+            struct stg_announced announced = stg_checksum_announced(&whole.parsed);
+            FUZZ_ASSERT(announced.kind == STG_CRC64NVME || announced.value <= UINT32_MAX);
             FUZZ_ASSERT(whole.body < 0 || whole.complete || whole.rest == 0);
         }
         check_same(&whole, text, size, 1, method_head);

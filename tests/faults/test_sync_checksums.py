@@ -15,7 +15,7 @@ from servers.moto_s3 import MotoS3
 from servers.rclone_s3 import RcloneS3
 from servers.s3 import Objects, S3Server, object_bytes
 from servers.seaweedfs import SeaweedFS
-from servers.strict_s3 import StrictS3
+from servers.strict_s3 import Reply, StrictS3
 
 LARGE = 17 << 20
 OBJECTS = {
@@ -116,6 +116,17 @@ def test_question_for_the_checksum_that_is_cut_off_is_asked_again(
     proxy.add(Fault(method="HEAD", path="large", cut_at=0))
     assert run_sync(SOURCE, tmp_path / "dst", environment).status == 0
     assert grades(tmp_path / "dst") == {"A": 4}
+
+
+@pytest.mark.parametrize(("status", "grade"), [(403, "B"), (503, "A")])
+def test_question_for_the_checksum_that_is_refused_is_none_and_a_busy_server_is_asked_again(
+    server: StrictS3, tmp_path: Path, status: int, grade: str
+) -> None:
+    server.algorithm = "crc32"
+    server.buckets[BUCKET] = {"large": OBJECTS["large"]}
+    server.reply(Reply(method="HEAD", status=status, code="OnOrder"))
+    assert run_sync(SOURCE, tmp_path / "dst", server.environment()).status == 0
+    assert grades(tmp_path / "dst") == {grade: 1}
 
 
 def fetched(server: S3Server, bucket: str, objects: Objects, destination: Path) -> dict[str, int]:

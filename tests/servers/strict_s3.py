@@ -41,9 +41,10 @@ _CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An error on order, for the next ``times`` requests whose target contains ``path``."""
+    """An error on order, for the next ``times`` requests by ``method`` ("": any) whose target contains ``path``."""
 
     path: str = ""
+    method: str = ""
     times: int = 1
     status: int
     code: str
@@ -101,10 +102,10 @@ class StrictS3:
         with self._lock:
             self._replies += [(reply, reply.times) for reply in replies]
 
-    def take_reply(self, target: str) -> Reply | None:
+    def take_reply(self, method: str, target: str) -> Reply | None:
         with self._lock:
             for index, (reply, left) in enumerate(self._replies):
-                if reply.path in target:
+                if reply.path in target and reply.method in ("", method):
                     self._replies[index] = (reply, left - 1)
                     if left <= 1:
                         del self._replies[index]
@@ -154,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(refusal)
 
     def _answer(self) -> None:
-        if (reply := self.state.take_reply(self.path)) is not None:
+        if (reply := self.state.take_reply(self.command, self.path)) is not None:
             raise _Refusal(reply.status, reply.code, reply.message, extra=reply.extra, headers=reply.headers)
         path, _, raw_query = self.path.partition("?")
         query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))

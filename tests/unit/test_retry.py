@@ -19,7 +19,7 @@ from stager.errors import (
     StagerError,
     TransientError,
 )
-from stager.retry import Action, action_for, error_for, wait_s
+from stager.retry import Action, action_for, damaged, error_for, wait_s
 
 
 @dataclass
@@ -155,6 +155,15 @@ def test_object_stored_with_a_coding_is_left_out_and_told_with_what_to_do() -> N
     told = str(error_for(failure, where="s3://b/k"))
     assert told.startswith("s3://b/k: is stored with a Content-Encoding")
     assert "store it again without" in told
+
+
+def test_bytes_without_the_announced_checksum_are_fetched_once_more_and_told_alike_for_parts_and_whole() -> None:
+    detail = "CRC32 is 00000001, and 00000002 was announced"
+    failure = Failure(kind="identity", where="checksum", status=200, message=detail)
+    assert action_for(failure) is Action.REFETCH
+    told = error_for(failure, where="s3://b/k")
+    assert isinstance(told, IntegrityError)
+    assert str(told) == str(damaged(detail, where="s3://b/k"))
 
 
 @pytest.mark.parametrize(
