@@ -5,15 +5,15 @@
  * CPUS is a list of core numbers to pin to ("1,2,3"), or "any". Writes one JSON object to the file REPORT:
  *
  *   status                  the command's exit status, 128 + n for signal n
- *   wall_s                  from its start to the end of the last process of the tree; orphans are adopted and waited for
+ *   wall_s                  from its start to the end of the last process of the tree; orphans are adopted
  *   user_s, system_s        of all of them, and so voluntary_switches, involuntary_switches
  *   max_rss_kib             largest ru_maxrss of a single process, file-backed pages included
  *   peak_rss_anon_kib       largest sum of RssAnon over the tree in one sample
  *   samples                 how many there were, one every N ms (5), taken on a core not in CPUS where there is one
  *   syscalls                of the tree from its exec on; null without --count-syscalls, and where the kernel refuses
  *
- * A program of its own and not a Python subprocess: ru_maxrss starts at the size of the parent's memory at exec, which here
- * is under 2 MB. Counted system calls cost a client some percent more CPU, so take the two from different runs.
+ * A program of its own and not a Python subprocess: ru_maxrss starts at the size of the parent's memory at exec, which
+ * here is under 2 MB. Counted system calls cost a client some percent more CPU, so take the two from different runs.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -96,8 +96,10 @@ static int wait_for_all(pid_t command) {
 int main(int argc, char **argv) {
     struct arguments a;
     int go[2];
-    if (read_arguments(argc, argv, &a) != 0)
-        return fprintf(stderr, "usage: measure [--count-syscalls] [--sample-ms N] REPORT CPUS COMMAND [ARGUMENT...]\n"), 2;
+    if (read_arguments(argc, argv, &a) != 0) {
+        fprintf(stderr, "usage: measure [--count-syscalls] [--sample-ms N] REPORT CPUS COMMAND [ARGUMENT...]\n");
+        return 2;
+    }
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (pipe2(go, O_CLOEXEC) != 0) return perror("pipe2"), 2;
     pid_t command = fork();
@@ -119,7 +121,8 @@ int main(int argc, char **argv) {
     if (report == NULL) return perror(a.report), 2;
     fprintf(report,
             "{\"status\": %d, \"wall_s\": %.6f, \"user_s\": %.6f, \"system_s\": %.6f, \"max_rss_kib\": %ld, "
-            "\"peak_rss_anon_kib\": %llu, \"samples\": %llu, \"voluntary_switches\": %ld, \"involuntary_switches\": %ld, ",
+            "\"peak_rss_anon_kib\": %llu, \"samples\": %llu, "
+            "\"voluntary_switches\": %ld, \"involuntary_switches\": %ld, ",
             status, wall, seconds(tree.ru_utime), seconds(tree.ru_stime), tree.ru_maxrss,
             (unsigned long long)sampler.peak_kib, (unsigned long long)sampler.samples, tree.ru_nvcsw, tree.ru_nivcsw);
     uint64_t calls;

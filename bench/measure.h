@@ -21,8 +21,8 @@ struct sampler {
 int sampler_start(struct sampler *s); /* 0, or -1 with errno */
 void sampler_stop(struct sampler *s);
 
-/* A descriptor that reads as the number (64 bits) of system calls of `pid` and all it starts, from its exec on; to be called
- * before that. -1 after a line to stderr: the kernel refuses. */
+/* A descriptor that reads as the number (64 bits) of system calls of `pid` and all it starts, from its exec on; to be
+ * called before that. -1 after a line to stderr: the kernel refuses. */
 int syscalls_start(pid_t pid);
 
 #endif

@@ -2,8 +2,8 @@
  *
  *     multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] [--list FILE]
  *
- * One thread, curl_multi_socket_action on epoll, keep-alive, requests signed by sign.h, receive buffer 256 KiB, XXH3-128
- * and pwrite in the write callback. A run in which ceiling.c needs more CPU than this is void.
+ * One thread, curl_multi_socket_action on epoll, keep-alive, requests signed by sign.h, XXH3-128 and pwrite in the
+ * write callback, the largest receive buffer that every libcurl takes. A run in which ceiling.c needs more CPU is void.
  */
 #define _GNU_SOURCE
 #include <curl/curl.h>
@@ -121,7 +121,7 @@ static void start_transfer(struct transfer *t) {
     curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, store);
     curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
-    curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L << 10);
+    curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 512L << 10);
     curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(t->easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
@@ -134,9 +134,11 @@ int main(int argc, char **argv) {
     struct objects *o = &run.objects;
     const char *list = NULL;
     uint64_t connections = 8;
-    if (argc < 6)
-        return fprintf(stderr, "usage: multi PORT COUNT SIZE PREFIX OUT [--connections N] [--part BYTES] [--tls CAFILE] "
-                               "[--list FILE]\n"), 2;
+    if (argc < 6) {
+        fprintf(stderr, "usage: multi PORT COUNT SIZE PREFIX OUT "
+                        "[--connections N] [--part BYTES] [--tls CAFILE] [--list FILE]\n");
+        return 2;
+    }
     o->count = strtoull(argv[2], NULL, 10);
     o->size = strtoull(argv[3], NULL, 10);
     o->prefix = argv[4];

@@ -22,7 +22,8 @@
  *   --first-byte-ms, --jitter-ms, --tail-share, --tail-ms, --connection-bytes-per-s, --gets-per-s: one figure of it
  *   --line-bytes-per-s N  what all connections share; no profile has one
  *
- * POST /-/gets-per-s/N changes the limit (0: none); GET /-/stats says what was done so far. Neither is delayed or counted.
+ * POST /-/gets-per-s/N changes the limit (0: none); GET /-/stats says what was done so far. Neither is delayed or
+ * counted.
  */
 #define _GNU_SOURCE
 #include "origin.h"
@@ -55,7 +56,8 @@ static uint64_t whole_number(const char *text, uint64_t most) {
     char *rest;
     errno = 0;
     uint64_t n = strtoull(text, &rest, 10);
-    if (text[0] < '0' || text[0] > '9' || *rest != 0 || errno != 0 || n > most) refuse("not a number, or too large", text);
+    if (text[0] < '0' || text[0] > '9' || *rest != 0 || errno != 0 || n > most)
+        refuse("not a number, or too large", text);
     return n;
 }
 
@@ -101,7 +103,8 @@ static int take_option(struct options *o, struct content *c, const char *name, c
 static void read_options(int argc, char **argv, struct options *o, struct content *c) {
     *o = (struct options){.first_byte_ms = -1, .jitter_ms = -1, .tail_share = -1, .tail_ms = -1,
                           .connection_bytes_per_s = -1, .gets_per_s = -1, .line_bytes_per_s = -1, .threads = 1};
-    if (argc < 2) refuse("usage: origin PORT [OBJECTS OBJECT_BYTES PREFIX] --data FILE|--formula|--folder DIR [OPTION...]", NULL);
+    if (argc < 2)
+        refuse("usage: origin PORT [OBJECTS OBJECT_BYTES PREFIX] --data FILE|--formula|--folder DIR [OPTION...]", NULL);
     o->port = (uint16_t)whole_number(argv[1], UINT16_MAX);
     int at = 2;
     if (argc >= 5 && argv[2][0] != '-') {
@@ -123,8 +126,10 @@ static void read_options(int argc, char **argv, struct options *o, struct conten
             refuse("unknown argument, or one without its value", argv[at]);
         }
     }
-    if ((o->data != NULL) + (o->folder != NULL) + o->formula != 1) refuse("one of --data, --formula and --folder is needed", NULL);
-    if ((o->folder != NULL) == (c->prefix.ptr != NULL)) refuse("OBJECTS OBJECT_BYTES PREFIX go with --data and --formula", NULL);
+    if ((o->data != NULL) + (o->folder != NULL) + o->formula != 1)
+        refuse("one of --data, --formula and --folder is needed", NULL);
+    if ((o->folder != NULL) == (c->prefix.ptr != NULL))
+        refuse("OBJECTS OBJECT_BYTES PREFIX go with --data and --formula", NULL);
     if (c->prefix.len > KEY_MAX / 2) refuse("PREFIX is too long", argv[4]);
     if (c->count > 0 && c->size > INT64_MAX / c->count) refuse("OBJECTS * OBJECT_BYTES is too large", NULL);
     if (o->threads < 1) refuse("--threads starts at 1", NULL);
@@ -159,7 +164,8 @@ static void use_all_descriptors(void) {
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* The first worker is told to stop by SIGTERM or SIGINT, and tells the others by SIGUSR1. Each listens only while it waits. */
+/* The first worker is told to stop by SIGTERM or SIGINT, and tells the others by SIGUSR1. Each listens only while it
+ * waits for events, so that no signal falls between a look at what it says and the wait. */
 static void prepare_stop(struct origin *o) {
     sigset_t blocked;
     struct sigaction action = {.sa_handler = worker_stop};

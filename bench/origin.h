@@ -117,7 +117,8 @@ const char *http_date(struct clock_text *clock);
 
 /* origin_s3.c: what is asked and what is answered */
 void answer_request(struct worker *w, struct connection *c, const struct request *r);
-void answer_broken(struct worker *w, struct connection *c, const char *code, const char *message); /* 400, then closed */
+/* 400, then closed. */
+void answer_broken(struct worker *w, struct connection *c, const char *code, const char *message);
 
 /* origin_answer.c: the head, S3's errors */
 struct answer {

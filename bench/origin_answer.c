@@ -47,7 +47,8 @@ void answer_error(struct worker *w, struct connection *c, const struct s3_error 
     text_hex(t, w->number);
     text_add(t, LITERAL("</RequestId></Error>"));
     answer_head(w, c,
-                &(struct answer){.status = e->status, .content_type = "application/xml", .extra = e->extra, .length = t->len});
+                &(struct answer){
+                    .status = e->status, .content_type = "application/xml", .extra = e->extra, .length = t->len});
     if (!head_only) text_add(&c->out, text_span(t));
 }
 

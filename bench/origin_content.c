@@ -181,7 +181,8 @@ int body_open(const struct content *c, uint64_t i, uint64_t first, uint64_t end,
         if (fd < 0) return -errno;
         *out = (struct body){.fd = fd, .owned = 1, .at = first, .end = end};
     } else {
-        *out = (struct body){.fd = c->kind == CONTENT_DATA ? c->fd : -1, .at = i * c->size + first, .end = i * c->size + end};
+        uint64_t start = i * c->size;
+        *out = (struct body){.fd = c->kind == CONTENT_DATA ? c->fd : -1, .at = start + first, .end = start + end};
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* What the origin serves: names, sizes, identities and bytes of objects, numbered from 0 in byte order of their keys. */
+/* What the origin serves: names, sizes, identities and bytes of objects, numbered from 0 in byte order of keys. */
 #ifndef BENCH_ORIGIN_CONTENT_H
 #define BENCH_ORIGIN_CONTENT_H
 
@@ -59,7 +59,7 @@ uint64_t content_bound(const struct content *c, struct span bound, enum bound ki
 /* 0 or -errno. body_close may follow either way. */
 int body_open(const struct content *c, uint64_t i, uint64_t first, uint64_t end, struct body *out);
 void body_close(struct body *b);
-/* At most `want` of the next bytes, in place or copied into room; their number, 0: the file was cut, or -1 with errno. */
+/* At most `want` of the next bytes, in place or copied into room. Their number, 0: the file was cut, -1 with errno. */
 ssize_t body_peek(const struct content *c, const struct body *b, unsigned char *room, size_t want,
                   const unsigned char **out);
 

@@ -21,10 +21,12 @@ static void answer_stats(struct worker *w, struct connection *c) {
     t->len = 0;
 #define TOTAL(name) (unsigned long long)total(o, offsetof(struct counters, name))
     text_format(t,
-                "{\"requests\": %llu, \"gets\": %llu, \"heads\": %llu, \"lists\": %llu, \"slow_down\": %llu, \"tail\": %llu, "
-                "\"bytes_sent\": %llu, \"connections\": {\"accepted\": %llu, \"open\": %llu, \"most_open\": %llu}, "
+                "{\"requests\": %llu, \"gets\": %llu, \"heads\": %llu, \"lists\": %llu, "
+                "\"slow_down\": %llu, \"tail\": %llu, \"bytes_sent\": %llu, "
+                "\"connections\": {\"accepted\": %llu, \"open\": %llu, \"most_open\": %llu}, "
                 "\"cpu_s\": %lld.%06ld}\n",
-                TOTAL(requests), TOTAL(gets), TOTAL(heads), TOTAL(lists), TOTAL(slow_down), TOTAL(tail), TOTAL(bytes_sent),
+                TOTAL(requests), TOTAL(gets), TOTAL(heads), TOTAL(lists),
+                TOTAL(slow_down), TOTAL(tail), TOTAL(bytes_sent),
                 (unsigned long long)atomic_load(&o->accepted), (unsigned long long)atomic_load(&o->open),
                 (unsigned long long)atomic_load(&o->most_open), (long long)cpu.tv_sec, cpu.tv_nsec / 1000);
 #undef TOTAL

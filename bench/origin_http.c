@@ -1,4 +1,5 @@
-/* What HTTP/1.1 says of a request: its head (RFC 9112), ranges, conditions and dates (RFC 9110), percent-encoding (RFC 3986). */
+/* What HTTP/1.1 says of a request: its head (RFC 9112), ranges, conditions and dates (RFC 9110), percent-encoding (RFC
+ * 3986). */
 #define _GNU_SOURCE
 #include <strings.h>
 
@@ -39,7 +40,8 @@ static int parse_request_line(struct span line, struct request *out) {
     out->keep_alive = line.ptr[7] != '0';
     if (target.ptr[0] != '/') { /* absolute-form, RFC 9112 3.2.2 */
         struct span scheme = cut(&target, ':');
-        if ((!same_name(scheme, "http") && !same_name(scheme, "https")) || !span_starts(target, LITERAL("//"))) return -1;
+        if (!same_name(scheme, "http") && !same_name(scheme, "https")) return -1;
+        if (!span_starts(target, LITERAL("//"))) return -1;
         target.ptr += 2;
         target.len -= 2;
         const char *path = memchr(target.ptr, '/', target.len);
@@ -139,8 +141,8 @@ static int parse_number(struct span s, uint64_t *out) {
     return s.len > 0 ? 0 : -1;
 }
 
-/* One range in bytes counts. RFC 9110 14.2 lets a server ignore every other Range, and S3 does: "Amazon S3 doesn't support
- * retrieving multiple ranges of data per GET request" (API reference, GetObject). */
+/* One range in bytes counts. RFC 9110 14.2 lets a server ignore every other Range, and S3 does: "Amazon S3 doesn't
+ * support retrieving multiple ranges of data per GET request" (API reference, GetObject). */
 enum range_kind range_parse(struct span value, uint64_t size, uint64_t *first, uint64_t *end) {
     *first = 0;
     *end = size;
@@ -169,7 +171,7 @@ enum range_kind range_parse(struct span value, uint64_t size, uint64_t *first, u
 int etag_listed(struct span list, const char *etag) {
     while (list.len > 0) {
         struct span one = trim(cut(&list, ','));
-        if (one.len >= 2 && one.ptr[0] == '"' && one.ptr[one.len - 1] == '"') one = (struct span){one.ptr + 1, one.len - 2};
+        if (one.len >= 2 && one.ptr[0] == '"' && one.ptr[one.len - 1] == '"') one.ptr++, one.len -= 2;
         if (span_is(one, "*") || span_is(one, etag)) return 1;
     }
     return 0;

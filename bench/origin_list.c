@@ -27,7 +27,9 @@ static void add_element(const struct listing *l, struct text *t, const char *tag
 }
 
 /* A token is a number with a check, so that one which was not given out here is refused. */
-static uint64_t check_of(uint64_t first) { return (first ^ UINT64_C(0x746F6B656E)) * UINT64_C(0x9E3779B97F4A7C15) >> 32; }
+static uint64_t check_of(uint64_t first) {
+    return (first ^ UINT64_C(0x746F6B656E)) * UINT64_C(0x9E3779B97F4A7C15) >> 32;
+}
 
 static void add_token(struct text *t, uint64_t first) {
     text_format(t, "%016llx%08llx", (unsigned long long)first, (unsigned long long)check_of(first));
@@ -130,7 +132,8 @@ static void list_page(struct listing *l) {
         struct span key = content_key(l->content, i, room);
         if (!span_starts(key, l->prefix)) return;
         struct span common = rolled_up(l, key);
-        /* "CommonPrefixes is filtered out from results if it is not lexicographically greater than the StartAfter value." */
+        /* "CommonPrefixes is filtered out from results if it is not lexicographically greater than the StartAfter
+         * value." */
         int filtered = common.len > 0 && l->token.ptr == NULL && span_order(common, l->start_after) <= 0;
         if (l->listed == l->max_keys && !filtered) {
             if (l->max_keys > 0) l->next = i; /* with max-keys=0 the answer is empty and not truncated */

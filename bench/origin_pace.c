@@ -9,6 +9,7 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define DEPTH_NS (SECOND_NS / 10)  /* of the token bucket: what a tenth of a second brings, at least one */
 #define SLICE_NS (4 * SECOND_NS / 1000) /* paced bytes leave in bursts of this length */
+#define SLACK_NS (20 * SECOND_NS / 1000) /* of the line: what a late worker missed is caught up with, up to this */
 
 uint64_t now_ns(void) {
     struct timespec t;
@@ -62,7 +63,7 @@ void pace_spend(const struct profile *p, size_t bytes, uint64_t *paced_ns) {
 
 uint64_t line_reserve(struct line *l, const struct profile *p, size_t bytes, uint64_t now) {
     uint64_t takes = (uint64_t)bytes * SECOND_NS / p->line_bytes_per_s, free = atomic_load(&l->free_ns), start;
-    do start = free > now ? free : now;
+    do start = free > now - SLACK_NS ? free : now - SLACK_NS;
     while (!atomic_compare_exchange_weak(&l->free_ns, &free, start + takes));
     return start;
 }

@@ -54,8 +54,8 @@ static int not_modified(const struct request *r, const struct object *o) {
     return r->if_modified_since.ptr != NULL && parse_date(r->if_modified_since, &date) == 0 && o->modified <= date;
 }
 
-static void answer_unsatisfiable(struct worker *w, struct connection *c, const struct request *r, const struct object *o,
-                                 int head_only) {
+static void answer_unsatisfiable(struct worker *w, struct connection *c, const struct request *r,
+                                 const struct object *o, int head_only) {
     struct text extra = {0}, detail = {0};
     text_format(&extra, "Content-Range: bytes */%llu\r\nAccept-Ranges: bytes\r\n", (unsigned long long)o->size);
     text_add(&detail, LITERAL("<RangeRequested>"));
@@ -75,7 +75,8 @@ static void answer_unsatisfiable(struct worker *w, struct connection *c, const s
 
 /* A checksum goes with what it is the checksum of: the whole object, or "a part number or byte range that aligns with a
  * single part" (User Guide, "Checking object integrity", part-level checksums). Objects here are one part. */
-static void add_checksum(const struct content *content, const struct request *r, const struct object *o, struct text *t) {
+static void add_checksum(const struct content *content, const struct request *r, const struct object *o,
+                         struct text *t) {
     int asked = r->checksum_mode.len == 7 && strncasecmp(r->checksum_mode.ptr, "ENABLED", 7) == 0;
     if (!asked || content->checksum == CHECKSUM_NONE || o->first != 0 || o->end != o->size) return;
     text_format(t, "x-amz-checksum-%s: ", checksum_option(content->checksum));
@@ -129,7 +130,8 @@ static void answer_found(struct worker *w, struct connection *c, const struct re
     }
 }
 
-static void answer_object(struct worker *w, struct connection *c, const struct request *r, struct span key, int head_only) {
+static void answer_object(struct worker *w, struct connection *c, const struct request *r, struct span key,
+                          int head_only) {
     const struct content *content = &w->origin->content;
     char room[16];
     struct span part;
@@ -194,7 +196,7 @@ static void answer_bucket(struct worker *w, struct connection *c, const struct r
     answer_error(w, c,
                  &(struct s3_error){.status = "501 Not Implemented",
                                     .code = "NotImplemented",
-                                    .message = "Of buckets, only ListObjectsV2, HeadBucket and GetBucketLocation are here",
+                                    .message = "Of buckets: ListObjectsV2, HeadBucket, GetBucketLocation",
                                     .resource = LITERAL(BUCKET)},
                  0);
 }
@@ -245,7 +247,8 @@ void answer_request(struct worker *w, struct connection *c, const struct request
         answer_control(w, c, r);
         return;
     }
-    int head_only = span_is(r->method, "HEAD"), in_tail = 0, timed = o->profile.first_byte_ns != 0 || o->profile.tail_share > 0;
+    int timed = o->profile.first_byte_ns != 0 || o->profile.tail_share > 0;
+    int head_only = span_is(r->method, "HEAD"), in_tail = 0;
     w->number = atomic_fetch_add_explicit(&o->answers, 1, memory_order_relaxed);
     uint64_t now = timed || atomic_load_explicit(&o->limiter.interval_ns, memory_order_relaxed) != 0 ? now_ns() : 0;
     if (timed) c->due_ns = now + profile_delay(&o->profile, w->number, &in_tail);

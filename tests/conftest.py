@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.bench_origin import build_origin
 from servers.certificates import Certificates, make_certificates
 from servers.git_http import GitHttp, git_http
 from servers.http_proxy import HttpProxy, http_proxy
@@ -81,6 +82,12 @@ def site_proxy() -> Iterator[HttpProxy]:
     """A real HTTP proxy that wants a user and a password, with characters that URLs do not take."""
     with http_proxy("lab user", "p@ss:w/rd") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def origin_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """bench/origin, compiled with sanitizers."""
+    return build_origin(tmp_path_factory.mktemp("origin"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from servers.bench_origin import BenchOrigin, bench_origin, build_bench_program, build_origin
+from servers.bench_origin import BenchOrigin, bench_origin, build_bench_program
 from servers.certificates import Certificates
 
 pytestmark = pytest.mark.xdist_group("bench_origin")
@@ -21,10 +21,10 @@ FOLDER = {"a b/c+d": 70_001, "a b/%41": 0, "caf\u00e9": 5, "x/y/z": 1_000_000}
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def programs(origin_program: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("programs")
     return {
-        "origin": build_origin(directory),
+        "origin": origin_program,
         "ceiling": build_bench_program(directory, "ceiling", "ceiling.c", "-lssl", "-lcrypto"),
         "measure": build_bench_program(directory, "measure", "measure*.c", "-lpthread"),
     }

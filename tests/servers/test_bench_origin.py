@@ -21,7 +21,7 @@ from pathlib import Path
 import awscrt.checksums
 import pytest
 
-from servers.bench_origin import Answer, BenchOrigin, bench_origin, build_origin
+from servers.bench_origin import Answer, BenchOrigin, bench_origin
 from servers.certificates import Certificates
 from servers.moto_s3 import MotoS3
 
@@ -39,24 +39,19 @@ def content_of(key: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build_origin(tmp_path_factory.mktemp("origin"))
-
-
-@pytest.fixture(scope="module")
-def origin(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchOrigin]:
+def origin(origin_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchOrigin]:
     folder = tmp_path_factory.mktemp("folder")
     for key in KEYS:
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content_of(key))
-    with bench_origin(program, "--folder", str(folder), "--checksum", "crc64nvme") as server:
+    with bench_origin(origin_program, "--folder", str(folder), "--checksum", "crc64nvme") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def formula(program: str) -> Iterator[BenchOrigin]:
-    with bench_origin(program, "2500", "1000", "set/", "--formula") as server:
+def formula(origin_program: str) -> Iterator[BenchOrigin]:
+    with bench_origin(origin_program, "2500", "1000", "set/", "--formula") as server:
         yield server
 
 
@@ -341,11 +336,11 @@ def encoded(value: int, size: int) -> str:
         ("crc64nvme", lambda data: encoded(awscrt.checksums.crc64nvme(data), 8)),
     ],
 )
-def test_checksum_is_that_of_the_whole_object(program: str, name: str, compute: Callable[[bytes], str]) -> None:
+def test_checksum_is_that_of_the_whole_object(origin_program: str, name: str, compute: Callable[[bytes], str]) -> None:
     """GetObject, x-amz-checksum-mode: "To retrieve the checksum, this mode must be enabled"."""
     header = f"x-amz-checksum-{name}"
     for size in ("0", "7", "300001"):
-        with bench_origin(program, "3", size, "set/", "--formula", "--checksum", name) as server:
+        with bench_origin(origin_program, "3", size, "set/", "--formula", "--checksum", name) as server:
             path = "/bench/set/0000/00000002"
             whole = server.ask(path, x_amz_checksum_mode="ENABLED")
             assert (whole.headers[header], whole.headers["x-amz-checksum-type"]) == (compute(whole.body), "FULL_OBJECT")
@@ -353,11 +348,11 @@ def test_checksum_is_that_of_the_whole_object(program: str, name: str, compute: 
             assert header not in server.ask(path).headers
 
 
-def test_etag_is_the_md5_where_that_is_asked_for(program: str, tmp_path: Path) -> None:
+def test_etag_is_the_md5_where_that_is_asked_for(origin_program: str, tmp_path: Path) -> None:
     """Object (API reference, data types), ETag: of an object uploaded whole and not encrypted by KMS, its MD5."""
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(name.encode() * 100_000)
-    with bench_origin(program, "--folder", str(tmp_path), "--etag", "md5") as server:
+    with bench_origin(origin_program, "--folder", str(tmp_path), "--etag", "md5") as server:
         listed = {
             element.findtext("Key"): element.findtext("ETag") for element in list_page(server.ask).iter("Contents")
         }
@@ -431,8 +426,8 @@ def test_every_key_of_a_folder_is_served(origin: BenchOrigin) -> None:
     assert origin.ask("/bench/a%20b%2bc%2541").body == content_of("a b+c%41")
 
 
-def test_formula_and_data_file_are_the_same_bytes(program: str, formula: BenchOrigin, tmp_path: Path) -> None:
-    with bench_origin(program, "2500", "1000", "set/", "--data", str(tmp_path / "data")) as stored:
+def test_formula_and_data_file_are_the_same_bytes(origin_program: str, formula: BenchOrigin, tmp_path: Path) -> None:
+    with bench_origin(origin_program, "2500", "1000", "set/", "--data", str(tmp_path / "data")) as stored:
         data = (tmp_path / "data").read_bytes()
         for number in (0, 7, 2499):
             path = f"/bench/set/{number // 1000:04}/{number:08}"
@@ -442,25 +437,25 @@ def test_formula_and_data_file_are_the_same_bytes(program: str, formula: BenchOr
             assert formula.ask(path, Range="bytes=3-996").body == whole.body[3:997]
 
 
-def test_object_of_100_gib_and_a_million_objects_need_no_storage(program: str) -> None:
+def test_object_of_100_gib_and_a_million_objects_need_no_storage(origin_program: str) -> None:
     size = 100 << 30
-    with bench_origin(program, "1", str(size), "", "--formula") as server:
+    with bench_origin(origin_program, "1", str(size), "", "--formula") as server:
         assert server.ask("/bench/0000/00000000", "HEAD").headers["content-length"] == str(size)
         tail = server.ask("/bench/0000/00000000", Range="bytes=-100000")
         middle = server.ask("/bench/0000/00000000", Range=f"bytes={size - 50_000}-{size - 1}")
         assert tail.body[50_000:] == middle.body
-    with bench_origin(program, "1000000", "16384", "set/", "--formula") as server:
+    with bench_origin(origin_program, "1000000", "16384", "set/", "--formula") as server:
         folders = list_page(server.ask, prefix="set/", delimiter="/")
         assert names(folders, "CommonPrefixes/Prefix") == [f"set/{i:04}/" for i in range(1000)]
         last = list_page(server.ask, start_after="set/0999/00999997")
         assert names(last, "Contents/Key") == ["set/0999/00999998", "set/0999/00999999"]
 
 
-def test_https_serves_the_same(program: str, certificates: Certificates) -> None:
+def test_https_serves_the_same(origin_program: str, certificates: Certificates) -> None:
     tls = ("--tls", certificates.chain_file, certificates.key_file)
     context = ssl.create_default_context(cafile=certificates.ca_file)
-    with bench_origin(program, "3", "3000001", "set/", "--formula", *tls) as secure:
+    with bench_origin(origin_program, "3", "3000001", "set/", "--formula", *tls) as secure:
         url = f"https://127.0.0.1:{secure.port}/bench/set/0000/00000001"
         over_tls = urllib.request.urlopen(url, context=context, timeout=30).read()
-    with bench_origin(program, "3", "3000001", "set/", "--formula") as plain:
+    with bench_origin(origin_program, "3", "3000001", "set/", "--formula") as plain:
         assert plain.ask("/bench/set/0000/00000001").body == over_tls

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.bench_origin import BenchOrigin, bench_origin, build_origin
+from servers.bench_origin import BenchOrigin, bench_origin
 from servers.certificates import Certificates
 
 pytestmark = pytest.mark.xdist_group("bench_origin")
@@ -27,14 +27,9 @@ REQUEST = b"GET " + OBJECT.encode() + b" HTTP/1.1\r\nHost: h\r\n\r\n"
 FORMULA = ("10", "1000", "set/", "--formula")
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build_origin(tmp_path_factory.mktemp("origin"))
-
-
 @pytest.fixture
-def origin(program: str) -> Iterator[BenchOrigin]:
-    with bench_origin(program, *FORMULA) as server:
+def origin(origin_program: str) -> Iterator[BenchOrigin]:
+    with bench_origin(origin_program, *FORMULA) as server:
         yield server
 
 
@@ -58,9 +53,9 @@ def read_exactly(connection: socket.socket, length: int) -> bytes:
     return bytes(received)
 
 
-def test_requests_above_the_limit_get_slow_down_and_are_counted(program: str) -> None:
+def test_requests_above_the_limit_get_slow_down_and_are_counted(origin_program: str) -> None:
     """Error responses, SlowDown: 503 "Please reduce your request rate." One token in 1,000 s is one for a test."""
-    with bench_origin(program, *FORMULA, "--gets-per-s", "0.001") as server:
+    with bench_origin(origin_program, *FORMULA, "--gets-per-s", "0.001") as server:
         answers = [server.ask(OBJECT, method) for method in ("GET", "GET", "HEAD", "GET")]
         assert [answer.status for answer in answers] == [200, 503, 503, 503]
         assert b"<Code>SlowDown</Code>" in answers[1].body
@@ -99,8 +94,8 @@ def test_stats_agree_with_what_was_received(origin: BenchOrigin) -> None:
     assert 0 < stats["cpu_s"] < 60
 
 
-def test_late_first_byte_delays_its_own_connection_only(program: str) -> None:
-    with bench_origin(program, *FORMULA, "--first-byte-ms", HOUR_MS) as server, ExitStack() as stack:
+def test_late_first_byte_delays_its_own_connection_only(origin_program: str) -> None:
+    with bench_origin(origin_program, *FORMULA, "--first-byte-ms", HOUR_MS) as server, ExitStack() as stack:
         waiting = [stack.enter_context(connect(server)) for _ in range(5)]
         for connection in waiting:
             connection.sendall(REQUEST)
@@ -110,10 +105,10 @@ def test_late_first_byte_delays_its_own_connection_only(program: str) -> None:
         assert select.select(waiting, [], [], 0)[0] == []
 
 
-def test_tail_holds_its_share_of_answers_and_no_others(program: str) -> None:
+def test_tail_holds_its_share_of_answers_and_no_others(origin_program: str) -> None:
     count = 200
     tail = ("--tail-share", "0.25", "--tail-ms", HOUR_MS)
-    with bench_origin(program, *FORMULA, *tail) as server, ExitStack() as stack:
+    with bench_origin(origin_program, *FORMULA, *tail) as server, ExitStack() as stack:
         waiting = {stack.enter_context(connect(server)) for _ in range(count)}
         for connection in waiting:
             connection.sendall(REQUEST)
@@ -128,12 +123,17 @@ def test_tail_holds_its_share_of_answers_and_no_others(program: str) -> None:
         assert select.select(list(waiting), [], [], 0)[0] == []
 
 
-def test_paced_connection_gets_every_byte_and_holds_up_no_other(program: str) -> None:
-    with bench_origin(program, "1", "3000000", "", "--formula", "--connection-bytes-per-s", "100000000") as server:
+def test_paced_connection_gets_every_byte_and_holds_up_no_other(origin_program: str) -> None:
+    with bench_origin(
+        origin_program, "1", "3000000", "", "--formula", "--connection-bytes-per-s", "100000000"
+    ) as server:
         paced = server.ask("/bench/0000/00000000").body
-    with bench_origin(program, "1", "3000000", "", "--formula", "--connection-bytes-per-s", "0") as server:
+    with bench_origin(origin_program, "1", "3000000", "", "--formula", "--connection-bytes-per-s", "0") as server:
         assert server.ask("/bench/0000/00000000").body == paced
-    with bench_origin(program, *FORMULA, "--connection-bytes-per-s", "1") as server, connect(server) as connection:
+    with (
+        bench_origin(origin_program, *FORMULA, "--connection-bytes-per-s", "1") as server,
+        connect(server) as connection,
+    ):
         connection.sendall(REQUEST)
         assert read_exactly(connection, 1) == b"H"
         before = server.stats()["bytes_sent"]
@@ -141,14 +141,14 @@ def test_paced_connection_gets_every_byte_and_holds_up_no_other(program: str) ->
         assert read_exactly(connection, 2) == b"TT"
 
 
-def test_connections_share_a_line_in_turn(program: str) -> None:
+def test_connections_share_a_line_in_turn(origin_program: str) -> None:
     """100 kB a second, given out 64 KiB at a time: two answers that wait for it both move, and others do not wait."""
-    with bench_origin(program, "1", "3000000", "", "--formula", "--line-bytes-per-s", "100000000") as server:
+    with bench_origin(origin_program, "1", "3000000", "", "--formula", "--line-bytes-per-s", "100000000") as server:
         whole = server.ask("/bench/0000/00000000").body
         assert len(whole) == 3_000_000
     with ExitStack() as stack:
         slow = ("--line-bytes-per-s", "100000")
-        server = stack.enter_context(bench_origin(program, "1", "3000000", "", "--formula", *slow))
+        server = stack.enter_context(bench_origin(origin_program, "1", "3000000", "", "--formula", *slow))
         both = [stack.enter_context(connect(server)) for _ in range(2)]
         for connection in both:
             connection.sendall(b"GET /bench/0000/00000000 HTTP/1.1\r\n\r\n")
@@ -160,8 +160,8 @@ def test_connections_share_a_line_in_turn(program: str) -> None:
             connection.close()
 
 
-def test_threads_share_the_limit_and_end_together(program: str) -> None:
-    with bench_origin(program, *FORMULA, "--threads", "3", "--gets-per-s", "0.001") as server:
+def test_threads_share_the_limit_and_end_together(origin_program: str) -> None:
+    with bench_origin(origin_program, *FORMULA, "--threads", "3", "--gets-per-s", "0.001") as server:
         statuses = [server.ask(OBJECT).status for _ in range(20)]
         assert sorted(statuses) == [200] + [503] * 19
         assert server.stats()["slow_down"] == 19
@@ -236,11 +236,11 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_hostile_bytes_harm_nothing(program: str, certificates: Certificates, seed: int, soak: int) -> None:
+def test_hostile_bytes_harm_nothing(origin_program: str, certificates: Certificates, seed: int, soak: int) -> None:
     """The sanitizers end the origin at the first wrong access, and at its end report every leak."""
     rng = random.Random(seed)
     tls = ("--tls", certificates.chain_file, certificates.key_file)
-    with bench_origin(program, *FORMULA) as plain, bench_origin(program, *FORMULA, *tls) as secure:
+    with bench_origin(origin_program, *FORMULA) as plain, bench_origin(origin_program, *FORMULA, *tls) as secure:
         for number in range(2000 * soak):
             with connect(secure if number % 6 == 0 else plain) as connection:
                 connection.sendall(mutated(rng))
@@ -257,8 +257,8 @@ def read_until_closed(connection: socket.socket) -> None:
         read_all(connection)
 
 
-def test_clients_that_go_away_are_forgotten(program: str) -> None:
-    with bench_origin(program, "1", str(64 << 20), "", "--formula") as server:
+def test_clients_that_go_away_are_forgotten(origin_program: str) -> None:
+    with bench_origin(origin_program, "1", str(64 << 20), "", "--formula") as server:
         for _ in range(20):
             with connect(server) as connection:
                 connection.sendall(b"GET /bench/0000/00000000 HTTP/1.1\r\n\r\n")
@@ -268,8 +268,8 @@ def test_clients_that_go_away_are_forgotten(program: str) -> None:
         assert server.stats()["connections"]["accepted"] > 20
 
 
-def test_more_clients_than_descriptors_are_turned_away(program: str) -> None:
-    with bench_origin(program, *FORMULA, descriptors=24) as server, ExitStack() as stack:
+def test_more_clients_than_descriptors_are_turned_away(origin_program: str) -> None:
+    with bench_origin(origin_program, *FORMULA, descriptors=24) as server, ExitStack() as stack:
         several = [stack.enter_context(connect(server)) for _ in range(60)]
         for connection in several:
             connection.sendall(REQUEST)
@@ -287,11 +287,11 @@ def first_bytes(connection: socket.socket) -> bytes:
         return b""
 
 
-def test_file_that_shrinks_ends_its_answer_and_nothing_else(program: str, tmp_path: Path) -> None:
+def test_file_that_shrinks_ends_its_answer_and_nothing_else(origin_program: str, tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(bytes(100_000))
     (tmp_path / "gone").write_bytes(b"x")
     (tmp_path / "kept").write_bytes(b"kept")
-    with bench_origin(program, "--folder", str(tmp_path)) as server:
+    with bench_origin(origin_program, "--folder", str(tmp_path)) as server:
         (tmp_path / "short").write_bytes(bytes(10))
         (tmp_path / "gone").unlink()
         with connect(server) as connection:
@@ -301,13 +301,13 @@ def test_file_that_shrinks_ends_its_answer_and_nothing_else(program: str, tmp_pa
         assert server.ask("/bench/kept").body == b"kept"
 
 
-def test_verify_names_what_differs(program: str, tmp_path: Path) -> None:
+def test_verify_names_what_differs(origin_program: str, tmp_path: Path) -> None:
     def verify() -> tuple[int, str]:
-        argv = [program, "0", *FORMULA, "--verify", str(tmp_path)]
+        argv = [origin_program, "0", *FORMULA, "--verify", str(tmp_path)]
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         return done.returncode, done.stderr
 
-    with bench_origin(program, *FORMULA) as server:
+    with bench_origin(origin_program, *FORMULA) as server:
         (tmp_path / "0000").mkdir()
         for number in range(10):
             (tmp_path / f"0000/{number:08}").write_bytes(server.ask(f"/bench/set/0000/{number:08}").body)
@@ -346,7 +346,7 @@ def test_verify_names_what_differs(program: str, tmp_path: Path) -> None:
         ["0", "1", "1", "p/", "--formula", "--threads"],
     ],
 )
-def test_wrong_arguments_are_refused(program: str, arguments: list[str]) -> None:
-    done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
+def test_wrong_arguments_are_refused(origin_program: str, arguments: list[str]) -> None:
+    done = subprocess.run([origin_program, *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("origin: ")
