@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#define SLOW_MS 300 /* without a sign from one address while others accept connections (RFC 8305 waits 250 ms) */
+/* Without a sign from one address while others serve: of the kernel (RFC 8305 waits 250 ms), of the program behind. */
+#define SLOW_CONNECT_MS 300
+#define SLOW_HANDSHAKE_MS 2000
 
 /* A proxy is asked for a tunnel and has not said yes yet. */
 struct stg_tunnel {
@@ -287,6 +289,17 @@ void stg_conn_connect_go_on(struct stg_conn *conn)
     }
 }
 
+/* How long an address may keep quiet where there is a better one. In a tunnel the proxy may be waiting for a server
+ * that no other address of its own would reach sooner. */
+static int64_t patience_ms(const struct stg_conn *conn)
+{
+    if (conn->state == STG_CONN_CONNECTING)
+        return SLOW_CONNECT_MS;
+    if (conn->state == STG_CONN_TUNNEL || conn->tunneled)
+        return INT64_MAX;
+    return SLOW_HANDSHAKE_MS;
+}
+
 void stg_conn_connect_check_time(struct stg_conn *conn, int64_t quiet_ms)
 {
     if (quiet_ms > conn->worker->engine->config.connect_timeout_ms) {
@@ -294,7 +307,7 @@ void stg_conn_connect_check_time(struct stg_conn *conn, int64_t quiet_ms)
             lose_handshake(conn, ETIMEDOUT);
         else
             connect_next(conn, ETIMEDOUT);
-    } else if (conn->state == STG_CONN_CONNECTING && quiet_ms > SLOW_MS && conn->addresses_left > 0 &&
+    } else if (quiet_ms > patience_ms(conn) && conn->addresses_left > 0 &&
                stg_endpoint_has_better(conn->endpoint, &conn->address, conn->worker->now_ms)) {
         connect_next(conn, ETIMEDOUT);
     }

@@ -223,6 +223,8 @@ _MISSING = (
     r"|Could not resolve host"
 )
 
+_CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY, --proxy and git's http.proxy"
+
 _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (_NO_SPACE, NoSpaceError, "no space left for the repository", "free some space"),
     (_DAMAGED, IntegrityError, "the repository sent objects that git refuses", ""),
@@ -230,6 +232,14 @@ _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
      "allow it with git config --global --add safe.directory PATH"),
     (r"cannot run |: not found$", HostError, "git lacks a program for this URL", "install it (ssh: openssh-client)"),
     (r"transport '[^']*' not allowed", UsageError, "the URL leads to a transport that is not allowed", ""),
+    (r"HTTP code 407 from proxy|CONNECT tunnel failed, response 407|returned error: 407", AccessDeniedError,
+     "the proxy wants other credentials",
+     "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+    (r"HTTP code 4\d\d from proxy|CONNECT tunnel failed, response 4", AccessDeniedError,
+     "the proxy does not let this through", _CHECK_PROXY),
+    (r"from proxy after CONNECT|CONNECT tunnel failed|Proxy CONNECT aborted|CONNECT phase", TransientError,
+     "no way through the proxy", _CHECK_PROXY),
+    (r"Could not resolve proxy", NotFoundError, "no such proxy", _CHECK_PROXY),
     (_DENIED, AccessDeniedError, "access denied, or no password known",
      "set up a git credential helper, netrc or an ssh key for this host"),
     (r"Host key verification failed|REMOTE HOST IDENTIFICATION", AccessDeniedError, "the ssh host key is not known",

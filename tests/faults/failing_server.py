@@ -1,4 +1,5 @@
-"""A server, as a process of its own, whose every answer is a failure: the last number of the path chooses which.
+"""A server, as a process of its own, whose every answer is a failure: the last number of the path chooses which, or
+the number of the port to which a tunnel is asked for.
 
 Prints its port. Ends when its standard input does.
 """
@@ -14,7 +15,7 @@ WAYS = 8
 
 
 class Failing(asyncio.Protocol):
-    """Answers each GET with one way to fail."""
+    """Answers each GET or CONNECT with one way to fail."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -25,7 +26,7 @@ class Failing(asyncio.Protocol):
         self.data += data
         while b"\r\n\r\n" in self.data and not self.transport.is_closing():
             head, _, self.data = self.data.partition(b"\r\n\r\n")
-            self.fail(int(head.split(b" ", 2)[1].rpartition(b"/")[2]) % WAYS)
+            self.fail(int(head.split(b" ", 2)[1].rpartition(b"/")[2].rpartition(b":")[2]) % WAYS)
 
     def fail(self, way: int) -> None:
         match way:

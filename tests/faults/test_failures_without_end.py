@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from faults import failing_server
+from servers.certificates import Certificates
 from unit.scripted_http import Caller, caller
 
 AT_ONCE = 2000
+TUNNELS_AT_ONCE = 500
 FAILURES = 8000  # x 20 with --soak
 GROWTH_BYTES = 2 << 20  # buffers touched for the first time and the allocator's own; it does not grow with the count
 
@@ -59,6 +61,28 @@ def test_failures_of_every_kind_leave_no_memory_descriptor_thread_or_file(tmp_pa
         assert len(os.listdir("/proc/self/task")) == threads
         open_sockets = [fd for fd in os.listdir("/proc/self/fd") if is_socket(fd)]
         assert len(open_sockets) <= 32
+        assert call.temporaries() == []
+
+
+@pytest.mark.parametrize("way", [1, 4, 5, 6])
+@pytest.mark.timeout(600)
+def test_tunnels_that_never_open_leave_no_memory_descriptor_thread_or_file(
+    way: int, tmp_path: Path, soak: int, certificates: Certificates
+) -> None:
+    target = failing_server.WAYS * 1000 + way
+    with (
+        failing() as port,
+        caller(tmp_path, target, tls=True, ca_file=certificates.ca_file, proxy=(port, "Basic eDp5", None)) as call,
+    ):
+        rows = [call.add(b"%d" % i, 3) for i in range(TUNNELS_AT_ONCE)]
+        assert fail_often(call, rows) == {"proxy": len(rows)}
+        gc.collect()
+        memory, threads = anonymous_bytes(), len(os.listdir("/proc/self/task"))
+        for _ in range(3 * soak):
+            assert fail_often(call, rows) == {"proxy": len(rows)}
+        gc.collect()
+        assert anonymous_bytes() - memory < GROWTH_BYTES
+        assert len(os.listdir("/proc/self/task")) == threads
         assert call.temporaries() == []
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from integration.job_driver import Node
 from integration.sync_driver import Outcome, Sync, tree
 from servers.certificates import Certificates
 from servers.git_http import GitHttp
@@ -151,7 +152,20 @@ def test_git_goes_through_the_proxy(
     exempt = {"HTTPS_PROXY": dead_proxy(), "NO_PROXY": where}  # with a port, which libcurl does not know
     assert sync.run(environment=exempt).code == 0
     assert sync.run("--proxy", "none", environment={"HTTPS_PROXY": dead_proxy()}).code == 0
-    assert sync.run("--proxy", dead_proxy()).code == 7
+    assert_told(sync.run("--proxy", site_proxy.bare_url), 3, "the proxy wants other credentials")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_git_behind_a_proxy_that_refuses_is_told_so(
+    tls: bool, request: pytest.FixtureRequest, site_proxy: HttpProxy, tmp_path: Path
+) -> None:
+    server: GitHttp = request.getfixturevalue("git_tls_server" if tls else "git_server")
+    sync = Sync(f"git+{server.url('words')}/.git", tmp_path / "dst", {"STAGER_SCRATCH": str(tmp_path)})
+    wrong = f"http://lab%20user:hunter2@{place(site_proxy.bare_url)}"
+    outcome = sync.run(environment={"http_proxy": wrong, "https_proxy": wrong})
+    assert_told(outcome, 3, "the proxy wants other credentials")
+    assert "hunter2" not in outcome.err
+    assert not server.requests
 
 
 def test_git_over_http_takes_the_upper_case_name_too(
@@ -161,6 +175,18 @@ def test_git_over_http_takes_the_upper_case_name_too(
     sync = Sync(f"git+{git_server.url('words')}/.git", tmp_path / "dst", {"STAGER_SCRATCH": str(tmp_path)})
     assert sync.run(environment={"HTTP_PROXY": site_proxy.url}).code == 0
     assert site_proxy.wait_carried(f"GET {place(git_server.base_url)}") >= 1
+
+
+def test_remote_of_a_job_file_names_its_proxy(s3: StrictS3, tmp_path: Path) -> None:
+    node = Node(tmp_path, {**s3.environment(), "ALL_PROXY": dead_proxy()})
+    node.write_job('[[dataset]]\nname = "a/b"\nsource = "s3://data"\nremote = "x"\n[s3.x]\nproxy = "none"\n')
+    assert node.stager("stage", "JOB.toml", "--job-id", "j1").code == 0
+    node.write_job(
+        f'[[dataset]]\nname = "a/b"\nsource = "s3://data"\nremote = "x"\n[s3.x]\nproxy = "{dead_proxy()}"\n'
+    )
+    refused = node.stager("stage", "JOB.toml", "--job-id", "j2", ALL_PROXY="", NO_PROXY="*")
+    assert refused.code == 7, refused.err
+    assert "through the proxy" in refused.err
 
 
 def test_token_service_is_asked_through_the_proxy(moto: MotoS3, site_proxy: HttpProxy, tmp_path: Path) -> None:

@@ -113,6 +113,26 @@ def test_address_that_hangs_is_left_without_waiting_for_the_connect_timeout(tmp_
         assert (sorted(done), failures) == (rows, [])
 
 
+def test_address_whose_program_hangs_is_left_too(tmp_path: Path, certificates: Certificates) -> None:
+    """Its kernel takes connections and nobody answers in the handshake."""
+    with (
+        on_one_port("127.0.0.1", certificates=certificates) as (server,),
+        socket.create_server(("127.0.0.2", server.port), backlog=64),
+        caller(
+            tmp_path,
+            server.port,
+            tls=True,
+            ca_file=certificates.ca_file,
+            addresses=loopback("127.0.0.2", "127.0.0.1"),
+            connections=4,
+            connect_timeout_ms=1_000_000,
+        ) as call,
+    ):
+        rows = [call.add(b"%d" % i, 3) for i in range(50)]
+        _, done, failures = call.fetch(rows)
+        assert (sorted(done), failures) == (rows, [])
+
+
 def test_address_that_hangs_alone_is_waited_for_until_the_connect_timeout(tmp_path: Path) -> None:
     with (
         on_one_port("127.0.0.1") as (server,),
