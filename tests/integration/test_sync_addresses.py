@@ -51,7 +51,7 @@ def sync_from(url: str, destination: Path, environment: dict[str, str], resolver
         patched.setattr(s3_host, "resolve", resolver)
 
         async def main() -> None:
-            async with Transfer(limits=Limits(connections=4)) as transfer:
+            async with Transfer(limits=Limits(max_connections=4)) as transfer:
                 options = SyncOptions(remote=Remote(endpoint_url=url))
                 await sync(parse_source("s3://data"), str(destination), transfer=transfer, options=options)
 
