@@ -16,9 +16,10 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from stager.errors import BadKeysError
 
@@ -65,8 +66,7 @@ class KeyRows(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BadKey:
+class BadKey(Struct, frozen=True):
     """A key that cannot be a file below the destination, and why."""
 
     row: int
@@ -77,8 +77,7 @@ class BadKey:
         return f"{show(self.key)}: {self.why}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Names:
+class Names(Struct, frozen=True, kw_only=True):
     """The verdict: rows that may become files (ascending), how many markers were left out, and what is bad."""
 
     good: array[int]

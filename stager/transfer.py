@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import random
 import time
 from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Final, Generic, Self, TypeVar
+
+from msgspec import Struct, field
 
 from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
@@ -117,8 +119,7 @@ class Transfer:
             self._batches[batch](finished, failures)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work(Generic[T]):
+class Work(Struct, Generic[T], frozen=True, kw_only=True):
     """One kind of request over many items.
 
     ``submit`` hands some items, a slice, to the engine; ``landed`` is told which of them finished, by index into it;
@@ -134,8 +135,7 @@ class Work(Generic[T]):
     one_object: bool = False
 
 
-@dataclass(kw_only=True)
-class Lane:
+class Lane(Struct, kw_only=True):
     """What all requests to one source share: credentials, the clock, its endpoint's pace, what was denied.
 
     ``refresh`` loads credentials again and says whether they are others than before.
@@ -185,7 +185,7 @@ class Lane:
         if self._clock_set or self.signer is None:
             return False
         try:
-            skew = round(parsedate_to_datetime(date).timestamp() - time.time())
+            skew = round(_parse_date(date).timestamp() - time.time())
         except (TypeError, ValueError):
             return False
         self.signer.set_clock_skew(skew)
@@ -380,6 +380,12 @@ class _Run(Generic[T]):
             self._changed.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._changed.wait()
+
+
+def _parse_date(text: str) -> datetime:
+    """A Date header's time; only where this computer's clock is wrong is the parser of mail imported for it."""
+    parsed: datetime = importlib.import_module("email.utils").parsedate_to_datetime(text)
+    return parsed
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

@@ -18,9 +18,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from msgspec import Struct
 
 from stager.config import Secret
 from stager.errors import UsageError
@@ -42,8 +43,7 @@ _UNSEEN: Final = re.compile(r"[\x00-\x20\x7f]")
 _NO_PROXY_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proxy:
+class Proxy(Struct, frozen=True, kw_only=True):
     """Where a proxy is and who one is to it. ``user``: ``USER:PASSWORD``, each percent-encoded."""
 
     scheme: str  # "https": reached over TLS itself

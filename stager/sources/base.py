@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
+
+from msgspec import Struct
 
 from stager._native import Entries, KeyTable
 
@@ -18,8 +19,7 @@ OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
     ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
@@ -30,8 +30,7 @@ class Capabilities:
     grade: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """A source pinned at one moment.
 
     ``table`` has a row per file: key (the path below the destination, raw bytes, as the source spells it; what
@@ -48,8 +47,7 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
+class Earlier(Struct, frozen=True, kw_only=True):
     """What the destination's manifest says of the run that filled it; every file of that snapshot is in it.
 
     ``read_table`` blocks: the files as a snapshot's table, modes as they were set; None when the manifest is damaged.
@@ -59,8 +57,7 @@ class Earlier:
     read_table: Callable[[], KeyTable | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Landing:
+class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
     ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system. ``entries``, of the

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from stager._native import (
     OUTCOME_BELOW_FILE,
@@ -32,8 +33,7 @@ _OBSTACLES: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What to do: rows to fetch, ascending. ``directories``: how many may have to be made."""
 
     fetch: array[int]
