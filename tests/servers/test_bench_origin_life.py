@@ -9,6 +9,7 @@ import contextlib
 import random
 import select
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -121,6 +122,21 @@ def test_tail_holds_its_share_of_answers_and_no_others(origin_program: str) -> N
                 assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
                 waiting.remove(connection)
         assert select.select(list(waiting), [], [], 0)[0] == []
+
+
+def test_s3like_answers_late_and_a_hundredth_of_them_very_late(origin_program: str) -> None:
+    """Draws follow the number of the answer, so the first thousand are the same in every run."""
+    quick = ("--first-byte-ms", "0", "--tail-ms", "0", "--gets-per-s", "0")
+    with bench_origin(origin_program, *FORMULA, "--profile", "s3like", *quick) as server, connect(server) as connection:
+        connection.sendall(REQUEST * 999 + REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert read_all(connection).count(b"HTTP/1.1 200 OK\r\n") == 1000
+        assert 5 <= server.stats()["tail"] <= 20
+    late = ("--profile", "s3like", "--first-byte-ms", HOUR_MS)
+    with bench_origin(origin_program, *FORMULA, *late) as server, connect(server) as connection:
+        connection.sendall(REQUEST)
+        while server.stats()["requests"] < 1:
+            pass
+        assert select.select([connection], [], [], 0)[0] == []
 
 
 def test_paced_connection_gets_every_byte_and_holds_up_no_other(origin_program: str) -> None:
@@ -240,9 +256,13 @@ def test_hostile_bytes_harm_nothing(origin_program: str, certificates: Certifica
     """The sanitizers end the origin at the first wrong access, and at its end report every leak."""
     rng = random.Random(seed)
     tls = ("--tls", certificates.chain_file, certificates.key_file)
+    context = ssl.create_default_context(cafile=certificates.ca_file)
     with bench_origin(origin_program, *FORMULA) as plain, bench_origin(origin_program, *FORMULA, *tls) as secure:
         for number in range(2000 * soak):
-            with connect(secure if number % 6 == 0 else plain) as connection:
+            with ExitStack() as stack:
+                connection = stack.enter_context(connect(secure if number % 6 == 0 else plain))
+                if number % 12 == 0:  # inside TLS; the other half of the sixth is no handshake
+                    connection = stack.enter_context(context.wrap_socket(connection, server_hostname="localhost"))
                 connection.sendall(mutated(rng))
                 if rng.randrange(2):
                     connection.shutdown(socket.SHUT_WR)
