@@ -135,6 +135,7 @@ def test_changed_and_new_objects_are_fetched_and_no_others(sync: Sync, rclone: R
 
 def test_killed_sync_continues_without_fetching_finished_files_again(sync: Sync, proxy: FaultProxy) -> None:
     kill_before_the_last_file(sync, proxy)
+    proxy.release()
     assert not (sync.destination / "d2/f29").exists()
     assert not (state(sync) / "receipt.json").exists()
     proxy.counts.targets.clear()
@@ -153,7 +154,6 @@ def kill_before_the_last_file(sync: Sync, proxy: FaultProxy) -> None:
     recorded = {boot_id(), *FILES} - {"d2/f29"}
     wait_until(lambda: all(text.encode() in content(journal) for text in recorded))
     assert sync.stop(process, signal.SIGKILL).code == -signal.SIGKILL
-    proxy.release()
 
 
 def test_killed_before_and_after_a_reboot_still_fetches_only_what_is_missing(sync: Sync, proxy: FaultProxy) -> None:
@@ -165,6 +165,7 @@ def test_killed_before_and_after_a_reboot_still_fetches_only_what_is_missing(syn
     header = written[8 : 8 + length].replace(boot, bytes(reversed(boot)))
     journal.write_bytes(written[:4] + zlib.crc32(header).to_bytes(4, "little") + header + written[8 + length :])
     kill_before_the_last_file(sync, proxy)
+    proxy.release()
     assert sync.run().code == 0
     asked = [target for target in objects_asked(proxy) if not target.endswith("/f29")]
     assert len(asked) == len(set(asked)) == len(FILES) - 1
