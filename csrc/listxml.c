@@ -6,31 +6,8 @@
 #include <string.h>
 
 #include "text.h"
+#include "uri.h"
 #include "xml.h"
-
-/* '+' and %XX, in place. Returns the length, or -1. */
-static ssize_t url_undo(char *text, size_t len)
-{
-    size_t put = 0;
-
-    for (size_t at = 0; at < len; at++) {
-        char c = text[at];
-
-        if (c == '+') {
-            c = ' ';
-        } else if (c == '%') {
-            int high = at + 2 < len ? stg_hex_value(text[at + 1]) : -1;
-            int low = at + 2 < len ? stg_hex_value(text[at + 2]) : -1;
-
-            if (high < 0 || low < 0)
-                return -1;
-            c = (char)(high << 4 | low);
-            at += 2;
-        }
-        text[put++] = c;
-    }
-    return (ssize_t)put;
-}
 
 /* The texts of one <Contents>, as they stand; ptr NULL: not seen. */
 struct contents {
@@ -51,8 +28,9 @@ struct list_scan {
     struct contents *items; /* the last one is being read while section is SECTION_CONTENTS */
     size_t count, room;
     struct stg_str is_truncated, token, key_count, encoding_type;
-    struct stg_str last_key; /* in the table */
-    int has_last_key;
+    struct stg_str last_key; /* in a table, or the span's after; ptr NULL: none */
+    struct stg_str upto;
+    struct stg_table *rest;
 };
 
 #define SCRATCH_SLACK 1028 /* a key may be longer by the prefix that is dropped, an entity needs room for four */
@@ -102,7 +80,7 @@ static int key_undo(struct list_scan *scan, struct stg_str *key)
         if (key->len > SCRATCH_BYTES)
             return scan_refuse(scan, "a key that is too long");
         memmove(scan->scratch, key->ptr, key->len);
-        len = url_undo(scan->scratch, key->len);
+        len = stg_url_undo(scan->scratch, key->len);
         if (len < 0)
             return scan_refuse(scan, "a key with a bad %XX");
         *key = (struct stg_str){scan->scratch, (size_t)len};
@@ -125,19 +103,28 @@ static int is_archived(struct stg_str storage_class)
     return stg_str_same(storage_class, STG_STR("GLACIER")) || stg_str_same(storage_class, STG_STR("DEEP_ARCHIVE"));
 }
 
+static void span_pass(struct list_scan *scan, struct stg_str key)
+{
+    if (!scan->upto.ptr || stg_str_compare(key, scan->upto) <= 0)
+        return;
+    scan->table = scan->rest;
+    scan->upto.ptr = NULL;
+}
+
 static int row_append(struct list_scan *scan, const struct stg_row *row)
 {
-    int64_t index = stg_table_append(scan->table, row);
+    int64_t index;
 
+    if (scan->last_key.ptr && stg_str_compare(scan->last_key, row->key) >= 0)
+        scan->page->in_order = 0;
+    span_pass(scan, row->key);
+    index = stg_table_append(scan->table, row);
     if (index == -ENOMEM)
         return -ENOMEM;
     if (index < 0)
         return scan_refuse(scan, index == -EOVERFLOW ? "sizes that add up to more than 2^63-1 bytes"
                                                      : "a key or an ETag that is too long");
-    if (scan->has_last_key && stg_str_compare(scan->last_key, row->key) >= 0)
-        scan->page->in_order = 0;
     scan->last_key = stg_table_row(scan->table, (size_t)index).key;
-    scan->has_last_key = 1;
     scan->page->count++;
     return 0;
 }
@@ -358,24 +345,27 @@ static int rows_append(struct list_scan *scan)
     size_t rows = stg_table_count(scan->table);
     int error = 0;
 
-    if (rows) {
+    if (rows)
         scan->last_key = stg_table_row(scan->table, rows - 1).key;
-        scan->has_last_key = 1;
-    }
     for (size_t i = 0; i < scan->count && !error; i++)
         error = row_make(scan, &scan->items[i]);
     return error;
 }
 
 int stg_list_scan(const char *data, size_t len, struct stg_str prefix, size_t key_skip, struct stg_table *table,
-                  struct stg_list_page *page)
+                  const struct stg_list_span *span, struct stg_list_page *page)
 {
     struct list_scan scan = {.table = table, .page = page, .prefix = prefix, .key_skip = key_skip};
     int error;
 
     *page = (struct stg_list_page){.key_count = -1, .in_order = 1};
-    if (key_skip > prefix.len)
+    if (key_skip > prefix.len || (span && span->upto.ptr && !span->rest))
         return -EINVAL;
+    if (span) {
+        scan.last_key = span->after;
+        scan.upto = span->upto;
+        scan.rest = span->rest;
+    }
     scan.scratch = malloc(2 * SCRATCH_BYTES);
     if (!scan.scratch)
         return -ENOMEM;

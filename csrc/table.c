@@ -144,6 +144,67 @@ int64_t stg_table_append(struct stg_table *table, const struct stg_row *row)
     return (int64_t)index;
 }
 
+/* The segments that hold the texts become older ones of the table, behind its newest: that one may have room. */
+static void texts_move(struct stg_table *table, struct stg_table *from)
+{
+    struct text_segment *oldest = from->texts;
+
+    if (!oldest)
+        return;
+    while (oldest->older)
+        oldest = oldest->older;
+    if (table->texts) {
+        oldest->older = table->texts->older;
+        table->texts->older = from->texts;
+    } else {
+        table->texts = from->texts;
+    }
+    from->texts = NULL;
+}
+
+static int rows_reserve(struct stg_table *table, size_t count)
+{
+    size_t index = atomic_load_explicit(&table->count, memory_order_relaxed);
+    unsigned last;
+
+    if (!count)
+        return 0;
+    last = row_place_of(index + count - 1).segment;
+    if (last >= ROW_SEGMENTS)
+        return -EOVERFLOW;
+    for (unsigned i = row_place_of(index).segment; i <= last; i++)
+        if (!row_reserve(table, (struct row_place){i, 0}))
+            return -ENOMEM;
+    return 0;
+}
+
+int stg_table_move(struct stg_table *table, struct stg_table *from)
+{
+    size_t index = atomic_load_explicit(&table->count, memory_order_relaxed);
+    size_t count = atomic_load_explicit(&from->count, memory_order_relaxed);
+    int64_t total;
+    int error;
+
+    if (table == from || atomic_load_explicit(&from->references, memory_order_acquire) != 1)
+        return -EBUSY;
+    if (__builtin_add_overflow(table->total_bytes, from->total_bytes, &total))
+        return -EOVERFLOW;
+    error = rows_reserve(table, count);
+    if (error)
+        return error;
+    for (size_t i = 0; i < count; i++) {
+        struct row_place source = row_place_of(i), to = row_place_of(index + i);
+
+        table->rows[to.segment][to.offset] = from->rows[source.segment][source.offset];
+    }
+    texts_move(table, from);
+    atomic_store_explicit(&table->total_bytes, total, memory_order_relaxed);
+    atomic_store_explicit(&table->count, index + count, memory_order_release);
+    atomic_store_explicit(&from->total_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&from->count, 0, memory_order_release);
+    return 0;
+}
+
 size_t stg_table_count(const struct stg_table *table)
 {
     return atomic_load_explicit(&table->count, memory_order_acquire);

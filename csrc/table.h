@@ -29,6 +29,9 @@ void stg_table_unref(struct stg_table *table);
 /* Returns the new row's index; -EINVAL: size < 0 or a text over STG_TABLE_MAX_TEXT bytes; -EOVERFLOW: the sizes
  * add up to more than 2^63-1, or 2^39 rows; -ENOMEM. A refused row leaves the table as it was. */
 int64_t stg_table_append(struct stg_table *table, const struct stg_row *row);
+/* Appends all rows of from and leaves it empty; their texts stay where they are. -EBUSY: somebody else has a reference
+ * to from, or it is the table itself; -EOVERFLOW as above; -ENOMEM. Both are as they were after an error. */
+int stg_table_move(struct stg_table *table, struct stg_table *from);
 size_t stg_table_count(const struct stg_table *table);
 int64_t stg_table_total_bytes(const struct stg_table *table);
 /* index < count. The texts stay valid as long as the table. */

@@ -7,5 +7,7 @@
 /* Percent-encode as S3 signs it: A-Z a-z 0-9 - . _ ~ stay, '/' too when keep_slash; upper-case hex.
  * Returns the length, or -ENOSPC when it does not fit in cap. */
 ssize_t stg_uri_encode(struct stg_str raw, int keep_slash, char *out, size_t cap);
+/* Undoes '+' and %XX, in place. The length, or -1: a % without two digits. */
+ssize_t stg_url_undo(char *text, size_t len);
 
 #endif

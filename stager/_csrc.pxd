@@ -22,6 +22,7 @@ cdef extern from "table.h" nogil:
     stg_table *stg_table_new()
     void stg_table_unref(stg_table *table)
     int64_t stg_table_append(stg_table *table, const stg_row *row)
+    int stg_table_move(stg_table *table, stg_table *source)
     size_t stg_table_count(const stg_table *table)
     int64_t stg_table_total_bytes(const stg_table *table)
     stg_row stg_table_row(const stg_table *table, size_t index)
@@ -146,8 +147,12 @@ cdef extern from "listxml.h" nogil:
         char *token
         size_t token_len
         char *problem
+    struct stg_list_span:
+        stg_str after
+        stg_str upto
+        stg_table *rest
     int stg_list_scan(const char *data, size_t len, stg_str prefix, size_t key_skip, stg_table *table,
-                      stg_list_page *page)
+                      const stg_list_span *span, stg_list_page *page)
     struct stg_s3_error:
         char *code
         char *message

@@ -18,6 +18,8 @@ class KeyTable:
     def __init__(self) -> None: ...
     def append(self, key: bytes, size: int, identity: bytes, mtime_ns: int = 0, mode: int = 0) -> int:
         """Add a row and return its index. ValueError: size < 0, a text over 65,535 bytes."""
+    def move(self, source: KeyTable) -> None:
+        """Append all rows of ``source``, which is empty then. OSError: a batch still uses it (EBUSY)."""
     def __len__(self) -> int: ...
     def key(self, row: int) -> bytes: ...
     def size(self, row: int) -> int: ...
@@ -162,7 +164,7 @@ class ListPage:
     count: int
     truncated: bool
     token: bytes  # as it stands: EncodingType does not cover it; b"" when absent
-    in_order: bool  # keys strictly ascending in byte order, inside the page and after the last one of the table
+    in_order: bool  # keys strictly ascending in byte order, above the last one of the table before and ``after``
     encoded: bool
     archived: int  # rows whose storage class cannot be read without a restore
 
@@ -267,8 +269,17 @@ class Batch:
         """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
         compared. ValueError: not a batch of heads.
         """
-    def scan_list(self, table: KeyTable, key_skip: int) -> ListPage:
+    def scan_list(
+        self,
+        table: KeyTable,
+        key_skip: int,
+        *,
+        after: bytes | None = None,
+        upto: bytes | None = None,
+        rest: KeyTable | None = None,
+    ) -> ListPage:
         """Scan the answer of `Engine.list_page` into ``table``, dropping key_skip bytes (the prefix) of each key.
+        Rows from the first key above ``upto`` on go to ``rest``; both bounds are keys without the prefix.
         Every key must start with the template's key_prefix. ValueError: not a ListObjectsV2 answer as we accept it
         (the text says what), or the page has not been drained.
         """

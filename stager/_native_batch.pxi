@@ -44,15 +44,26 @@ cdef class Batch:
             return None
         return crc_name(self.batch.announced[at].kind), self.batch.announced[at].value
 
-    def scan_list(self, KeyTable table not None, size_t key_skip):
+    def scan_list(self, KeyTable table not None, size_t key_skip, *, bytes after=None, bytes upto=None,
+                  KeyTable rest=None):
         cdef stg_list_page page
+        cdef stg_list_span span
         cdef int status
         cdef stg_str prefix = stg_template_key_prefix(self.template_.template_)
         if self.batch.kind != STG_BATCH_LIST or self.undrained:
             raise ValueError("not a finished listing")
         memset(&page, 0, sizeof(page))
+        memset(&span, 0, sizeof(span))
+        if after is not None:
+            span.after = as_str(after)
+        if upto is not None:
+            if rest is None:
+                raise ValueError("no table for the rest")
+            span.upto = as_str(upto)
+            span.rest = rest.table
         with nogil:
-            status = stg_list_scan(self.batch.body, self.batch.body_len, prefix, key_skip, table.table, &page)
+            status = stg_list_scan(self.batch.body, self.batch.body_len, prefix, key_skip, table.table, &span,
+                                   &page)
         if status == -errno.EBADMSG:
             raise ValueError(as_text(page.problem))
         check(status)

@@ -25,6 +25,9 @@ cdef class KeyTable:
         check_arguments(index, "a size below 0 or a text over 65,535 bytes")
         return index
 
+    def move(self, KeyTable source not None):
+        check(stg_table_move(self.table, source.table))
+
     def __len__(self):
         return stg_table_count(self.table)
 

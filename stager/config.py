@@ -109,5 +109,6 @@ class Remote(Struct, frozen=True, kw_only=True):
     ca_bundle: str | None = None
     proxy: str | None = None  # None: as the environment says; "" or "none": no proxy
     addressing_style: str = "auto"  # auto | path | virtual
+    listing_order: str = "auto"  # auto | byte-order | unordered: what the endpoint lists in
     sign_requests: bool = True
     verify_ssl: bool = True

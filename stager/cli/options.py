@@ -63,6 +63,8 @@ def remote_options(command: Command) -> Command:
         click.option("--ca-bundle", metavar="FILE", help="Certificates to trust."),
         click.option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]), default="auto",
                      show_default=True, help="Where an S3 URL names the bucket."),
+        click.option("--listing-order", type=click.Choice(["auto", "byte-order", "unordered"]), default="auto",
+                     show_default=True, help="What the S3 endpoint lists in; in byte order it is listed in parallel."),
         click.option("--no-sign-request", is_flag=True, help="Ask without credentials."),
         click.option("--region", metavar="NAME", help="The bucket's region."),
         click.option("--profile", metavar="NAME", help="The profile of the AWS configuration."),
@@ -84,6 +86,7 @@ def remote_of(options: dict[str, Any]) -> Remote:
         region=options.pop("region"),
         ca_bundle=options.pop("ca_bundle"),
         addressing_style=options.pop("addressing_style"),
+        listing_order=options.pop("listing_order"),
         sign_requests=not options.pop("no_sign_request"),
         verify_ssl=not options.pop("no_verify_ssl"),
     )

@@ -25,7 +25,9 @@ from stager.sources.s3_access import Access
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
-from stager.sources.s3_list import Pages, list_serially, listing_digest
+from stager.sources.s3_list import Pages, Span, listing_digest
+from stager.sources.s3_list_parallel import list_folder
+from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -183,7 +185,8 @@ class S3Source:
     async def _snapshot(self, region: str | None) -> Snapshot:
         connection = await self._connect(region)
         folder = self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
-        table = await list_serially(self._pages(connection, folder))
+        listed = await list_folder(self._pages(connection, folder), in_byte_order=self._lists_in_order(connection))
+        table = listed.table
         if not len(table) and self._prefix:
             folder, table = await self._single_key(connection)
         self._connection = connection
@@ -197,7 +200,11 @@ class S3Source:
                 **({"proxy": connection.proxy.url} if connection.proxy else {}),
                 "listing": await asyncio.to_thread(listing_digest, table),
             },
+            warnings=listed.warnings,
         )
+
+    def _lists_in_order(self, connection: _Connection) -> bool:
+        return lists_in_byte_order(connection.prepared.host, self._bucket, self._remote.listing_order)
 
     def _pages(self, connection: _Connection, folder: bytes) -> Pages:
         return Pages(
@@ -212,8 +219,9 @@ class S3Source:
             raise missing
         parent, slash, name = self._prefix.rpartition(b"/")
         folder = parent + slash
-        listed = KeyTable()
-        await self._pages(connection, folder).append(listed, key=name)
+        first = Span()
+        await self._pages(connection, folder).append(first, key=name)
+        listed = first.table
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
         table.append(name, listed.size(0), listed.identity(0))

@@ -205,6 +205,7 @@ def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
             ca_bundle=found.ca_bundle,
             proxy=found.proxy,
             addressing_style=found.addressing_style,
+            listing_order=found.listing_order,
             sign_requests=found.sign_requests,
             verify_ssl=found.verify_ssl,
         )

@@ -94,6 +94,7 @@ class S3Table(_Table, frozen=True, kw_only=True):
     ca_bundle: str | None = None
     proxy: str | None = None
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    listing_order: Literal["auto", "byte-order", "unordered"] = "auto"
     sign_requests: bool = True
     verify_ssl: bool = True
 

@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     for (size_t prefix_len = 0; prefix_len < sizeof(prefix); prefix_len += sizeof(prefix) - 1) {
         struct stg_table *table = stg_table_new();
-        int error = stg_list_scan((const char *)data, size, (struct stg_str){prefix, prefix_len}, prefix_len, table, &page);
+        int error = stg_list_scan((const char *)data, size, (struct stg_str){prefix, prefix_len}, prefix_len, table, NULL,
+                                  &page);
 
         FUZZ_ASSERT(error == 0 || (error == -EBADMSG && page.problem[0]));
         for (const char *c = page.problem; *c; c++)

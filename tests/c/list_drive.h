@@ -18,17 +18,22 @@ static void table_renew(void)
     table = stg_table_new();
 }
 
-static int scan(struct stg_str text, struct stg_str prefix, size_t key_skip)
+static int scan_span(struct stg_str text, struct stg_str prefix, size_t key_skip, const struct stg_list_span *span)
 {
     char *exact = malloc(text.len + !text.len); /* so that a sanitizer sees a read beyond it */
     int error;
 
     if (text.len)
         memcpy(exact, text.ptr, text.len);
-    error = stg_list_scan(exact, text.len, prefix, key_skip, table, &page);
+    error = stg_list_scan(exact, text.len, prefix, key_skip, table, span, &page);
     free(exact);
     CHECK((error == -EBADMSG) == (page.problem[0] != 0));
     return error;
+}
+
+static int scan(struct stg_str text, struct stg_str prefix, size_t key_skip)
+{
+    return scan_span(text, prefix, key_skip, NULL);
 }
 
 static int scan_fresh(struct stg_str text)

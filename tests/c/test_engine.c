@@ -405,7 +405,7 @@ static void test_listing_arrives_natively(void)
     CHECK_EQ(stg_batch_list(bench.template_, STG_STR("list-type=2"), &batch), 0);
     CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
     CHECK_EQ(wait_for(&bench, 1).done, 1);
-    CHECK_EQ(stg_list_scan(batch->body, batch->body_len, STG_STR(""), 0, bench.table, &page), 0);
+    CHECK_EQ(stg_list_scan(batch->body, batch->body_len, STG_STR(""), 0, bench.table, NULL, &page), 0);
     CHECK_EQ(stg_table_count(bench.table), 1);
     stg_batch_unref(batch);
     tear_down(&bench);

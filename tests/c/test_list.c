@@ -103,7 +103,7 @@ static void test_prefix_is_required_and_dropped(void)
     check_keys((const char *[]){"p/a", "p/b"}, 2);
     CHECK_EQ(scan(text, STG_STR("q/"), 2), -EBADMSG);
     CHECK_EQ(scan(text, STG_STR("p/a/"), 4), -EBADMSG);
-    CHECK_EQ(stg_list_scan(text.ptr, text.len, STG_STR("p/"), 3, table, &page), -EINVAL);
+    CHECK_EQ(stg_list_scan(text.ptr, text.len, STG_STR("p/"), 3, table, NULL, &page), -EINVAL);
     table_renew();
     CHECK_EQ(scan(STG_STR(ROOT(URL OBJECT("p%2Fa"))), STG_STR("p/"), 2), 0);
     check_keys((const char *[]){"a"}, 1);
@@ -125,6 +125,36 @@ static void test_order_is_checked_inside_a_page_and_across_pages(void)
     CHECK_EQ(scan(STG_STR(ROOT(OBJECT("zz"))), STG_STR(""), 0), 0);
     CHECK(page.in_order);
     CHECK_EQ(stg_table_count(table), 5);
+}
+
+static void test_span_takes_its_keys_and_leaves_the_rest(void)
+{
+    struct stg_table *rest = stg_table_new();
+    struct stg_list_span span = {STG_STR("b"), STG_STR("d"), rest};
+    struct stg_str text = STG_STR(ROOT(OBJECT("p/c") OBJECT("p/d") OBJECT("p/d!") OBJECT("p/e")));
+
+    table_renew();
+    CHECK_EQ(scan_span(text, STG_STR("p/"), 2, &span), 0);
+    CHECK(page.in_order && page.count == 4);
+    CHECK_EQ(stg_table_count(table), 2);
+    CHECK_STR(ROW(1).key, "d");
+    CHECK_EQ(stg_table_count(rest), 2);
+    CHECK_STR(stg_table_row(rest, 0).key, "d!");
+    CHECK_EQ(scan_span(STG_STR(ROOT(OBJECT("p/d"))), STG_STR("p/"), 2, &span), 0);
+    CHECK(!page.in_order); /* it was there */
+    table_renew();
+    CHECK_EQ(scan_span(STG_STR(ROOT(OBJECT("p/b"))), STG_STR("p/"), 2, &span), 0);
+    CHECK(!page.in_order); /* it is not after b */
+    table_renew();
+    CHECK_EQ(scan_span(STG_STR(ROOT(OBJECT("p/c") OBJECT("p/x") OBJECT("p/d"))), STG_STR("p/"), 2, &span), 0);
+    CHECK(!page.in_order); /* d came too late */
+    table_renew();
+    span.upto = (struct stg_str){NULL, 0};
+    CHECK_EQ(scan_span(text, STG_STR("p/"), 2, &span), 0);
+    CHECK(page.in_order && stg_table_count(table) == 4);
+    span = (struct stg_list_span){.upto = STG_STR("d")};
+    CHECK_EQ(stg_list_scan(text.ptr, text.len, STG_STR("p/"), 2, table, &span, &page), -EINVAL);
+    stg_table_unref(rest);
 }
 
 #define LIST(inside) "<ListBucketResult>" inside "</ListBucketResult>"
@@ -291,6 +321,7 @@ int main(void)
     RUN(test_url_encoding_is_undone_only_when_echoed);
     RUN(test_prefix_is_required_and_dropped);
     RUN(test_order_is_checked_inside_a_page_and_across_pages);
+    RUN(test_span_takes_its_keys_and_leaves_the_rest);
     RUN(test_truncated_answer_needs_a_token);
     RUN(test_token_of_the_longest_size_fits_and_no_more);
     RUN(test_size_is_digits_up_to_the_largest_int64);

@@ -92,6 +92,67 @@ static void test_table_lives_until_its_last_reference(void)
     stg_table_unref(NULL);
 }
 
+/* Rows first..first+count-1 of row_numbered. */
+static struct stg_table *table_of(int first, int count)
+{
+    struct stg_table *table = stg_table_new();
+    char key[16];
+
+    for (int i = first; i < first + count; i++) {
+        struct stg_row row = row_numbered(i, key);
+        CHECK_EQ(stg_table_append(table, &row), i - first);
+    }
+    return table;
+}
+
+static void test_moved_rows_follow_those_that_were_there(void)
+{
+    static const int counts[] = {0, 1, 255, 0, 300, 5000, 2};
+    struct stg_table *table = stg_table_new();
+    int total = 0;
+    char key[16];
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        struct stg_table *from = table_of(total, counts[i]);
+        CHECK_EQ(stg_table_move(table, from), 0);
+        total += counts[i];
+        CHECK_EQ(stg_table_count(from), 0);
+        CHECK_EQ(stg_table_total_bytes(from), 0);
+        struct stg_row row = row_numbered(7, key);
+        CHECK_EQ(stg_table_append(from, &row), 0); /* it can be used again */
+        stg_table_unref(from);
+    }
+    CHECK_EQ(stg_table_count(table), total);
+    CHECK_EQ(stg_table_total_bytes(table), (int64_t)total * (total - 1) / 2);
+    for (int i = 0; i < total; i++) {
+        struct stg_row wanted = row_numbered(i, key), got = stg_table_row(table, (size_t)i);
+
+        check_str(__FILE__, __LINE__, "key", got.key, wanted.key);
+        CHECK(got.size == i && got.mtime_ns == -i);
+    }
+    struct stg_row more = row_numbered(total, key);
+    CHECK_EQ(stg_table_append(table, &more), total);
+    stg_table_unref(table);
+}
+
+static void test_table_that_is_shared_or_too_large_is_not_moved(void)
+{
+    struct stg_table *table = table_of(1, 3), *from = table_of(4, 2), *full = stg_table_new();
+    struct stg_row largest = {.size = INT64_MAX};
+
+    CHECK_EQ(stg_table_append(full, &largest), 0);
+    CHECK_EQ(stg_table_move(table, full), -EOVERFLOW);
+    CHECK_EQ(stg_table_move(table, table), -EBUSY);
+    stg_table_ref(from);
+    CHECK_EQ(stg_table_move(table, from), -EBUSY);
+    stg_table_unref(from);
+    CHECK_EQ(stg_table_count(table), 3);
+    CHECK_EQ(stg_table_count(from), 2);
+    stg_table_unref(full);
+    stg_table_unref(from);
+    stg_table_unref(table);
+}
+
 static void *rows_read(void *argument)
 {
     struct stg_table *table = argument;
@@ -131,6 +192,8 @@ int main(void)
     RUN(test_empty_texts_are_kept);
     RUN(test_bad_row_is_refused_and_leaves_the_table_as_it_was);
     RUN(test_table_lives_until_its_last_reference);
+    RUN(test_moved_rows_follow_those_that_were_there);
+    RUN(test_table_that_is_shared_or_too_large_is_not_moved);
     RUN(test_rows_can_be_read_while_others_are_appended);
     END();
 }
