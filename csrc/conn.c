@@ -121,10 +121,10 @@ void stg_conn_release(struct stg_conn *conn)
     detach(conn);
 }
 
-static void retry_stale(struct stg_conn *conn)
+/* Over a new connection, when the limits let it; the server has seen the request or not. */
+static void send_again(struct stg_conn *conn)
 {
     struct stg_item item = conn->item;
-    atomic_fetch_add_explicit(&conn->worker->stale_retries, 1, memory_order_relaxed);
     stg_conn_close(conn);
     int64_t wait_ns = stg_engine_take_again(conn->worker->engine, item.batch);
     if (wait_ns == 0) {
@@ -141,7 +141,8 @@ void stg_conn_ended(struct stg_conn *conn, ssize_t error)
     if (error == -EPROTO && conn->tls) {
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_TLS, 0, "record", "%s", stg_tls_problem(conn->tls)));
     } else if (conn->state == STG_CONN_HEAD && conn->fill == 0 && conn->reused) {
-        retry_stale(conn);
+        atomic_fetch_add_explicit(&conn->worker->stale_retries, 1, memory_order_relaxed);
+        send_again(conn);
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
         stg_conn_finish_error(conn);
@@ -289,6 +290,12 @@ void stg_conn_event(struct stg_conn *conn, uint32_t generation, uint32_t events)
     }
 }
 
+/* Nothing of the answer is there, and it is the first time. */
+static int may_send_again(const struct stg_conn *conn)
+{
+    return conn->state == STG_CONN_HEAD && conn->fill == 0 && !conn->unsent && !conn->sent_again;
+}
+
 void stg_conn_check_time(struct stg_conn *conn)
 {
     const struct stg_engine_config *config = &conn->worker->engine->config;
@@ -298,7 +305,11 @@ void stg_conn_check_time(struct stg_conn *conn)
     } else if (conn->state < STG_CONN_HEAD) {
         stg_conn_connect_check_time(conn, quiet_ms);
     } else if (quiet_ms <= config->stall_timeout_ms) {
-        return;
+        if (may_send_again(conn) && stg_pace_is_late(stg_worker_part(conn->worker, conn->endpoint), quiet_ms)) {
+            conn->sent_again = 1;
+            atomic_fetch_add_explicit(&conn->worker->late_retries, 1, memory_order_relaxed);
+            send_again(conn);
+        }
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
         stg_conn_finish_error(conn);

@@ -10,6 +10,9 @@
 
 static void note_progress(struct stg_conn *conn, ssize_t n)
 {
+    if (conn->state == STG_CONN_HEAD && conn->fill == 0)
+        stg_pace_note_first_byte(stg_worker_part(conn->worker, conn->endpoint),
+                                 conn->worker->clock_ms - conn->progress_ms);
     conn->trickled += n;
     if (conn->trickled * 1000 < (int64_t)conn->worker->engine->config.stall_timeout_ms * TRICKLE_BYTES_A_S)
         return;

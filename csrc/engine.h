@@ -40,7 +40,7 @@ struct stg_completion {
 };
 
 struct stg_engine_stats {
-    uint64_t requests, connections, bytes_received, stale_retries;
+    uint64_t requests, connections, bytes_received, stale_retries, late_retries;
 };
 
 /* -EINVAL: a limit is 0 or does not fit the others; -ENOMEM; -EMFILE; -EAGAIN: no thread. */

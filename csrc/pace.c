@@ -3,6 +3,12 @@
 #include <limits.h>
 
 #define NS_A_SECOND 1e9
+#define LATE_MS 300
+#define LATE_TIMES 8
+#define TIMED_ENOUGH 10 /* answers before it is known what is usual */
+#define AGAIN_SHARE 0.02F
+#define AGAIN_FIRST 2.0F
+#define AGAIN_MOST 8.0F
 
 static double tokens_at(const struct stg_bucket *bucket, int64_t now_ns)
 {
@@ -63,6 +69,23 @@ unsigned stg_pace_allowed(const struct stg_pace *pace, unsigned number, unsigned
 {
     unsigned connections = atomic_load_explicit(&pace->connections, memory_order_relaxed);
     return connections ? stg_pace_share(connections, number, workers) : UINT_MAX;
+}
+
+void stg_pace_note_first_byte(struct stg_pace_part *part, int64_t ms)
+{
+    float weight = part->timed < TIMED_ENOUGH ? 1.0F / (float)(part->timed + 1) : 1.0F / 32;
+    part->first_byte_ms += ((float)ms - part->first_byte_ms) * weight;
+    part->again = part->again + AGAIN_SHARE < AGAIN_MOST ? part->again + AGAIN_SHARE : AGAIN_MOST;
+    if (part->timed < TIMED_ENOUGH && ++part->timed == TIMED_ENOUGH)
+        part->again += AGAIN_FIRST;
+}
+
+int stg_pace_is_late(struct stg_pace_part *part, int64_t ms)
+{
+    if (part->timed < TIMED_ENOUGH || ms < LATE_MS || (float)ms < LATE_TIMES * part->first_byte_ms || part->again < 1)
+        return 0;
+    part->again -= 1;
+    return 1;
 }
 
 struct stg_pace_sum stg_pace_sum(const struct stg_pace *pace)

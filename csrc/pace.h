@@ -34,7 +34,9 @@ double stg_burst_bytes(double per_second);    /* 50 ms of it, at least 1 KiB */
 struct stg_pace_part {
     atomic_uint busy, open; /* connections with a request; sockets */
     _Atomic uint64_t sent, received; /* requests; bytes */
-    char apart[40]; /* from the next worker's cache line */
+    float first_byte_ms, again;      /* usual time to it; how many late answers may be asked for again */
+    uint32_t timed;                  /* answers */
+    char apart[28];                  /* from the next worker's cache line */
 };
 
 struct stg_pace {
@@ -47,6 +49,14 @@ struct stg_pace {
 unsigned stg_pace_share(unsigned connections, unsigned number, unsigned workers);
 /* How many connections to the endpoint this worker may have; UINT_MAX: no limit. */
 unsigned stg_pace_allowed(const struct stg_pace *pace, unsigned number, unsigned workers);
+
+/* An answer began after so many ms. */
+void stg_pace_note_first_byte(struct stg_pace_part *part, int64_t ms);
+/* Whether a request should be sent again over another connection because its answer has not begun for so long: more
+ * than 300 ms and 8 times the usual, for at most one answer in fifty and two. Takes from what may be sent again. Some answers of
+ * S3 take a hundred times the usual and the next one does not ("Amazon S3 User Guide", performance design patterns:
+ * retries for latency-sensitive applications). */
+int stg_pace_is_late(struct stg_pace_part *part, int64_t ms);
 
 struct stg_pace_sum {
     uint64_t sent, received;

@@ -57,6 +57,7 @@ static void charge(struct stg_worker *worker, struct stg_conn *conn, struct stg_
 {
     worker->busy++;
     conn->charged = stg_endpoint_ref(endpoint);
+    conn->sent_again = 0;
     atomic_fetch_add_explicit(&stg_worker_part(worker, endpoint)->busy, 1, memory_order_relaxed);
 }
 
@@ -375,4 +376,5 @@ void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *su
     sum->connections += atomic_load_explicit(&worker->connections, memory_order_relaxed);
     sum->bytes_received += atomic_load_explicit(&worker->bytes_received, memory_order_relaxed);
     sum->stale_retries += atomic_load_explicit(&worker->stale_retries, memory_order_relaxed);
+    sum->late_retries += atomic_load_explicit(&worker->late_retries, memory_order_relaxed);
 }

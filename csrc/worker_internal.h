@@ -31,6 +31,7 @@ struct stg_conn {
     int64_t progress_ms; /* on the worker's stall clock */
     int64_t trickled;    /* bytes received since then */
     int reused; /* the request went out on a connection that had served another */
+    int sent_again; /* the request, because its answer was late */
     enum stg_conn_pause paused;
     int again;  /* stopped reading for fairness, not because there was no more */
 
@@ -75,7 +76,7 @@ struct stg_worker {
     int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
     int64_t checked_ms, unsignalled_ms;
     char scratch[STG_WORKER_SCRATCH_BYTES];
-    _Atomic uint64_t requests, connections, bytes_received, stale_retries;
+    _Atomic uint64_t requests, connections, bytes_received, stale_retries, late_retries;
 };
 
 /* conn.c */

@@ -315,6 +315,7 @@ cdef extern from "engine.h" nogil:
         uint64_t connections
         uint64_t bytes_received
         uint64_t stale_retries
+        uint64_t late_retries
     int stg_engine_new(const stg_engine_config *config, stg_engine **out)
     int stg_engine_state(const stg_engine *engine)
     int stg_engine_fileno(const stg_engine *engine)

@@ -347,7 +347,9 @@ class Engine:
         after `close`, for what was under way then.
         """
     def stats(self) -> dict[str, int]:
-        """Counters since start: requests, connections opened, bytes received, retries of stale connections."""
+        """Counters since start: requests, connections opened, bytes received, requests sent again because a kept
+        connection had ended (``stale_retries``) or the answer was late (``late_retries``).
+        """
     def close(self) -> None:
         """Cancel, wait for the writes in flight, join the threads. Idempotent."""
 

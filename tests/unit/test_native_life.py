@@ -297,3 +297,23 @@ def test_want_of_descriptors_is_this_hosts_failure_and_no_addresss(
             os.close(taken.pop())
         _, done, _ = call.fetch([call.add(b"k", 3)])
         assert list(done) == [0]
+
+
+def test_late_answer_is_asked_for_again_once_over_another_connection(tmp_path: Path) -> None:
+    seen: dict[str, int] = {}
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        seen[request.path] = seen.get(request.path, 0) + 1
+        if "slow" in request.path and seen[request.path] == 1:
+            connection.recv(1)  # until the other side gives up
+        else:
+            connection.sendall(response(b"abc"))
+
+    with scripted(answer) as server, caller(tmp_path, server.port, workers=1, connections=4) as call:
+        usual = [call.add(b"usual%d" % n, 3) for n in range(60)]
+        assert call.fetch(usual)[2] == []
+        slow = [call.add(b"slow%d" % n, 3) for n in range(2)]
+        _, done, failures = call.fetch(slow)
+        assert (sorted(done), failures) == ([0, 1], [])
+        assert call.engine.stats()["late_retries"] == 2
+    assert {path: count for path, count in seen.items() if count > 1} == {"/b/slow0": 2, "/b/slow1": 2}
