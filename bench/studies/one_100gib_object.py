@@ -2,8 +2,9 @@
 
 The origin makes it by formula. It is written to an ext4 file system of its own, in a sparse image on tmpfs, and a
 follower (`punch`) compares each block with the formula and punches it out of the file: every byte is compared, and the
-image never holds more than what is on its way. The file system has no extents, so that it cannot reserve the file's
-space: stager reserves where it can. Needs root, for the mount.
+image never holds more than what is on its way; the origin's line is limited so that the follower keeps up. The file
+system has no extents, so that it cannot reserve the file's space: stager reserves where it can. Needs root, for the
+mount.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["SHORT", "run"]
 
 SHORT = False
 GIB = 1 << 30
+LINE = 500_000_000  # bytes/s; half of what a follower compares
 
 
 def run(cores: Cores, scratch: Path, *, quick: bool) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def run(cores: Cores, scratch: Path, *, quick: bool) -> dict[str, Any]:
     lab.write_listing(workload, 1, listing)
     served = ("1", str(size), PREFIX, "--formula")
     content = Content(objects=1, arguments=served, to_verify=served, listing=listing)
-    with _small_disk(scratch, size) as disk, lab.run_origin(content, cores) as origin:
+    with _small_disk(scratch, size) as disk, lab.run_origin(content, cores, "--line-bytes-per-s", str(LINE)) as origin:
         out, report, log = disk / "out", scratch / "report.json", scratch / "log"
         out.mkdir()
         argv = [native("measure"), str(report), "any", *stager.command(lab.target_of(workload, origin, out))]
