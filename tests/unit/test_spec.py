@@ -63,6 +63,7 @@ profile = "host"
 endpoint_url = "https://ceph.example:7480"
 profile = "ceph"
 ca_bundle = "/etc/ssl/site.pem"
+listing_order = "byte-order"
 proxy = "http://proxy.example:3128"
 """
     )
@@ -73,6 +74,7 @@ proxy = "http://proxy.example:3128"
         endpoint_url="https://ceph.example:7480",
         profile="ceph",
         ca_bundle="/etc/ssl/site.pem",
+        listing_order="byte-order",
         proxy="http://proxy.example:3128",
     )
     assert spec.public[0].source == "/srv/public/imagenet"
