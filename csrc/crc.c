@@ -81,6 +81,8 @@ stg_crc_kernel *stg_crc_kernel_best(void)
 #ifdef STG_CRC_PCLMUL
     if (stg_crc_has_vpclmul())
         return stg_crc_vpclmul;
+    if (stg_crc_has_vpclmul_avx2())
+        return stg_crc_vpclmul_avx2;
     if (stg_crc_has_pclmul())
         return stg_crc_pclmul;
 #endif

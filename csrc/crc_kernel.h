@@ -15,9 +15,11 @@ stg_crc_kernel stg_crc_scalar;  /* eight bytes at a time by tables, on any machi
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define STG_CRC_PCLMUL
-stg_crc_kernel stg_crc_pclmul;     /* PCLMULQDQ: 4 x 128 bits at a time */
-stg_crc_kernel stg_crc_vpclmul;    /* VPCLMULQDQ and AVX-512: 4 x 512 bits at a time */
+stg_crc_kernel stg_crc_pclmul;       /* PCLMULQDQ: 4 x 128 bits at a time */
+stg_crc_kernel stg_crc_vpclmul_avx2; /* VPCLMULQDQ: 4 x 256 bits at a time */
+stg_crc_kernel stg_crc_vpclmul;      /* VPCLMULQDQ and AVX-512: 4 x 512 bits at a time */
 int stg_crc_has_pclmul(void);
+int stg_crc_has_vpclmul_avx2(void);
 int stg_crc_has_vpclmul(void);
 #endif
 
@@ -39,7 +41,7 @@ struct stg_crc_fold {
 };
 
 struct stg_crc_folds {
-    struct stg_crc_fold by_128, by_512, by_2048; /* bits */
+    struct stg_crc_fold by_128, by_256, by_512, by_1024, by_2048; /* bits */
 };
 
 /* Not for STG_CRC_NONE. */

@@ -15,6 +15,11 @@ int stg_crc_has_pclmul(void)
     return __builtin_cpu_supports("pclmul") != 0;
 }
 
+int stg_crc_has_vpclmul_avx2(void)
+{
+    return __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("pclmul");
+}
+
 int stg_crc_has_vpclmul(void)
 {
     return __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512f") &&
@@ -22,6 +27,7 @@ int stg_crc_has_vpclmul(void)
 }
 
 #define PCLMUL __attribute__((target("pclmul,sse2")))
+#define VPCLMUL_AVX2 __attribute__((target("vpclmulqdq,pclmul,avx2")))
 #define VPCLMUL __attribute__((target("vpclmulqdq,pclmul,avx512f,avx512vl")))
 
 #define LOAD(at) _mm_loadu_si128((const __m128i *)(const void *)(at))
@@ -64,6 +70,38 @@ PCLMUL uint64_t stg_crc_pclmul(enum stg_crc_kind kind, uint64_t state, const uin
     c = FOLD(b, by_128, c);
     d = FOLD(c, by_128, d);
     return finish(kind, d, by_128, data, len);
+}
+
+#define PAIR_LOAD(at) _mm256_loadu_si256((const __m256i *)(const void *)(at))
+#define PAIR_CONSTANT(fold) _mm256_broadcastsi128_si256(CONSTANT(fold))
+#define PAIR_FOLD(lanes, constant, onto)                                                                     \
+    _mm256_xor_si256(_mm256_xor_si256(_mm256_clmulepi64_epi128(lanes, constant, 0x00),                       \
+                                      _mm256_clmulepi64_epi128(lanes, constant, 0x11)), onto)
+
+/* For processors without AVX-512: AMD's Zen 3, Intel's for desktops since Alder Lake. */
+VPCLMUL_AVX2 uint64_t stg_crc_vpclmul_avx2(enum stg_crc_kind kind, uint64_t state, const uint8_t *data, size_t len)
+{
+    if (len < 128)
+        return stg_crc_pclmul(kind, state, data, len);
+
+    const struct stg_crc_folds *folds = stg_crc_folds_of(kind);
+    __m128i by_128 = CONSTANT(folds->by_128);
+    __m256i by_256 = PAIR_CONSTANT(folds->by_256), by_1024 = PAIR_CONSTANT(folds->by_1024);
+    __m256i a = _mm256_xor_si256(PAIR_LOAD(data), _mm256_zextsi128_si256(_mm_cvtsi64_si128((long long)state)));
+    __m256i b = PAIR_LOAD(data + 32), c = PAIR_LOAD(data + 64), d = PAIR_LOAD(data + 96);
+
+    for (data += 128, len -= 128; len >= 128; data += 128, len -= 128) {
+        a = PAIR_FOLD(a, by_1024, PAIR_LOAD(data));
+        b = PAIR_FOLD(b, by_1024, PAIR_LOAD(data + 32));
+        c = PAIR_FOLD(c, by_1024, PAIR_LOAD(data + 64));
+        d = PAIR_FOLD(d, by_1024, PAIR_LOAD(data + 96));
+    }
+    b = PAIR_FOLD(a, by_256, b);
+    c = PAIR_FOLD(b, by_256, c);
+    d = PAIR_FOLD(c, by_256, d);
+    for (; len >= 32; data += 32, len -= 32)
+        d = PAIR_FOLD(d, by_256, PAIR_LOAD(data));
+    return finish(kind, FOLD(_mm256_castsi256_si128(d), by_128, _mm256_extracti128_si256(d, 1)), by_128, data, len);
 }
 
 #define WIDE_LOAD(at) _mm512_loadu_si512((const void *)(at))

@@ -66,7 +66,7 @@ enum { CRC64_POLY = 0x9A6C9329AC4BC9B5U, POWERS(CRC64), PASSES(CRC64) };
 #define FOLD32(p, m_low, m_high) {(uint64_t)p##_P##m_high << 32, (uint64_t)p##_P##m_low << 32}
 #define FOLD64(p, m_low, m_high) {p##_P##m_high, p##_P##m_low}
 
-#define FOLDS32(p) {FOLD32(p, 03, 05), FOLD32(p, 15, 17), FOLD32(p, 63, 65)}
-#define FOLDS64(p) {FOLD64(p, 01, 02), FOLD64(p, 07, 08), FOLD64(p, 31, 32)}
+#define FOLDS32(p) {FOLD32(p, 03, 05), FOLD32(p, 07, 09), FOLD32(p, 15, 17), FOLD32(p, 31, 33), FOLD32(p, 63, 65)}
+#define FOLDS64(p) {FOLD64(p, 01, 02), FOLD64(p, 03, 04), FOLD64(p, 07, 08), FOLD64(p, 15, 16), FOLD64(p, 31, 32)}
 
 #endif

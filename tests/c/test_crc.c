@@ -39,6 +39,8 @@ static void kernels_find(void)
 #ifdef STG_CRC_PCLMUL
     if (stg_crc_has_pclmul())
         kernels[kernel_count++] = stg_crc_pclmul;
+    if (stg_crc_has_vpclmul_avx2())
+        kernels[kernel_count++] = stg_crc_vpclmul_avx2;
     if (stg_crc_has_vpclmul())
         kernels[kernel_count++] = stg_crc_vpclmul;
 #endif
