@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #define SLOW_FOR_MS 30000
-#define WAIT_FOR_BYTES ((size_t)64 << 10) /* a reader that found none comes back for so many */
+#define LEAST_BYTES ((size_t)64 << 10) /* a reader waits until so many are let through: fewer would cost a call each */
 
 void stg_engine_wake(struct stg_engine *engine)
 {
@@ -181,9 +181,8 @@ size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wa
         return want;
     int64_t now_ns = stg_monotonic_ns();
     pthread_mutex_lock(&engine->bytes_lock);
-    size_t got = stg_bucket_take(&engine->bytes, want, now_ns);
-    if (!got)
-        *wait_ns = stg_bucket_wait_ns(&engine->bytes, WAIT_FOR_BYTES, now_ns);
+    *wait_ns = stg_bucket_wait_ns(&engine->bytes, want < LEAST_BYTES ? want : LEAST_BYTES, now_ns);
+    size_t got = *wait_ns ? 0 : stg_bucket_take(&engine->bytes, want, now_ns);
     pthread_mutex_unlock(&engine->bytes_lock);
     return got;
 }
