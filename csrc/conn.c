@@ -25,9 +25,18 @@ int stg_conn_watch(struct stg_conn *conn, uint32_t events)
     return epoll_ctl(conn->worker->epoll_fd, operation, conn->fd, &event) < 0 ? -errno : 0;
 }
 
+void stg_conn_enter(struct stg_conn *conn, enum stg_phase phase)
+{
+    int64_t now_ms = conn->worker->now_ms;
+    stg_spent_add(&conn->worker->spent.phase_ms[conn->phase], (uint64_t)(now_ms - conn->phase_since_ms));
+    conn->phase = phase;
+    conn->phase_since_ms = now_ms;
+}
+
 void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why)
 {
     conn->paused = why;
+    stg_conn_enter(conn, why == STG_PAUSE_STORE ? STG_PHASE_PAUSED : STG_PHASE_THROTTLED);
     stg_conn_watch(conn, 0);
 }
 
@@ -81,6 +90,7 @@ void stg_conn_destroy(struct stg_conn *conn)
 static void detach(struct stg_conn *conn)
 {
     conn->item.batch = NULL;
+    stg_conn_enter(conn, STG_PHASE_NONE);
     free(conn->blocks);
     conn->blocks = NULL;
     stg_worker_rest(conn->worker, conn);
@@ -132,6 +142,7 @@ static void send_again(struct stg_conn *conn)
         return;
     }
     conn->paused = STG_PAUSE_REQUEST;
+    stg_conn_enter(conn, STG_PHASE_THROTTLED);
     stg_worker_send_again_later(conn->worker, wait_ns);
 }
 
@@ -161,6 +172,8 @@ void stg_conn_resume(struct stg_conn *conn)
 {
     if (conn->paused && conn->file && !stg_file_ready(conn->file))
         return;
+    if (conn->paused)
+        stg_conn_enter(conn, conn->state == STG_CONN_HEAD ? STG_PHASE_ANSWER : STG_PHASE_BODY);
     conn->again = 0;
     conn->paused = STG_PAUSE_NONE;
     conn->progress_ms = conn->worker->clock_ms;
@@ -236,6 +249,7 @@ void stg_conn_start(struct stg_conn *conn, struct stg_item item)
 {
     conn->item = item;
     conn->request = stg_batch_request(item.batch, item.index);
+    stg_conn_enter(conn, STG_PHASE_ANSWER);
     conn->reused = conn->state == STG_CONN_IDLE;
     conn->again = 0;
     conn->paused = STG_PAUSE_NONE;

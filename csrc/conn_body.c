@@ -36,7 +36,9 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     int64_t start = stg_monotonic_ns();
     int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
-    worker->slow_stores = stg_monotonic_ns() - start > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
+    int64_t took = stg_monotonic_ns() - start;
+    stg_spent_add(&worker->spent.store_ns, (uint64_t)took);
+    worker->slow_stores = took > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
     if (worker->slow_stores >= SLOW_STORES)
         stg_engine_note_slow(worker->engine, item.batch);
     stg_sink_give(sink, buffer);
@@ -63,7 +65,11 @@ static void finish_whole(struct stg_conn *conn)
     conn->fill = 0;
     stg_conn_release(conn);
     stg_worker_dispatch(worker); /* the next request travels while this body is stored */
-    if (stg_batch_take_whole(batch, item.index, &sum, buffer->data + buffer->start, buffer->len, &failure) < 0) {
+    int64_t start = stg_monotonic_ns();
+    int status =
+        stg_batch_take_whole(batch, item.index, &sum, buffer->data + buffer->start, buffer->len, &failure);
+    stg_spent_since(&worker->spent.digest_ns, start);
+    if (status < 0) {
         stg_sink_give(worker->engine->sink, buffer);
         stg_worker_complete(worker, item, 1, failure);
     } else if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
@@ -243,6 +249,13 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
     return 0;
 }
 
+static void digest(struct stg_conn *conn, const char *data, size_t len)
+{
+    int64_t start = stg_monotonic_ns();
+    stg_sum_add(&conn->sum, conn->hasher, data, len);
+    stg_spent_since(&conn->worker->spent.digest_ns, start);
+}
+
 /* Takes framing out of data[at..end) and moves body bytes down to fill. 0, or the request is over. */
 static int take_body(struct stg_conn *conn, size_t at, size_t end)
 {
@@ -262,7 +275,7 @@ static int take_body(struct stg_conn *conn, size_t at, size_t end)
             return -EBADMSG;
         }
         if (conn->use == STG_USE_STREAM)
-            stg_sum_add(&conn->sum, conn->hasher, data + conn->fill, (size_t)run);
+            digest(conn, data + conn->fill, (size_t)run);
         conn->fill += (size_t)run;
         at += skip + (size_t)run;
     }
@@ -309,6 +322,8 @@ int stg_conn_take(struct stg_conn *conn, size_t n)
         if (head_len == 0)
             return 0;
         at = conn->fill = (size_t)head_len;
+        stg_spent_add(&conn->worker->spent.answers, 1);
+        stg_conn_enter(conn, STG_PHASE_BODY);
         conn->trickled = 0;
         conn->progress_ms = conn->worker->clock_ms;
         if (begin_body(conn, &head, at) < 0)

@@ -20,6 +20,14 @@ static void note_progress(struct stg_conn *conn, ssize_t n)
     conn->progress_ms = conn->worker->clock_ms;
 }
 
+static ssize_t decrypt(struct stg_conn *conn, char *to, size_t room)
+{
+    int64_t start = stg_monotonic_ns();
+    ssize_t n = stg_tls_read(conn->tls, to, room);
+    stg_spent_since(&conn->worker->spent.tls_ns, start);
+    return n;
+}
+
 /* -EBUSY: the limit of bytes lets nothing through now. */
 static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
 {
@@ -31,7 +39,7 @@ static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
         stg_worker_read_later(worker, wait_ns);
         return -EBUSY;
     }
-    ssize_t n = conn->tls ? stg_tls_read(conn->tls, to, allowed) : stg_net_recv(conn->fd, to, allowed);
+    ssize_t n = conn->tls ? decrypt(conn, to, allowed) : stg_net_recv(conn->fd, to, allowed);
     size_t got = n > 0 ? (size_t)n : 0;
     stg_engine_give_bytes(worker->engine, allowed - got);
     if (got) {

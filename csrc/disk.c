@@ -200,8 +200,9 @@ static void announce(struct stg_sink *sink)
 }
 
 /* Works on the first file until nothing of it is queued, or others have waited long enough. */
-static void work_on_first(struct stg_sink *sink, unsigned thread)
+static void work_on_first(struct stg_sink *sink, struct stg_disk_thread *self)
 {
+    unsigned thread = sink->config.workers + self->number;
     struct stg_file *file = sink->first_ready;
     sink->first_ready = file->next_ready;
     if (!sink->first_ready)
@@ -217,7 +218,9 @@ static void work_on_first(struct stg_sink *sink, unsigned thread)
         if (!file->first)
             file->last = &file->first;
         pthread_mutex_unlock(&sink->lock);
+        int64_t start = stg_monotonic_ns();
         int status = drop ? 0 : write_piece(file, buffer, thread);
+        stg_spent_since(&self->busy_ns, start);
         pthread_mutex_lock(&sink->lock);
         if (status < 0)
             file->error = status;
@@ -234,7 +237,9 @@ static void work_on_first(struct stg_sink *sink, unsigned thread)
     if (file->ending == OPEN)
         return;
     pthread_mutex_unlock(&sink->lock);
+    int64_t start = stg_monotonic_ns();
     int announce_ms = finish_file(file, thread);
+    stg_spent_since(&self->busy_ns, start);
     pthread_mutex_lock(&sink->lock);
     if (announce_ms)
         owe_announcement(sink, announce_ms);
@@ -249,7 +254,7 @@ static void *run(void *argument)
         if (is_announcement_due(sink))
             announce(sink);
         else if (sink->first_ready)
-            work_on_first(sink, sink->config.workers + thread->number);
+            work_on_first(sink, thread);
         else if (sink->stopping)
             break;
         else if (sink->owing)

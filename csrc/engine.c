@@ -221,6 +221,9 @@ void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out)
     memset(out, 0, sizeof *out);
     for (unsigned i = 0; i < engine->started; i++)
         stg_worker_add_stats(engine->workers[i], out);
+    out->workers = engine->started;
+    out->disk_threads = engine->config.disk_threads;
+    out->disk_ns = engine->sink ? stg_sink_busy_ns(engine->sink) : 0;
 }
 
 static void drop_all(struct stg_engine *engine)

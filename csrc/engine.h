@@ -41,6 +41,10 @@ struct stg_completion {
 
 struct stg_engine_stats {
     uint64_t requests, connections, bytes_received, stale_retries, late_retries;
+    uint64_t workers, disk_threads;
+    uint64_t worker_cpu_ns, tls_ns, digest_ns, store_ns; /* of the workers: all, and what of it; tls: with the kernel's */
+    uint64_t disk_ns;                                    /* of the disk threads, in writes and renames */
+    uint64_t answers, answer_wait_ms, body_ms, paused_ms, throttled_ms; /* of the connections: spent.h */
 };
 
 /* -EINVAL: a limit is 0 or does not fit the others; -ENOMEM; -EMFILE; -EAGAIN: no thread. */

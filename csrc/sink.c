@@ -52,6 +52,14 @@ void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer)
     stg_sink_wake(sink, wake);
 }
 
+uint64_t stg_sink_busy_ns(struct stg_sink *sink)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < sink->config.disk_threads; i++)
+        sum += stg_spent_of(&sink->threads[i].busy_ns);
+    return sum;
+}
+
 /* ---- life ---- */
 
 static int start_threads(struct stg_sink *sink)

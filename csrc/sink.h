@@ -54,6 +54,7 @@ struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
 void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
 
 struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread);
+uint64_t stg_sink_busy_ns(struct stg_sink *sink); /* what the disk threads spent in writes and renames; any thread */
 
 /* NULL: no memory. key must live until done; owner, index and note are handed to done. */
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,

@@ -3,6 +3,7 @@
 #define STG_SINK_INTERNAL_H
 
 #include "sink.h"
+#include "spent.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -11,6 +12,7 @@ struct stg_disk_thread {
     struct stg_sink *sink;
     unsigned number;
     pthread_t id;
+    _Atomic uint64_t busy_ns;
 };
 
 struct stg_sink {

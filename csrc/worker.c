@@ -20,13 +20,6 @@ int64_t stg_monotonic_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int64_t stg_monotonic_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 void stg_worker_wake(struct stg_worker *worker)
 {
     uint64_t one = 1;
@@ -294,6 +287,13 @@ static void turn(struct stg_worker *worker)
     announce(worker);
 }
 
+/* 0: no such clock, as of a thread that has ended. */
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    return clock_gettime(clock, &t) == 0 ? (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec : 0;
+}
+
 static void *run(void *argument)
 {
     struct stg_worker *worker = argument;
@@ -302,6 +302,7 @@ static void *run(void *argument)
         turn(worker);
     for (unsigned i = 0; i < worker->conn_count; i++)
         stg_conn_close(&worker->conns[i]);
+    atomic_store(&worker->spent.cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID));
     return NULL;
 }
 
@@ -370,6 +371,13 @@ void stg_worker_free(struct stg_worker *worker)
     free(worker);
 }
 
+static uint64_t cpu_ns(struct stg_worker *worker)
+{
+    clockid_t clock;
+    uint64_t at_end = atomic_load(&worker->spent.cpu_ns);
+    return at_end || worker->joined || pthread_getcpuclockid(worker->thread, &clock) != 0 ? at_end : clock_ns(clock);
+}
+
 void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum)
 {
     sum->requests += atomic_load_explicit(&worker->requests, memory_order_relaxed);
@@ -377,4 +385,13 @@ void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *su
     sum->bytes_received += atomic_load_explicit(&worker->bytes_received, memory_order_relaxed);
     sum->stale_retries += atomic_load_explicit(&worker->stale_retries, memory_order_relaxed);
     sum->late_retries += atomic_load_explicit(&worker->late_retries, memory_order_relaxed);
+    sum->answers += stg_spent_of(&worker->spent.answers);
+    sum->answer_wait_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_ANSWER]);
+    sum->body_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_BODY]);
+    sum->paused_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_PAUSED]);
+    sum->throttled_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_THROTTLED]);
+    sum->tls_ns += stg_spent_of(&worker->spent.tls_ns);
+    sum->digest_ns += stg_spent_of(&worker->spent.digest_ns);
+    sum->store_ns += stg_spent_of(&worker->spent.store_ns);
+    sum->worker_cpu_ns += cpu_ns(worker);
 }

@@ -3,6 +3,7 @@
 #define STG_WORKER_H
 
 #include "engine_internal.h"
+#include "spent.h"
 
 struct stg_worker;
 
@@ -14,6 +15,5 @@ void stg_worker_join(struct stg_worker *worker); /* returns when it saw engine->
 void stg_worker_free(struct stg_worker *worker); /* after join */
 void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum);
 int64_t stg_monotonic_ms(void);
-int64_t stg_monotonic_ns(void);
 
 #endif

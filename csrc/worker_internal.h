@@ -30,6 +30,8 @@ struct stg_conn {
     int tunneled;              /* the proxy has opened it: what answers now is the server */
     int64_t progress_ms; /* on the worker's stall clock */
     int64_t trickled;    /* bytes received since then */
+    enum stg_phase phase; /* what its time goes to, and since when on the worker's now_ms */
+    int64_t phase_since_ms;
     int reused; /* the request went out on a connection that had served another */
     int sent_again; /* the request, because its answer was late */
     enum stg_conn_pause paused;
@@ -77,6 +79,7 @@ struct stg_worker {
     int64_t checked_ms, unsignalled_ms;
     char scratch[STG_WORKER_SCRATCH_BYTES];
     _Atomic uint64_t requests, connections, bytes_received, stale_retries, late_retries;
+    struct stg_spent spent;
 };
 
 /* conn.c */
@@ -90,6 +93,7 @@ void stg_conn_cancel(struct stg_conn *conn); /* ends its request as cancelled */
 void stg_conn_close(struct stg_conn *conn);  /* without a request */
 void stg_conn_destroy(struct stg_conn *conn);
 
+void stg_conn_enter(struct stg_conn *conn, enum stg_phase phase); /* from now on its time goes there */
 int stg_conn_watch(struct stg_conn *conn, uint32_t events); /* 0: not at all; -errno of epoll_ctl */
 void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why); /* until stg_conn_resume; its time is not counted */
 void stg_conn_give_buffer(struct stg_conn *conn);

@@ -316,6 +316,18 @@ cdef extern from "engine.h" nogil:
         uint64_t bytes_received
         uint64_t stale_retries
         uint64_t late_retries
+        uint64_t workers
+        uint64_t disk_threads
+        uint64_t worker_cpu_ns
+        uint64_t tls_ns
+        uint64_t digest_ns
+        uint64_t store_ns
+        uint64_t disk_ns
+        uint64_t answers
+        uint64_t answer_wait_ms
+        uint64_t body_ms
+        uint64_t paused_ms
+        uint64_t throttled_ms
     int stg_engine_new(const stg_engine_config *config, stg_engine **out)
     int stg_engine_state(const stg_engine *engine)
     int stg_engine_fileno(const stg_engine *engine)

@@ -348,7 +348,8 @@ class Engine:
         """
     def stats(self) -> dict[str, int]:
         """Counters since start: requests, connections opened, bytes received, requests sent again because a kept
-        connection had ended (``stale_retries``) or the answer was late (``late_retries``).
+        connection had ended (``stale_retries``) or the answer was late (``late_retries``); and what threads and
+        connections spent their time on, for `stager.bottleneck.Usage.between` (csrc/engine.h).
         """
     def close(self) -> None:
         """Cancel, wait for the writes in flight, join the threads. Idempotent."""
