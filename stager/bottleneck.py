@@ -6,17 +6,17 @@ Pure: the pipeline gives times and the engine's counters, the command line tells
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Final
 
-__all__ = ["Bottleneck", "Phases", "Usage", "judge"]
+from msgspec import Struct
+
+__all__ = ["Bottleneck", "Phases", "Usage", "find_bottleneck"]
 
 _BUSY: Final = 0.8  # of the time there was: a thread that works so much of it cannot do much more
 _MOST: Final = 0.5  # of the connections' time
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phases:
+class Phases(Struct, frozen=True, kw_only=True):
     """Seconds of wall time of one sync."""
 
     listing_s: float
@@ -24,8 +24,7 @@ class Phases:
     moving_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """What the engine did meanwhile. Seconds of threads, or of connections, summed over all of them.
 
     A connection's time is ``answer_wait_s`` (a request is out and nothing of its answer is here), ``body_s`` (an answer
@@ -70,19 +69,22 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bottleneck:
-    """``kind``: listing, comparing, limit, cpu, disk, latency, network or nothing. ``why``: the figures, for people."""
+class Bottleneck(Struct, frozen=True, kw_only=True):
+    """What held a run up, and the figures that say so; ``why`` is for people.
+
+    ``kind``: listing, comparing, limit, cpu, disk, latency, network; source (a program or a disk that is read, beside
+    the engine); or nothing.
+    """
 
     kind: str
     why: str
     figures: Mapping[str, float]
 
 
-def judge(phases: Phases, usage: Usage) -> Bottleneck:
+def find_bottleneck(phases: Phases, usage: Usage) -> Bottleneck:
     """Name what held the run up: the longest phase, and within moving what was busy or waited for most."""
     kind, why = _judge(phases, usage)
-    figures = {field.name: round(getattr(of, field.name), 6) for of in (phases, usage) for field in fields(of)}
+    figures = {name: round(getattr(of, name), 6) for of in (phases, usage) for name in of.__struct_fields__}
     return Bottleneck(kind=kind, why=why, figures=figures)
 
 
@@ -93,11 +95,12 @@ def _judge(phases: Phases, usage: Usage) -> tuple[str, str]:
     for kind, part_s in (("listing", phases.listing_s), ("comparing", phases.comparing_s)):
         if part_s >= _MOST * whole_s:
             return kind, f"{kind} took {part_s:.1f} of {whole_s:.1f} s"
+    if not usage.answers:
+        return "source", f"reading the source took {phases.moving_s:.1f} of {whole_s:.1f} s"
     return _judge_moving(phases.moving_s, usage)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shares:
+class _Shares(Struct, frozen=True, kw_only=True):
     """`Usage` beside the wall time: shares of the threads' time and of the connections', and how many of these."""
 
     cpu: float

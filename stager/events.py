@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from stager.bottleneck import Bottleneck
 from stager.model import Counts, DatasetReceipt
 
 __all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
@@ -59,6 +60,7 @@ class Finished(Struct, frozen=True, kw_only=True):
     source: str
     receipt: DatasetReceipt
     dry_run: bool
+    bottleneck: Bottleneck
 
 
 Event = Started | Listed | Planned | Progress | Warned | Finished

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from stager._native import Entries, KeyOrder
+from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
@@ -125,6 +126,7 @@ class _Sync(Struct, frozen=True):
         self.sink(Started(source=self.ref.text))
         manifest = await blocking(read_manifest, self.workspace.state_fd)
         snapshot = await self.source.snapshot(self._earlier(manifest))
+        listed = time.monotonic()
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
         if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
@@ -141,13 +143,22 @@ class _Sync(Struct, frozen=True):
             self.sink(Warned(source=self.ref.text, text=text))
         planned = await stoppable(self._compare, entries, order, names)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
+        compared, used = time.monotonic(), self.transfer.stats()
         if not self.options.dry_run and planned.fetch:
             await self._fetch(snapshot, planned, entries, order, header)
         receipt = self._receipt(snapshot, names, planned, entries, header)
         if not self.options.dry_run:
             holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
             await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
-        self.sink(Finished(source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run))
+        phases = Phases(
+            listing_s=listed - self.started, comparing_s=compared - listed, moving_s=time.monotonic() - compared
+        )
+        bottleneck = find_bottleneck(phases, Usage.between(used, self.transfer.stats()))
+        self.sink(
+            Finished(
+                source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run, bottleneck=bottleneck
+            )
+        )
         return receipt
 
     def _earlier(self, manifest: Recorded) -> Earlier | None:

@@ -94,6 +94,8 @@ class Renderer:
         if self._state.quiet:
             return
         text = summary(event.receipt, dry_run=event.dry_run)
+        if self._state.verbosity:
+            self._line(f"{event.source}: bottleneck: {event.bottleneck.kind}: {event.bottleneck.why}")
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:

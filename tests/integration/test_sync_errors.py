@@ -284,13 +284,14 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
         "listed": {"source", "total"},
         "planned": {"source", "move", "keep", "skipped"},
         "progress": {"source", "done", "move", "received_bytes", "seconds"},
-        "finished": {"source", "receipt", "dry_run"},
+        "finished": {"source", "receipt", "dry_run", "bottleneck"},
     }
     assert {event["schema"] for event in done.events} == {1}
     receipt = done.event("finished")["receipt"]
     assert set(receipt) == {
         "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped", "boot",
     }  # fmt: skip
+    assert set(done.event("finished")["bottleneck"]) == {"kind", "why", "figures"}
     failed = sync.run("--json", source=sync.source + "/nothing")
     assert failed.code == 3
     assert failed.err == ""

@@ -31,6 +31,7 @@ class Bucket:
     refuse: set[str] = field(default_factory=set)  # once
     asked: list[tuple[str, float]] = field(default_factory=list)
     most_connections: int = 0
+    think_s: float = 0.0  # before each object
     server: ScriptedServer | None = None
 
     def answer(self, request: Request, connection: socket.socket) -> None:
@@ -49,6 +50,7 @@ class Bucket:
             self.refuse.discard(name)
             connection.sendall(BUSY)
             return
+        time.sleep(self.think_s)
         body = content(name, self.sizes[name])
         if "range" not in request.headers:
             connection.sendall(response(body))
@@ -102,11 +104,21 @@ def test_requests_a_second_are_held_as_the_server_counts_them(bucket: Bucket, tm
     assert max(objects) - bucket.listed_at >= (len(objects) - 100 / 50) / 100
 
 
+def test_server_that_thinks_long_is_named_as_what_held_the_run_up(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.sizes = {f"o{n}": 100 for n in range(40)}
+    bucket.think_s = 0.2
+    finished = bucket.sync(tmp_path).run("--json", "--max-connections=4").event("finished")
+    assert finished["bottleneck"]["kind"] == "latency"
+    assert finished["bottleneck"]["figures"]["answer_wait_s"] >= 0.9 * 40 * bucket.think_s
+
+
 def test_bandwidth_is_held_over_parts_and_small_objects(bucket: Bucket, tmp_path: Path) -> None:
     bucket.sizes = {f"o{n}": 30_000 for n in range(40)} | {"large": LARGE}
     sync = bucket.sync(tmp_path)
     rate = 10 * MIB
-    assert sync.run("--max-bandwidth=10M", "--stall-timeout=0.5").code == 0
+    done = sync.run("--max-bandwidth=10M", "--stall-timeout=0.5", "-v")
+    assert done.code == 0
+    assert "bottleneck: limit: connections waited" in done.err
     assert time.monotonic() - bucket.listed_at >= (sum(bucket.sizes.values()) - rate / 20) / rate
     check(bucket, sync)
 

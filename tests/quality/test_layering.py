@@ -19,7 +19,8 @@ PACKAGE = ROOT / "stager"
 LAYERS = (
     (
         "values",
-        {"amounts", "config", "errors", "events", "manifest", "model", "names", "paths", "retry", "urls", "version"},
+        {"amounts", "bottleneck", "config", "errors", "events", "manifest"}
+        | {"model", "names", "paths", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),

@@ -8,6 +8,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from stager.bottleneck import Bottleneck
 from stager.cli.render import Renderer, report_error, summary
 from stager.cli.state import State
 from stager.cli.text import size
@@ -24,6 +25,8 @@ PROGRESS = Progress(
     source="s3://b/p", done=Counts(objects=1, bytes=10), move=Counts(objects=2, bytes=4096), received_bytes=1024,
     seconds=11.0,
 )  # fmt: skip
+
+BOTTLENECK = Bottleneck(kind="network", why="100 MB/s over 3 connections", figures={})
 
 
 def render(*events: object, **state: object) -> tuple[str, str]:
@@ -57,8 +60,15 @@ def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
 
 
 def test_quiet_shows_warnings_and_nothing_else() -> None:
-    finished = Finished(source="s", receipt=RECEIPT, dry_run=False)
+    finished = Finished(source="s", receipt=RECEIPT, dry_run=False, bottleneck=BOTTLENECK)
     assert render(PROGRESS, finished, Warned(source="s", text="look"), quiet=True) == ("", "stager: warning: look\n")
+
+
+def test_verbose_tells_what_held_the_run_up() -> None:
+    finished = Finished(source="s", receipt=RECEIPT, dry_run=False, bottleneck=BOTTLENECK)
+    _, err = render(finished, verbosity=1)
+    assert err == "stager: s: bottleneck: network: 100 MB/s over 3 connections\n"
+    assert render(finished)[1] == ""
 
 
 def test_verbose_tells_the_plan() -> None:
@@ -117,7 +127,7 @@ def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary() -> None:
         sink(Listed(source=evil, total=Counts()))
         sink(replace(PROGRESS, source=evil))
         sink(Warned(source=evil, text=evil))
-        sink(Finished(source=evil, receipt=replace(RECEIPT, source=evil), dry_run=False))
+        sink(Finished(source=evil, receipt=replace(RECEIPT, source=evil), dry_run=False, bottleneck=BOTTLENECK))
     shown = out.getvalue() + err.getvalue()
     assert all(part not in shown for part in ("\x9b", "\u202e", "\x1b]0;", "\x07", "\udcff"))
     assert shown.count("\\u202e") >= 4
