@@ -34,7 +34,7 @@ CAPTIONS = {
 def write(path: Path, *, readme: bool = False) -> bool:
     """Write the report of a results file and print it; whether the run counts (the ceiling beat libcurl)."""
     found = results.read(path)
-    tables = [_section(case, clients) for case, clients in found.measured()]
+    tables = [section(case, clients) for case, clients in found.measured()]
     drawn = _draw(path)
     text = "".join(
         [
@@ -94,7 +94,7 @@ def _targets(found: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(case: CaseFacts, clients: dict[str, Client]) -> tuple[str, bool]:
+def section(case: CaseFacts, clients: dict[str, Client]) -> tuple[str, bool]:
     """The table of one case, and whether it counts."""
     base = clients.get("ceiling") or clients.get("stager") or next(iter(clients.values()))
     columns = _columns(case)

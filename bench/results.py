@@ -107,7 +107,9 @@ class Results:
         return self.cases.get(f"{workload} {scheme} {cores}")
 
     def client(self, case: CaseFacts | None, name: str) -> Client | None:
-        return self.clients[case.id].get(name) if case is not None else None
+        """None: it took no part, or failed."""
+        found = self.clients[case.id].get(name) if case is not None else None
+        return found if found is not None and found.rounds else None
 
     def measured(self) -> Iterator[tuple[CaseFacts, dict[str, Client]]]:
         """The cases in which every client has at least one round."""

@@ -195,7 +195,7 @@ def _against_ceiling(
     figures: Callable[[Client, CaseFacts], Sequence[float]],
 ) -> Verdict:
     stager, ceiling = results.client(case, "stager"), results.client(case, "ceiling")
-    if case is None or stager is None or ceiling is None or not stager.rounds:
+    if case is None or stager is None or ceiling is None:
         return _unmeasured(target, asks)
     ratio = median_ratio(stager, ceiling, lambda client: figures(client, case))
     return Verdict(target=target, asks=asks, figure=f"{ratio:.2f}", met=ratio <= most)
@@ -214,7 +214,7 @@ def _ahead(results: Results, case: CaseFacts | None, target: str, least: float, 
 
 def _with_peers(results: Results, case: CaseFacts | None) -> tuple[Client, list[Client]] | None:
     stager = results.client(case, "stager")
-    if case is None or stager is None or not stager.rounds:
+    if case is None or stager is None:
         return None
     peers = [one for name, one in results.clients[case.id].items() if name not in OURS and one.rounds]
     return (stager, peers) if peers else None
@@ -230,7 +230,7 @@ def _unit_us(results: Results) -> float | None:
     """What a µs-equivalent is worth in this run, in microseconds."""
     case = results.case("small-16KiB-10_000x")
     ceiling = results.client(case, "ceiling")
-    if case is None or ceiling is None or not ceiling.rounds:
+    if case is None or ceiling is None:
         return None
     return median(ceiling.slopes_us(case)) / REFERENCE_OBJECT_US
 
