@@ -22,11 +22,13 @@
 
 #define STG_BEHIND_WINDOW STG_BLOCK_BYTES /* write-back is started in pieces of this size */
 #define STG_BEHIND_LAG 32                 /* pieces of one thread that have time to reach the disk before they are dropped */
+#define STG_BEHIND_OPEN 128               /* descriptors of all threads; above it each keeps only its last piece */
 
 /* Shared by all threads of one sink. */
 struct stg_cache_budget {
     int64_t keep_bytes; /* so much of what is written stays cached; 0: all of it */
     atomic_int_fast64_t written_bytes;
+    atomic_int open; /* descriptors held */
 };
 
 /* Of one thread: written pieces on their way to the disk, the oldest first. */

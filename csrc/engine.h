@@ -6,7 +6,8 @@
  * Memory: memory_bytes of buffers (each buffer_bytes and 16 KiB for a head), ring_slots x 24 bytes, 32 KiB a worker,
  * 1 KiB for each connection there may be, for each one in use a hasher, the TLS state, 16 KiB while a proxy is asked
  * for a tunnel, and 16 bytes for each 8 MiB of a whole object, and at most 32 MiB for each listing's answer.
- * Descriptors: connections, 3 a batch, and for directories STG_PARENTS_OPEN and one for each thread and running batch.
+ * Descriptors: connections, 3 a batch, for directories STG_PARENTS_OPEN and one for each thread and running batch, for
+ * written files STG_BEHIND_OPEN and two for each thread, and two a worker.
  * Limits hold for all workers together, in any time t: requests_per_second x t and what may be sent at once besides,
  * bytes_per_second x t likewise. Who waits for them is no stalled peer.
  * Nothing here works in a forked child (-ECHILD).

@@ -108,11 +108,36 @@ static void test_budget_counts_all_threads_together(void)
     CHECK_EQ(dropped_count, 1);
 }
 
+static void test_many_threads_share_the_descriptors(void)
+{
+    enum { THREADS = 18, KEPT = STG_BEHIND_OPEN + THREADS };
+    struct stg_cache_budget budget = {.keep_bytes = 1};
+    struct stg_behind all[THREADS];
+    int free_before = lowest_free();
+    start_over();
+    budget.written_bytes = 1;
+    for (int i = 0; i < THREADS; i++)
+        stg_behind_init(&all[i], &budget);
+    for (int i = 0; i < 10 * THREADS; i++)
+        stg_behind_wrote(&all[i % THREADS], 0, i, 1);
+    CHECK(budget.open <= KEPT);
+    CHECK_EQ((int)dropped_count, 10 * THREADS - budget.open);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(all[i].count > 0); /* none is left without time */
+        stg_behind_end(&all[i]);
+    }
+    CHECK_EQ(dropped_count, 10 * THREADS);
+    CHECK_EQ(budget.open, 0);
+    CHECK_EQ(lowest_free(), free_before);
+    CHECK_EQ(wrong, 0);
+}
+
 int main(void)
 {
     RUN(test_within_the_budget_only_whole_windows_are_started);
     RUN(test_beyond_the_budget_all_is_dropped_the_oldest_first_and_no_descriptor_stays);
     RUN(test_no_budget_keeps_everything);
     RUN(test_budget_counts_all_threads_together);
+    RUN(test_many_threads_share_the_descriptors);
     END();
 }
