@@ -310,6 +310,21 @@ static int may_send_again(const struct stg_conn *conn)
     return conn->state == STG_CONN_HEAD && conn->fill == 0 && !conn->unsent && !conn->sent_again;
 }
 
+/* Where a limit lets nothing go now, the answer may well come first: it is not given up to wait for the limit. */
+static void send_late_again(struct stg_conn *conn, int64_t quiet_ms)
+{
+    struct stg_pace_part *part = stg_worker_part(conn->worker, conn->endpoint);
+    struct stg_item item = conn->item;
+    if (!may_send_again(conn) || !stg_pace_is_late(part, quiet_ms) ||
+        stg_engine_take_again(conn->worker->engine, item.batch) != 0)
+        return;
+    stg_pace_note_again(part);
+    conn->sent_again = 1;
+    atomic_fetch_add_explicit(&conn->worker->late_retries, 1, memory_order_relaxed);
+    stg_conn_close(conn);
+    stg_conn_start(conn, item);
+}
+
 void stg_conn_check_time(struct stg_conn *conn)
 {
     const struct stg_engine_config *config = &conn->worker->engine->config;
@@ -319,11 +334,7 @@ void stg_conn_check_time(struct stg_conn *conn)
     } else if (conn->state < STG_CONN_HEAD) {
         stg_conn_connect_check_time(conn, quiet_ms);
     } else if (quiet_ms <= config->stall_timeout_ms) {
-        if (may_send_again(conn) && stg_pace_is_late(stg_worker_part(conn->worker, conn->endpoint), quiet_ms)) {
-            conn->sent_again = 1;
-            atomic_fetch_add_explicit(&conn->worker->late_retries, 1, memory_order_relaxed);
-            send_again(conn);
-        }
+        send_late_again(conn, quiet_ms);
     } else if (conn->state == STG_CONN_BODY && conn->use == STG_USE_ERROR) {
         conn->keep_alive = 0;
         stg_conn_finish_error(conn);

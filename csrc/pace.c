@@ -80,12 +80,15 @@ void stg_pace_note_first_byte(struct stg_pace_part *part, int64_t ms)
         part->again += AGAIN_FIRST;
 }
 
-int stg_pace_is_late(struct stg_pace_part *part, int64_t ms)
+int stg_pace_is_late(const struct stg_pace_part *part, int64_t ms)
 {
-    if (part->timed < TIMED_ENOUGH || ms < LATE_MS || (float)ms < LATE_TIMES * part->first_byte_ms || part->again < 1)
-        return 0;
+    return part->timed >= TIMED_ENOUGH && ms >= LATE_MS && (float)ms >= LATE_TIMES * part->first_byte_ms &&
+           part->again >= 1;
+}
+
+void stg_pace_note_again(struct stg_pace_part *part)
+{
     part->again -= 1;
-    return 1;
 }
 
 struct stg_pace_sum stg_pace_sum(const struct stg_pace *pace)

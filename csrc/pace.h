@@ -53,10 +53,12 @@ unsigned stg_pace_allowed(const struct stg_pace *pace, unsigned number, unsigned
 /* An answer began after so many ms. */
 void stg_pace_note_first_byte(struct stg_pace_part *part, int64_t ms);
 /* Whether a request should be sent again over another connection because its answer has not begun for so long: more
- * than 300 ms and 8 times the usual, for at most one answer in fifty and two. Takes from what may be sent again. Some answers of
- * S3 take a hundred times the usual and the next one does not ("Amazon S3 User Guide", performance design patterns:
- * retries for latency-sensitive applications). */
-int stg_pace_is_late(struct stg_pace_part *part, int64_t ms);
+ * than 300 ms and 8 times the usual, for at most one answer in fifty and two. Some answers of S3 take a hundred times
+ * the usual and the next one does not ("Amazon S3 User Guide", performance design patterns: retries for
+ * latency-sensitive applications). */
+int stg_pace_is_late(const struct stg_pace_part *part, int64_t ms);
+/* A late one is sent again: takes from what may be. */
+void stg_pace_note_again(struct stg_pace_part *part);
 
 struct stg_pace_sum {
     uint64_t sent, received;

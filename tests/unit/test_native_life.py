@@ -317,3 +317,23 @@ def test_late_answer_is_asked_for_again_once_over_another_connection(tmp_path: P
         assert (sorted(done), failures) == ([0, 1], [])
         assert call.engine.stats()["late_retries"] == 2
     assert {path: count for path, count in seen.items() if count > 1} == {"/b/slow0": 2, "/b/slow1": 2}
+
+
+def test_late_answer_is_waited_for_where_a_limit_lets_no_other_request_go(tmp_path: Path) -> None:
+    given_up: list[bytes] = []
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        if "slow" in request.path:
+            connection.settimeout(1.5)  # five times as long as it takes to be late
+            try:
+                given_up.append(connection.recv(1))
+            except TimeoutError:
+                connection.settimeout(WAIT_S)
+        connection.sendall(response(b"abc"))
+
+    with scripted(answer) as server, caller(tmp_path, server.port, workers=1, connections=4) as call:
+        assert call.fetch([call.add(b"usual%d" % n, 3) for n in range(60)])[2] == []
+        call.endpoint.pace(connections=4, requests_per_second=0.1)
+        _, done, failures = call.fetch([call.add(b"slow", 3)])
+        assert (list(done), failures, given_up) == ([0], [], [])
+        assert call.engine.stats()["late_retries"] == 0
