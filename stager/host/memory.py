@@ -57,11 +57,18 @@ def _left_in_groups(proc: str, sys_root: str) -> Iterator[int]:
             controller = _V1
         else:
             continue
-        while path.strip("/"):
-            left = _left_in(f"{sys_root}{controller.mount}{path}", controller)
+        for group in _and_above(path):
+            left = _left_in(f"{sys_root}{controller.mount}{group}", controller)
             if left is not None:
                 yield left
-            path = os.path.dirname(path)
+
+
+def _and_above(path: str) -> Iterator[str]:
+    """The root too: in a container it is the container's own group, and a path of the host is not there."""
+    while path.strip("/"):
+        yield path
+        path = os.path.dirname(path)
+    yield ""
 
 
 def _left_in(group: str, controller: _Controller) -> int | None:

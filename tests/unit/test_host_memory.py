@@ -49,6 +49,12 @@ def test_first_version_of_control_groups_is_read_too(tmp_path: Path) -> None:
     assert available_bytes(proc, str(tmp_path)) == GIB
 
 
+@pytest.mark.parametrize("seen", ["0::/\n", "0::/\n9:cpu,cpuacct:/x\n", "0::/of/the/host\n", "0::/../..\n"])
+def test_limit_of_a_container_stands_in_the_root_that_it_sees(tmp_path: Path, seen: str) -> None:
+    group(tmp_path, "", max=f"{2 * GIB}\n", current=f"{GIB}\n", stat="inactive_file 0\n")
+    assert available_bytes(node(tmp_path, cgroup=seen), str(tmp_path)) == GIB
+
+
 def test_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
     group(tmp_path, "job", max="100\n", current="200\n", stat="inactive_file 0\n")
     assert available_bytes(node(tmp_path, cgroup="0::/job\n"), str(tmp_path)) == 0
