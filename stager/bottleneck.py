@@ -92,9 +92,9 @@ def _judge(phases: Phases, usage: Usage) -> tuple[str, str]:
     whole_s = phases.listing_s + phases.comparing_s + phases.moving_s
     if whole_s <= 0:
         return "nothing", "there was nothing to do"
-    for kind, part_s in (("listing", phases.listing_s), ("comparing", phases.comparing_s)):
-        if part_s >= _MOST * whole_s:
-            return kind, f"{kind} took {part_s:.1f} of {whole_s:.1f} s"
+    part_s, kind = max((phases.listing_s, "listing"), (phases.comparing_s, "comparing"))
+    if part_s >= phases.moving_s:
+        return kind, f"{kind} took {part_s:.1f} of {whole_s:.1f} s"
     if not usage.answers:
         return "source", f"reading the source took {phases.moving_s:.1f} of {whole_s:.1f} s"
     return _judge_moving(phases.moving_s, usage)

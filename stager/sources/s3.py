@@ -88,7 +88,7 @@ class S3Source:
         self._connection = self._template = None
 
     async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
-        """List the bucket or prefix, serially and whole; see `stager.sources.base.Source.snapshot`."""
+        """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)
         except RegionMovedError as moved:

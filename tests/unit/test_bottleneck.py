@@ -42,6 +42,11 @@ def test_longest_phase_is_named_first(kind: str) -> None:
     assert (found.kind, found.why) == (kind, f"{kind} took 30.0 of {whole_s:.1f} s")
 
 
+def test_longest_phase_of_a_run_that_moved_nothing_is_not_the_reading_of_a_source() -> None:
+    phases = Phases(listing_s=0.45, comparing_s=0.40, moving_s=0.15)
+    assert find_bottleneck(phases, Usage.between({}, {})).kind == "listing"
+
+
 def test_run_that_did_nothing_is_no_division_by_zero() -> None:
     nothing = Phases(listing_s=0.0, comparing_s=0.0, moving_s=0.0)
     assert find_bottleneck(nothing, Usage.between({}, {})).kind == "nothing"
