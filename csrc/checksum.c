@@ -9,18 +9,6 @@
  * GiB from 32 KiB on, 36 at 8 KiB; it must not be more than any L2 holds. */
 #define STEP_BYTES ((size_t)32 << 10)
 
-/* -1: no digit of base64 (RFC 4648, section 4). */
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (stg_is_digit(c))
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* Exactly `bytes` big-endian bytes (4 or 8), padded, with no bit set behind them. 0, or -EINVAL. */
 static int value_parse(struct stg_str text, size_t bytes, uint64_t *out)
 {
@@ -31,7 +19,7 @@ static int value_parse(struct stg_str text, size_t bytes, uint64_t *out)
     if (text.len != (bytes + 2) / 3 * 4)
         return -EINVAL;
     for (size_t i = 0; i < last; i++) {
-        digit = base64_value(text.ptr[i]);
+        digit = stg_base64_value(text.ptr[i]);
         if (digit < 0)
             return -EINVAL;
         value = value << 6 | (uint64_t)digit;
@@ -39,7 +27,7 @@ static int value_parse(struct stg_str text, size_t bytes, uint64_t *out)
     for (size_t i = last + 1; i < text.len; i++)
         if (text.ptr[i] != '=')
             return -EINVAL;
-    digit = base64_value(text.ptr[last]);
+    digit = stg_base64_value(text.ptr[last]);
     if (digit < 0 || (digit & ((1 << spare) - 1)))
         return -EINVAL;
     *out = value << (6 - spare) | (uint64_t)digit >> spare;

@@ -254,13 +254,6 @@ static struct stg_str take_string(struct reading *reading, int latin1)
     return stg_str_between(start, reading->texts);
 }
 
-static int base64_value(int c)
-{
-    const char *found = c ? memchr(base64_digits, c, sizeof(base64_digits) - 1) : NULL;
-
-    return found ? (int)(found - base64_digits) : -1;
-}
-
 static struct stg_str take_base64(struct reading *reading)
 {
     char *start = reading->texts;
@@ -271,7 +264,7 @@ static struct stg_str take_base64(struct reading *reading)
         uint32_t group = 0;
 
         for (int i = 0; i < 4; i++) {
-            int c = take(reading), value = c == '=' && i >= 2 ? 0 : base64_value(c);
+            int c = take(reading), value = c == '=' && i >= 2 ? 0 : stg_base64_value((char)c);
 
             reading->bad |= value < 0 || (padding && c != '=');
             padding += c == '=';

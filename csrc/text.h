@@ -52,6 +52,18 @@ static inline int stg_hex_value(char c)
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
+/* -1: no digit of base64 (RFC 4648, section 4). */
+static inline int stg_base64_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (stg_is_digit(c))
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
 static inline int stg_str_same(struct stg_str a, struct stg_str b)
 {
     return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, a.len));
