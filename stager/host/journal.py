@@ -7,6 +7,7 @@ inferred from its size: who reads the journal still compares size, mtime and cti
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -52,15 +53,18 @@ class Journal:
         self._name = name
         self._entries = entries
         try:
-            self._fd = open_regular(name, _OPEN | os.O_CREAT, dir_fd=dir_fd)
-            recorded = Entries(entries.table)
-            header, end = _read_header(self._fd)
-            if header is not None and header[:2] == (_MAGIC, source):
-                end = _recall(self._fd, end, Recall(recorded, order, trusted=False), go_on)
-            if header == (_MAGIC, source, boot):
-                os.ftruncate(self._fd, end)
-                return
-            os.close(self._fd)
+            fd = open_regular(name, _OPEN | os.O_CREAT, dir_fd=dir_fd)
+            with contextlib.ExitStack() as held:
+                held.callback(os.close, fd)
+                recorded = Entries(entries.table)
+                header, end = _read_header(fd)
+                if header is not None and header[:2] == (_MAGIC, source):
+                    end = _recall(fd, end, Recall(recorded, order, trusted=False), go_on)
+                if header == (_MAGIC, source, boot):
+                    os.ftruncate(fd, end)
+                    held.pop_all()
+                    self._fd = fd
+                    return
             write_file(dir_fd, name, _new_journal(source, boot, entries, entries.agreeing(recorded)), mode=0o600)
             self._fd = open_regular(name, _OPEN, dir_fd=dir_fd)
         except OSError as error:

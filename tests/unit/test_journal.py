@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Iterator
@@ -138,6 +139,20 @@ def test_record_of_a_file_that_the_source_lacks_is_passed_over(directory: int) -
     found = Entries(fewer.table)
     count = recall_journal(directory, "journal", found, KeyOrder(fewer.table), source="s", trusted_boot="b")
     assert (count, listed(found)) == (20, ENTRIES[3:6])
+
+
+def test_journal_that_cannot_be_continued_leaves_no_descriptor(
+    directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _length: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    write(directory, 0)
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HostError, match="open the journal"):
+        write(directory, 1)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_symlink_in_place_of_the_journal_is_refused(directory: int, tmp_path: Path) -> None:
