@@ -19,7 +19,7 @@ __all__ = ["chosen_limits", "limit_options", "show_limits"]
 Command = Callable[..., Any]
 
 _LEAST_BANDWIDTH: Final = 1 << 10
-_OTHER_DESCRIPTORS: Final = 64  # files, directories, batches and pipes, beside the connections
+_OTHER_DESCRIPTORS: Final = 512  # csrc/engine.h says for what, beside the connections; half where less may be open
 _FEW: Final = 8
 _OPTIONS: Final = {
     "max_connections": "--max-connections",
@@ -105,7 +105,7 @@ def _lower(usual: int, most: int | None) -> int:
 def _connections(asked: int | None, allowed: SiteLimits) -> int:
     """Descriptors bound them too: one that cannot be opened would end the transfer."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = 1024 if soft == resource.RLIM_INFINITY else soft - _OTHER_DESCRIPTORS
+    room = 1024 if soft == resource.RLIM_INFINITY else soft - min(_OTHER_DESCRIPTORS, soft // 2)
     if asked is None:
         return _lower(max(min(Limits().max_connections, room // 2), _FEW), allowed.max_connections)
     if asked > max(room, _FEW):

@@ -82,14 +82,15 @@ def test_memory_that_the_node_does_not_have_is_refused(site_file: Path) -> None:
         chosen("--memory=1000T")
 
 
-def test_connections_fit_the_files_that_may_be_open(site_file: Path) -> None:
+@pytest.mark.parametrize(("files", "usual", "most"), [(256, 64, 128), (1024, 256, 512)])
+def test_connections_fit_the_files_that_may_be_open(site_file: Path, files: int, usual: int, most: int) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, before[1]))
     try:
-        assert chosen().max_connections == 96
-        assert chosen("--max-connections=192").max_connections == 192
-        with pytest.raises(UsageError, match="ask for at most 192, or raise the limit with ulimit -n"):
-            chosen("--max-connections=193")
+        assert chosen().max_connections == usual
+        assert chosen(f"--max-connections={most}").max_connections == most
+        with pytest.raises(UsageError, match=f"ask for at most {most}, or raise the limit with ulimit -n"):
+            chosen(f"--max-connections={most + 1}")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
