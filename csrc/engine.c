@@ -224,6 +224,9 @@ void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out)
     out->workers = engine->started;
     out->disk_threads = engine->config.disk_threads;
     out->disk_ns = engine->sink ? stg_sink_busy_ns(engine->sink) : 0;
+    pthread_mutex_lock(&engine->queue_lock);
+    out->held_ns = (uint64_t)engine->held_ns;
+    pthread_mutex_unlock(&engine->queue_lock);
 }
 
 static void drop_all(struct stg_engine *engine)

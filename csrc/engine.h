@@ -46,6 +46,7 @@ struct stg_engine_stats {
     uint64_t worker_cpu_ns, tls_ns, digest_ns, store_ns; /* of the workers: all, and what of it; tls: with the kernel's */
     uint64_t disk_ns;                                    /* of the disk threads, in writes and renames */
     uint64_t answers, answer_wait_ms, body_ms, paused_ms, throttled_ms; /* of the connections: spent.h */
+    uint64_t held_ns; /* a request waited, with a connection to take it, for a limit of requests a second */
 };
 
 /* -EINVAL: a limit is 0 or does not fit the others; -ENOMEM; -EMFILE; -EAGAIN: no thread. */

@@ -30,6 +30,7 @@ struct stg_engine {
     unsigned slow_next;
 
     struct stg_bucket requests; /* the engine's own limit */
+    int64_t held_since_ns, held_ns; /* nothing but a limit of requests keeps one back; 0: not now */
 
     pthread_mutex_t bytes_lock;
     struct stg_bucket bytes;

@@ -136,6 +136,17 @@ static void take_token(struct stg_engine *engine, struct stg_batch *batch, int64
     stg_bucket_take(&stg_endpoint_pace(stg_template_endpoint(batch->template_))->requests, 1, now_ns);
 }
 
+/* What a worker found in the queue: a request to send, one that only a limit of requests holds back, or neither. */
+static void note_held(struct stg_engine *engine, int found, int held, int64_t now_ns)
+{
+    if (found && engine->held_since_ns)
+        engine->held_ns += now_ns - engine->held_since_ns;
+    if (found || !engine->waiting)
+        engine->held_since_ns = 0;
+    else if (held && !engine->held_since_ns)
+        engine->held_since_ns = now_ns;
+}
+
 int64_t stg_engine_take(struct stg_engine *engine, unsigned worker, const struct stg_endpoint *prefer,
                         struct stg_item *out)
 {
@@ -153,6 +164,7 @@ int64_t stg_engine_take(struct stg_engine *engine, unsigned worker, const struct
     } else if (engine->waiting && !engine->credits) {
         engine->starved = 1;
     }
+    note_held(engine, batch != NULL, wait_ns < INT64_MAX, now_ns);
     pthread_mutex_unlock(&engine->queue_lock);
     return batch ? 0 : wait_ns;
 }

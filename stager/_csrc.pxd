@@ -328,6 +328,7 @@ cdef extern from "engine.h" nogil:
         uint64_t body_ms
         uint64_t paused_ms
         uint64_t throttled_ms
+        uint64_t held_ns
     int stg_engine_new(const stg_engine_config *config, stg_engine **out)
     int stg_engine_state(const stg_engine *engine)
     int stg_engine_fileno(const stg_engine *engine)

@@ -8,20 +8,26 @@ from typing import Final
 __all__ = ["parse_bytes", "show_bytes"]
 
 _UNITS: Final = "BKMGT"
+_MOST: Final = 1 << 60
 _AMOUNT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([BKMGT])(?:i?B)?", re.IGNORECASE)
 
 
 def parse_bytes(text: str) -> int:
     """``64M`` as bytes: B, K, M, G or T, powers of 1024. ``64MiB`` is the same. ValueError says what is wrong.
 
-    A number alone is refused: rclone takes it for KiB, others for bytes.
+    A number alone is refused: rclone takes it for KiB, others for bytes. Only 0 is the same to all.
     """
+    if text == "0":
+        return 0
     if re.fullmatch(r"[0-9]+", text):
         raise ValueError(f"{text!r} has no unit: write {text}K, {text}M or {text}G")
     found = _AMOUNT.fullmatch(text)
     if found is None or (found[2] in "Bb" and "." in found[1]):
         raise ValueError(f"{text!r} is not an amount: write a number and B, K, M, G or T, like 64M")
-    return round(float(found[1]) * (1 << 10 * _UNITS.index(found[2].upper())))
+    amount = round(float(found[1]) * (1 << 10 * _UNITS.index(found[2].upper())))
+    if amount > _MOST:
+        raise ValueError(f"{text!r} is more than can be had: at most {show_bytes(_MOST)}")
+    return amount
 
 
 def show_bytes(amount: int) -> str:

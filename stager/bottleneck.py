@@ -29,6 +29,8 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     A connection's time is ``answer_wait_s`` (a request is out and nothing of its answer is here), ``body_s`` (an answer
     arrives), ``paused_s`` (no buffer or a full disk queue kept it from reading) and ``throttled_s`` (a limit did).
+    ``held_s`` is wall time in which a limit of requests a second, one that was set or the server's, kept requests back
+    that had a connection.
     """
 
     workers: int  # threads that receive
@@ -43,6 +45,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     body_s: float
     paused_s: float
     throttled_s: float
+    held_s: float
     received_bytes: int
 
     @classmethod
@@ -65,6 +68,7 @@ class Usage(Struct, frozen=True, kw_only=True):
             body_s=grown("body_ms") / 1e3,
             paused_s=grown("paused_ms") / 1e3,
             throttled_s=grown("throttled_ms") / 1e3,
+            held_s=grown("held_ns") / 1e9,
             received_bytes=grown("bytes_received"),
         )
 
@@ -94,9 +98,9 @@ def _judge(phases: Phases, usage: Usage) -> tuple[str, str]:
         return "nothing", "there was nothing to do"
     part_s, kind = max((phases.listing_s, "listing"), (phases.comparing_s, "comparing"))
     if part_s >= phases.moving_s:
-        return kind, f"{kind} took {part_s:.1f} of {whole_s:.1f} s"
+        return kind, f"{kind} took {_time(part_s)} of {_time(whole_s)}"
     if not usage.answers:
-        return "source", f"reading the source took {phases.moving_s:.1f} of {whole_s:.1f} s"
+        return "source", f"reading the source took {_time(phases.moving_s)} of {_time(whole_s)}"
     return _judge_moving(phases.moving_s, usage)
 
 
@@ -109,6 +113,7 @@ class _Shares(Struct, frozen=True, kw_only=True):
     waiting: float
     paused: float
     throttled: float
+    held: float
     connections: float
 
     @classmethod
@@ -121,6 +126,7 @@ class _Shares(Struct, frozen=True, kw_only=True):
             waiting=_share(usage.answer_wait_s, connections_s),
             paused=_share(usage.paused_s, connections_s),
             throttled=_share(usage.throttled_s, connections_s),
+            held=_share(usage.held_s, wall_s),
             connections=_share(connections_s, wall_s),
         )
 
@@ -129,15 +135,20 @@ def _judge_moving(wall_s: float, usage: Usage) -> tuple[str, str]:
     of = _Shares.of(wall_s, usage)
     if of.throttled >= _MOST:
         return "limit", f"connections waited {of.throttled:.0%} of their time for a limit that was set"
+    if of.held >= _MOST:
+        return "limit", f"a limit of requests, set or the server's, held them back {of.held:.0%} of the time"
     if of.storing >= _MOST:
         return "disk", f"{usage.workers} threads stored small files for {of.storing:.0%} of their time"
     if of.cpu >= _BUSY:
         return "cpu", f"{usage.workers} threads were {of.cpu:.0%} busy: {_cpu_parts(usage)}"
-    if of.disk >= _BUSY or of.paused >= _MOST:
+    if of.disk >= _BUSY or (of.paused >= _MOST and of.disk >= _MOST):
         return "disk", f"disk threads were {of.disk:.0%} busy, connections waited {of.paused:.0%} of their time"
+    if of.paused >= _MOST:
+        waited = f"connections waited {of.paused:.0%} of their time for receive memory"
+        return "limit", f"{waited}, disk threads were {of.disk:.0%} busy"
     if of.waiting >= _MOST:
-        each_ms = _share(usage.answer_wait_s, usage.answers) * 1e3
-        return "latency", f"an answer began after {each_ms:.0f} ms, {of.waiting:.0%} of the connections' time"
+        each_s = _share(usage.answer_wait_s, usage.answers)
+        return "latency", f"an answer began after {_time(each_s)}, {of.waiting:.0%} of the connections' time"
     rate = _share(usage.received_bytes, wall_s) / 1e6
     return "network", f"{rate:.0f} MB/s over {of.connections:.0f} connections, threads {of.cpu:.0%} busy"
 
@@ -147,6 +158,10 @@ def _cpu_parts(usage: Usage) -> str:
     parts["receiving"] = max(0.0, usage.worker_cpu_s - sum(parts.values()))
     ordered = sorted(parts.items(), key=lambda part: -part[1])
     return ", ".join(f"{name} {_share(part_s, usage.worker_cpu_s):.0%}" for name, part_s in ordered if part_s > 0)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
 
 
 def _share(part: float, whole: float) -> float:

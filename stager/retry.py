@@ -103,7 +103,7 @@ _PROXY_CREDENTIALS = _Rule(
     Action.STOP,
     AccessDeniedError,
     "the proxy wants other credentials",
-    "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+    "leave --proxy out and write HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or HTTP_PROXY for an http:// endpoint",
 )
 _PROXY_DENIED = _Rule(Action.STOP, AccessDeniedError, "the proxy does not let this through", _PROXY_HINT)
 _PROXY_REFUSED = _Rule(Action.STOP, SourceError, "the proxy refuses to serve", _PROXY_HINT)

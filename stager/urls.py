@@ -60,11 +60,12 @@ def check_endpoint(url: str, *, where: str) -> None:
         raise UsageError("an endpoint with a user or a query in it is refused", where=where,
                          hint="write https://HOST[:PORT][/PATH] and let the credential chain sign")
     try:
-        valid = not url or urlsplit(url).port != 0
+        parts = urlsplit(url)
+        valid = not url or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError("is no URL", where=where, hint="write https://HOST[:PORT][/PATH]")
+        raise UsageError("is no http:// or https:// URL", where=where, hint="write http[s]://HOST[:PORT][/PATH]")
 
 
 def redacted(text: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import click
 
 from stager.amounts import parse_bytes, show_bytes
+from stager.cli.figure import Figure
+from stager.cli.text import size
 from stager.config import LEAST_MEMORY_BYTES, Limits, SiteLimits, buffer_bytes_for
 from stager.errors import UsageError
 from stager.host import site
@@ -50,7 +52,7 @@ def limit_options(command: Command) -> Command:
         click.option("--memory", "memory_bytes", callback=_amount(LEAST_MEMORY_BYTES), metavar="SIZE",
                      help=f"Memory for what is being received, at least {show_bytes(LEAST_MEMORY_BYTES)}. "
                      f"[default: {show_bytes(Limits().memory_bytes)}]"),
-        click.option("--max-requests-per-second", type=click.FloatRange(0.1, 1e6), metavar="N",
+        click.option("--max-requests-per-second", type=Figure(0.1, 1e6), metavar="N",
                      help="Requests for data and listings, over all sources. [default: what the server takes]"),
         click.option("--max-bandwidth", callback=_amount(_LEAST_BANDWIDTH), metavar="RATE",
                      help="Bytes a second, over all sources: 500K, 80M, 1.5G (powers of 1024). [default: no limit]"),
@@ -120,6 +122,6 @@ def _check_memory(asked: int | None) -> None:
     there = available_bytes()
     if asked is not None and there and asked > there:
         raise UsageError(
-            f"{show_bytes(asked)} is more memory than this node has left for stager, {show_bytes(there)}",
+            f"{show_bytes(asked)} is more memory than this node has left for stager, {size(there)}",
             where="--memory", hint="ask for less",
         )  # fmt: skip

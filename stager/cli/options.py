@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 import uvloop
 
+from stager.cli.figure import Figure
 from stager.cli.limits import chosen_limits, limit_options
 from stager.cli.render import write
 from stager.cli.state import State
@@ -95,7 +96,7 @@ def remote_of(options: dict[str, Any]) -> Remote:
 def speed_options(command: Command) -> Command:
     """Add how hard to try, and `limit_options`; `limits_of` makes values of them."""
     for option in (
-        click.option("--stall-timeout", type=click.FloatRange(min=0.1), default=Timeouts().stall_s, metavar="SECONDS",
+        click.option("--stall-timeout", type=Figure(0.1, 86400.0), default=Timeouts().stall_s, metavar="SECONDS",
                      show_default=True, help="Give a connection up after this long without progress."),
         click.option("--retries", type=click.IntRange(min=1), default=Retry().attempts, metavar="N",
                      show_default=True, help="Attempts for each part of the data."),

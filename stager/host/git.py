@@ -234,7 +234,7 @@ _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (r"transport '[^']*' not allowed", UsageError, "the URL leads to a transport that is not allowed", ""),
     (r"HTTP code 407 from proxy|CONNECT tunnel failed, response 407|returned error: 407", AccessDeniedError,
      "the proxy wants other credentials",
-     "name them in the environment: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+     "leave --proxy out and write HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or HTTP_PROXY for an http:// URL"),
     (r"HTTP code 4\d\d from proxy|CONNECT tunnel failed, response 4", AccessDeniedError,
      "the proxy does not let this through", _CHECK_PROXY),
     (r"from proxy after CONNECT|CONNECT tunnel failed|Proxy CONNECT aborted|CONNECT phase", TransientError,

@@ -214,7 +214,8 @@ class S3Source:
     async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
         """The prefix as the key of one object."""
         table = KeyTable()
-        missing = NotFoundError("nothing is stored under this name", where=self._where, hint="check the spelling")
+        hint = "* and ? stand for themselves: name a prefix" if set(b"*?") & set(self._prefix) else "check the spelling"
+        missing = NotFoundError("nothing is stored under this name", where=self._where, hint=hint)
         if self._prefix.endswith(b"/"):
             raise missing
         parent, slash, name = self._prefix.rpartition(b"/")

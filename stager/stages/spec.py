@@ -51,6 +51,8 @@ PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_ADDRESSING_STYLES = ("auto", "path", "virtual")
+_LISTING_ORDERS = ("auto", "byte-order", "unordered")
 _ENDPOINT = re.compile(r"https?://[^/@\s]+(/[^@\s]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
@@ -198,6 +200,8 @@ def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
             problems.add(f"{place}.ca_bundle", "must be an absolute path")
         if found.proxy is not None:
             _check_proxy(f"{place}.proxy", found.proxy, problems)
+        _check_choice(f"{place}.addressing_style", found.addressing_style, _ADDRESSING_STYLES, problems)
+        _check_choice(f"{place}.listing_order", found.listing_order, _LISTING_ORDERS, problems)
         remotes[name] = Remote(
             endpoint_url=found.endpoint_url,
             profile=found.profile,
@@ -217,6 +221,11 @@ def _check_proxy(place: str, setting: str, problems: Problems) -> None:
         check_proxy_setting(setting, where="")
     except UsageError as error:
         problems.add(place, one_line(str(error)))
+
+
+def _check_choice(place: str, given: str, choices: tuple[str, ...], problems: Problems) -> None:
+    if given not in choices:
+        problems.add(place, f"is one of {', '.join(choices)}, not {shown(given)}")
 
 
 def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, object]]:

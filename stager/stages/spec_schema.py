@@ -93,8 +93,8 @@ class S3Table(_Table, frozen=True, kw_only=True):
     region: str | None = None
     ca_bundle: str | None = None
     proxy: str | None = None
-    addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    listing_order: Literal["auto", "byte-order", "unordered"] = "auto"
+    addressing_style: str = "auto"
+    listing_order: str = "auto"
     sign_requests: bool = True
     verify_ssl: bool = True
 

@@ -8,7 +8,7 @@ from stager.amounts import parse_bytes, show_bytes
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        ("0B", 0), ("17B", 17), ("1K", 1024), ("500k", 512_000), ("64M", 64 << 20), ("64MiB", 64 << 20),
+        ("0", 0), ("0B", 0), ("17B", 17), ("1K", 1024), ("500k", 512_000), ("64M", 64 << 20), ("64MiB", 64 << 20),
         ("64MB", 64 << 20), ("1.5G", 3 << 29), ("2T", 2 << 40),
     ],
 )  # fmt: skip
@@ -23,6 +23,11 @@ def test_amounts_are_powers_of_two(text: str, amount: int) -> None:
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         parse_bytes(text)
+
+
+def test_amount_beyond_every_machine_is_refused() -> None:
+    with pytest.raises(ValueError, match="'1048577T' is more than can be had: at most 1048576T"):
+        parse_bytes("1048577T")
 
 
 def test_number_without_a_unit_is_refused_because_tools_differ() -> None:

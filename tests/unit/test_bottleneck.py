@@ -9,7 +9,7 @@ from stager.bottleneck import Phases, Usage, find_bottleneck
 
 QUIET = Usage(
     workers=2, disk_threads=2, worker_cpu_s=2.0, tls_s=0.0, digest_s=0.2, store_s=0.5, disk_s=1.0, answers=1000,
-    answer_wait_s=10.0, body_s=200.0, paused_s=5.0, throttled_s=0.0, received_bytes=10_000_000_000,
+    answer_wait_s=10.0, body_s=200.0, paused_s=5.0, throttled_s=0.0, held_s=0.0, received_bytes=10_000_000_000,
 )  # fmt: skip
 MOVING = Phases(listing_s=0.2, comparing_s=0.1, moving_s=10.0)
 
@@ -21,9 +21,12 @@ MOVING = Phases(listing_s=0.2, comparing_s=0.1, moving_s=10.0)
         (replace(QUIET, worker_cpu_s=19.0, tls_s=12.0), "cpu", "2 threads were 95% busy: TLS 63%, receiving 33%"),
         (replace(QUIET, worker_cpu_s=18.0, digest_s=15.0), "cpu", "digests 83%"),
         (replace(QUIET, disk_s=19.0), "disk", "disk threads were 95% busy"),
-        (replace(QUIET, paused_s=500.0), "disk", "connections waited 70% of their time"),
+        (replace(QUIET, paused_s=500.0, disk_s=12.0), "disk", "connections waited 70% of their time"),
+        (replace(QUIET, paused_s=500.0), "limit", "connections waited 70% of their time for receive memory"),
+        (replace(QUIET, answer_wait_s=300.0, held_s=9.0), "limit", "held them back 90% of the time"),
         (replace(QUIET, store_s=12.0), "disk", "stored small files for 60% of their time"),
         (replace(QUIET, answer_wait_s=300.0), "latency", "an answer began after 300 ms"),
+        (replace(QUIET, answer_wait_s=300.0, answers=10**6), "latency", "an answer began after 0.3 ms"),
         (replace(QUIET, throttled_s=900.0), "limit", "waited 81% of their time for a limit that was set"),
     ],
 )
@@ -39,7 +42,7 @@ def test_longest_phase_is_named_first(kind: str) -> None:
     phases = replace(MOVING, **{f"{kind}_s": 30.0})
     whole_s = sum(getattr(phases, name) for name in phases.__struct_fields__)
     found = find_bottleneck(phases, QUIET)
-    assert (found.kind, found.why) == (kind, f"{kind} took 30.0 of {whole_s:.1f} s")
+    assert (found.kind, found.why) == (kind, f"{kind} took 30.0 s of {whole_s:.1f} s")
 
 
 def test_longest_phase_of_a_run_that_moved_nothing_is_not_the_reading_of_a_source() -> None:

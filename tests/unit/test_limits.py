@@ -69,7 +69,10 @@ def test_little_memory_is_cut_into_smaller_buffers(site_file: Path) -> None:
         ("--max-bandwidth=fast", "not an amount"),
         ("--max-bandwidth=1B", "the least that works is 1K"),
         ("--max-connections=0", "not in the range"),
+        ("--max-bandwidth=0", "0 is too little"),
+        ("--max-bandwidth=9999999T", "more than can be had"),
         ("--max-requests-per-second=0", "not in the range"),
+        ("--max-requests-per-second=nan", "nan is no number"),
     ],
 )
 def test_amount_that_is_none_or_too_little_is_refused(site_file: Path, option: str, said: str) -> None:
@@ -124,6 +127,14 @@ def test_command_ends_when_the_sites_file_cannot_be_believed(
     said = capsys.readouterr().err
     assert "limits.max_speed" in said
     assert str(site_file) in said
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_stall_timeout_that_is_no_time_is_refused(
+    seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sync", f"file://{tmp_path}", str(tmp_path / "dst"), "--stall-timeout", seconds]) == 2
+    assert "--stall-timeout" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sync", "stage", "run"])

@@ -45,6 +45,17 @@ def test_limit_of_bytes_is_time_throttled(tmp_path: Path) -> None:
     assert spent["throttled_ms"] > spent["body_ms"] + spent["answer_wait_ms"]
 
 
+def test_limit_of_requests_is_time_in_which_they_are_held(tmp_path: Path) -> None:
+    with (
+        scripted(say(response(b"x"))) as server,
+        caller(tmp_path, server.port, requests_per_second=50.0, workers=1) as call,
+    ):
+        _, done, _ = call.fetch([call.add(b"%d" % i, 1) for i in range(20)])
+        spent = call.engine.stats()
+    assert len(done) == 20
+    assert spent["held_ns"] >= 0.2e9  # 19 of them waited, 20 ms each
+
+
 def test_threads_account_for_tls_digests_and_storing(tmp_path: Path, certificates: Certificates) -> None:
     with (
         scripted(say(response(b"x" * 4 * MIB)), server_context(certificates)) as server,

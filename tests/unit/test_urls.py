@@ -107,6 +107,9 @@ def test_ref_for_a_source_without_refs_is_refused() -> None:
         "hunter2@host",
         "http://host?hunter2",
         "http://host:hunter2/",
+        "hunter2:1234",
+        "ftp://hunter2",
+        "http://:80/hunter2",
     ],
 )
 def test_endpoint_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
