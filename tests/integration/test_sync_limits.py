@@ -98,7 +98,9 @@ def check(bucket: Bucket, sync: Sync) -> None:
 def test_requests_a_second_are_held_as_the_server_counts_them(bucket: Bucket, tmp_path: Path) -> None:
     bucket.sizes = {f"o{n}": 100 for n in range(120)}
     sync = bucket.sync(tmp_path)
-    assert sync.run("--max-requests-per-second=100").code == 0
+    done = sync.run("--max-requests-per-second=100", "-v")
+    assert done.code == 0
+    assert "bottleneck: limit: a limit of requests" in done.err
     check(bucket, sync)
     objects = [at for name, at in bucket.asked if name]
     assert max(objects) - bucket.listed_at >= (len(objects) - 100 / 50) / 100
