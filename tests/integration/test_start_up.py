@@ -27,7 +27,18 @@ def imported_by(*arguments: str, environment: dict[str, str] | None = None) -> t
         check=True,
     )
     said, modules = done.stdout.removesuffix("\n").rpartition("\n")[::2]
-    return said, {name for module in modules.split() for name in (module, module.partition(".")[0])}
+    return said, packages(modules) - packages(bare_start())
+
+
+def bare_start() -> str:
+    """What Python itself imports, and the hooks of this environment: an editable installation has one."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def packages(modules: str) -> set[str]:
+    return {name for module in modules.split() for name in (module, module.partition(".")[0])}
 
 
 def test_version_is_said_without_what_a_command_needs() -> None:

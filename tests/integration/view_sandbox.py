@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 USER = 47011
@@ -43,7 +44,7 @@ class Sandbox:
         self.job = f"{self.scratch}/job-1"
         self.canary = f"{self.public}/train.txt"
         self.uid = 0 if principal == "root" else USER
-        self.python = _interpreter(self.uid)
+        self.python = _interpreter(self.uid, base)
         self.count = 0
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -192,12 +193,16 @@ class Run:
             return Outcome(json.load(file), out, err)
 
 
-def _interpreter(uid: int) -> str:
-    """A Python that this uid can execute: a virtual environment may rest on one in another user's home."""
+def _interpreter(uid: int, base: str) -> str:
+    """A Python that this uid can execute and that loads what lies in ``base``.
+
+    A virtual environment may rest on one in another user's home.
+    """
+    program = f"import ctypes, sys; sys.path.insert(0, {base!r}); import msgspec"
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             probe = subprocess.run(
-                [python, "-I", "-S", "-c", "import ctypes, sys; assert sys.version_info >= (3, 11)"],
+                [python, "-I", "-S", "-c", program],
                 user=uid,
                 group=uid,
                 extra_groups=[],
@@ -208,7 +213,7 @@ def _interpreter(uid: int) -> str:
             continue
         if probe.returncode == 0:
             return python
-    pytest.skip(f"no Python 3.11 that uid {uid} can execute")
+    pytest.skip(f"no Python like this one that uid {uid} can execute")
 
 
 @contextlib.contextmanager
@@ -223,6 +228,7 @@ def sandbox(principal: str) -> Iterator[Sandbox]:
         shutil.copytree(
             PACKAGE, f"{base}/stager", ignore=lambda _, names: [name for name in names if _is_foreign(name)]
         )
+        shutil.copytree(os.path.dirname(msgspec.__file__), f"{base}/msgspec")
         for name in ("view_driver.py", "view_attacker.py"):
             shutil.copy(os.path.join(HERE, name), base)
         subprocess.run(["chmod", "-R", "a+rX", base], check=True)
