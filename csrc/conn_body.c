@@ -33,6 +33,7 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_stored stored = {0};
     struct stg_failure *failure = NULL;
     const char *where;
+    stg_sink_flush(sink); /* this may take long, and what is queued on other disks does not wait for it */
     int64_t start = stg_monotonic_ns();
     int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);

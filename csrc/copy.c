@@ -5,14 +5,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define COPY_BYTES ((size_t)256 << 10) /* stays in L2 between read, hash and write */
+
+int stg_reserve(int fd, int64_t size)
+{
+    struct statfs fs;
+    int in_memory = fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+    if (!in_memory && fallocate(fd, 0, 0, size) == 0)
+        return 0;
+    if (!in_memory && errno != EOPNOTSUPP && errno != ENOSYS)
+        return -errno;
+    return ftruncate(fd, size) < 0 ? -errno : 0;
+}
 
 int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, struct stg_stored *out)
 {

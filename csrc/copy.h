@@ -1,10 +1,14 @@
-/* One local file at a time: copied, hashed on the way, and published below a root; also the two helpers alone. */
+/* One local file at a time: copied, hashed on the way, and published below a root; also the helpers alone. */
 #ifndef STG_COPY_H
 #define STG_COPY_H
 
 #include "parents.h"
 #include "stg.h"
 
+/* Gives an empty file its length, and reserves the space for it where that can be done and is cheap. On tmpfs reserving takes
+ * the pages at once, before a byte has come: 0.3 s a GiB, and a tenth more CPU than writing alone. -errno.
+ * Not posix_fallocate: where the file system cannot reserve, the C library writes into every block instead. */
+int stg_reserve(int fd, int64_t size);
 /* Renames tmp_fd/name to path below root_fd as stg_parents_publish and says what is there then. */
 int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, struct stg_stored *out);
 /* lstat below root_fd; no symbolic link is followed. */

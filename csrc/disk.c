@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #define BUFFERS_A_TURN 16 /* written of one file before others have their turn */
+#define FEWEST_BUFFERS 2   /* unwritten, and a file asks its worker to pause: all files have half of the buffers together */
+#define MOST_BUFFERS 16
+#define WAKE_AFTER 8       /* buffers; waking a thread for each costs two context switches for each */
 
 enum ending { OPEN, KEEP, DROP };
 
@@ -46,6 +49,9 @@ struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing
     file->last = &file->first;
     file->fd = -1;
     file->where = "write";
+    pthread_mutex_lock(&sink->lock);
+    sink->files++;
+    pthread_mutex_unlock(&sink->lock);
     return file;
 }
 
@@ -54,7 +60,6 @@ static void queue_up(struct stg_sink *sink, struct stg_file *file)
     file->next_ready = NULL;
     *sink->last_ready = file;
     sink->last_ready = &file->next_ready;
-    pthread_cond_signal(&sink->work);
 }
 
 static void schedule(struct stg_file *file)
@@ -63,6 +68,28 @@ static void schedule(struct stg_file *file)
         return;
     file->scheduled = 1;
     queue_up(file->sink, file);
+    file->sink->unwoken++;
+}
+
+/* With the lock held. */
+static void wake_threads(struct stg_sink *sink)
+{
+    for (unsigned i = 0; i < sink->unwoken && i < sink->config.disk_threads; i++)
+        pthread_cond_signal(&sink->work);
+    sink->unwoken = sink->unwoken_buffers = 0;
+}
+
+void stg_sink_flush(struct stg_sink *sink)
+{
+    pthread_mutex_lock(&sink->lock);
+    wake_threads(sink);
+    pthread_mutex_unlock(&sink->lock);
+}
+
+static unsigned most_unwritten(const struct stg_sink *sink)
+{
+    size_t share = sink->config.buffer_count / (2 * (size_t)sink->files);
+    return share < FEWEST_BUFFERS ? FEWEST_BUFFERS : share > MOST_BUFFERS ? MOST_BUFFERS : (unsigned)share;
 }
 
 int stg_file_write(struct stg_file *file, struct stg_buffer *buffer)
@@ -77,7 +104,9 @@ int stg_file_write(struct stg_file *file, struct stg_buffer *buffer)
         file->last = &buffer->next;
         file->unwritten++;
         schedule(file);
-        status = file->waiting = file->unwritten >= sink->config.file_buffers;
+        if (++sink->unwoken_buffers >= WAKE_AFTER)
+            wake_threads(sink);
+        status = file->waiting = file->unwritten >= most_unwritten(sink);
     } else {
         wake = stg_sink_put_back(sink, buffer);
     }
@@ -210,6 +239,7 @@ static void work_on_first(struct stg_sink *sink, struct stg_disk_thread *self)
     for (int turn = 0; file->first; turn++) {
         if (turn >= BUFFERS_A_TURN && sink->first_ready) {
             queue_up(sink, file);
+            pthread_cond_signal(&sink->work);
             return;
         }
         struct stg_buffer *buffer = file->first;
@@ -241,6 +271,7 @@ static void work_on_first(struct stg_sink *sink, struct stg_disk_thread *self)
     int announce_ms = finish_file(file, thread);
     stg_spent_since(&self->busy_ns, start);
     pthread_mutex_lock(&sink->lock);
+    sink->files--;
     if (announce_ms)
         owe_announcement(sink, announce_ms);
 }

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #define MIN_BUFFER_BYTES ((size_t)64 << 10)
-#define USUAL_CONNECTIONS 32 /* that large bodies come over at once, whatever the maximum is for small ones */
 
 static int is_foreign(const struct stg_engine *engine)
 {
@@ -139,15 +138,12 @@ static int start_sink(struct stg_engine *engine)
     const struct stg_engine_config *config = &engine->config;
     size_t each = config->buffer_bytes + STG_HTTP_MAX_HEAD; /* a body of buffer_bytes fits beside its head */
     size_t buffers = config->memory_bytes / each;
-    size_t active = config->connections < USUAL_CONNECTIONS ? config->connections : USUAL_CONNECTIONS;
-    size_t share = buffers / (2 * active);
     struct stg_sink_config sink = {
         .buffer_bytes = each,
         .buffer_count = buffers,
         .workers = config->workers,
         .disk_threads = config->disk_threads,
         .keep_cached_bytes = config->keep_cached_bytes,
-        .file_buffers = share < 2 ? 2 : share > 16 ? 16 : (unsigned)share,
         .hooks = {engine, on_wake, on_done, on_announce},
     };
     return stg_sink_new(&sink, &engine->sink);

@@ -110,7 +110,7 @@ static void init_condition(pthread_cond_t *condition)
 int stg_sink_new(const struct stg_sink_config *config, struct stg_sink **out)
 {
     if (!config->buffer_bytes || !config->buffer_count || !config->workers || config->workers > 32 ||
-        !config->disk_threads || !config->file_buffers)
+        !config->disk_threads)
         return -EINVAL;
     struct stg_sink *sink = calloc(1, sizeof *sink);
     if (!sink)

@@ -39,7 +39,6 @@ struct stg_sink_config {
     size_t buffer_bytes, buffer_count;
     unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are they, the disk threads follow */
     int64_t keep_cached_bytes;      /* 0: all of it */
-    unsigned file_buffers;          /* a file with this many unwritten buffers asks its worker to pause */
     struct stg_sink_hooks hooks;
 };
 
@@ -54,12 +53,14 @@ struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
 void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
 
 struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread);
+void stg_sink_flush(struct stg_sink *sink); /* wakes the disk threads for what is queued */
 uint64_t stg_sink_busy_ns(struct stg_sink *sink); /* what the disk threads spent in writes and renames; any thread */
 
 /* NULL: no memory. key must live until done; owner, index and note are handed to done. */
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,
                               uint32_t mode, void *owner, uint32_t index);
-/* Takes the buffer over, always. 0; 1: pause until stg_file_ready; -errno: the file has failed, end it. */
+/* Takes the buffer over, always. 0; 1: pause until stg_file_ready; -errno: the file has failed, end it. The disk threads
+ * are sure to see to it, and to a file that was ended, only after stg_sink_flush. */
 int stg_file_write(struct stg_file *file, struct stg_buffer *buffer);
 int stg_file_ready(struct stg_file *file);
 /* Takes the file over. keep: publish it when everything is written; else remove it. note goes to done. */

@@ -29,6 +29,8 @@ struct stg_sink {
     pthread_cond_t work;
     struct stg_buffer *free;
     struct stg_file *first_ready, **last_ready;
+    unsigned files; /* begun and not finished */
+    unsigned unwoken, unwoken_buffers; /* queued since the disk threads were woken: files, buffers */
     uint32_t wanting; /* workers that found no buffer, a bit each */
     int owing; /* `announce` has to be called at announce_at */
     struct timespec announce_at;

@@ -284,6 +284,7 @@ static void turn(struct stg_worker *worker)
     if (worker->resend)
         send_again(worker);
     stg_worker_dispatch(worker);
+    stg_sink_flush(worker->engine->sink);
     announce(worker);
 }
 

@@ -342,6 +342,7 @@ cdef extern from "engine.h" nogil:
 
 
 cdef extern from "copy.h" nogil:
+    int stg_reserve(int fd, int64_t size)
     int stg_publish(int tmp_fd, const char *name, int root_fd, stg_str path, stg_stored *out)
     int stg_stat_below(int root_fd, stg_str path, stg_stored *out)
     int stg_copy_file(int source_dir_fd, stg_str source, int tmp_fd, int root_fd, stg_str path, uint32_t mode,

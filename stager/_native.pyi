@@ -354,6 +354,9 @@ class Engine:
     def close(self) -> None:
         """Cancel, wait for the writes in flight, join the threads. Idempotent."""
 
+def reserve(fd: int, size: int) -> None:
+    """Give an empty file its length, and reserve the space where that is possible and cheap (not on tmpfs). OSError."""
+
 def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, int]:
     """Rename a finished temporary to ``path`` below root_fd, making directories; no symlink is followed and none
     leads outside (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, or a component-wise walk without it).

@@ -1,4 +1,11 @@
-# Single files: publish, stat, copy, digest.
+# Single files: reserve, publish, stat, copy, digest.
+
+def reserve(int fd, int64_t size):
+    cdef int status
+    with nogil:
+        status = stg_reserve(fd, size)
+    check(status)
+
 
 def publish(int tmp_fd, bytes name not None, int root_fd, bytes path not None):
     cdef stg_stored stored

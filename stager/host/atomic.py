@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 
 from stager.errors import HostError, from_os_error
 
-__all__ = ["open_regular", "preallocate", "read_regular", "write_all", "write_file"]
+__all__ = ["open_regular", "read_regular", "write_all", "write_file"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SURPRISE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -94,20 +93,3 @@ def _unlink_quietly(name: str, dir_fd: int) -> None:
         os.unlink(name, dir_fd=dir_fd)
     except OSError:
         return
-
-
-def preallocate(fd: int, size: int) -> None:
-    """Reserve ``size`` bytes and set the length; only the length where the file system cannot reserve. OSError.
-
-    Not os.posix_fallocate: where the file system cannot, the C library writes into every block instead.
-    """
-    if _fallocate(fd, 0, 0, size) == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
-        raise OSError(code, os.strerror(code))
-    os.ftruncate(fd, size)
-
-
-_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)

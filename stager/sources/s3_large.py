@@ -1,4 +1,4 @@
-"""One object that is larger than a part: parallel ranges on the block grid into one preallocated temporary."""
+"""One object that is larger than a part: parallel ranges on the block grid into one temporary of the whole size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish
+from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish, reserve
 from stager.errors import HostError, from_os_error
-from stager.host.atomic import preallocate
 from stager.host.threads import blocking
 from stager.retry import damaged
 from stager.sources.base import Landing
@@ -126,7 +125,7 @@ def _count_parts(size: int, part_bytes: int) -> int:
 def _create(tmp_fd: int, temporary: bytes, size: int) -> int:
     fd = os.open(temporary, _CREATE, 0o666, dir_fd=tmp_fd)
     try:
-        preallocate(fd, size)
+        reserve(fd, size)
     except BaseException:
         os.close(fd)
         os.unlink(temporary, dir_fd=tmp_fd)

@@ -87,7 +87,7 @@ static struct ended store_by_disk_thread(const char *key)
 {
     struct ended ended = {.announced = eventfd(0, EFD_CLOEXEC)};
     struct stg_sink_config config = {.buffer_bytes = 4096, .buffer_count = 2, .workers = 1, .disk_threads = 1,
-                                     .file_buffers = 2, .hooks = {&ended, on_wake, on_done, on_announce}};
+                                     .hooks = {&ended, on_wake, on_done, on_announce}};
     struct stg_sink *sink = NULL;
     CHECK_EQ(stg_sink_new(&config, &sink), 0);
     struct stg_file *file = stg_file_new(sink, &landing, 0, (struct stg_str){key, strlen(key)}, 0, NULL, 0);
@@ -98,6 +98,7 @@ static struct ended store_by_disk_thread(const char *key)
     buffer->offset = 0;
     CHECK_EQ(stg_file_write(file, buffer), 0);
     stg_file_end(file, 1, NULL);
+    stg_sink_flush(sink);
     struct pollfd ready = {.fd = ended.announced, .events = POLLIN};
     CHECK_EQ(poll(&ready, 1, 60000), 1);
     stg_sink_free(sink);
