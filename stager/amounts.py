@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["parse_bytes", "show_bytes"]
+__all__ = ["MOST_BYTES", "parse_bytes", "show_bytes"]
+
+MOST_BYTES: Final = 1 << 60
+"""No amount is larger."""
 
 _UNITS: Final = "BKMGT"
-_MOST: Final = 1 << 60
 _AMOUNT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([BKMGT])(?:i?B)?", re.IGNORECASE)
 
 
@@ -25,8 +27,8 @@ def parse_bytes(text: str) -> int:
     if found is None or (found[2] in "Bb" and "." in found[1]):
         raise ValueError(f"{text!r} is not an amount: write a number and B, K, M, G or T, like 64M")
     amount = round(float(found[1]) * (1 << 10 * _UNITS.index(found[2].upper())))
-    if amount > _MOST:
-        raise ValueError(f"{text!r} is more than can be had: at most {show_bytes(_MOST)}")
+    if amount > MOST_BYTES:
+        raise ValueError(f"{text!r} is more than can be had: at most {show_bytes(MOST_BYTES)}")
     return amount
 
 

@@ -17,6 +17,7 @@ __all__ = ["check_endpoint", "parse_source", "redacted"]
 
 _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_LONGEST_HOST = 253  # characters (RFC 1035, section 2.3.4, written with dots)
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -61,7 +62,8 @@ def check_endpoint(url: str, *, where: str) -> None:
                          hint="write https://HOST[:PORT][/PATH] and let the credential chain sign")
     try:
         parts = urlsplit(url)
-        valid = not url or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+        host = parts.hostname or ""
+        valid = not url or (parts.scheme in ("http", "https") and 0 < len(host) <= _LONGEST_HOST and parts.port != 0)
     except ValueError:
         valid = False
     if not valid:

@@ -12,7 +12,7 @@ from stager.amounts import parse_bytes, show_bytes
 from stager.cli.figure import Figure
 from stager.cli.text import size
 from stager.config import LEAST_MEMORY_BYTES, Limits, SiteLimits, buffer_bytes_for
-from stager.errors import UsageError
+from stager.errors import HostError, UsageError
 from stager.host import site
 from stager.host.memory import available_bytes
 
@@ -22,6 +22,7 @@ Command = Callable[..., Any]
 
 _LEAST_BANDWIDTH: Final = 1 << 10
 _OTHER_DESCRIPTORS: Final = 512  # csrc/engine.h says for what, beside the connections; half where less may be open
+_LEAST_DESCRIPTORS: Final = 64
 _FEW: Final = 8
 _OPTIONS: Final = {
     "max_connections": "--max-connections",
@@ -68,7 +69,7 @@ def chosen_limits(options: dict[str, Any]) -> Limits:
     """Take `limit_options` out of a command's arguments.
 
     What is asked for is had exactly or refused: raises `UsageError` for what the site or this node does not allow, and
-    `HostError` for a site's configuration that cannot be believed.
+    `HostError` for a site's configuration that cannot be believed, or a process that may open too few files.
     """
     allowed, usual = site.site_limits(), Limits()
     asked = {name: options.pop(name) for name in _OPTIONS}
@@ -107,6 +108,11 @@ def _lower(usual: int, most: int | None) -> int:
 def _connections(asked: int | None, allowed: SiteLimits) -> int:
     """Descriptors bound them too: one that cannot be opened would end the transfer."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _LEAST_DESCRIPTORS:
+        raise HostError(
+            f"this process may open {soft} files, and {_LEAST_DESCRIPTORS} are the least that works",
+            hint="raise the limit with ulimit -n",
+        )
     room = 1024 if soft == resource.RLIM_INFINITY else soft - min(_OTHER_DESCRIPTORS, soft // 2)
     if asked is None:
         return _lower(max(min(Limits().max_connections, room // 2), _FEW), allowed.max_connections)

@@ -120,7 +120,8 @@ def run_async(
     how_to_continue: str | Callable[[], str],
     at_end: Callable[[int], None] = lambda _: None,
 ) -> T:
-    """Run on a new loop. SIGINT and SIGTERM cancel ``work`` and end the process within a second.
+    """Run on a new loop. SIGINT and SIGTERM cancel ``work`` and end the process within a second;
+    a second one changes nothing.
 
     Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``. ``at_end`` is called with
     the exit code before a process whose work does not stop in time is ended.
@@ -135,9 +136,9 @@ def run_async(
 
     async def guarded() -> T:
         def stop(number: int) -> None:
+            if received:  # timeout(1) sends it twice; to end sooner would leave temporary files behind
+                return
             received.append(number)
-            if len(received) > 1:
-                end_now()
             deadline = threading.Timer(_END_WITHIN_S, end_now)  # a thread may be inside a call that does not return
             deadline.daemon = True
             deadline.start()

@@ -39,6 +39,7 @@ _METADATA: Final = frozenset(
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _HOW: Final = "write http[s]://[USER:PASSWORD@]HOST[:PORT], what is special in a password as %XX"
 _HOST: Final = re.compile(r"[^\s/?#@:\[\]%\\]+")
+_MOST_USER_BYTES: Final = 3000  # with the password; in base64 just under STG_PROXY_MAX_AUTHORIZATION
 _UNSEEN: Final = re.compile(r"[\x00-\x20\x7f]")
 _NO_PROXY_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
 
@@ -222,6 +223,8 @@ def _user(name: str | None, password: str | None, wrong: UsageError) -> Secret |
     if name is None:
         return None
     raw_name, raw_password = unquote_to_bytes(name), unquote_to_bytes(password or "")
+    if len(raw_name + raw_password) > _MOST_USER_BYTES:
+        raise wrong
     if b":" in raw_name or re.search(rb"[\x00-\x1f\x7f]", raw_name + raw_password):
         raise wrong
     return Secret(f"{quote(raw_name, safe='')}:{quote(raw_password, safe='')}")

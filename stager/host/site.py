@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from stager.amounts import parse_bytes, show_bytes
+from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.errors import HostError, from_os_error
 
@@ -118,6 +118,8 @@ def _bytes(value: object, least: int) -> int:
     amount = parse_bytes(value) if isinstance(value, str) else value
     if isinstance(amount, bool) or not isinstance(amount, int) or amount < least:
         raise ValueError(f"at least {show_bytes(least)}, written like \"64M\", not {value!r}")
+    if amount > MOST_BYTES:
+        raise ValueError(f"at most {show_bytes(MOST_BYTES)}")
     return amount
 
 

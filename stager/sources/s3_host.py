@@ -23,6 +23,7 @@ _SYSTEM_BUNDLES: Final = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+_NAME_SHOWN: Final = 255  # characters; no name is longer
 _RESOLVE_ATTEMPTS: Final = 3
 
 
@@ -53,15 +54,21 @@ async def resolve(host: str, port: int) -> list[tuple[int, bytes]]:
     for attempt in range(_RESOLVE_ATTEMPTS):
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # a label of over 63 characters, or of none, or what is no text
+            raise _no_such_host(host) from error
         except socket.gaierror as error:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                raise NotFoundError("no such host", where=host, hint="check the endpoint's name") from error
+                raise _no_such_host(host) from error
             reason = error
             await asyncio.sleep(0.2 * 2**attempt)
         else:
             addresses = [(int(family), socket.inet_pton(family, str(address[0]))) for family, _, _, _, address in found]
             return list(dict.fromkeys(addresses))
     raise TransientError(f"the host's name cannot be resolved ({reason.strerror})", where=host)
+
+
+def _no_such_host(host: str) -> NotFoundError:
+    return NotFoundError("no such host", where=host[:_NAME_SHOWN], hint="check the endpoint's name")
 
 
 async def addresses_towards(prepared: Prepared, proxy: Proxy | None) -> list[tuple[int, bytes]]:
@@ -74,4 +81,4 @@ async def addresses_towards(prepared: Prepared, proxy: Proxy | None) -> list[tup
     try:
         return await resolve(proxy.host, proxy.port)
     except NotFoundError as error:
-        raise NotFoundError("no such proxy", where=proxy.host, hint=f"check {proxy.setting}") from error
+        raise NotFoundError("no such proxy", where=proxy.host[:_NAME_SHOWN], hint=f"check {proxy.setting}") from error

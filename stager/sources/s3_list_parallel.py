@@ -30,6 +30,7 @@ _KEYS_SEEN: Final = 16  # of a page, to learn what keys look like
 _KNOWN: Final = 1024.0  # pages; a guess beyond this says only that the scale is not known
 _CUTS_A_PAGE: Final = 15  # at most: what a page tells of all that follows is little
 _PAGES_A_CUT: Final = 1.5
+_MOST_BYTES: Final = 2**63 - 1  # in one table
 
 
 _DISORDER: Final = (
@@ -199,6 +200,10 @@ class _Parallel:
                 raise _DisorderError
             if len(stretch.table):
                 following = stretch.first()
+        if sum(stretch.table.total_bytes for stretch in self._stretches) > _MOST_BYTES:
+            raise IntegrityError(
+                "the listing is damaged (sizes that add up to more than 2^63-1 bytes)", where=self._pages.where
+            )
         table = KeyTable()
         for stretch in self._stretches:
             table.move(stretch.table)

@@ -192,6 +192,17 @@ def test_signal_ends_a_stalled_sync_and_says_how_to_continue(
     assert tree(sync.destination) == FILES
 
 
+def test_signal_sent_twice_leaves_nothing_behind_either(sync: Sync, proxy: FaultProxy) -> None:
+    proxy.add(Fault(path="/d2/f29", stall_at=100))
+    process = sync.start()
+    proxy.wait_stalled()
+    process.send_signal(signal.SIGINT)
+    ended = sync.stop(process, signal.SIGTERM)
+    proxy.release()
+    assert "Traceback" not in ended.err
+    assert [name for name in os.listdir(state(sync)) if name.startswith("tmp.")] == []
+
+
 def test_large_object_arrives_in_parts_and_is_resynced_by_nothing(
     sync: Sync, rclone: RcloneS3, proxy: FaultProxy
 ) -> None:

@@ -34,12 +34,14 @@ class Bucket:
     """``keys`` may change while it is listed. ``order``: what keys are sorted by. ``lie``: changes an answer.
 
     ``skip``: whether start-after leaves out the key itself (S3 does), ``heed``: whether it is heeded at all.
+    ``size``: of a key's object.
     """
 
     keys: set[bytes]
     page_keys: int = 1000
     echo: bool = True
     order: Order = bytes
+    size: Callable[[bytes], int] = len
     skip: bool = True
     heed: bool = True
     lie: Callable[[Page], None] | None = None
@@ -76,7 +78,7 @@ class Bucket:
             return
         page = self.page({name: value.encode("latin-1") for name, value in query.items()})
         rows = "".join(
-            f"<Contents><Key>{self._written(key)}</Key><Size>{len(key)}</Size><ETag>{key.hex()[:64]}</ETag></Contents>"
+            f"<Contents><Key>{self._written(key)}</Key><Size>{self.size(key)}</Size><ETag>{key.hex()[:64]}</ETag></Contents>"
             for key in page.keys
         )
         token = f"<NextContinuationToken>{page.token.decode()}</NextContinuationToken>" if page.token else ""

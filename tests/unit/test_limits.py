@@ -14,7 +14,7 @@ import pytest
 from stager.cli import main
 from stager.cli.limits import chosen_limits, limit_options, show_limits
 from stager.config import Limits, SiteLimits
-from stager.errors import UsageError
+from stager.errors import HostError, UsageError
 from stager.host import site
 
 MIB = 1 << 20
@@ -94,6 +94,16 @@ def test_connections_fit_the_files_that_may_be_open(site_file: Path, files: int,
         assert chosen(f"--max-connections={most}").max_connections == most
         with pytest.raises(UsageError, match=f"ask for at most {most}, or raise the limit with ulimit -n"):
             chosen(f"--max-connections={most + 1}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_fewer_files_than_work_are_refused(site_file: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (63, before[1]))
+    try:
+        with pytest.raises(HostError, match="may open 63 files, and 64 are the least that works; raise the limit"):
+            chosen()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -162,6 +162,7 @@ BAD = [
     "http://us%3Aer:hunter2@proxy.example",
     "http://user:hunter2%0d%0ax@proxy.example",
     "ftp://user:hunter2@proxy.example",
+    f"http://user:{'hunter2' * 500}@proxy.example",
     "://user:hunter2@proxy.example",
     "http:////user:hunter2@proxy.example",
 ]

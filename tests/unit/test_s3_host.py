@@ -49,6 +49,12 @@ def test_host_that_does_not_exist_is_not_found(monkeypatch: pytest.MonkeyPatch) 
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("name", ["h" * 64, "a..b", "h\udcff"])
+def test_host_that_is_no_name_is_not_found(name: str) -> None:
+    with pytest.raises(NotFoundError, match="no such host"):
+        asyncio.run(resolve(name, 80))
+
+
 def test_proxys_name_is_resolved_and_not_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

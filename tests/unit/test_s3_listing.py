@@ -204,6 +204,15 @@ def test_pages_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         snapshot(Bucket(set(MANY_KEYS), 10, lie=endless))
 
 
+@pytest.mark.parametrize("order", ["byte-order", "unordered"])
+def test_sizes_that_add_up_to_more_than_can_be_are_an_error_also_over_parts(order: str) -> None:
+    ends = (min(MANY_KEYS), max(MANY_KEYS))
+    bucket = Bucket(set(MANY_KEYS), 10, size=lambda key: 2**62 if key in ends else 1)
+    with pytest.raises(IntegrityError, match="sizes that add up to more than"):
+        snapshot(bucket, order=order)
+    assert bool(starts(bucket)) == (order == "byte-order")
+
+
 def test_keys_shown_twice_are_shown_twice_to_who_judges_names() -> None:
     def double(page: Page) -> None:
         page.keys = sorted(page.keys * 2)

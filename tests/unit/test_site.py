@@ -50,6 +50,7 @@ def test_limits_are_read(tmp_path: Path) -> None:
         ('[limits]\nmax_bandwidth = "1B"\n', r"limits\.max_bandwidth: at least 1K"),
         ('[limits]\nmemory = "64K"\n', r"limits\.memory: at least 1M"),
         ("[limits]\nmemory = []\n", r"limits\.memory"),
+        ("[limits]\nmax_bandwidth = 99999999999999999999\n", r"limits\.max_bandwidth: at most 1048576T"),
         ("[limits]\nmax_requests_per_second = nan\n", r"limits\.max_requests_per_second"),
         ("[limits\n", "not TOML"),
         (b"\xff", "not TOML"),

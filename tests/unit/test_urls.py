@@ -118,6 +118,12 @@ def test_endpoint_with_a_secret_is_refused_without_repeating_it(url: str) -> Non
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://host:0", "http://host:99999", "http://[::1", f"http://{'a.' * 127}"])
+def test_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=r"^endpoint_url: is no URL"):
+        check_endpoint(url, where="endpoint_url")
+
+
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:9000/base", "https://[::1]:9000", "https://host"])
 def test_plain_endpoint_is_taken(url: str) -> None:
     check_endpoint(url, where="endpoint_url")
