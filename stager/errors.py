@@ -177,7 +177,8 @@ def from_os_error(error: OSError, *, doing: str, where: str | bytes = "") -> Hos
     ``doing`` is a verb phrase ("write the manifest"). ENOSPC, EDQUOT and EFBIG become `NoSpaceError`;
     the rest, permissions included, `HostError`.
     """
-    place = os.fsdecode(where or error.filename or "")
+    named = where or error.filename
+    place = os.fsdecode(named) if isinstance(named, (str, bytes)) else ""  # a descriptor names nothing
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _NO_SPACE:
         return NoSpaceError(f"cannot {doing}: {reason}", where=place, hint="free some space or choose another disk")

@@ -81,8 +81,11 @@ class Journal:
             raise from_os_error(error, doing="write the journal", where=self._name) from error
 
     def close(self) -> None:
-        """Keep the journal for a later run."""
-        os.close(self._fd)
+        """Keep the journal for a later run. Raises `NoSpaceError`, `HostError`."""
+        try:
+            os.close(self._fd)
+        except OSError as error:
+            raise from_os_error(error, doing="write the journal", where=self._name) from error
 
 
 def remove_journal(dir_fd: int, name: str) -> None:

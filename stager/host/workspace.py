@@ -49,7 +49,8 @@ class Workspace:
             self._open(state, read_only)
         except OSError as error:
             self.close()
-            raise from_os_error(error, doing="open the destination", where=error.filename or self.root) from error
+            named = isinstance(error.filename, (str, bytes)) and error.filename  # or a descriptor, or nothing
+            raise from_os_error(error, doing="open the destination", where=named or self.root) from error
         except BaseException:
             self.close()
             raise
@@ -89,7 +90,8 @@ class Workspace:
             fd = getattr(self, name)
             if fd is not None:
                 setattr(self, name, None)
-                os.close(fd)
+                with contextlib.suppress(OSError):  # nothing of a dataset was written through it
+                    os.close(fd)
 
     def _remove_if_empty(self) -> None:
         made, self._made = self._made, []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from io import FileIO
 from typing import Final
 
 from msgspec import Struct
@@ -48,19 +50,20 @@ async def fetch_large(
     """
     temporary = b"large-%d" % row
     try:
-        fd = await blocking(_create, landing.tmp_fd, temporary, table.size(row))
+        file = await blocking(_create, landing.tmp_fd, temporary, table.size(row))
     except OSError as error:
         raise from_os_error(error, doing="make room for the file", where=landing.root) from error
     try:
         announced = await asked
-        parts = await _fetch_checked(lane, template, table, row, fd, name, announced)
+        parts = await _fetch_checked(lane, template, table, row, file.fileno(), name, announced)
         if parts is None:
             return False
-        await blocking(_publish, landing, temporary, fd, table, row, parts, "A" if announced else "B")
+        await blocking(_publish, landing, temporary, file, table, row, parts, "A" if announced else "B")
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
-        os.close(fd)
+        with suppress(OSError):  # what it says of a file that is given up changes nothing
+            file.close()
         await blocking(_remove, landing.tmp_fd, temporary)
     return True
 
@@ -122,22 +125,24 @@ def _count_parts(size: int, part_bytes: int) -> int:
     return -(-size // part_bytes)
 
 
-def _create(tmp_fd: int, temporary: bytes, size: int) -> int:
-    fd = os.open(temporary, _CREATE, 0o666, dir_fd=tmp_fd)
+def _create(tmp_fd: int, temporary: bytes, size: int) -> FileIO:
+    file = FileIO(os.open(temporary, _CREATE, 0o666, dir_fd=tmp_fd), "r+")
     try:
-        reserve(fd, size)
+        reserve(file.fileno(), size)
     except BaseException:
-        os.close(fd)
+        with suppress(OSError):
+            file.close()
         os.unlink(temporary, dir_fd=tmp_fd)
         raise
-    return fd
+    return file
 
 
 def _publish(
-    landing: Landing, temporary: bytes, fd: int, table: KeyTable, row: int, parts: list[_Part], grade: str
+    landing: Landing, temporary: bytes, file: FileIO, table: KeyTable, row: int, parts: list[_Part], grade: str
 ) -> None:
     key, size = table.key(row), table.size(row)
-    status = os.fstat(fd)
+    status = os.fstat(file.fileno())
+    file.close()  # before it is visible: over a network this may be what says that bytes were not written
     if status.st_size != size:
         raise HostError("the file is not as long as the object; something else wrote to it", where=landing.root)
     digest = combine_blocks(b"".join(part.blocks for part in parts))

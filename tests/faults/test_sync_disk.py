@@ -42,6 +42,9 @@ def source(weed: SeaweedFS, bucket_name: Callable[[], str]) -> str:
         ("rename", errno.EIO, "0000", THIS_NODE),
         ("rename", errno.EIO, "large", THIS_NODE),
         ("mkdir", errno.ENOSPC, "0000", NO_SPACE),
+        ("readdir", errno.EIO, "", THIS_NODE),
+        ("flush", errno.EIO, "", THIS_NODE),
+        ("flush", errno.EDQUOT, "journal", NO_SPACE),
     ],
 )
 def test_failing_disk_is_named_by_exit_code_and_the_next_run_completes(
@@ -70,6 +73,20 @@ def test_disk_that_fills_in_the_middle_of_an_object_leaves_it_invisible(
     slow_disk.fail("write", errno.ENOSPC, from_byte=len(OBJECTS[path]) - 1000)
     assert run_sync(source, destination, weed.environment()).status == NO_SPACE
     assert path not in tree(destination)
+
+
+@pytest.mark.parametrize("path", ["mid", "large"])
+def test_file_whose_closing_fails_stays_invisible(
+    weed: SeaweedFS, source: str, slow_disk: SlowFuse, path: str
+) -> None:
+    destination = slow_disk.mountpoint / "dst"
+    destination.mkdir()
+    slow_disk.fail("flush", errno.EDQUOT, path="large-" if path == "large" else "stg-part-")
+    assert run_sync(source, destination, weed.environment()).status == NO_SPACE
+    assert path not in tree(destination)
+    slow_disk.clear("flush")
+    assert run_sync(source, destination, weed.environment()).status == 0
+    assert tree(destination) == OBJECTS
 
 
 def test_killed_while_the_disk_hangs_the_next_run_completes(weed: SeaweedFS, source: str, slow_disk: SlowFuse) -> None:

@@ -61,6 +61,7 @@ def test_full_disk_becomes_no_space(number: int) -> None:
 
 
 def test_other_os_error_becomes_host_error_with_its_reason() -> None:
+    assert str(from_os_error(OSError(errno.EIO, "x", 7), doing="read")) == "cannot read: Input/output error"
     error = from_os_error(PermissionError(errno.EACCES, "x"), doing="write", where=b"/a\xff")
     assert type(error) is HostError
     assert "Permission denied" in str(error)
