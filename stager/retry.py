@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -204,6 +205,9 @@ _BY_KIND: Final[dict[str, _Rule]] = {
     "errno": _Rule(Action.STOP, HostError, "cannot write"),
 }
 
+_REPEATED: Final = (  # compiled when something failed
+    r"(?i)((?:authorization|security-token|signature)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;&<]+"
+)
 _CERTIFICATE: Final = "certificate: "  # how csrc/tls.c begins what OpenSSL found wrong with one
 _PROXY_HANDSHAKE = _Rule(
     Action.RETRY,
@@ -234,7 +238,7 @@ def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> Stag
     rule = _rule(failure)
     words = [rule.what]
     if failure.status and failure.kind in ("http", "proxy"):
-        said = " ".join(filter(None, (str(failure.status), failure.code, failure.message)))
+        said = " ".join(filter(None, (str(failure.status), failure.code, _without_secrets(failure.message))))
         words.append(f"({said})")
     elif detail := failure.message or failure.where:
         reason = f": {os.strerror(failure.errno)}" if failure.kind in ("connect", "proxy") and failure.errno else ""
@@ -242,6 +246,11 @@ def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> Stag
     if attempts > 1:
         words.append(f"after {attempts} attempts")
     return rule.error(" ".join(words), where=where, hint=rule.hint)
+
+
+def _without_secrets(message: str) -> str:
+    """What a server or proxy said, without what it repeats of a request's credentials."""
+    return re.sub(_REPEATED, r"\1...", message)
 
 
 def damaged(detail: str, *, where: str) -> StagerError:

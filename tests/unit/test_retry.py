@@ -123,6 +123,21 @@ def test_certificate_of_a_proxy_is_final_and_told_as_its() -> None:
     assert "the proxy's certificate is not trusted" in str(error_for(failure, where="s3://b"))
 
 
+@pytest.mark.parametrize("kind", ["http", "proxy"])
+def test_credentials_that_an_answer_repeats_are_not_told(kind: str) -> None:
+    repeated = (
+        "proxy-authorization: Basic dXNlcjpodW50ZXIy X-Amz-Security-Token=hunter3&x "
+        "{\"authorization\": \"Bearer hunter4\"} "
+        "authorization: AWS4-HMAC-SHA256 Credential=AKID/20250101/x/s3/aws4_request, Signature=hunter5"
+    )
+    failure = Failure(kind=kind, status=403, where="tunnel", message=f"no. {repeated} basic rules: signature wrong")
+    told = str(error_for(failure, where="s3://b"))
+    assert "hunter" not in told
+    assert "dXNlcjpodW50ZXIy" not in told
+    assert "no. proxy-authorization: Basic ..." in told
+    assert "basic rules: signature wrong" in told
+
+
 def test_reason_of_a_failed_connection_is_told() -> None:
     for kind in ("connect", "proxy"):
         failure = Failure(kind=kind, where="connect", errno=errno.ECONNREFUSED, message="no address took it")
