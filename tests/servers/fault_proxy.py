@@ -124,9 +124,10 @@ class FaultProxy:
         finally:
             for task in tasks:
                 task.cancel()
+            for side in (up_writer, writer):  # before anything is waited for: the proxy's end cancels that
+                side.close()
             await asyncio.gather(*tasks, return_exceptions=True)
             for side in (up_writer, writer):
-                side.close()
                 with suppress(OSError):
                     await side.wait_closed()
 
@@ -293,6 +294,7 @@ def fault_proxy(upstream: tuple[str, int], *, raw: bool = False) -> Iterator[Fau
             task = asyncio.create_task(proxy.serve(reader, writer))
             connections.add(task)
             task.add_done_callback(connections.discard)
+            task.add_done_callback(lambda _: writer.close())  # one that is cancelled at once never ran
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         proxy.address = server.sockets[0].getsockname()[:2]
