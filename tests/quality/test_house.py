@@ -27,7 +27,7 @@ tracked = subprocess.run(
 ).stdout
 FILES = sorted({name for name in tracked.split("\0") if name and (ROOT / name).is_file()})
 SOURCES = [name for name in FILES if name.startswith(("stager/", "csrc/")) and (ROOT / name).suffix != ".typed"]
-TEXTS = [name for name in FILES if name not in ("LICENSE", "tests/quality/test_house.py")]
+TEXTS = [name for name in FILES if name not in ("LICENSE", "tests/quality/test_house.py") and not name.endswith(".png")]
 PYTHON = [name for name in FILES if name.startswith("stager/") and name.endswith(".py")]
 
 
