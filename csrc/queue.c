@@ -193,7 +193,9 @@ size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wa
         return want;
     int64_t now_ns = stg_monotonic_ns();
     pthread_mutex_lock(&engine->bytes_lock);
-    *wait_ns = stg_bucket_wait_ns(&engine->bytes, want < LEAST_BYTES ? want : LEAST_BYTES, now_ns);
+    size_t half = (size_t)(engine->bytes.burst / 2); /* what one reader gave back of the burst is not out of reach */
+    size_t least = want < LEAST_BYTES ? want : LEAST_BYTES;
+    *wait_ns = stg_bucket_wait_ns(&engine->bytes, least < half ? least : half, now_ns);
     size_t got = *wait_ns ? 0 : stg_bucket_take(&engine->bytes, want, now_ns);
     pthread_mutex_unlock(&engine->bytes_lock);
     return got;

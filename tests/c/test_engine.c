@@ -546,7 +546,7 @@ static struct bench held_up(int by, struct stg_batch **batch)
         rows[i] = add(&bench, by == 2 ? "stale" : "good", i, i % 2 ? 5000 : 2 << 20);
     *batch = start_objects(&bench, rows, 50);
     struct stg_pace *pace = stg_endpoint_pace(stg_template_endpoint(bench.template_));
-    while (stg_pace_sum(pace).sent == 0 || (by && stg_pace_sum(pace).received < 1024)) /* until it is held up */
+    while (stg_pace_sum(pace).sent == 0 || (by && stg_pace_sum(pace).received <= 512)) /* half of the burst: held up */
         usleep(1000);
     return bench;
 }
