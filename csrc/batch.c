@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define LIST_BODY_MAX ((size_t)32 << 20)
@@ -88,16 +89,23 @@ static int set_up_rows(struct stg_batch *batch, const uint32_t *rows)
     return 0;
 }
 
+/* Asks no server of a network file system: it may not answer. */
+static int find_device(int fd, uint64_t *out)
+{
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &st) < 0)
+        return -errno;
+    *out = makedev(st.stx_dev_major, st.stx_dev_minor);
+    return 0;
+}
+
 static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int root_fd, int tmp_fd)
 {
-    struct stat st;
     int status = set_up_rows(batch, rows);
-    if (status < 0)
-        return status;
-    if (fstat(tmp_fd, &st) < 0)
-        return -errno;
-    batch->device = st.st_dev;
-    status = duplicate(root_fd, &batch->landing.root_fd);
+    if (status == 0)
+        status = find_device(tmp_fd, &batch->landing.device);
+    if (status == 0)
+        status = duplicate(root_fd, &batch->landing.root_fd);
     return status < 0 ? status : duplicate(tmp_fd, &batch->landing.tmp_fd);
 }
 
@@ -144,7 +152,8 @@ static int set_up_ranges(struct stg_batch *batch, const int64_t *offsets_lengths
         batch->ranges[i] = (struct stg_range){offsets_lengths[2 * i], offsets_lengths[2 * i + 1], next, 0};
         next += blocks_of(batch->ranges[i].length) * STG_DIGEST_BYTES;
     }
-    return duplicate(fd, &batch->landing.fd);
+    int status = find_device(fd, &batch->landing.device);
+    return status < 0 ? status : duplicate(fd, &batch->landing.fd);
 }
 
 int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, uint32_t row,

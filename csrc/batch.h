@@ -46,7 +46,6 @@ struct stg_batch {
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
-    uint64_t device;            /* objects: the file system's */
     struct stg_landing landing; /* descriptors are duplicates of the caller's */
     struct stg_result *results;
     void *user;               /* the caller's */

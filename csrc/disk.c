@@ -68,21 +68,56 @@ static void schedule(struct stg_file *file)
         return;
     file->scheduled = 1;
     queue_up(file->sink, file);
-    file->sink->unwoken++;
 }
 
-/* With the lock held. */
-static void wake_threads(struct stg_sink *sink)
+/* ---- with the lock held ---- */
+
+static int may_be_worked_on(const struct stg_sink *sink, const struct stg_file *file)
 {
-    for (unsigned i = 0; i < sink->unwoken && i < sink->config.disk_threads; i++)
-        pthread_cond_signal(&sink->work);
-    sink->unwoken = sink->unwoken_buffers = 0;
+    unsigned busy = 0;
+    for (unsigned i = 0; i < sink->thread_count; i++)
+        busy += sink->threads[i].working && sink->threads[i].device == file->landing->device;
+    return busy < sink->config.disk_threads;
 }
+
+/* Where the first file that a thread may take hangs in the queue, or NULL. */
+static struct stg_file **find_ready(struct stg_sink *sink)
+{
+    for (struct stg_file **at = &sink->first_ready; *at; at = &(*at)->next_ready)
+        if (may_be_worked_on(sink, *at))
+            return at;
+    return NULL;
+}
+
+/* One thread; it wakes the next when there is work for two. */
+static void wake_thread(struct stg_sink *sink)
+{
+    sink->unwoken = 0;
+    if (find_ready(sink))
+        pthread_cond_signal(&sink->work);
+}
+
+static struct stg_file *take_ready(struct stg_sink *sink, struct stg_disk_thread *self)
+{
+    struct stg_file **at = find_ready(sink), *file = at ? *at : NULL;
+    if (!file)
+        return NULL;
+    *at = file->next_ready;
+    if (sink->last_ready == &file->next_ready)
+        sink->last_ready = at;
+    self->working = 1;
+    self->device = file->landing->device;
+    wake_thread(sink);
+    return file;
+}
+
+/* ---- for the workers ---- */
 
 void stg_sink_flush(struct stg_sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
-    wake_threads(sink);
+    if (sink->unwoken)
+        wake_thread(sink);
     pthread_mutex_unlock(&sink->lock);
 }
 
@@ -104,8 +139,8 @@ int stg_file_write(struct stg_file *file, struct stg_buffer *buffer)
         file->last = &buffer->next;
         file->unwritten++;
         schedule(file);
-        if (++sink->unwoken_buffers >= WAKE_AFTER)
-            wake_threads(sink);
+        if (++sink->unwoken >= WAKE_AFTER)
+            wake_thread(sink);
         status = file->waiting = file->unwritten >= most_unwritten(sink);
     } else {
         wake = stg_sink_put_back(sink, buffer);
@@ -130,6 +165,7 @@ void stg_file_end(struct stg_file *file, int keep, void *note)
     file->note = note;
     file->ending = keep ? KEEP : DROP;
     schedule(file);
+    sink->unwoken++;
     pthread_mutex_unlock(&sink->lock);
 }
 
@@ -228,18 +264,13 @@ static void announce(struct stg_sink *sink)
     pthread_mutex_lock(&sink->lock);
 }
 
-/* Works on the first file until nothing of it is queued, or others have waited long enough. */
-static void work_on_first(struct stg_sink *sink, struct stg_disk_thread *self)
+/* Until nothing of it is queued, or others have waited long enough. */
+static void work_on(struct stg_sink *sink, struct stg_disk_thread *self, struct stg_file *file)
 {
     unsigned thread = sink->config.workers + self->number;
-    struct stg_file *file = sink->first_ready;
-    sink->first_ready = file->next_ready;
-    if (!sink->first_ready)
-        sink->last_ready = &sink->first_ready;
     for (int turn = 0; file->first; turn++) {
         if (turn >= BUFFERS_A_TURN && sink->first_ready) {
             queue_up(sink, file);
-            pthread_cond_signal(&sink->work);
             return;
         }
         struct stg_buffer *buffer = file->first;
@@ -278,15 +309,17 @@ static void work_on_first(struct stg_sink *sink, struct stg_disk_thread *self)
 
 static void *run(void *argument)
 {
-    struct stg_disk_thread *thread = argument;
-    struct stg_sink *sink = thread->sink;
+    struct stg_disk_thread *self = argument;
+    struct stg_sink *sink = self->sink;
+    struct stg_file *file;
     pthread_mutex_lock(&sink->lock);
     for (;;) {
+        self->working = 0;
         if (is_announcement_due(sink))
             announce(sink);
-        else if (sink->first_ready)
-            work_on_first(sink, thread);
-        else if (sink->stopping)
+        else if ((file = take_ready(sink, self)) != NULL)
+            work_on(sink, self, file);
+        else if (sink->stopping) /* what is queued yet is for those that work on its disk */
             break;
         else if (sink->owing)
             pthread_cond_timedwait(&sink->work, &sink->lock, &sink->announce_at);

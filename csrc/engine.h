@@ -23,7 +23,7 @@ struct stg_engine;
 
 struct stg_engine_config {
     unsigned workers; /* 0: as many as CPUs may be used (stg_cpus_usable), at most STG_MAX_WORKERS */
-    unsigned disk_threads;
+    unsigned disk_threads; /* that may work on one disk */
     unsigned connections;       /* at most so many sockets, all workers together */
     double requests_per_second; /* 0: no limit; a request that is sent again counts again; burst: stg_burst_requests */
     uint64_t bytes_per_second;  /* 0: no limit; what is received, without TLS's own; burst: stg_burst_bytes */

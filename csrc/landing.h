@@ -25,6 +25,7 @@ void stg_names_next(struct stg_names *names, char out[STG_NAME_BYTES]); /* any t
 struct stg_landing {
     int fd; /* -1: whole files */
     int root_fd, tmp_fd;
+    uint64_t device; /* the file system's */
     struct stg_parents *parents; /* one a thread, by thread number */
     unsigned threads;
 };

@@ -55,8 +55,8 @@ void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch)
 {
     atomic_store_explicit(&batch->slow, 1, memory_order_relaxed);
     pthread_mutex_lock(&engine->queue_lock);
-    if (!is_slow(engine, batch->device)) {
-        engine->slow[engine->slow_next].device = batch->device;
+    if (!is_slow(engine, batch->landing.device)) {
+        engine->slow[engine->slow_next].device = batch->landing.device;
         engine->slow[engine->slow_next].until_ms = stg_monotonic_ms() + SLOW_FOR_MS;
         engine->slow_next = (engine->slow_next + 1) % STG_SLOW_DEVICES;
     }
@@ -69,13 +69,12 @@ int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
 {
     int status = stg_engine_state(engine);
     if (status == 0)
-        status = stg_batch_prepare(batch, engine->config.workers + engine->config.disk_threads,
-                                   &engine->open_directories);
+        status = stg_batch_prepare(batch, stg_sink_hands(engine->sink), &engine->open_directories);
     if (status < 0)
         return status;
     pthread_mutex_lock(&engine->queue_lock);
     if (batch->kind == STG_BATCH_OBJECTS)
-        batch->slow = is_slow(engine, batch->device);
+        batch->slow = is_slow(engine, batch->landing.device);
     if (atomic_load(&engine->closing))
         status = -ESHUTDOWN;
     else

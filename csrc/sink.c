@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+unsigned stg_sink_hands(const struct stg_sink *sink)
+{
+    return sink->config.workers + sink->thread_count;
+}
+
 struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread)
 {
     return (struct stg_hand){thread, &sink->names, &sink->behind[thread]};
@@ -55,7 +60,7 @@ void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer)
 uint64_t stg_sink_busy_ns(struct stg_sink *sink)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < sink->config.disk_threads; i++)
+    for (unsigned i = 0; i < sink->thread_count; i++)
         sum += stg_spent_of(&sink->threads[i].busy_ns);
     return sum;
 }
@@ -64,7 +69,7 @@ uint64_t stg_sink_busy_ns(struct stg_sink *sink)
 
 static int start_threads(struct stg_sink *sink)
 {
-    for (unsigned i = 0; i < sink->config.disk_threads; i++) {
+    for (unsigned i = 0; i < sink->thread_count; i++) {
         sink->threads[i] = (struct stg_disk_thread){.sink = sink, .number = i};
         int status = stg_disk_thread_start(&sink->threads[i]);
         if (status < 0)
@@ -78,12 +83,12 @@ static int take_memory(struct stg_sink *sink)
 {
     const struct stg_sink_config *config = &sink->config;
     sink->buffers = calloc(config->buffer_count, sizeof *sink->buffers);
-    sink->threads = calloc(config->disk_threads, sizeof *sink->threads);
-    sink->behind = calloc(config->workers + config->disk_threads, sizeof *sink->behind);
+    sink->threads = calloc(sink->thread_count, sizeof *sink->threads);
+    sink->behind = calloc(stg_sink_hands(sink), sizeof *sink->behind);
     if (!sink->buffers || !sink->threads || !sink->behind)
         return -ENOMEM;
     sink->cached.keep_bytes = config->keep_cached_bytes;
-    for (unsigned i = 0; i < config->workers + config->disk_threads; i++)
+    for (unsigned i = 0; i < stg_sink_hands(sink); i++)
         stg_behind_init(&sink->behind[i], &sink->cached);
     char *memory = mmap(NULL, config->buffer_count * config->buffer_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -116,6 +121,7 @@ int stg_sink_new(const struct stg_sink_config *config, struct stg_sink **out)
     if (!sink)
         return -ENOMEM;
     sink->config = *config;
+    sink->thread_count = config->disk_threads + 1;
     sink->last_ready = &sink->first_ready;
     pthread_mutex_init(&sink->lock, NULL);
     init_condition(&sink->work);
@@ -142,7 +148,7 @@ void stg_sink_free(struct stg_sink *sink)
     pthread_mutex_unlock(&sink->lock);
     for (unsigned i = 0; i < sink->started; i++)
         pthread_join(sink->threads[i].id, NULL);
-    for (unsigned i = 0; sink->behind && i < sink->config.workers + sink->config.disk_threads; i++)
+    for (unsigned i = 0; sink->behind && i < stg_sink_hands(sink); i++)
         stg_behind_end(&sink->behind[i]);
     if (sink->memory)
         munmap(sink->memory, sink->config.buffer_count * sink->config.buffer_bytes);

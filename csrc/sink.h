@@ -37,7 +37,8 @@ struct stg_sink_hooks {
 
 struct stg_sink_config {
     size_t buffer_bytes, buffer_count;
-    unsigned workers, disk_threads; /* at most 32 workers; threads 0..workers-1 are they, the disk threads follow */
+    unsigned workers;      /* at most 32 */
+    unsigned disk_threads; /* that may work on one disk; there is one more, as a disk that hangs holds them up */
     int64_t keep_cached_bytes;      /* 0: all of it */
     struct stg_sink_hooks hooks;
 };
@@ -52,6 +53,8 @@ size_t stg_sink_buffer_bytes(const struct stg_sink *sink);
 struct stg_buffer *stg_sink_take(struct stg_sink *sink, unsigned worker);
 void stg_sink_give(struct stg_sink *sink, struct stg_buffer *buffer);
 
+/* Threads that store: the workers, from 0, and after them the disk threads. */
+unsigned stg_sink_hands(const struct stg_sink *sink);
 struct stg_hand stg_sink_hand(struct stg_sink *sink, unsigned thread);
 void stg_sink_flush(struct stg_sink *sink); /* wakes the disk threads for what is queued */
 uint64_t stg_sink_busy_ns(struct stg_sink *sink); /* what the disk threads spent in writes and renames; any thread */

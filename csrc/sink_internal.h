@@ -13,6 +13,9 @@ struct stg_disk_thread {
     unsigned number;
     pthread_t id;
     _Atomic uint64_t busy_ns;
+    /* under the sink's lock */
+    int working;
+    uint64_t device; /* where it works */
 };
 
 struct stg_sink {
@@ -20,7 +23,7 @@ struct stg_sink {
     char *memory;
     struct stg_buffer *buffers;
     struct stg_disk_thread *threads;
-    unsigned started;
+    unsigned thread_count, started;
     struct stg_names names;
     struct stg_cache_budget cached;
     struct stg_behind *behind; /* one a thread, by thread number */
@@ -30,7 +33,7 @@ struct stg_sink {
     struct stg_buffer *free;
     struct stg_file *first_ready, **last_ready;
     unsigned files; /* begun and not finished */
-    unsigned unwoken, unwoken_buffers; /* queued since the disk threads were woken: files, buffers */
+    unsigned unwoken; /* buffers and ends queued since a disk thread was woken */
     uint32_t wanting; /* workers that found no buffer, a bit each */
     int owing; /* `announce` has to be called at announce_at */
     struct timespec announce_at;

@@ -6,10 +6,9 @@
 #ifndef STG_SPENT_H
 #define STG_SPENT_H
 
-#include "stg.h"
+#include "clock.h"
 
 #include <stdatomic.h>
-#include <time.h>
 
 enum stg_phase { STG_PHASE_NONE, STG_PHASE_ANSWER, STG_PHASE_BODY, STG_PHASE_PAUSED, STG_PHASE_THROTTLED, STG_PHASES };
 
@@ -29,13 +28,6 @@ static inline void stg_spent_add(_Atomic uint64_t *counter, uint64_t amount)
 static inline uint64_t stg_spent_of(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
-static inline int64_t stg_monotonic_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 /* Since a reading of stg_monotonic_ns. */

@@ -13,13 +13,6 @@
 #define OTHER_TEMPLATE_EVERY 64
 #define IDLE_MS 30000
 
-int64_t stg_monotonic_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 void stg_worker_wake(struct stg_worker *worker)
 {
     uint64_t one = 1;

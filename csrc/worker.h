@@ -2,6 +2,7 @@
 #ifndef STG_WORKER_H
 #define STG_WORKER_H
 
+#include "clock.h"
 #include "engine_internal.h"
 #include "spent.h"
 
@@ -14,6 +15,5 @@ void stg_worker_wake(struct stg_worker *worker);
 void stg_worker_join(struct stg_worker *worker); /* returns when it saw engine->closing and ended */
 void stg_worker_free(struct stg_worker *worker); /* after join */
 void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum);
-int64_t stg_monotonic_ms(void);
 
 #endif

@@ -71,7 +71,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_bandwidth: int = 0  # bytes a second, as received
     max_requests_per_second: float = 0.0
     workers: int = 0  # 0: as many as cores in the affinity mask, at most 16
-    disk_threads: int = 2
+    disk_threads: int = 2  # for each disk
     keep_cached_bytes: int | None = None  # 0: all
     part_bytes: int = 2 * BLOCK_BYTES  # a multiple of BLOCK_BYTES
 

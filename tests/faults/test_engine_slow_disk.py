@@ -73,8 +73,10 @@ def test_while_a_write_is_held_another_disk_gets_its_objects_and_nobody_times_ou
     fast_disk: Path,
     outlast_stall_timeouts: Callable[[], None],
 ) -> None:
-    slow_disk.hold("write")
-    with NativeClient(weed, weed.address, workers=2, stall_timeout_ms=STALL_MS) as client:
+    with (
+        NativeClient(weed, weed.address, workers=2, stall_timeout_ms=STALL_MS) as client,
+        slow_disk.holding("write"),
+    ):
         blocked = client.fetch_ranges(bucket, "large", LARGE, BLOCK, slow_disk.mountpoint / "large")
         slow_disk.wait_held("write")
         assert client.wait(client.fetch_objects(bucket, SMALL, fast_disk)) == []
@@ -93,9 +95,11 @@ def test_with_every_buffer_waiting_for_a_held_write_the_others_wait_and_nobody_t
     fast_disk: Path,
     outlast_stall_timeouts: Callable[[], None],
 ) -> None:
-    slow_disk.hold("write")
     two_buffers = {"memory_bytes": 2 * (64 + 16) << 10, "buffer_bytes": 64 << 10}  # a buffer has 16 KiB for the head
-    with NativeClient(weed, weed.address, workers=1, stall_timeout_ms=STALL_MS, **two_buffers) as client:
+    with (
+        NativeClient(weed, weed.address, workers=1, stall_timeout_ms=STALL_MS, **two_buffers) as client,
+        slow_disk.holding("write"),
+    ):
         blocked = client.fetch_ranges(bucket, "large", LARGE, BLOCK, slow_disk.mountpoint / "large")
         slow_disk.wait_held("write")
         waiting = client.fetch_objects(bucket, SMALL, fast_disk)
@@ -111,8 +115,10 @@ def test_with_every_buffer_waiting_for_a_held_write_the_others_wait_and_nobody_t
 def test_small_objects_on_a_disk_that_holds_a_step_wait_and_arrive(
     weed: SeaweedFS, bucket: str, slow_disk: SlowFuse, outlast_stall_timeouts: Callable[[], None], step: str
 ) -> None:
-    slow_disk.hold(step)
-    with NativeClient(weed, weed.address, workers=1, stall_timeout_ms=STALL_MS) as client:
+    with (
+        NativeClient(weed, weed.address, workers=1, stall_timeout_ms=STALL_MS) as client,
+        slow_disk.holding(step),
+    ):
         batch = client.fetch_objects(bucket, SMALL, slow_disk.mountpoint)
         slow_disk.wait_held(step)
         outlast_stall_timeouts()
@@ -123,8 +129,7 @@ def test_small_objects_on_a_disk_that_holds_a_step_wait_and_arrive(
 
 def test_closing_waits_for_the_held_write(weed: SeaweedFS, bucket: str, slow_disk: SlowFuse) -> None:
     """Else the disk would write from a buffer that is gone."""
-    slow_disk.hold("write")
-    with NativeClient(weed, weed.address, workers=1) as client:
+    with NativeClient(weed, weed.address, workers=1) as client, slow_disk.holding("write"):
         client.fetch_ranges(bucket, "large", LARGE, BLOCK, slow_disk.mountpoint / "large")
         slow_disk.wait_held("write")
         closing = threading.Thread(target=client.engine.close)

@@ -92,9 +92,8 @@ def test_file_whose_closing_fails_stays_invisible(
 def test_killed_while_the_disk_hangs_the_next_run_completes(weed: SeaweedFS, source: str, slow_disk: SlowFuse) -> None:
     destination = slow_disk.mountpoint / "dst"
     destination.mkdir()
-    slow_disk.hold("write")
     argv = [console_script("stager"), "sync", source, str(destination)]
-    with ServerProcess(argv, env=weed.environment()) as stager:
+    with slow_disk.holding("write"), ServerProcess(argv, env=weed.environment()) as stager:
         slow_disk.wait_held("write")
         os.kill(stager.pid, signal.SIGKILL)
         slow_disk.clear("write")
@@ -109,14 +108,16 @@ def test_interrupted_while_the_disk_hangs_it_says_how_to_continue_and_leaves_not
 ) -> None:
     destination = slow_disk.mountpoint / "dst"
     destination.mkdir()
-    slow_disk.hold("write", path="large")
-    with subprocess.Popen(
-        [console_script("stager"), "sync", source, str(destination)],
-        env=weed.environment() | {"HOME": str(tmp_path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as stager:
+    with (
+        subprocess.Popen(
+            [console_script("stager"), "sync", source, str(destination)],
+            env=weed.environment() | {"HOME": str(tmp_path)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as stager,
+        slow_disk.holding("write", path="large"),
+    ):
         slow_disk.wait_held("write")
         stager.send_signal(signal.SIGINT)
         slow_disk.clear("write")

@@ -24,13 +24,9 @@ def view_of(*sources: str) -> MountView:
 def test_mount_that_does_not_answer_is_given_up_and_the_others_are_still_checked(
     slow_disk: SlowFuse, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    slow_disk.hold("readdir")
     missing = str(tmp_path_factory.getbasetemp() / "missing")
-    try:
-        with pytest.raises(MountError) as caught:
-            check_sources(view_of(str(slow_disk.mountpoint), missing), limit_s=0.5)
-    finally:
-        slow_disk.clear("readdir")
+    with slow_disk.holding("readdir"), pytest.raises(MountError) as caught:
+        check_sources(view_of(str(slow_disk.mountpoint), missing), limit_s=0.5)
     assert f"{slow_disk.mountpoint} (for /data/a/d0): no answer" in str(caught.value)
     assert f"{missing} (for /data/a/d1): no such directory" in str(caught.value)
 
@@ -39,12 +35,8 @@ def test_healthy_sources_before_one_that_hangs_are_not_blamed(
     slow_disk: SlowFuse, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     healthy = [str(tmp_path_factory.mktemp("healthy")) for _ in range(5)]
-    slow_disk.hold("readdir")
-    try:
-        with pytest.raises(MountError) as caught:
-            check_sources(view_of(*healthy, str(slow_disk.mountpoint)), limit_s=0.5)
-    finally:
-        slow_disk.clear("readdir")
+    with slow_disk.holding("readdir"), pytest.raises(MountError) as caught:
+        check_sources(view_of(*healthy, str(slow_disk.mountpoint)), limit_s=0.5)
     assert str(caught.value).count("no answer") == 1 and str(slow_disk.mountpoint) in str(caught.value)
 
 
@@ -57,12 +49,8 @@ def test_mount_that_answers_with_an_error_is_a_mount_error(slow_disk: SlowFuse, 
 
 @pytest.mark.parametrize("principal", ["root", "user"])
 def test_mount_elsewhere_that_does_not_answer_stops_no_view(slow_disk: SlowFuse, principal: str) -> None:
-    slow_disk.hold("getattr")
-    try:
-        with sandbox(principal) as box:
-            assert box.run("true").info.get("status") == 0
-    finally:
-        slow_disk.clear("getattr")
+    with slow_disk.holding("getattr"), sandbox(principal) as box:
+        assert box.run("true").info.get("status") == 0
 
 
 @pytest.mark.parametrize("principal", ["root", "user"])

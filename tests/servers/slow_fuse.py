@@ -40,6 +40,15 @@ class SlowFuse:
         """Let the operation wait until `clear`."""
         self._rule(operation, path=path, from_byte=from_byte, hold=True)
 
+    @contextmanager
+    def holding(self, operation: str, *, path: str = "", from_byte: int = 0) -> Iterator[None]:
+        """The same, ended with the block. Enter it after what waits for the disk when it is left, such as an engine."""
+        self.hold(operation, path=path, from_byte=from_byte)
+        try:
+            yield
+        finally:
+            self.clear(operation)
+
     def sleep(self, operation: str, seconds: float, *, path: str = "", from_byte: int = 0) -> None:
         """Let the operation take that long."""
         self._rule(operation, path=path, from_byte=from_byte, sleep_s=seconds)
