@@ -94,6 +94,8 @@ static void start_tls(const char *ca_file) {
     if (run.tls == NULL || run.counted == NULL || SSL_CTX_load_verify_locations(run.tls, ca_file, NULL) != 1)
         die_of_tls(ca_file);
     SSL_CTX_set_verify(run.tls, SSL_VERIFY_PEER, NULL);
+    if (SSL_CTX_set_ciphersuites(run.tls, "TLS_AES_128_GCM_SHA256") != 1) /* the least that every client offers */
+        die_of_tls("TLS_AES_128_GCM_SHA256");
     SSL_CTX_set_read_ahead(run.tls, 1);
     SSL_CTX_set_default_read_buffer_len(run.tls, TLS_RECV_BYTES);
     BIO_meth_set_read_ex(run.counted, bio_read);

@@ -4,8 +4,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define LIST_BODY_MAX ((size_t)32 << 20)
@@ -89,13 +90,25 @@ static int set_up_rows(struct stg_batch *batch, const uint32_t *rows)
     return 0;
 }
 
-/* Asks no server of a network file system: it may not answer. */
-static int find_device(int fd, uint64_t *out)
+/* A write there is a copy into this machine's memory, until the disk cannot follow. */
+static int is_local(const struct statfs *fs)
 {
-    struct statx st;
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &st) < 0)
+    static const long kinds[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+                                 TMPFS_MAGIC, RAMFS_MAGIC, OVERLAYFS_SUPER_MAGIC};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (fs->f_type == kinds[i])
+            return 1;
+    return 0;
+}
+
+static int look_at_disk(int fd, struct stg_landing *landing)
+{
+    struct stat st;
+    struct statfs fs;
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
         return -errno;
-    *out = makedev(st.stx_dev_major, st.stx_dev_minor);
+    landing->device = st.st_dev;
+    landing->is_local = is_local(&fs);
     return 0;
 }
 
@@ -103,7 +116,7 @@ static int set_up_objects(struct stg_batch *batch, const uint32_t *rows, int roo
 {
     int status = set_up_rows(batch, rows);
     if (status == 0)
-        status = find_device(tmp_fd, &batch->landing.device);
+        status = look_at_disk(tmp_fd, &batch->landing);
     if (status == 0)
         status = duplicate(root_fd, &batch->landing.root_fd);
     return status < 0 ? status : duplicate(tmp_fd, &batch->landing.tmp_fd);
@@ -152,7 +165,7 @@ static int set_up_ranges(struct stg_batch *batch, const int64_t *offsets_lengths
         batch->ranges[i] = (struct stg_range){offsets_lengths[2 * i], offsets_lengths[2 * i + 1], next, 0};
         next += blocks_of(batch->ranges[i].length) * STG_DIGEST_BYTES;
     }
-    int status = find_device(fd, &batch->landing.device);
+    int status = look_at_disk(fd, &batch->landing);
     return status < 0 ? status : duplicate(fd, &batch->landing.fd);
 }
 
@@ -291,6 +304,11 @@ void stg_batch_keep(struct stg_batch *batch, uint32_t index, const struct stg_st
     result->mtime_ns = stored->mtime_ns;
     result->ctime_ns = stored->ctime_ns;
     result->mode = (uint16_t)(stored->mode & 07777);
+}
+
+int stg_batch_may_write_inline(struct stg_batch *batch)
+{
+    return batch->landing.is_local && !atomic_load_explicit(&batch->slow, memory_order_relaxed);
 }
 
 int stg_batch_append_body(struct stg_batch *batch, const char *data, size_t len)

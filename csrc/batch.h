@@ -81,6 +81,9 @@ int stg_batch_close_landing(struct stg_batch *batch);
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
 /* The row's key and mode. */
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
+/* Whether a worker writes its bodies itself: what it received is in its cache, and no other thread has to wake. What
+ * leaves the machine and may hang, or was seen to take long, is for the disk threads. */
+int stg_batch_may_write_inline(struct stg_batch *batch);
 /* What to compute of a body whose head this is. */
 struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head);
 /* Takes the CRC of a finished body, or digest and CRC of one that is at hand: 0, or as stg_sum_check. */

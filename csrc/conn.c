@@ -40,14 +40,6 @@ void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why)
     stg_conn_watch(conn, 0);
 }
 
-void stg_conn_give_buffer(struct stg_conn *conn)
-{
-    if (conn->buffer)
-        stg_sink_give(conn->worker->engine->sink, conn->buffer);
-    conn->buffer = NULL;
-    conn->fill = 0;
-}
-
 static void close_socket(struct stg_conn *conn)
 {
     stg_tls_end(conn->tls);

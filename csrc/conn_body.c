@@ -1,161 +1,9 @@
 #include "worker_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ERROR_BODY_MAX ((size_t)64 << 10)
-#define WRITE_ALIGN ((size_t)4096)
-#define SLOW_STORE_NS 50000000
-#define SLOW_STORES 2 /* in a row that take longer send a batch to the disk threads: one may be a busy CPU's doing */
-
-/* ---- storing ---- */
-
-static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item, struct stg_row row,
-                                 struct stg_buffer *buffer)
-{
-    struct stg_sink *sink = worker->engine->sink;
-    struct stg_file *file =
-        stg_file_new(sink, &item.batch->landing, worker->number, row.key, row.mode, item.batch, item.index);
-    if (!file) {
-        stg_sink_give(sink, buffer);
-        stg_worker_complete(worker, item, 1, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
-        return;
-    }
-    stg_file_write(file, buffer);
-    stg_file_end(file, 1, NULL);
-}
-
-static void store_inline(struct stg_worker *worker, struct stg_item item, struct stg_row row,
-                         struct stg_buffer *buffer)
-{
-    struct stg_sink *sink = worker->engine->sink;
-    struct stg_stored stored = {0};
-    struct stg_failure *failure = NULL;
-    const char *where;
-    stg_sink_flush(sink); /* this may take long, and what is queued on other disks does not wait for it */
-    int64_t start = stg_monotonic_ns();
-    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
-                                   buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
-    int64_t took = stg_monotonic_ns() - start;
-    stg_spent_add(&worker->spent.store_ns, (uint64_t)took);
-    worker->slow_stores = took > SLOW_STORE_NS ? worker->slow_stores + 1 : 0;
-    if (worker->slow_stores >= SLOW_STORES)
-        stg_engine_note_slow(worker->engine, item.batch);
-    stg_sink_give(sink, buffer);
-    if (status < 0)
-        failure = stg_failure_new(STG_FAIL_ERRNO, -status, where, NULL);
-    else if (item.batch->kind == STG_BATCH_OBJECTS)
-        stg_batch_keep(item.batch, item.index, &stored);
-    stg_worker_complete(worker, item, status < 0, failure);
-}
-
-static void finish_whole(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    struct stg_item item = conn->item;
-    struct stg_batch *batch = item.batch;
-    struct stg_buffer *buffer = conn->buffer;
-    struct stg_row row = stg_batch_row(batch, item.index);
-    struct stg_sum sum = conn->sum;
-    struct stg_failure *failure = NULL;
-    buffer->start = conn->body_start;
-    buffer->len = conn->fill - conn->body_start;
-    buffer->offset = conn->request.offset;
-    conn->buffer = NULL;
-    conn->fill = 0;
-    stg_conn_release(conn);
-    stg_worker_dispatch(worker); /* the next request travels while this body is stored */
-    int64_t start = stg_monotonic_ns();
-    int status =
-        stg_batch_take_whole(batch, item.index, &sum, buffer->data + buffer->start, buffer->len, &failure);
-    stg_spent_since(&worker->spent.digest_ns, start);
-    if (status < 0) {
-        stg_sink_give(worker->engine->sink, buffer);
-        stg_worker_complete(worker, item, 1, failure);
-    } else if (atomic_load_explicit(&batch->slow, memory_order_relaxed))
-        store_on_disk_thread(worker, item, row, buffer);
-    else
-        store_inline(worker, item, row, buffer);
-}
-
-static int start_stream(struct stg_conn *conn)
-{
-    struct stg_batch *batch = conn->item.batch;
-    size_t blocks = ((size_t)conn->request.length + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
-    struct stg_row row = stg_batch_row(batch, conn->item.index);
-    uint8_t *room = NULL;
-    if (!conn->hasher)
-        conn->hasher = stg_hasher_new();
-    if (batch->kind == STG_BATCH_RANGES)
-        room = batch->ranges[conn->item.index].blocks;
-    else
-        room = conn->blocks = malloc(blocks * STG_DIGEST_BYTES);
-    if (!conn->hasher || !room)
-        return -ENOMEM;
-    stg_hasher_reset(conn->hasher, room, blocks);
-    conn->file_offset = conn->request.offset;
-    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key, row.mode,
-                              batch, conn->item.index);
-    return conn->file ? 0 : -ENOMEM;
-}
-
-/* Hands the first len bytes of the body over and keeps the rest, in next when there is one. */
-static int hand_over(struct stg_conn *conn, size_t len, struct stg_buffer *next)
-{
-    struct stg_buffer *buffer = conn->buffer;
-    size_t tail = conn->fill - conn->body_start - len;
-    if (next && tail)
-        memcpy(next->data, buffer->data + conn->body_start + len, tail);
-    buffer->start = conn->body_start;
-    buffer->len = len;
-    buffer->offset = conn->file_offset;
-    conn->file_offset += (int64_t)len;
-    conn->buffer = next;
-    conn->body_start = 0;
-    conn->fill = tail;
-    return stg_file_write(conn->file, buffer);
-}
-
-/* The buffer is full. 0: go on reading; 1: paused, or over. */
-static int spill(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    struct stg_buffer *next = stg_sink_take(worker->engine->sink, worker->number);
-    size_t len = conn->fill - conn->body_start;
-    if (next && len > WRITE_ALIGN) /* later writes start on a page */
-        len -= ((size_t)conn->file_offset + len) % WRITE_ALIGN;
-    int status = hand_over(conn, len, next);
-    if (status < 0) {
-        stg_conn_fail(conn, NULL); /* the file knows its error */
-        return 1;
-    }
-    if (status == 0 && next)
-        return 0;
-    stg_conn_pause(conn, STG_PAUSE_STORE);
-    return 1;
-}
-
-static void finish_stream(struct stg_conn *conn)
-{
-    struct stg_batch *batch = conn->item.batch;
-    struct stg_failure *failure = NULL;
-    ssize_t blocks = stg_hasher_finish(conn->hasher);
-    if (batch->kind == STG_BATCH_OBJECTS)
-        stg_digest_combine(conn->blocks, (size_t)blocks, batch->results[conn->item.index].digest);
-    batch->results[conn->item.index].block_count = (uint32_t)blocks;
-    int keep = stg_batch_take_sum(batch, conn->item.index, &conn->sum, &failure) == 0;
-    struct stg_file *file = conn->file;
-    if (conn->buffer && conn->fill > conn->body_start)
-        hand_over(conn, conn->fill - conn->body_start, NULL);
-    else
-        stg_conn_give_buffer(conn);
-    conn->file = NULL;
-    stg_file_end(file, keep, failure);
-    stg_conn_release(conn);
-}
-
-/* ---- receiving ---- */
 
 static void fail_protocol(struct stg_conn *conn, const char *message)
 {
@@ -205,9 +53,9 @@ void stg_conn_finish(struct stg_conn *conn)
     else if (conn->received != conn->request.length)
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_IDENTITY, 0, "length", "the body is shorter than the object"));
     else if (conn->use == STG_USE_STREAM)
-        finish_stream(conn);
+        stg_conn_finish_stream(conn);
     else
-        finish_whole(conn);
+        stg_conn_finish_whole(conn);
 }
 
 /* 0: the body can come; else the request is over. */
@@ -243,7 +91,7 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
         room = conn->worker->engine->config.buffer_bytes; /* at most a block */
     conn->sum = stg_batch_start_sum(conn->item.batch, head);
     conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
-    if (conn->use == STG_USE_STREAM && start_stream(conn) < 0) {
+    if (conn->use == STG_USE_STREAM && stg_conn_start_stream(conn) < 0) {
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
         return -ENOMEM;
     }
@@ -290,7 +138,7 @@ static int take_body(struct stg_conn *conn, size_t at, size_t end)
 /* What to do with body bytes before more is received. 0: go on reading; else paused, or over. */
 static int make_room(struct stg_conn *conn)
 {
-    size_t cap = stg_sink_buffer_bytes(conn->worker->engine->sink);
+    size_t cap = stg_conn_capacity(conn);
     if (conn->use == STG_USE_LIST) {
         int status = stg_batch_append_body(conn->item.batch, conn->buffer->data + conn->body_start,
                                            conn->fill - conn->body_start);
@@ -306,7 +154,7 @@ static int make_room(struct stg_conn *conn)
         stg_conn_finish_error(conn);
         return 1;
     }
-    return conn->use == STG_USE_STREAM && conn->fill == cap && !conn->body.complete ? spill(conn) : 0;
+    return conn->use == STG_USE_STREAM && conn->fill == cap && !conn->body.complete ? stg_conn_spill(conn) : 0;
 }
 
 int stg_conn_take(struct stg_conn *conn, size_t n)

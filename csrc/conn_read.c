@@ -50,26 +50,17 @@ static ssize_t receive_bytes(struct stg_conn *conn, size_t room)
     return n;
 }
 
-static int have_buffer(struct stg_conn *conn)
-{
-    struct stg_worker *worker = conn->worker;
-    if (!conn->buffer)
-        conn->buffer = stg_sink_take(worker->engine->sink, worker->number);
-    return conn->buffer != NULL;
-}
-
 static void wait_for_bytes(struct stg_conn *conn)
 {
-    if (conn->fill == 0)
-        stg_conn_give_buffer(conn);
-    stg_conn_pause(conn, STG_PAUSE_BYTES);
+    if (stg_conn_settle(conn) == 0)
+        stg_conn_pause(conn, STG_PAUSE_BYTES);
 }
 
 static void wait_for_more(struct stg_conn *conn)
 {
+    if (stg_conn_settle(conn) < 0)
+        return;
     int wants_write = conn->unsent || (conn->tls && stg_tls_wants_write(conn->tls));
-    if (conn->fill == 0)
-        stg_conn_give_buffer(conn);
     stg_conn_watch(conn, wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
@@ -77,11 +68,11 @@ void stg_conn_read(struct stg_conn *conn)
 {
     struct stg_worker *worker = conn->worker;
     for (ssize_t taken = 0; taken < TURN_BYTES;) {
-        if (!have_buffer(conn)) {
+        if (stg_conn_take_buffer(conn) < 0) {
             stg_conn_pause(conn, STG_PAUSE_STORE);
             return;
         }
-        size_t room = stg_sink_buffer_bytes(worker->engine->sink) - conn->fill;
+        size_t room = stg_conn_capacity(conn) - conn->fill;
         ssize_t n = receive_bytes(conn, room);
         if (n == -EBUSY) {
             wait_for_bytes(conn);
@@ -103,6 +94,8 @@ void stg_conn_read(struct stg_conn *conn)
             return;
         }
     }
+    if (stg_conn_settle(conn) < 0)
+        return;
     conn->again = 1;
     worker->resume = 1;
 }

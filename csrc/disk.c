@@ -233,6 +233,24 @@ static int finish_file(struct stg_file *file, unsigned thread)
     return announce_ms;
 }
 
+int stg_file_write_inline(struct stg_file *file, const struct stg_buffer *buffer, unsigned thread)
+{
+    file->error = write_piece(file, buffer, thread);
+    return file->error;
+}
+
+int stg_file_end_inline(struct stg_file *file, int keep, void *note, unsigned thread)
+{
+    struct stg_sink *sink = file->sink;
+    file->note = note;
+    file->ending = keep ? KEEP : DROP;
+    int announce_ms = finish_file(file, thread);
+    pthread_mutex_lock(&sink->lock);
+    sink->files--;
+    pthread_mutex_unlock(&sink->lock);
+    return announce_ms;
+}
+
 /* ---- disk threads: all with the lock held, on entry and on return ---- */
 
 static void owe_announcement(struct stg_sink *sink, int in_ms)

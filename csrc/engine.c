@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define MIN_BUFFER_BYTES ((size_t)64 << 10)
+#define MOST_HOT_BYTES ((size_t)1 << 20) /* the L2 of a core; receiving 256 KiB at a time costs a fifth more CPU */
 
 static int is_foreign(const struct stg_engine *engine)
 {
@@ -133,11 +134,20 @@ static int check_config(struct stg_engine_config *config)
     return 0;
 }
 
+/* An eighth of the memory is for the hot buffers, if that makes them no smaller than others. */
+static size_t choose_hot_bytes(const struct stg_engine_config *config)
+{
+    size_t share = config->memory_bytes / (8 * config->workers) & ~(size_t)4095;
+    if (share < config->buffer_bytes + STG_HTTP_MAX_HEAD)
+        return 0;
+    return share < MOST_HOT_BYTES ? share : MOST_HOT_BYTES;
+}
+
 static int start_sink(struct stg_engine *engine)
 {
     const struct stg_engine_config *config = &engine->config;
     size_t each = config->buffer_bytes + STG_HTTP_MAX_HEAD; /* a body of buffer_bytes fits beside its head */
-    size_t buffers = config->memory_bytes / each;
+    size_t buffers = (config->memory_bytes - config->workers * engine->hot_bytes) / each;
     struct stg_sink_config sink = {
         .buffer_bytes = each,
         .buffer_count = buffers,
@@ -187,6 +197,7 @@ int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **o
     pthread_mutex_init(&engine->queue_lock, NULL);
     pthread_mutex_init(&engine->bytes_lock, NULL);
     set_limits(engine);
+    engine->hot_bytes = choose_hot_bytes(&checked);
     status = stg_ring_init(&engine->ring, checked.ring_slots);
     if (status == 0)
         status = start_sink(engine);

@@ -14,6 +14,7 @@ struct stg_engine {
     struct stg_sink *sink;
     struct stg_worker **workers;
     unsigned started;
+    size_t hot_bytes; /* of each worker's hot buffer; 0: too little memory for one */
     atomic_int open_directories;
     atomic_int closing; /* submit looks at it under the queue lock */
 

@@ -26,6 +26,7 @@ struct stg_landing {
     int fd; /* -1: whole files */
     int root_fd, tmp_fd;
     uint64_t device; /* the file system's */
+    int is_local;    /* and whether it is one of this machine's own */
     struct stg_parents *parents; /* one a thread, by thread number */
     unsigned threads;
 };

@@ -73,7 +73,7 @@ int stg_engine_submit(struct stg_engine *engine, struct stg_batch *batch)
     if (status < 0)
         return status;
     pthread_mutex_lock(&engine->queue_lock);
-    if (batch->kind == STG_BATCH_OBJECTS)
+    if (batch->kind == STG_BATCH_OBJECTS || batch->kind == STG_BATCH_RANGES)
         batch->slow = is_slow(engine, batch->landing.device);
     if (atomic_load(&engine->closing))
         status = -ESHUTDOWN;

@@ -66,7 +66,11 @@ struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing
  * are sure to see to it, and to a file that was ended, only after stg_sink_flush. */
 int stg_file_write(struct stg_file *file, struct stg_buffer *buffer);
 int stg_file_ready(struct stg_file *file);
+/* The same at once, by the thread that calls: 0 or -errno. For files of which nothing was given to stg_file_write. */
+int stg_file_write_inline(struct stg_file *file, const struct stg_buffer *buffer, unsigned thread);
 /* Takes the file over. keep: publish it when everything is written; else remove it. note goes to done. */
 void stg_file_end(struct stg_file *file, int keep, void *note);
+/* The same at once; returns what `done` returned. */
+int stg_file_end_inline(struct stg_file *file, int keep, void *note, unsigned thread);
 
 #endif

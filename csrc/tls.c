@@ -11,6 +11,8 @@
 
 /* One recv then fetches several records; OpenSSL's default costs two system calls for each 16 KiB record. */
 #define READ_AHEAD_BYTES ((size_t)64 << 10)
+/* OpenSSL's own order asks for 256 bits of AES first, for 14 rounds instead of 10; browsers and Go ask for 128. */
+#define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
 struct stg_tls {
     OSSL_LIB_CTX *library;
@@ -37,7 +39,11 @@ static int set_up_context(struct stg_tls *tls, const char *ca_file, int verify)
     static const unsigned char http11[] = "\x08http/1.1";
 
     SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
-    SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (SSL_CTX_set_ciphersuites(tls->context, CIPHERS_13) != 1)
+        return -EINVAL;
+    /* A receive buffer that is empty goes back to the allocator: the next connection gets it out of the cache. */
+    SSL_CTX_set_mode(tls->context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_read_ahead(tls->context, 1);
     SSL_CTX_set_default_read_buffer_len(tls->context, READ_AHEAD_BYTES);

@@ -22,7 +22,12 @@ void stg_worker_wake(struct stg_worker *worker)
 
 void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure)
 {
-    if (stg_engine_complete(worker->engine, item, failed, failure) && !worker->unsignalled_ms)
+    stg_worker_announce_later(worker, stg_engine_complete(worker->engine, item, failed, failure));
+}
+
+void stg_worker_announce_later(struct stg_worker *worker, int is_needed)
+{
+    if (is_needed && !worker->unsignalled_ms)
         worker->unsignalled_ms = worker->now_ms;
 }
 
@@ -330,7 +335,7 @@ int stg_worker_new(struct stg_engine *engine, unsigned number, unsigned connecti
     worker->conn_count = connections;
     worker->conns = calloc(connections, sizeof *worker->conns);
     worker->idle = calloc(connections, sizeof(struct stg_conn *));
-    int status = worker->conns && worker->idle ? 0 : -ENOMEM;
+    int status = worker->conns && worker->idle ? stg_worker_make_hot(worker, engine->hot_bytes) : -ENOMEM;
     if (status == 0) {
         for (unsigned i = 0; i < connections; i++)
             stg_conn_init(&worker->conns[i], worker);
@@ -360,6 +365,7 @@ void stg_worker_free(struct stg_worker *worker)
         close(worker->epoll_fd);
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
+    stg_worker_free_hot(worker);
     free(worker->conns);
     free(worker->idle);
     free(worker);

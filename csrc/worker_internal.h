@@ -54,6 +54,7 @@ struct stg_conn {
     struct stg_sum sum;
     uint8_t *blocks; /* of an object that is streamed */
     struct stg_file *file;
+    int writes_inline; /* the worker writes the file itself */
     struct stg_failure *failure; /* waits for its error body */
 };
 
@@ -78,6 +79,9 @@ struct stg_worker {
     int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
     int64_t checked_ms, unsignalled_ms;
     char scratch[STG_WORKER_SCRATCH_BYTES];
+    struct stg_buffer hot; /* see conn_buffer.c */
+    size_t hot_bytes;
+    int is_hot_free;
     _Atomic uint64_t requests, connections, bytes_received, stale_retries, late_retries;
     struct stg_spent spent;
 };
@@ -96,7 +100,6 @@ void stg_conn_destroy(struct stg_conn *conn);
 void stg_conn_enter(struct stg_conn *conn, enum stg_phase phase); /* from now on its time goes there */
 int stg_conn_watch(struct stg_conn *conn, uint32_t events); /* 0: not at all; -errno of epoll_ctl */
 void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why); /* until stg_conn_resume; its time is not counted */
-void stg_conn_give_buffer(struct stg_conn *conn);
 void stg_conn_fail(struct stg_conn *conn, struct stg_failure *failure); /* ends the request and the socket */
 void stg_conn_release(struct stg_conn *conn); /* the answer is complete: the socket may serve another, or not */
 void stg_conn_ended(struct stg_conn *conn, ssize_t error); /* the peer ended the connection (0), or it broke */
@@ -112,6 +115,23 @@ void stg_conn_connect_check_time(struct stg_conn *conn, int64_t quiet_ms); /* si
 /* conn_read.c */
 void stg_conn_read(struct stg_conn *conn); /* takes what has arrived, as far as there is room and it is allowed */
 
+/* conn_buffer.c: what is received into. A worker has one hot buffer, large and always in its cache, for whoever reads;
+ * what is not stored when a connection's turn ends moves to a buffer of the sink, and the next one has the hot one. */
+int stg_conn_take_buffer(struct stg_conn *conn); /* -1: none is free */
+size_t stg_conn_capacity(const struct stg_conn *conn); /* how far the buffer may be filled */
+int stg_conn_settle(struct stg_conn *conn); /* at the end of a turn; -1: storing failed, the request is over */
+void stg_conn_give_buffer(struct stg_conn *conn);
+void stg_worker_give_buffer(struct stg_worker *worker, struct stg_buffer *buffer);
+int stg_worker_make_hot(struct stg_worker *worker, size_t bytes); /* 0: none; -ENOMEM */
+void stg_worker_free_hot(struct stg_worker *worker);
+
+/* conn_store.c: 0: go on; else the request is over, or paused (spill) */
+int stg_conn_start_stream(struct stg_conn *conn); /* -ENOMEM */
+int stg_conn_spill(struct stg_conn *conn); /* the buffer is full */
+int stg_conn_write_inline(struct stg_conn *conn);
+void stg_conn_finish_stream(struct stg_conn *conn);
+void stg_conn_finish_whole(struct stg_conn *conn);
+
 /* conn_body.c */
 int stg_conn_take(struct stg_conn *conn, size_t n); /* n fresh bytes are in the buffer. 0: go on reading */
 void stg_conn_finish(struct stg_conn *conn);
@@ -126,5 +146,6 @@ struct stg_pace_part *stg_worker_part(const struct stg_worker *worker, struct st
 void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn);   /* the request is done, the socket stands */
 void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn); /* an idle connection ended */
 void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure);
+void stg_worker_announce_later(struct stg_worker *worker, int is_needed);
 
 #endif

@@ -120,16 +120,25 @@ static void check_file(struct bench *bench, uint32_t row, unsigned number, const
     CHECK(memcmp(reported, wanted, sizeof wanted) == 0);
 }
 
-static void fetch_mixed(struct stg_engine_config config, const char *how)
+enum disk { LOCAL, REMOTE, TURNING_SLOW };
+
+static void fetch_mixed(struct stg_engine_config config, const char *how, enum disk disk)
 {
     static const int64_t sizes[] = {0, 1, 5000, 65000, 65536, 70000, 300000, 1 << 20, 9 << 20};
     struct bench bench = set_up(config);
     uint32_t rows[200];
     for (unsigned i = 0; i < 200; i++)
         rows[i] = add(&bench, how, i, i < 9 ? sizes[i] : (int64_t)(i * 211 % 90000));
-    struct stg_batch *batch = start_objects(&bench, rows, 200);
-    struct outcome outcome = wait_for(&bench, 200);
-    CHECK_EQ(outcome.done, 200);
+    struct stg_batch *batch = NULL;
+    CHECK_EQ(stg_batch_objects(bench.template_, bench.table, rows, 200, root_fd, tmp_fd, &batch), 0);
+    batch->landing.is_local = disk != REMOTE;
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    struct outcome outcome = wait_for(&bench, disk == TURNING_SLOW ? 3 : 200);
+    if (disk == TURNING_SLOW) {
+        atomic_store(&batch->slow, 1);
+        outcome.done += wait_for(&bench, 200 - outcome.done).done;
+    }
+    CHECK(outcome.done == 200);
     for (unsigned i = 0; i < 200; i++)
         check_file(&bench, rows[i], i, batch->results[i].digest);
     stg_batch_unref(batch);
@@ -138,12 +147,20 @@ static void fetch_mixed(struct stg_engine_config config, const char *how)
 
 static void test_objects_of_all_sizes_arrive(void)
 {
-    fetch_mixed(usual(), "good");
+    fetch_mixed(usual(), "good", LOCAL);
+    fetch_mixed(usual(), "remote", REMOTE);
+}
+
+static void test_objects_arrive_while_their_disk_turns_slow(void)
+{
+    for (int i = 0; i < 5; i++)
+        fetch_mixed(usual(), "slow", TURNING_SLOW);
 }
 
 static void test_chunked_objects_arrive(void)
 {
-    fetch_mixed(usual(), "chunked");
+    fetch_mixed(usual(), "chunked", LOCAL);
+    fetch_mixed(usual(), "chunked", REMOTE);
 }
 
 static void test_two_buffers_and_four_credits_are_enough(void)
@@ -151,7 +168,8 @@ static void test_two_buffers_and_four_credits_are_enough(void)
     struct stg_engine_config config = usual();
     config.memory_bytes = 2 * (config.buffer_bytes + STG_HTTP_MAX_HEAD);
     config.ring_slots = 4;
-    fetch_mixed(config, "tight");
+    fetch_mixed(config, "tight", LOCAL);
+    fetch_mixed(config, "tight", REMOTE);
 }
 
 static void test_stale_connections_are_retried(void)
@@ -631,6 +649,7 @@ int main(void)
     tmp_fd = openat(root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     loopback_start(&server);
     RUN(test_objects_of_all_sizes_arrive);
+    RUN(test_objects_arrive_while_their_disk_turns_slow);
     RUN(test_chunked_objects_arrive);
     RUN(test_two_buffers_and_four_credits_are_enough);
     RUN(test_stale_connections_are_retried);

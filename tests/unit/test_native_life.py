@@ -42,6 +42,33 @@ class Gate:
             connection.sendall(self.answer_bytes)
 
 
+@pytest.mark.parametrize("size", [40_000, 300_000])
+def test_half_of_more_answers_than_there_are_buffers_holds_nobody_up(tmp_path: Path, size: int) -> None:
+    """One buffer is the worker's own, seven are for all: twenty answers stop in the middle, then all go on."""
+    count, stopped, go_on = 20, threading.Semaphore(0), threading.Event()
+
+    def content(path: str) -> bytes:
+        return path.encode().ljust(16) * (size // 16)
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        whole = response(content(request.path))
+        connection.sendall(whole[: len(whole) // 2])
+        stopped.release()
+        assert go_on.wait(WAIT_S)
+        connection.sendall(whole[len(whole) // 2 :])
+
+    buffers = {"buffer_bytes": 64 << 10, "memory_bytes": 8 * (64 + 16) << 10}
+    with scripted(answer) as server, caller(tmp_path, server.port, workers=1, connections=count, **buffers) as call:
+        batch = call.start([call.add(b"%d" % i, size) for i in range(count)])
+        for _ in range(count):
+            assert stopped.acquire(timeout=WAIT_S)
+        go_on.set()
+        done, failures = drain_all(call.engine, batch)
+        assert (len(done), failures) == (count, [])
+    for i in range(count):
+        assert (tmp_path / str(i)).read_bytes() == content(f"/b/{i}")
+
+
 @pytest.mark.parametrize("size", [1000, 4 * MIB])
 def test_cancelled_batch_reports_every_request_and_leaves_no_temporary(tmp_path: Path, size: int) -> None:
     gate = Gate(b"x" * size, 3)
