@@ -35,6 +35,13 @@ static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item
     stg_file_end(file, 1, NULL);
 }
 
+/* A short range waits for every other one that is written to its file; a small object waits for nobody. */
+static int is_for_disk_threads(struct stg_batch *batch)
+{
+    return batch->kind == STG_BATCH_RANGES ? !stg_batch_may_write_inline(batch)
+                                           : atomic_load_explicit(&batch->slow, memory_order_relaxed);
+}
+
 static void store_inline(struct stg_worker *worker, struct stg_item item, struct stg_row row,
                          struct stg_buffer *buffer)
 {
@@ -78,7 +85,7 @@ void stg_conn_finish_whole(struct stg_conn *conn)
     if (status < 0) {
         stg_worker_give_buffer(worker, buffer);
         stg_worker_complete(worker, item, 1, failure);
-    } else if (atomic_load_explicit(&batch->slow, memory_order_relaxed) && buffer != &worker->hot)
+    } else if (is_for_disk_threads(batch) && buffer != &worker->hot)
         store_on_disk_thread(worker, item, row, buffer);
     else
         store_inline(worker, item, row, buffer);

@@ -12,6 +12,8 @@
 #define HELD_UP_MS 100      /* work of one turn beyond this is not the peers' time */
 #define OTHER_TEMPLATE_EVERY 64
 #define IDLE_MS 30000
+#define FIRST_REACH 8
+#define REACH_WINDOW_NS 5000000
 
 void stg_worker_wake(struct stg_worker *worker)
 {
@@ -134,7 +136,7 @@ static void send_again(struct stg_worker *worker)
 
 void stg_worker_dispatch(struct stg_worker *worker)
 {
-    while (worker->busy < worker->conn_count && !atomic_load_explicit(&worker->engine->closing, memory_order_relaxed)) {
+    while (worker->busy < worker->reach && !atomic_load_explicit(&worker->engine->closing, memory_order_relaxed)) {
         struct stg_item item;
         int other = !worker->idle_count || ++worker->takes % OTHER_TEMPLATE_EVERY == 0;
         const struct stg_endpoint *prefer = other ? NULL : worker->idle[worker->idle_count - 1]->endpoint;
@@ -249,15 +251,33 @@ static void announce(struct stg_worker *worker)
     }
 }
 
+/* A worker that has no time to wait gains nothing from more requests under way: their bytes only leave its cache before
+ * it comes to them. So it begins with a few, and doubles them while it waits. */
+static void adapt_reach(struct stg_worker *worker, int64_t waited_ns, int64_t now_ns)
+{
+    int64_t window_ns = now_ns - worker->reach_since_ns;
+    worker->waited_ns += waited_ns;
+    if (window_ns < REACH_WINDOW_NS)
+        return;
+    if (worker->waited_ns > window_ns / 8)
+        worker->reach = worker->reach < worker->conn_count / 2 ? worker->reach * 2 : worker->conn_count;
+    else if (worker->waited_ns < window_ns / 50 && worker->reach > FIRST_REACH)
+        worker->reach -= (worker->reach - FIRST_REACH + 3) / 4;
+    worker->waited_ns = 0;
+    worker->reach_since_ns = now_ns;
+}
+
 static void turn(struct stg_worker *worker)
 {
     struct epoll_event events[EVENTS_A_TURN];
-    int64_t before = stg_monotonic_ms();
+    int64_t before_ns = stg_monotonic_ns(), before = before_ns / 1000000;
     int64_t held_up = before - worker->now_ms;
     worker->clock_ms += held_up < HELD_UP_MS ? held_up : HELD_UP_MS;
     int count = epoll_wait(worker->epoll_fd, events, EVENTS_A_TURN, wait_ms(worker));
-    worker->now_ms = stg_monotonic_ms();
+    int64_t now_ns = stg_monotonic_ns();
+    worker->now_ms = now_ns / 1000000;
     worker->clock_ms += worker->now_ms - before;
+    adapt_reach(worker, now_ns - before_ns, now_ns);
     int woken = 0;
     for (int i = 0; i < count; i++) {
         uint32_t place = (uint32_t)events[i].data.u64; /* 0: wake_fd, else a connection's number + 1 */
@@ -286,13 +306,6 @@ static void turn(struct stg_worker *worker)
     announce(worker);
 }
 
-/* 0: no such clock, as of a thread that has ended. */
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec t;
-    return clock_gettime(clock, &t) == 0 ? (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec : 0;
-}
-
 static void *run(void *argument)
 {
     struct stg_worker *worker = argument;
@@ -301,7 +314,7 @@ static void *run(void *argument)
         turn(worker);
     for (unsigned i = 0; i < worker->conn_count; i++)
         stg_conn_close(&worker->conns[i]);
-    atomic_store(&worker->spent.cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID));
+    stg_worker_note_cpu(worker);
     return NULL;
 }
 
@@ -333,6 +346,7 @@ int stg_worker_new(struct stg_engine *engine, unsigned number, unsigned connecti
     worker->epoll_fd = worker->wake_fd = -1;
     worker->joined = 1;
     worker->conn_count = connections;
+    worker->reach = connections < FIRST_REACH ? connections : FIRST_REACH;
     worker->conns = calloc(connections, sizeof *worker->conns);
     worker->idle = calloc(connections, sizeof(struct stg_conn *));
     int status = worker->conns && worker->idle ? stg_worker_make_hot(worker, engine->hot_bytes) : -ENOMEM;
@@ -369,29 +383,4 @@ void stg_worker_free(struct stg_worker *worker)
     free(worker->conns);
     free(worker->idle);
     free(worker);
-}
-
-static uint64_t cpu_ns(struct stg_worker *worker)
-{
-    clockid_t clock;
-    uint64_t at_end = atomic_load(&worker->spent.cpu_ns);
-    return at_end || worker->joined || pthread_getcpuclockid(worker->thread, &clock) != 0 ? at_end : clock_ns(clock);
-}
-
-void stg_worker_add_stats(struct stg_worker *worker, struct stg_engine_stats *sum)
-{
-    sum->requests += atomic_load_explicit(&worker->requests, memory_order_relaxed);
-    sum->connections += atomic_load_explicit(&worker->connections, memory_order_relaxed);
-    sum->bytes_received += atomic_load_explicit(&worker->bytes_received, memory_order_relaxed);
-    sum->stale_retries += atomic_load_explicit(&worker->stale_retries, memory_order_relaxed);
-    sum->late_retries += atomic_load_explicit(&worker->late_retries, memory_order_relaxed);
-    sum->answers += stg_spent_of(&worker->spent.answers);
-    sum->answer_wait_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_ANSWER]);
-    sum->body_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_BODY]);
-    sum->paused_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_PAUSED]);
-    sum->throttled_ms += stg_spent_of(&worker->spent.phase_ms[STG_PHASE_THROTTLED]);
-    sum->tls_ns += stg_spent_of(&worker->spent.tls_ns);
-    sum->digest_ns += stg_spent_of(&worker->spent.digest_ns);
-    sum->store_ns += stg_spent_of(&worker->spent.store_ns);
-    sum->worker_cpu_ns += cpu_ns(worker);
 }

@@ -68,6 +68,8 @@ struct stg_worker {
     struct stg_conn *conns;
     struct stg_conn **idle; /* the last used on top */
     unsigned conn_count, idle_count, busy;
+    unsigned reach; /* at most so many requests under way */
+    int64_t reach_since_ns, waited_ns; /* this window began, and how much of it was spent waiting */
     unsigned used; /* connections from here on were never needed */
     unsigned takes;
     unsigned first_reader; /* of those that wait for bytes: they take turns */
@@ -146,6 +148,8 @@ struct stg_pace_part *stg_worker_part(const struct stg_worker *worker, struct st
 void stg_worker_rest(struct stg_worker *worker, struct stg_conn *conn);   /* the request is done, the socket stands */
 void stg_worker_forget(struct stg_worker *worker, struct stg_conn *conn); /* an idle connection ended */
 void stg_worker_complete(struct stg_worker *worker, struct stg_item item, int failed, struct stg_failure *failure);
+/* By the worker itself, as its last act: its thread's clock ends with it. */
+void stg_worker_note_cpu(struct stg_worker *worker);
 void stg_worker_announce_later(struct stg_worker *worker, int is_needed);
 
 #endif

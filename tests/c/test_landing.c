@@ -15,7 +15,7 @@
 
 static char directory[] = "/tmp/stg-landing-XXXXXX";
 static struct stg_landing landing;
-static struct stg_parents parents[2];
+static struct stg_parents parents[3];
 static atomic_int losing; /* closing a regular file reports that a write was lost, as NFS and quotas do */
 
 int close(int fd)
@@ -191,19 +191,19 @@ int main(void)
 {
     if (!mkdtemp(directory))
         return 1;
-    landing = (struct stg_landing){.fd = -1, .parents = parents, .threads = 2};
+    landing = (struct stg_landing){.fd = -1, .parents = parents, .threads = 3};
     landing.root_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     mkdirat(landing.root_fd, "tmp", 0700);
     landing.tmp_fd = openat(landing.root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    stg_parents_init(&parents[0], landing.root_fd);
-    stg_parents_init(&parents[1], landing.root_fd);
+    for (int i = 0; i < 3; i++)
+        stg_parents_init(&parents[i], landing.root_fd);
     RUN(test_body_stored_at_once_is_published_only_after_it_was_closed_well);
     RUN(test_body_stored_by_a_disk_thread_is_published_only_after_it_was_closed_well);
     RUN(test_copy_is_published_only_after_it_was_closed_well);
     RUN(test_lost_write_is_known_when_the_file_of_ranges_is_closed);
     RUN(test_directories_kept_open_are_bounded_for_all_together);
-    stg_parents_clear(&parents[0]);
-    stg_parents_clear(&parents[1]);
+    for (int i = 0; i < 3; i++)
+        stg_parents_clear(&parents[i]);
     close(landing.tmp_fd);
     close(landing.root_fd);
     nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);

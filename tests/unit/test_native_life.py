@@ -167,6 +167,7 @@ def test_thousands_of_failures_leave_no_descriptor_and_no_thread(tmp_path: Path)
 
     with caller(tmp_path, 1) as call:
         call.fails()
+    gc.collect()  # what earlier tests left behind
     before = resources()
     with scripted(answer) as server, caller(tmp_path, server.port) as call:
         _, done, failures = call.fetch([call.add(b"%d" % i, 3) for i in range(4000)])
