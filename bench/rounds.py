@@ -17,6 +17,10 @@ from workloads import Case
 
 __all__ = ["run_case"]
 
+FAR_BEHIND, ROUNDS_FAR_BEHIND = 8, 2
+"""Whoever takes so many times the fastest client's wall time in the first round has done after so many rounds: no
+spread changes the verdict, and half of the hours would be theirs."""
+
 
 def run_case(
     case: Case, peers: Sequence[Peer], cores: Cores, rounds: int, scratch: Path, certificate: Certificate, out: Writer
@@ -47,16 +51,23 @@ def run_case(
             with noted(peer):
                 calls = _calls(case, peer, full, small)  # also compiles byte code and fills the page cache
                 out.client(case.id, _described(case, peer, full.origin, calls))
+        first_walls_s: dict[str, float] = {}
         for number in range(rounds):
             for peer in peers if number % 2 == 0 else reversed(peers):
-                if peer.NAME in failed:
+                done = number >= ROUNDS_FAR_BEHIND and _is_far_behind(peer.NAME, first_walls_s)
+                if peer.NAME in failed or done:
                     continue
                 with noted(peer):
                     one = Round(full=full.run(peer), small=small.run(peer) if small is not None else None)
                     out.round(case.id, peer.NAME, one)
+                    first_walls_s.setdefault(peer.NAME, one.full.wall_s)
                     figures = f"{one.full.cpu_s:.2f} CPU s, {one.full.wall_s:.2f} s"
                     lab.say(f"{case.id}: round {number + 1}, {peer.NAME}: {figures}")
     return list(failed.values())
+
+
+def _is_far_behind(name: str, walls_s: dict[str, float]) -> bool:
+    return walls_s[name] > FAR_BEHIND * min(walls_s.values())
 
 
 def _facts(case: Case) -> CaseFacts:
