@@ -54,8 +54,9 @@ def run_case(
         first_walls_s: dict[str, float] = {}
         for number in range(rounds):
             for peer in peers if number % 2 == 0 else reversed(peers):
-                done = number >= ROUNDS_FAR_BEHIND and _is_far_behind(peer.NAME, first_walls_s)
-                if peer.NAME in failed or done:
+                if peer.NAME in failed:
+                    continue
+                if number >= ROUNDS_FAR_BEHIND and _is_far_behind(peer.NAME, first_walls_s):
                     continue
                 with noted(peer):
                     one = Round(full=full.run(peer), small=small.run(peer) if small is not None else None)

@@ -8,7 +8,14 @@
 #define SLOW_STORE_NS 50000000
 #define SLOW_STORES 2 /* in a row that take longer send a batch to the disk threads: one may be a busy CPU's doing */
 
-/* What the worker itself wrote since start_ns. */
+/* The worker is about to write, which may take long; what is queued on other disks does not wait for it. */
+static int64_t start_storing(struct stg_worker *worker)
+{
+    stg_sink_flush(worker->engine->sink);
+    return stg_monotonic_ns();
+}
+
+/* It wrote since start_ns. */
 static void note_stored(struct stg_worker *worker, struct stg_batch *batch, int64_t start_ns)
 {
     int64_t took = stg_monotonic_ns() - start_ns;
@@ -49,8 +56,7 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_stored stored = {0};
     struct stg_failure *failure = NULL;
     const char *where;
-    stg_sink_flush(sink); /* this may take long, and what is queued on other disks does not wait for it */
-    int64_t start = stg_monotonic_ns();
+    int64_t start = start_storing(worker);
     int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
                                    buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
     note_stored(worker, item.batch, start);
@@ -130,8 +136,7 @@ int stg_conn_write_inline(struct stg_conn *conn)
     struct stg_worker *worker = conn->worker;
     describe(conn, conn->fill - conn->body_start);
     conn->body_start = conn->fill = 0;
-    stg_sink_flush(worker->engine->sink);
-    int64_t start = stg_monotonic_ns();
+    int64_t start = start_storing(worker);
     int status = stg_file_write_inline(conn->file, conn->buffer, worker->number);
     note_stored(worker, conn->item.batch, start);
     if (status < 0)

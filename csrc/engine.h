@@ -3,7 +3,8 @@
  * Requests in flight never exceed ring_slots (a request takes a credit, draining gives it back), so the ring cannot
  * overflow and nothing can deadlock on it. The eventfd is readable when stg_engine_drain has something; completions
  * that are not urgent (a stored object in the middle of a batch) are announced within 10 ms, not one by one.
- * Memory: memory_bytes of buffers (each buffer_bytes and 16 KiB for a head), ring_slots x 24 bytes, 32 KiB a worker,
+ * Memory: memory_bytes of buffers (an eighth for one of each worker's own, up to 1 MiB; the others buffer_bytes and
+ * 16 KiB for a head each), ring_slots x 24 bytes, 32 KiB a worker,
  * 1 KiB for each connection there may be, for each one in use a hasher, the TLS state, 16 KiB while a proxy is asked
  * for a tunnel, and 16 bytes for each 8 MiB of a whole object, and at most 32 MiB for each listing's answer.
  * Descriptors: connections, 3 a batch, for directories STG_PARENTS_OPEN and one for each thread and running batch, for

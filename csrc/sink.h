@@ -1,8 +1,9 @@
 /* Where bodies go: a fixed budget of receive buffers, and disk threads that own what was handed to them.
  *
- * A small body is stored inline by the thread that received it (stg_landing_store). A larger one becomes a stg_file:
- * buffers are handed over one by one, each with its offset; one disk thread at a time works on a file, in order.
- * stg_file_end passes the file itself on; the disk thread finishes it, tells through `done`, and frees it.
+ * A small body is stored inline by the thread that received it (stg_landing_store). A larger one becomes a stg_file.
+ * That thread writes and ends it too (stg_file_write_inline, stg_file_end_inline), or it hands buffers over one by one,
+ * each with its offset; one disk thread at a time works on a file, in order, and stg_file_end passes the file itself on.
+ * Whoever finishes it tells through `done` and frees it.
  * What is written leaves at most keep_cached_bytes in the page cache (behind.h).
  * Memory: buffer_count x buffer_bytes, taken at start; queues hold only those buffers and need none of their own.
  */

@@ -1,5 +1,7 @@
 #include "worker_internal.h"
 
+#include <time.h>
+
 /* 0: no such clock, as of a thread that has ended. */
 static uint64_t clock_ns(clockid_t clock)
 {

@@ -138,7 +138,7 @@ static void fetch_mixed(struct stg_engine_config config, const char *how, enum d
         atomic_store(&batch->slow, 1);
         outcome.done += wait_for(&bench, 200 - outcome.done).done;
     }
-    CHECK(outcome.done == 200);
+    CHECK_EQ(outcome.done, 200);
     for (unsigned i = 0; i < 200; i++)
         check_file(&bench, rows[i], i, batch->results[i].digest);
     stg_batch_unref(batch);
