@@ -89,8 +89,13 @@ def _facts(case: Case) -> CaseFacts:
 
 
 def _calls(case: Case, peer: Peer, full: _Bed, small: _Bed | None) -> float | None:
-    """System calls for one more object, or for a MiB where objects come in parts: unmeasured runs of their own."""
+    """System calls for one more object, or for a MiB where objects come in parts: unmeasured runs of their own.
+
+    None where the workload wants none, and for every core: there it is the number of the client's one core.
+    """
     workload = case.workload
+    if not workload.counts_calls or case.cores == "all":
+        return None
     many = full.count_syscalls(peer)
     if workload.in_parts:
         return many / (workload.total_bytes / (1 << 20)) if many is not None else None

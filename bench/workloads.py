@@ -51,6 +51,7 @@ class Workload:
     clients: tuple[str, ...] = ()  # these alone; empty: all that know the task
     without: tuple[str, ...] = ()  # none of these: too slow for so many objects
     rounds: int | None = None  # where one is enough: memory does not vary
+    counts_calls: bool = True  # system calls, in a run of their own: a traced one, many times as long
     held: bool = True  # output held until the client's next run, see lab.WarmMemory
     short: bool = False  # part of `make bench`, not only of `make bench-full`
 
