@@ -56,7 +56,7 @@ fuzz: $(CLANG_STAMP) ## the same for an hour; FUZZ_SEED=n for another one
 bench: build $(LIBCURL_STAMP) ## stager, the best peers and the C ceiling on one local server; some minutes
 	$(PYTHON) bench/run.py
 
-bench-full: build $(LIBCURL_STAMP) ## every workload and peer, shown in bench/README.md; some hours on an idle machine
+bench-full: build $(LIBCURL_STAMP) ## every workload and peer, shown in bench/README.md; two hours on an idle machine
 	$(PYTHON) bench/run.py --full --fresh --out bench/results/full.jsonl
 	$(PYTHON) bench/report.py bench/results/full.jsonl --readme > /dev/null
 
