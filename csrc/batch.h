@@ -22,6 +22,7 @@ struct stg_result {
     int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename */
     uint16_t mode;                    /* objects: permission bits */
     uint8_t verified;                 /* objects: the checksum that the source announced matched */
+    uint8_t why;                      /* objects: enum stg_why, unless verified */
     uint32_t block_count;             /* ranges */
 };
 
@@ -29,6 +30,13 @@ struct stg_range {
     int64_t offset, length;
     uint8_t *blocks; /* room for the range's block digests */
     uint64_t crc;    /* of the batch's kind, or 0 */
+};
+
+/* A part of an object as it was uploaded. */
+struct stg_part {
+    char query[24];         /* "partNumber=<n>" */
+    int64_t offset, length; /* -1: not told */
+    int64_t count;          /* of the object's parts; -1: not told */
 };
 
 struct stg_batch {
@@ -43,6 +51,7 @@ struct stg_batch {
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
+    struct stg_part *parts;          /* heads of stored parts: what they asked for, and what was told */
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
@@ -70,6 +79,9 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
  * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
                     struct stg_batch **out);
+/* Asks with HEAD about stored parts (numbers, from 1 to STG_PARTS_MAX) of objects. -EINVAL: another number. */
+int stg_batch_parts(struct stg_template *template_, struct stg_table *table, const uint32_t *rows,
+                    const uint32_t *numbers, size_t count, struct stg_batch **out);
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);
@@ -84,13 +96,18 @@ struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
 /* Whether a worker writes its bodies itself: what it received is in its cache, and no other thread has to wake. What
  * leaves the machine and may hang, or was seen to take long, is for the disk threads. */
 int stg_batch_may_write_inline(struct stg_batch *batch);
-/* What to compute of a body whose head this is. */
-struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head);
-/* Takes the CRC of a finished body, or digest and CRC of one that is at hand: 0, or as stg_sum_check. */
-int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum,
-                       struct stg_failure **failure);
-int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum, const char *data,
-                         size_t len, struct stg_failure **failure);
+/* Takes what a head announces of the body to come. 0, or -EBADMSG: the object would not reach the grade that is asked
+ * for (*failure says why). */
+int stg_batch_take_announced(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head,
+                             struct stg_announced *announced, struct stg_failure **failure);
+/* Begins the sum of a body; what OpenSSL cannot compute is not announced any more. As above. */
+int stg_batch_start_sum(struct stg_batch *batch, uint32_t index, struct stg_announced *announced, struct stg_sum *sum,
+                        struct stg_failure **failure);
+/* Takes the sum of a finished body, or digest and sum of one that is at hand: 0, or as stg_checksum_check. */
+int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_announced *announced,
+                       struct stg_sum *sum, struct stg_failure **failure);
+int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, struct stg_announced *announced,
+                         struct stg_sum *sum, const char *data, size_t len, struct stg_failure **failure);
 /* Takes the answer to a HEAD, unless it is one to ask again for: then -EAGAIN. */
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head);
 /* Notes what became of an object's file. */

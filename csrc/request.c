@@ -21,6 +21,8 @@ struct stg_template {
     struct stg_str host, path_prefix, key_prefix; /* owned */
     struct stg_header headers[STG_SIGV4_MAX_HEADERS]; /* owned texts */
     size_t header_count;
+    enum stg_etags etags;
+    char grade;
 };
 
 static int copy_str(struct stg_str *out, struct stg_str text)
@@ -192,6 +194,22 @@ struct stg_str stg_template_key_prefix(const struct stg_template *template_)
     return template_->key_prefix;
 }
 
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade)
+{
+    template_->etags = etags;
+    template_->grade = grade;
+}
+
+enum stg_etags stg_template_etags(const struct stg_template *template_)
+{
+    return template_->etags;
+}
+
+char stg_template_grade(const struct stg_template *template_)
+{
+    return template_->grade;
+}
+
 /* ---- writing ---- */
 
 struct writer {
@@ -341,56 +359,4 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     }
     put(&w, STG_STR("\r\n"));
     return w.full ? -EMSGSIZE : (ssize_t)w.len;
-}
-
-/* ---- checking ---- */
-
-struct flaw {
-    const char *where, *message;
-};
-
-static struct flaw find_flaw(const struct stg_request *request, const struct stg_http_head *head)
-{
-    if (head->encoded)
-        return (struct flaw){"content-encoding", "the server sent a Content-Encoding although identity was asked for"};
-    if (request->is_list)
-        return head->status == 200 ? (struct flaw){0} : (struct flaw){"status", "a listing must be a 200"};
-    if (request->ranged) {
-        /* rclone's server answers a range with 200 and a proper Content-Range: what counts is checked below. */
-        if (head->status != 206 && !(head->status == 200 && head->has_range))
-            return (struct flaw){"status", "the server ignored the range"};
-        if (!head->has_range || head->bad_range || head->range_first != request->offset ||
-            head->range_last != request->offset + request->length - 1)
-            return (struct flaw){"content-range", "another range than asked for"};
-        if (head->range_total != request->size)
-            return (struct flaw){"content-range", "the object's size has changed"};
-    } else if (head->status != 200) {
-        return (struct flaw){"status", "a whole object must be a 200"};
-    }
-    if (head->content_length >= 0 ? head->content_length != request->length : !head->chunked)
-        return (struct flaw){"content-length", "the length is not the object's"};
-    if (request->identity.len && (head->etag_weak || head->etag.len != request->identity.len ||
-                                  memcmp(head->etag.ptr, request->identity.ptr, head->etag.len) != 0))
-        return (struct flaw){"etag", "the ETag is not the pinned one"};
-    return (struct flaw){0};
-}
-
-int stg_request_fits(const struct stg_request *request, const struct stg_http_head *head)
-{
-    return !find_flaw(request, head).where;
-}
-
-int stg_request_check(const struct stg_request *request, const struct stg_http_head *head,
-                      struct stg_failure **failure)
-{
-    struct flaw flaw = find_flaw(request, head);
-    if (!flaw.where)
-        return 0;
-    *failure = stg_failure_from_head(head);
-    if (*failure) {
-        (*failure)->kind = STG_FAIL_IDENTITY;
-        (*failure)->where = flaw.where;
-        strncpy((*failure)->s3.message, flaw.message, sizeof (*failure)->s3.message - 1);
-    }
-    return -EBADMSG;
 }

@@ -12,6 +12,7 @@
     │   ├── AccessDeniedError    3   credentials missing, wrong, or not allowed
     │   ├── IntegrityError       4   what arrived is not what the source promised
     │   ├── ChangedError         4   the object changed while it was copied
+    │   ├── GradeError           4   less is known of the bytes than was required; carries the first objects
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
     │   ├── NoSpaceError         5   bytes or inodes
@@ -37,6 +38,7 @@ __all__ = [
     "BusyError",
     "ChangedError",
     "CommandError",
+    "GradeError",
     "HostError",
     "IntegrityError",
     "InternalError",
@@ -124,6 +126,17 @@ class IntegrityError(SourceError):
 
 class ChangedError(IntegrityError):
     """The object changed while it was being copied."""
+
+
+class GradeError(IntegrityError):
+    """The source does not announce what the required grade needs; ``problems`` names the first objects."""
+
+    def __init__(self, what: str, problems: Sequence[str] = (), *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
 
 
 class TransientError(SourceError):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
 from stager.host.mounts import lies_within
@@ -54,6 +54,7 @@ class _Copy:
     below: str  # in tree/ and in state/
     target: str
     remote: Remote | None
+    integrity: Integrity
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -202,13 +203,14 @@ def _copies(spec: JobSpec, remote: Remote | None) -> list[_Copy]:
     copies = [
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
-            remote=dataset.remote or remote,
+            remote=dataset.remote or remote, integrity=dataset.integrity,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
     ]  # fmt: skip
     if spec.code is not None:
-        copies.append(_Copy(name="code", source=spec.code.source, below="code", target="/code", remote=remote))
+        copies.append(_Copy(name="code", source=spec.code.source, below="code", target="/code", remote=remote,
+                            integrity=Integrity()))
     return copies
 
 
@@ -263,7 +265,8 @@ async def _copy_all(
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
+        state_dir = os.path.join(job.state_dir, copy.below)
+        options = SyncOptions(remote=copy.remote, state_dir=state_dir, integrity=copy.integrity)
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell

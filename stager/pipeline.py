@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
@@ -31,11 +31,12 @@ from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error
-from stager.sources.base import Earlier, Landing, Snapshot, Source
+from stager.sources.base import Earlier, Landing, Snapshot, Source, Tally
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
 from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
+from stager.stages.require import refuse_too_low, require_grade
 from stager.transfer import Transfer
 
 __all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
@@ -46,19 +47,22 @@ _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there 
 
 # A scheme's module is imported when a source of it is opened.
 # Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
-# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered.
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered; those
+# of _CHECKING with integrity.
 _SOURCES: Final = {
     "s3": ("stager.sources.s3", "S3Source"),
     "git": ("stager.sources.git", "GitSource"),
     "file": ("stager.sources.local", "LocalSource"),
 }
 _WORKING: Final = frozenset({"git"})
+_CHECKING: Final = frozenset({"s3"})
 
 
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
-    ``verify``: hash what is there again instead of believing size, mtime and ctime.
+    ``verify``: hash what is there again instead of believing size, mtime and ctime. ``integrity``: which of the
+    source's own digests are compared, and the grade that every file must reach.
     """
 
     remote: Remote | None = None
@@ -66,10 +70,16 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     on_bad_key: Literal["fail", "skip"] = "fail"
     dry_run: bool = False
     verify: bool = False
+    integrity: Integrity = Integrity()
 
 
 def open_source(
-    ref: SourceRef, *, remote: Remote | None, transfer: Transfer, state_dir: str | None = None
+    ref: SourceRef,
+    *,
+    remote: Remote | None,
+    transfer: Transfer,
+    state_dir: str | None = None,
+    integrity: Integrity | None = None,
 ) -> Source:
     """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
 
@@ -81,6 +91,8 @@ def open_source(
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
     if ref.scheme in _WORKING:
         return make(ref, remote=remote, transfer=transfer, state_dir=state_dir)
+    if ref.scheme in _CHECKING:
+        return make(ref, remote=remote, transfer=transfer, integrity=integrity or Integrity())
     return make(ref, remote=remote, transfer=transfer)
 
 
@@ -95,14 +107,17 @@ async def sync(
     """Make ``destination`` hold what the source holds; foreign files stay. Returns the receipt that was written.
 
     Several may run at once, on one ``transfer``. Raises the errors of `Source.snapshot` and `Source.fetch`,
-    `BadKeysError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half visible, and
-    running it again continues.
+    `BadKeysError`, `GradeError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half
+    visible, and running it again continues.
     """
     options = options or SyncOptions()
     started = time.monotonic()
     state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
-    opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
+    opened = open_source(
+        ref, remote=options.remote, transfer=transfer, state_dir=state_dir, integrity=options.integrity
+    )
+    refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
     try:
         async with opened as source:
@@ -143,10 +158,11 @@ class _Sync(Struct, frozen=True):
             self.sink(Warned(source=self.ref.text, text=text))
         planned = await stoppable(self._compare, entries, order, names)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
-        compared, used = time.monotonic(), self.transfer.stats()
+        compared, used, tally = time.monotonic(), self.transfer.stats(), Tally()
         if not self.options.dry_run and planned.fetch:
-            await self._fetch(snapshot, planned, entries, order, header)
-        receipt = self._receipt(snapshot, names, planned, entries, header)
+            tally = await self._fetch(snapshot, planned, entries, order, header)
+        require_grade(entries, self.options.integrity.require, where=self.ref.text)
+        receipt = self._receipt(snapshot, names, planned, entries, header, tally)
         if not self.options.dry_run:
             holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
             await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
@@ -208,6 +224,7 @@ class _Sync(Struct, frozen=True):
             workspace.root_fd,
             fresh=workspace.fresh,
             block_bytes=block_bytes,
+            required=self.options.integrity.require,
             checkpoint=checkpoint,
         )
         if not dry:
@@ -216,7 +233,7 @@ class _Sync(Struct, frozen=True):
 
     async def _fetch(
         self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
-    ) -> None:
+    ) -> Tally:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         await blocking(withdraw, state_fd)
         journal = await blocking(
@@ -231,6 +248,7 @@ class _Sync(Struct, frozen=True):
             teller.cancel()
             progress.tell()
             journal.close()
+        return landing.tally
 
     def _publish(
         self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
@@ -239,7 +257,7 @@ class _Sync(Struct, frozen=True):
         publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header
+        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header, tally: Tally
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -249,6 +267,8 @@ class _Sync(Struct, frozen=True):
             total=planned.total,
             moved=planned.move,
             grades=entries.grades(),
+            unverified=entries.whys(),
+            read_back_bytes=tally.read_back_bytes,
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
             boot="" if self.options.dry_run else header.boot,

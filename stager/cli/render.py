@@ -16,7 +16,7 @@ from stager.cli.state import State
 from stager.cli.text import count, escaped, size
 from stager.errors import InternalError, StagerError
 from stager.events import Event, Finished, Listed, Planned, Progress, Started, Warned
-from stager.model import DatasetReceipt
+from stager.model import UNVERIFIED, DatasetReceipt
 from stager.names import lossless
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class Renderer:
         text = summary(event.receipt, dry_run=event.dry_run)
         if self._state.verbosity:
             self._line(f"{event.source}: bottleneck: {event.bottleneck.kind}: {event.bottleneck.why}")
+            for why, number in event.receipt.unverified.items():
+                self._line(f"{event.source}: {count(number)} not of grade A: {UNVERIFIED[why]}")
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:

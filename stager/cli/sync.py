@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
+from stager.cli.options import (
+    common,
+    integrity_of,
+    integrity_options,
+    limits_of,
+    remote_of,
+    remote_options,
+    run_async,
+    speed_options,
+)
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.errors import UsageError
@@ -29,6 +38,7 @@ __all__ = ["command"]
 @click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
               help="What to do when the source has names that cannot be files.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
+@integrity_options
 @speed_options
 @remote_options
 @common
@@ -47,7 +57,7 @@ def command(state: State, /, source: str, destination: str, ref: str | None, **o
         raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
     reference = parse_source(source, ref=ref)
     limits, timeouts, retry = limits_of(options)
-    chosen = SyncOptions(remote=remote_of(options), **options)
+    chosen = SyncOptions(remote=remote_of(options), integrity=integrity_of(options), **options)
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
         run_async(

@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stager._native import Entries, KeyTable
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
+__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source", "Tally"]
 
 OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
@@ -23,11 +23,12 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
     ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
-    of them.
+    of them, ``best`` what any of them can reach.
     """
 
     modes: bool
     grade: str
+    best: str = "A"
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -57,6 +58,12 @@ class Earlier(Struct, frozen=True, kw_only=True):
     read_table: Callable[[], KeyTable | None]
 
 
+class Tally(Struct, kw_only=True):
+    """What a fetch counts for the receipt."""
+
+    read_back_bytes: int = 0  # read from files again, for a checksum that is taken in order
+
+
 class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
@@ -68,6 +75,7 @@ class Landing(Struct, frozen=True, kw_only=True):
     tmp_fd: int
     entries: Entries
     root: str  # the destination's path, for errors only
+    tally: Tally = field(default_factory=Tally)
 
 
 class Source(Protocol):

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
-from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, StagerError
+from stager.config import Integrity, Remote
+from stager.errors import AccessDeniedError, GradeError, NotFoundError, StagerError
 from stager.host.proxies import Proxy, proxy_for
 from stager.model import SourceRef
 from stager.names import show
+from stager.retry import too_low_error
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
 from stager.sources.s3_access import Access
-from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
+from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span, listing_digest
@@ -33,10 +34,13 @@ from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
 
-_GRADE_COMPARED: Final = "A"  # with the checksum that the server announced
+_GRADE_COMPARED: Final = "A"  # with a digest that the server announced
 _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
+_MULTIPART_AT_ONCE: Final = 32  # of one part each, but for the last the least that S3 lets be uploaded
+_LEAST_PART_BYTES: Final = 5 << 20  # User Guide, "Amazon S3 multipart upload limits"
+_ETAGS: Final = {"light": "none", "standard": "plain", "strict": "parts"}
 _FRESHEN_EVERY_S: Final = 60.0
 
 
@@ -50,6 +54,7 @@ class _Connection:
     endpoint: Endpoint
     signer: Signer | None
     lane: Lane
+    integrity: Integrity
 
     def template(self, key_prefix: bytes) -> Template:
         return Template(
@@ -59,22 +64,38 @@ class _Connection:
             path_prefix=self.prepared.path_prefix,
             headers=self.prepared.headers,
             key_prefix=key_prefix,
+            etags=self.etags,
+            required=self.integrity.require,
         )
+
+    @property
+    def etags(self) -> str:
+        """Which ETags are compared. Who wants no checksums wants none of these either, unless they are asked for."""
+        asked = self.prepared.asks_for_checksums or self.integrity.level == "strict"
+        return _ETAGS[self.integrity.level] if asked else "none"
+
+    @property
+    def compares(self) -> bool:
+        """Whether what an object's HEAD announces is of any use."""
+        return self.prepared.asks_for_checksums or self.etags != "none"
 
 
 class S3Source:
     """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none), and
-    compared with the CRC of its bytes where the server announces one (grade A).
+    compared with the digest of its bytes that the server announces, if any (grade A).
     """
 
     capabilities = Capabilities(modes=False, grade=_GRADE)
 
-    def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
+    def __init__(
+        self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer, integrity: Integrity | None = None
+    ) -> None:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
+        self._integrity = integrity or Integrity()
         self._access = Access(self._remote)
         self._connection: _Connection | None = None
         self._template: Template | None = None
@@ -108,21 +129,29 @@ class S3Source:
         part_bytes = self._transfer.limits.part_bytes
         # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
         small, large = table.part_rows(rows, part_bytes)
+        several = array("I")
+        if connection.compares:  # a digest of parts can be announced, and takes another way
+            least = 0 if self._integrity.require == "A" else _LEAST_PART_BYTES
+            small, several = table.multipart_rows(small, least)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
                 self._fetch_small(connection, template, table, small, landing, done),
                 *(
                     self._fetch_large(connection, template, table, share, landing, done)
-                    for start in range(_LARGE_AT_ONCE)
-                    if (share := large[start::_LARGE_AT_ONCE])
+                    for rows, at_once in ((large, _LARGE_AT_ONCE), (several, _MULTIPART_AT_ONCE))
+                    for start in range(at_once)
+                    if (share := rows[start::at_once])
                 ),
             )
+        except GradeError:
+            pass  # enough of them: all that were met are told below
         except RegionMovedError as moved:
             raise moved.error from None
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
+        _raise_too_low(connection.lane.skipped, self._integrity.require, self._where)
         _raise_skipped(connection.lane.skipped, self._where)
 
     async def _connect(self, region: str | None) -> _Connection:
@@ -153,7 +182,8 @@ class S3Source:
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
         connection = _Connection(
-            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane,
+            integrity=self._integrity,
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
@@ -263,19 +293,29 @@ class S3Source:
         landing: Landing,
         done: OnLanded,
     ) -> None:
-        async def ask(row: int) -> Announced | None:
-            if not connection.prepared.asks_for_checksums:
-                return None
+        async def ask(row: int) -> Announced:
+            if not connection.compares:
+                return NOTHING
             return await ask_announced(connection.lane, template, table, row, name=self._name(table.key(row)))
 
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:
                 name = self._name(table.key(row))
-                if await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked):
+                required = self._integrity.require
+                lane = connection.lane
+                if await fetch_large(
+                    lane, template, table, row, landing, name=name, asked=asked, required=required
+                ):
                     done(array("I", [row]))
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
+
+
+def _raise_too_low(skipped: list[StagerError], required: str | None, where: str) -> None:
+    weak = {error.where: error.what for error in skipped if isinstance(error, GradeError)}
+    if weak and required:
+        raise too_low_error(len(weak), required, [f"{name}: {what}" for name, what in weak.items()], where=where)
 
 
 def _raise_skipped(skipped: list[StagerError], where: str) -> None:

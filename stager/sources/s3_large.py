@@ -11,12 +11,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from stager._native import Batch, KeyTable, Template, combine_blocks, crc_combine, publish, reserve
+from stager._native import Batch, KeyTable, Template, combine_blocks, publish, reserve
 from stager.errors import HostError, from_os_error
 from stager.host.threads import blocking
-from stager.retry import damaged
+from stager.model import UNVERIFIED
+from stager.retry import damaged, too_low
 from stager.sources.base import Landing
-from stager.sources.s3_announced import Announced
+from stager.sources.s3_announced import NOTHING, Announced, ask_all_ends
+from stager.sources.s3_verify import Verifier, is_available
 from stager.transfer import Lane, Work
 
 __all__ = ["fetch_large"]
@@ -29,7 +31,6 @@ _TRIES: Final = 2  # of an object whose bytes are not the announced ones
 class _Part(Struct, frozen=True):
     length: int
     blocks: bytes
-    crc: int
 
 
 async def fetch_large(
@@ -40,13 +41,14 @@ async def fetch_large(
     landing: Landing,
     *,
     name: str,
-    asked: Awaitable[Announced | None],
+    asked: Awaitable[Announced],
+    required: str | None = None,
 ) -> bool:
-    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived.
+    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, or cannot
+    reach the ``required`` grade.
 
-    ``name`` is for errors. Where a CRC is announced each part's is computed and all are combined and compared; which
-    part is wrong does not show, so all are fetched once more before that is final. Raises as
-    `stager.sources.base.Source.fetch`; leaves no temporary behind.
+    ``name`` is for errors. The digest that is announced is compared; which part is wrong does not show, so all are
+    fetched once more before that is final. Raises as `stager.sources.base.Source.fetch`; leaves no temporary behind.
     """
     temporary = b"large-%d" % row
     try:
@@ -55,10 +57,12 @@ async def fetch_large(
         raise from_os_error(error, doing="make room for the file", where=landing.root) from error
     try:
         announced = await asked
-        parts = await _fetch_checked(lane, template, table, row, file.fileno(), name, announced)
-        if parts is None:
+        if not is_available(announced):
+            announced = NOTHING
+        fetched = await _fetch_checked(lane, template, table, row, file.fileno(), landing, name, announced, required)
+        if fetched is None:
             return False
-        await blocking(_publish, landing, temporary, file, table, row, parts, "A" if announced else "B")
+        await blocking(_publish, landing, temporary, file, table, row, *fetched)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
@@ -69,44 +73,72 @@ async def fetch_large(
 
 
 async def _fetch_checked(
-    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str, announced: Announced | None
-) -> list[_Part] | None:
-    """The parts in order, whose bytes have the CRC that was announced; None when the object is left out."""
-    kind, wanted = announced or (None, 0)
-    value = 0
+    lane: Lane,
+    template: Template,
+    table: KeyTable,
+    row: int,
+    fd: int,
+    landing: Landing,
+    name: str,
+    announced: Announced,
+    required: str | None,
+) -> tuple[list[_Part], Announced] | None:
+    """The parts in order and the digest that their bytes have; None when the object is left out."""
+    size = table.size(row)
     for _ in range(_TRIES):
-        parts = await _fetch_parts(lane, template, table, row, fd, name, kind)
-        if len(parts) < _count_parts(table.size(row), lane.transfer.limits.part_bytes):
+        if not announced.kind and required == "A":
+            lane.skip(too_low(UNVERIFIED[announced.why], where=name))
             return None
-        in_order = [parts[offset] for offset in sorted(parts)]
-        if kind is None or (value := _combined(kind, in_order)) == wanted:
-            return in_order
-    raise damaged(f"{str(kind).upper()} is {value:x}, and {wanted:x} was announced", where=name)
+        async with Verifier(announced, size=size, fd=fd) as verifier:
+            parts = await _fetch_parts(lane, template, table, row, fd, name, verifier)
+            if len(parts) < _count_parts(size, lane.transfer.limits.part_bytes):
+                return None
+            difference = await verifier.difference()
+            landing.tally.read_back_bytes += verifier.read_back_bytes
+        if difference and not announced.told:
+            announced, difference = await _compare_as_told(lane, template, table, row, fd, landing, name, announced)
+        if not difference and (announced.kind or required != "A"):
+            return [parts[offset] for offset in sorted(parts)], announced
+    raise damaged(difference, where=name)
 
 
-def _combined(kind: str, parts: list[_Part]) -> int:
-    value = 0
-    for part in parts:
-        value = crc_combine(kind, value, part.crc, part.length)
-    return value
+async def _compare_as_told(
+    lane: Lane,
+    template: Template,
+    table: KeyTable,
+    row: int,
+    fd: int,
+    landing: Landing,
+    name: str,
+    guessed: Announced,
+) -> tuple[Announced, str]:
+    """The same digest of the same bytes with the ends of the parts as the server tells them, and what is different."""
+    announced = await ask_all_ends(lane, template, table, row, guessed, name=name)
+    size = table.size(row)
+    async with Verifier(announced, size=size, fd=fd) as verifier:
+        verifier.part_done(0, size)
+        difference = await verifier.difference()
+        landing.tally.read_back_bytes += verifier.read_back_bytes
+    return announced, difference
 
 
 async def _fetch_parts(
-    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str, kind: str | None
+    lane: Lane, template: Template, table: KeyTable, row: int, fd: int, name: str, verifier: Verifier
 ) -> dict[int, _Part]:
-    """Parts by their offset; not all of them when the object was skipped."""
+    """Parts by their offset, and told to the verifier; not all of them when the object was skipped."""
     engine = lane.transfer.engine
     parts: dict[int, _Part] = {}
 
     def landed(batch: Batch, items: Sequence[tuple[int, int]], finished: array[int]) -> None:
         for index in finished:
             offset, length = items[index]
-            parts[offset] = _Part(length, batch.blocks(index), batch.crc(index) if kind else 0)
+            parts[offset] = _Part(length, batch.blocks(index))
+            verifier.part_done(offset, length, batch.crc(index) if verifier.crc else 0)
 
     await lane.run(
         Work(
             items=_parts(table.size(row), lane.transfer.limits.part_bytes),
-            submit=lambda items: engine.fetch_ranges(template, table, row, items, fd, kind),
+            submit=lambda items: engine.fetch_ranges(template, table, row, items, fd, verifier.crc),
             landed=landed,
             name=lambda _: name,
             batch_items=_PARTS_AT_ONCE,
@@ -138,7 +170,13 @@ def _create(tmp_fd: int, temporary: bytes, size: int) -> FileIO:
 
 
 def _publish(
-    landing: Landing, temporary: bytes, file: FileIO, table: KeyTable, row: int, parts: list[_Part], grade: str
+    landing: Landing,
+    temporary: bytes,
+    file: FileIO,
+    table: KeyTable,
+    row: int,
+    parts: list[_Part],
+    announced: Announced,
 ) -> None:
     key, size = table.key(row), table.size(row)
     status = os.fstat(file.fileno())
@@ -147,7 +185,8 @@ def _publish(
         raise HostError("the file is not as long as the object; something else wrote to it", where=landing.root)
     digest = combine_blocks(b"".join(part.blocks for part in parts))
     mtime_ns, ctime_ns = publish(landing.tmp_fd, temporary, landing.root_fd, key)
-    landing.entries.put(row, digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade)
+    grade, why = ("A", None) if announced.kind else ("B", announced.why)
+    landing.entries.put(row, digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade, why)
 
 
 def _remove(tmp_fd: int, temporary: bytes) -> None:

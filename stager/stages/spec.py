@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import SpecError, UsageError
 from stager.host.proxies import check_proxy_setting
 from stager.model import (
@@ -256,7 +256,15 @@ def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) 
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+        for name in ("integrity", "require_integrity"):
+            if source.scheme == "bind" and getattr(found, name) is not None:
+                problems.add(f"{place}.{name}", "is for what is copied")
+        integrity = Integrity(level=found.integrity or "standard", require=found.require_integrity)
+        specs.append(
+            DatasetSpec(
+                name=found.name, source=source, access=found.access, remote=remote, integrity=integrity
+            )
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 

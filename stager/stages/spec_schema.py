@@ -64,6 +64,8 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     ref: str | None = None
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
+    integrity: Literal["light", "standard", "strict"] | None = None
+    require_integrity: Literal["A", "B"] | None = None
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):

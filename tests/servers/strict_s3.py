@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 import threading
 import time
@@ -28,15 +29,18 @@ from servers.local_http import local_http
 from servers.s3 import Identity
 from servers.strict_s3_signing import ScopeError, check_signature
 
-__all__ = ["Reply", "StrictS3", "strict_s3"]
+__all__ = ["ALGORITHMS", "Reply", "StrictS3", "of_parts", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
 
-_CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
-    "crc32": (checksums.crc32, 4),
-    "crc32c": (checksums.crc32c, 4),
-    "crc64nvme": (checksums.crc64nvme, 8),
+ALGORITHMS: dict[str, Callable[[bytes], bytes]] = {
+    "crc32": lambda data: checksums.crc32(data).to_bytes(4, "big"),
+    "crc32c": lambda data: checksums.crc32c(data).to_bytes(4, "big"),
+    "crc64nvme": lambda data: checksums.crc64nvme(data).to_bytes(8, "big"),
+    "sha1": lambda data: hashlib.sha1(data).digest(),
+    "sha256": lambda data: hashlib.sha256(data).digest(),
 }
+"""[GUIDE] "Checking object integrity in Amazon S3"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,10 @@ class StrictS3:
 
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
-    ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
-    but for the keys in ``composites``. ``on_request`` is called with (method, target) before each answer.
+    ``algorithm``: the one of `ALGORITHMS` that every object was stored with ("": none), of the whole but for the keys
+    in ``composites``. ``parts``: key to the lengths of the parts that it was uploaded in. ``encryption``: key to the
+    value of x-amz-server-side-encryption. ``parts_told`` False: it does not know partNumber, as some other makes.
+    ``on_request`` is called with (method, target) before each answer; ``alter`` makes another body of (target, body).
     """
 
     endpoint_url: str = ""
@@ -76,6 +82,10 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    encryption: dict[str, str] = field(default_factory=dict)
+    parts_told: bool = True
+    alter: Callable[[str, bytes], bytes] | None = None
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -111,6 +121,23 @@ class StrictS3:
                         del self._replies[index]
                     return reply
         return None
+
+    def etag(self, key: str, content: bytes) -> str:
+        """[API] Object: the MD5 of what came in one piece, in the clear; [GUIDE] "Checking object integrity", of what
+        came in parts the MD5 of their MD5s and their number; encrypted with SSE-C or SSE-KMS, neither.
+        """
+        pieces = self.pieces(key, content)
+        if self.encryption.get(key, "AES256") != "AES256":
+            pieces = [b"encrypted", *pieces]
+        elif key not in self.parts:
+            return hashlib.md5(content).hexdigest()
+        value = of_parts(lambda data: hashlib.md5(data).digest(), pieces).hex()
+        return f"{value}-{len(self.parts[key])}" if key in self.parts else value
+
+    def pieces(self, key: str, content: bytes) -> list[bytes]:
+        """The parts that it was uploaded in."""
+        ends = list(itertools.accumulate(self.parts.get(key, [len(content)])))
+        return [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def now(self) -> float:
         return time.time() + self.clock_offset_s
@@ -203,18 +230,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get_object(self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str]) -> None:
         """[API] GetObject."""
-        if query:
+        number = query.get("partNumber") if self.state.parts_told else None
+        if query and (number is None or len(query) > 1 or self.command != "HEAD"):
             raise _Refusal(501, "NotImplemented", f"query {query}")
         if key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
         content = objects[key]
         headers = {
-            "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+            "ETag": f'"{self.state.etag(key, content)}"',
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
         }
         if (wanted := self.headers.get("If-Match")) is not None and wanted not in (headers["ETag"], "*"):
             raise _Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        if key in self.state.encryption:
+            headers["x-amz-server-side-encryption"] = self.state.encryption[key]
+        if number is not None:
+            self._head_part(key, content, int(number), headers)
+            return
         if (wanted := self.headers.get("Range")) is None:
             self._send(200, content, {**headers, **self._checksum(key, content)})
             return
@@ -233,17 +266,27 @@ class _Handler(BaseHTTPRequestHandler):
         """
         if not self.state.algorithm or self.headers.get("x-amz-checksum-mode") != "ENABLED":
             return {}
-        compute, size = _CRCS[self.state.algorithm]
-
-        def text(data: bytes) -> str:
-            return base64.b64encode(compute(data).to_bytes(size, "big")).decode()
-
+        compute = ALGORITHMS[self.state.algorithm]
         name = f"x-amz-checksum-{self.state.algorithm}"
         if key not in self.state.composites:
-            return {name: text(content), "x-amz-checksum-type": "FULL_OBJECT"}
-        half = len(content) // 2
-        parts = b"".join(compute(part).to_bytes(size, "big") for part in (content[:half], content[half:]))
-        return {name: f"{text(parts)}-2", "x-amz-checksum-type": "COMPOSITE"}
+            value = base64.b64encode(compute(content)).decode()
+            return {name: value, "x-amz-checksum-type": "FULL_OBJECT"}
+        pieces = self.state.pieces(key, content)
+        value = base64.b64encode(of_parts(compute, pieces)).decode()
+        return {name: f"{value}-{len(pieces)}", "x-amz-checksum-type": "COMPOSITE"}
+
+    def _head_part(self, key: str, content: bytes, number: int, headers: dict[str, str]) -> None:
+        """[API] HeadObject: with partNumber, effectively a ranged HEAD of that part; x-amz-mp-parts-count only of what
+        was uploaded in parts. [ERR] InvalidPartNumber.
+        """
+        pieces = self.state.pieces(key, content)
+        if not 1 <= number <= len(pieces):
+            raise _Refusal(416, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+        if key in self.state.parts:
+            headers["x-amz-mp-parts-count"] = str(len(pieces))
+        first = sum(map(len, pieces[: number - 1]))
+        headers["Content-Range"] = f"bytes {first}-{first + len(pieces[number - 1]) - 1}/{len(content)}"
+        self._send(206, pieces[number - 1], headers)
 
     def _refuse(self, refusal: _Refusal) -> None:
         body = (
@@ -254,6 +297,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(refusal.status, body.encode(), {"Content-Type": "application/xml", **refusal.headers})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        if self.state.alter is not None and self.command == "GET" and status in (200, 206):
+            body = self.state.alter(self.path, body)
         self.send_response(status)
         self.send_header("x-amz-request-id", "STRICT0000000001")
         for name, value in headers.items():
@@ -262,6 +307,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def of_parts(compute: Callable[[bytes], bytes], pieces: list[bytes]) -> bytes:
+    """[GUIDE] "Checking object integrity", composite checksums: that of the parts' checksums, one after the other."""
+    return compute(b"".join(map(compute, pieces)))
 
 
 def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str]) -> bytes:
@@ -283,7 +333,7 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
 
     rows = "".join(
         f"<Contents><Key>{text(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
-        f"<ETag>&quot;{hashlib.md5(objects[key]).hexdigest()}&quot;</ETag><Size>{len(objects[key])}</Size>"
+        f"<ETag>&quot;{state.etag(key, objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
         for key in page
     )

@@ -56,9 +56,9 @@ def test_signed_listing_in_pages_and_every_object_are_served(server: StrictS3) -
     reader.close()
 
 
-@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"])
 def test_checksums_are_those_that_botocore_computes(server: StrictS3, algorithm: str) -> None:
-    server.algorithm, server.composites = algorithm, {"a/b"}
+    server.algorithm, server.composites, server.parts = algorithm, {"a/b"}, {"a/b": [7, 8]}
     reader = client(server)
     name = f"Checksum{algorithm.upper()}"
     for key, content in server.buckets["bucket"].items():
@@ -70,6 +70,19 @@ def test_checksums_are_those_that_botocore_computes(server: StrictS3, algorithm:
         assert answer[name].endswith("-2") is (key == "a/b")
     assert name not in reader.head_object(Bucket="bucket", Key="a-b")
     assert name not in reader.get_object(Bucket="bucket", Key="a-b", Range="bytes=0-1")
+    reader.close()
+
+
+def test_heads_of_parts_tell_where_they_lie(server: StrictS3) -> None:
+    server.parts = {"a-b": [5, 7, 3]}
+    reader = client(server)
+    heads = [reader.head_object(Bucket="bucket", Key="a-b", PartNumber=number) for number in (1, 2, 3)]
+    assert [head["ContentLength"] for head in heads] == [5, 7, 3]
+    assert [head["ContentRange"] for head in heads] == ["bytes 0-4/15", "bytes 5-11/15", "bytes 12-14/15"]
+    assert {head["PartsCount"] for head in heads} == {3}
+    assert "PartsCount" not in reader.head_object(Bucket="bucket", Key="a/b", PartNumber=1)
+    with pytest.raises(botocore.exceptions.ClientError, match="416"):
+        reader.head_object(Bucket="bucket", Key="a-b", PartNumber=4)
     reader.close()
 
 

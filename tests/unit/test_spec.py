@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import SpecError
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, parse_spec, with_options
@@ -49,6 +49,8 @@ name = "speech/words"
 source = "git+ssh://git@git.example/speech/words"
 ref = "3f2c9a1"
 access = "read-write"
+integrity = "strict"
+require_integrity = "A"
 [[dataset]]
 name = "lab/scans"
 source = "bind:/mnt/efs/scans"
@@ -77,6 +79,9 @@ proxy = "http://proxy.example:3128"
         listing_order="byte-order",
         proxy="http://proxy.example:3128",
     )
+    assert [dataset.integrity for dataset in spec.datasets] == [
+        Integrity(), Integrity(level="strict", require="A"), Integrity(),
+    ]  # fmt: skip
     assert spec.public[0].source == "/srv/public/imagenet"
     assert spec.logs.persist == "/base/results/{job.name}"
     assert (spec.environment, spec.workdir, spec.pass_credentials) == ({"EPOCHS": "3"}, "/data/vision/mnist", False)
@@ -137,6 +142,8 @@ MISTAKES = [
     ("ref for s3", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nref="x"\n', "ref is for git sources"),
     ("two refs", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://h/r@a"\nref="b"\n', "keep ref ="),
     ("option as ref", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://h/r"\nref="--x"\n', "is no ref"),
+    ("other grade", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nrequire_integrity="C"\n', "require_integrity"),
+    ("grade of a bind", HEAD + '[[dataset]]\nname="a/b"\nsource="bind:/x"\nintegrity="light"\n', "for what is copied"),
     ("other access", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\naccess="rw"\n', "dataset[1].access"),
     ("public upwards", HEAD + '[[public]]\nname = ".."\nsource = "/srv"\n', "public[1].name"),
     ("public relative", HEAD + '[[public]]\nname = "p"\nsource = "srv"\n', "public[1].source"),
