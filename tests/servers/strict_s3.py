@@ -29,7 +29,7 @@ from servers.local_http import local_http
 from servers.s3 import Identity
 from servers.strict_s3_signing import ScopeError, check_signature
 
-__all__ = ["ALGORITHMS", "Reply", "StrictS3", "of_parts", "strict_s3"]
+__all__ = ["ALGORITHMS", "Answer", "Reply", "StrictS3", "of_parts", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
 
@@ -57,6 +57,16 @@ class Reply:
     extra: str = ""  # XML inside <Error>
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A good answer to a GET of an object; ``length`` is announced, and when the body is shorter it ends there."""
+
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    length: int
+
+
 @dataclass
 class StrictS3:
     """A running server; everything may be changed while it runs.
@@ -66,7 +76,7 @@ class StrictS3:
     ``algorithm``: the one of `ALGORITHMS` that every object was stored with ("": none), of the whole but for the keys
     in ``composites``. ``parts``: key to the lengths of the parts that it was uploaded in. ``encryption``: key to the
     value of x-amz-server-side-encryption. ``parts_told`` False: it does not know partNumber, as some other makes.
-    ``on_request`` is called with (method, target) before each answer; ``alter`` makes another body of (target, body).
+    ``on_request`` is called with (method, target) before each answer; ``alter`` changes those that bring an object.
     """
 
     endpoint_url: str = ""
@@ -85,7 +95,7 @@ class StrictS3:
     parts: dict[str, list[int]] = field(default_factory=dict)
     encryption: dict[str, str] = field(default_factory=dict)
     parts_told: bool = True
-    alter: Callable[[str, bytes], bytes] | None = None
+    alter: Callable[[Answer], Answer] | None = None
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -297,16 +307,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(refusal.status, body.encode(), {"Content-Type": "application/xml", **refusal.headers})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        if self.state.alter is not None and self.command == "GET" and status in (200, 206):
-            body = self.state.alter(self.path, body)
+        answer = Answer(target=self.path, headers=dict(headers), body=body, length=len(body))
+        if self.state.alter is not None and self.command == "GET" and "ETag" in headers:
+            answer = self.state.alter(answer)
         self.send_response(status)
         self.send_header("x-amz-request-id", "STRICT0000000001")
-        for name, value in headers.items():
+        for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(answer.length))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(answer.body)
+            self.close_connection |= answer.length > len(answer.body)
 
 
 def of_parts(compute: Callable[[bytes], bytes], pieces: list[bytes]) -> bytes:

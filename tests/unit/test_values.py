@@ -34,6 +34,7 @@ def test_error_tree_has_the_exit_codes_of_the_manual() -> None:
         "AccessDeniedError": 3,
         "IntegrityError": 4,
         "ChangedError": 4,
+        "GradeError": 4,
         "NoSpaceError": 5,
         "HostError": 6,
         "MountError": 6,
