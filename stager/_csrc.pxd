@@ -123,6 +123,10 @@ cdef extern from "crc.h" nogil:
     size_t stg_crc_bytes(stg_crc_kind kind)
 
 
+cdef extern from "readback.h" nogil:
+    int stg_read_back(int fd, int64_t offset, int64_t len, stg_crc_kind kind, uint8_t *digest, uint64_t *crc)
+
+
 cdef extern from "sigv4.h" nogil:
     enum:
         STG_SIGV4_MAX_HEADERS

@@ -377,6 +377,11 @@ def copy_file(
 def digest_fd(fd: int) -> tuple[int, bytes]:
     """(size, xxh3-128t) of an open file, from its start. Releases the GIL. OSError."""
 
+def read_back(fd: int, offset: int, length: int, kind: str | None) -> tuple[bytes, int]:
+    """Digest and CRC (of that ``kind``; None: 0) of at most BLOCK_BYTES of an open file. Releases the GIL.
+    OSError: also where the file ends before (ENODATA). ValueError: another length, a negative offset, no such kind.
+    """
+
 def digest_bytes(data: bytes) -> bytes:
     """xxh3-128t of a byte string."""
 

@@ -49,6 +49,17 @@ def digest_fd(int fd):
     return size, (<const char *>digest)[:STG_DIGEST_BYTES]
 
 
+def read_back(int fd, int64_t offset, int64_t length, str kind):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef uint64_t crc
+    cdef stg_crc_kind which = STG_CRC_NONE if kind is None else crc_kind(kind)
+    cdef int status
+    with nogil:
+        status = stg_read_back(fd, offset, length, which, digest, &crc)
+    check_arguments(status, "at most one block, from an offset that is not negative")
+    return (<const char *>digest)[:STG_DIGEST_BYTES], crc
+
+
 def digest_bytes(bytes data not None):
     cdef uint8_t digest[STG_DIGEST_BYTES]
     stg_digest_bytes(<const char *>data, len(data), digest)

@@ -186,5 +186,6 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     moved: Counts
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
+    continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
     boot: str = ""  # of a copy

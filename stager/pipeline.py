@@ -26,6 +26,7 @@ from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Wa
 from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.judge import judge
 from stager.host.mounts import lies_within
+from stager.host.partial import open_partials, partial_bytes
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Header
@@ -144,9 +145,10 @@ class _Sync(Struct, frozen=True):
         planned = await stoppable(self._compare, entries, order, names)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
         compared, used = time.monotonic(), self.transfer.stats()
+        continued_bytes = 0
         if not self.options.dry_run and planned.fetch:
-            await self._fetch(snapshot, planned, entries, order, header)
-        receipt = self._receipt(snapshot, names, planned, entries, header)
+            continued_bytes = await self._fetch(snapshot, planned, entries, order, header)
+        receipt = self._receipt(snapshot, names, planned, entries, header, continued_bytes)
         if not self.options.dry_run:
             holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
             await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
@@ -211,18 +213,23 @@ class _Sync(Struct, frozen=True):
             checkpoint=checkpoint,
         )
         if not dry:
-            check_space(planned, free_bytes, free_inodes, where=workspace.root)
+            _, state_fd, _ = workspace.descriptors()
+            check_space(planned, free_bytes + partial_bytes(state_fd), free_inodes, where=workspace.root)
         return planned
 
     async def _fetch(
         self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
-    ) -> None:
+    ) -> int:
+        """Returns how many bytes earlier runs had fetched of objects that were not complete."""
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         await blocking(withdraw, state_fd)
         journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot
         )
-        landing = Landing(root_fd=root_fd, tmp_fd=tmp_fd, entries=entries, root=self.workspace.root)
+        partials = await blocking(open_partials, state_fd, header.source)
+        landing = Landing(
+            root_fd=root_fd, tmp_fd=tmp_fd, entries=entries, partials=partials, root=self.workspace.root
+        )
         progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())
         try:
@@ -231,6 +238,8 @@ class _Sync(Struct, frozen=True):
             teller.cancel()
             progress.tell()
             journal.close()
+            await blocking(partials.close)
+        return partials.continued_bytes
 
     def _publish(
         self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
@@ -239,7 +248,7 @@ class _Sync(Struct, frozen=True):
         publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header
+        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header, continued_bytes: int
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -248,6 +257,7 @@ class _Sync(Struct, frozen=True):
             pinned=snapshot.pinned,
             total=planned.total,
             moved=planned.move,
+            continued_bytes=continued_bytes,
             grades=entries.grades(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),

@@ -124,6 +124,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
         text += f" in {receipt.seconds:.1f} s"
         if moved.bytes and receipt.seconds > 0:
             text += f" ({size(moved.bytes / receipt.seconds)}/s)"
+    if receipt.continued_bytes:
+        text += f", {size(receipt.continued_bytes)} of it by an earlier run"
     text += f"; {total.objects - moved.objects} unchanged"
     if receipt.skipped:
         text += f"; {receipt.skipped} skipped for their names"

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from msgspec import Struct
 
 from stager._native import Entries, KeyTable
+from stager.host.partial import Partials
 
 __all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
 
@@ -61,12 +62,13 @@ class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
     ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system. ``entries``, of the
-    snapshot's table, is told of every file in place.
+    snapshot's table, is told of every file in place. ``partials`` keeps large files that are not finished.
     """
 
     root_fd: int
     tmp_fd: int
     entries: Entries
+    partials: Partials
     root: str  # the destination's path, for errors only
 
 
@@ -98,7 +100,8 @@ class Source(Protocol):
         A file is written in ``landing.tmp_fd``, checked, and renamed below ``landing.root_fd``; no symlink in the
         destination is followed; missing directories are made. ``done`` is told of every finished file, in any
         order, soon after it is in place and stands in ``landing.entries``. On the first permanent error the rest is
-        cancelled, what is in flight leaves no temporary behind, and the error is raised: `ChangedError`,
-        `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
+        cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
+        raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
+        `NoSpaceError`, `HostError`.
         """
         ...

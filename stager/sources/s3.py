@@ -16,8 +16,9 @@ from typing import Final, Self
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, StagerError
+from stager.errors import AccessDeniedError, NotFoundError, StagerError, from_os_error
 from stager.host.proxies import Proxy, proxy_for
+from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
@@ -108,6 +109,7 @@ class S3Source:
         part_bytes = self._transfer.limits.part_bytes
         # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
         small, large = table.part_rows(rows, part_bytes)
+        await blocking(_sweep, landing, table, large)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
@@ -276,6 +278,17 @@ class S3Source:
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
+
+
+def _sweep(landing: Landing, table: KeyTable, large: array[int]) -> None:
+    """Before their space is needed, remove unfinished files that nothing continues: of objects gone, or changed."""
+    names = {
+        landing.partials.name_of(table.key(row), table.size(row), table.identity(row)) for row in large
+    }
+    try:
+        landing.partials.keep_only(names)
+    except OSError as error:
+        raise from_os_error(error, doing="remove unfinished files", where=landing.root) from error
 
 
 def _raise_skipped(skipped: list[StagerError], where: str) -> None:

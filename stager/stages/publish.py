@@ -12,6 +12,7 @@ from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.journal import JOURNAL_NAME, remove_journal
 from stager.host.manifest_file import manifest_pieces
+from stager.host.partial import remove_partials
 from stager.host.threads import Checkpoint, go_on
 from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
@@ -49,6 +50,7 @@ def publish_tree(
     if entries is not None:
         write_file(state_fd, MANIFEST_NAME, manifest_pieces(header, entries, checkpoint=checkpoint))
         remove_journal(state_fd, JOURNAL_NAME)
+    remove_partials(state_fd)
     body = msgspec.json.format(msgspec.json.encode(receipt_json(receipt)), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body])
 
