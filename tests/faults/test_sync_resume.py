@@ -18,6 +18,7 @@ from integration.sync_driver import Outcome, Sync, tree, wait_until
 from servers.bench_origin import BenchOrigin, bench_origin
 from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.s3 import object_bytes
+from servers.slow_fuse import SlowFuse
 from servers.strict_s3 import StrictS3
 
 BLOCK = 8 << 20
@@ -82,6 +83,17 @@ def test_killed_sync_fetches_only_the_part_that_was_in_flight(
     assert found["grades"] == {"A": 2}
     assert not (sync.destination / ".stager" / "partial").exists()
     assert "of it by an earlier run" in again.out
+
+
+def test_killed_sync_on_a_file_system_that_is_not_local_is_continued(
+    sync: Sync, server: StrictS3, proxy: FaultProxy, slow_disk: SlowFuse
+) -> None:
+    sync.destination = slow_disk.mountpoint / "dst"
+    leave_unfinished(sync, proxy)
+    server.requests.clear()
+    assert sync.run().code == 0
+    assert tree(sync.destination) == server.buckets["bucket"]
+    assert len(ranges(server)) == 1
 
 
 def test_block_changed_on_disk_is_fetched_again(sync: Sync, server: StrictS3, proxy: FaultProxy) -> None:
