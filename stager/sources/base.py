@@ -68,6 +68,7 @@ class Landing(Struct, frozen=True, kw_only=True):
     tmp_fd: int
     entries: Entries
     root: str  # the destination's path, for errors only
+    preserve: bool = False  # files get the source's times of change, where it says any
 
 
 class Source(Protocol):

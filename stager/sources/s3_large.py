@@ -17,6 +17,7 @@ from stager.host.threads import blocking
 from stager.retry import damaged
 from stager.sources.base import Landing
 from stager.sources.s3_announced import Announced
+from stager.sources.s3_mtime import ask_mtime
 from stager.transfer import Lane, Work
 
 __all__ = ["fetch_large"]
@@ -58,7 +59,8 @@ async def fetch_large(
         parts = await _fetch_checked(lane, template, table, row, file.fileno(), name, announced)
         if parts is None:
             return False
-        await blocking(_publish, landing, temporary, file, table, row, parts, "A" if announced else "B")
+        mtime_ns = await ask_mtime(lane, template, table, row, name=name) if landing.preserve else None
+        await blocking(_publish, landing, temporary, file, table, row, parts, "A" if announced else "B", mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
@@ -138,7 +140,14 @@ def _create(tmp_fd: int, temporary: bytes, size: int) -> FileIO:
 
 
 def _publish(
-    landing: Landing, temporary: bytes, file: FileIO, table: KeyTable, row: int, parts: list[_Part], grade: str
+    landing: Landing,
+    temporary: bytes,
+    file: FileIO,
+    table: KeyTable,
+    row: int,
+    parts: list[_Part],
+    grade: str,
+    set_mtime_ns: int | None,
 ) -> None:
     key, size = table.key(row), table.size(row)
     status = os.fstat(file.fileno())
@@ -146,7 +155,7 @@ def _publish(
     if status.st_size != size:
         raise HostError("the file is not as long as the object; something else wrote to it", where=landing.root)
     digest = combine_blocks(b"".join(part.blocks for part in parts))
-    mtime_ns, ctime_ns = publish(landing.tmp_fd, temporary, landing.root_fd, key)
+    mtime_ns, ctime_ns = publish(landing.tmp_fd, temporary, landing.root_fd, key, mtime_ns=set_mtime_ns)
     landing.entries.put(row, digest, mtime_ns, ctime_ns, status.st_mode & 0o7777, grade)
 
 
