@@ -1,5 +1,7 @@
 #include "batch.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -242,6 +244,18 @@ struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)
     return stg_table_row(batch->table, batch->rows ? batch->rows[index] : batch->row);
 }
 
+struct stg_made stg_batch_made(const struct stg_batch *batch, uint32_t index)
+{
+    int64_t mtime_ns = batch->results[index].mtime_ns;
+    return (struct stg_made){stg_batch_row(batch, index).mode, batch->preserve && mtime_ns, mtime_ns};
+}
+
+void stg_batch_take_mtime(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
+{
+    int64_t said = stg_seconds_parse(head->mtime);
+    batch->results[index].mtime_ns = said > 0 ? said : stg_batch_row(batch, index).mtime_ns;
+}
+
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index)
 {
     if (batch->kind == STG_BATCH_LIST)
@@ -295,6 +309,8 @@ int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct st
         return -EAGAIN;
     if (head->status == 200 && stg_request_fits(&request, head))
         batch->announced[index] = stg_checksum_announced(head);
+    if (head->status == 200)
+        stg_batch_take_mtime(batch, index, head);
     return 0;
 }
 

@@ -19,7 +19,8 @@ enum stg_batch_kind { STG_BATCH_OBJECTS, STG_BATCH_RANGES, STG_BATCH_HEADS, STG_
 
 struct stg_result {
     uint8_t digest[STG_DIGEST_BYTES]; /* objects */
-    int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename */
+    int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename; until then, and of heads, the mtime that
+                                         the source says, 0 when it says none */
     uint16_t mode;                    /* objects: permission bits */
     uint8_t verified;                 /* objects: the checksum that the source announced matched */
     uint32_t block_count;             /* ranges */
@@ -41,6 +42,7 @@ struct stg_batch {
     uint32_t row;             /* ranges: of the one object */
     struct stg_range *ranges; /* ranges */
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
+    int preserve;             /* objects: files get the source's mtime; set before the batch is submitted */
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
     struct stg_str query;     /* list */
@@ -81,6 +83,10 @@ int stg_batch_close_landing(struct stg_batch *batch);
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
 /* The row's key and mode. */
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
+/* What an object's file is made with, once stg_batch_take_mtime has seen its answer. */
+struct stg_made stg_batch_made(const struct stg_batch *batch, uint32_t index);
+/* Notes the mtime that the source says of an object whose answer has this head: in its metadata, else in its listing. */
+void stg_batch_take_mtime(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head);
 /* Whether a worker writes its bodies itself: what it received is in its cache, and no other thread has to wake. What
  * leaves the machine and may hang, or was seen to take long, is for the disk threads. */
 int stg_batch_may_write_inline(struct stg_batch *batch);

@@ -90,6 +90,8 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
     if (room > conn->worker->engine->config.buffer_bytes)
         room = conn->worker->engine->config.buffer_bytes; /* at most a block */
     conn->sum = stg_batch_start_sum(conn->item.batch, head);
+    if (conn->item.batch->preserve)
+        stg_batch_take_mtime(conn->item.batch, conn->item.index, head);
     conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
     if (conn->use == STG_USE_STREAM && stg_conn_start_stream(conn) < 0) {
         stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));

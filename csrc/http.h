@@ -55,6 +55,7 @@ struct stg_http_head {
     struct stg_str date, region /* x-amz-bucket-region */, request_id /* x-amz-request-id */, location;
     struct stg_str version_id, checksum_crc32, checksum_crc32c, checksum_crc64nvme, checksum_sha1, checksum_sha256,
         checksum_type;
+    struct stg_str mtime; /* x-amz-meta-mtime */
 };
 
 /* Looks for a complete head at the start of data. Returns its length in bytes (head parsed into out, interim

@@ -277,6 +277,7 @@ cdef extern from "batch.h" nogil:
         stg_table *table
         uint32_t *rows
         stg_range *ranges
+        int preserve
         stg_crc_kind crc
         stg_announced *announced
         stg_result *results
@@ -345,9 +346,13 @@ cdef extern from "engine.h" nogil:
     void stg_engine_free(stg_engine *engine)
 
 
+cdef extern from "landing.h" nogil:
+    int stg_landing_set_mtime(int tmp_fd, const char *name, int64_t mtime_ns)
+
+
 cdef extern from "copy.h" nogil:
     int stg_reserve(int fd, int64_t size)
     int stg_publish(int tmp_fd, const char *name, int root_fd, stg_str path, stg_stored *out)
     int stg_stat_below(int root_fd, stg_str path, stg_stored *out)
     int stg_copy_file(int source_dir_fd, stg_str source, int tmp_fd, int root_fd, stg_str path, uint32_t mode,
-                      uint8_t *digest, stg_stored *out)
+                      int preserve, uint8_t *digest, stg_stored *out)

@@ -269,6 +269,10 @@ class Batch:
         """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
         compared. ValueError: not a batch of heads.
         """
+    def mtime_ns(self, index: int) -> int | None:
+        """The mtime that the answer to a HEAD tells in x-amz-meta-mtime, else the row's; None: neither says one.
+        ValueError: not a batch of heads.
+        """
     def scan_list(
         self,
         table: KeyTable,
@@ -315,11 +319,19 @@ class Engine:
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""
     def fetch_objects(
-        self, template: Template, table: KeyTable, rows: Sequence[int], root_fd: int, tmp_fd: int
+        self,
+        template: Template,
+        table: KeyTable,
+        rows: Sequence[int],
+        root_fd: int,
+        tmp_fd: int,
+        *,
+        preserve: bool = False,
     ) -> Batch:
         """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
         descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
-        in its mode is created with them (by umask), else 0666. array("I") is taken as it is.
+        in its mode is created with them (by umask), else 0666; with ``preserve`` it gets the mtime of its answer's
+        x-amz-meta-mtime, else of its row. array("I") is taken as it is.
         IndexError: a row that is not there; ValueError: no rows.
         """
     def fetch_heads(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
@@ -357,21 +369,23 @@ class Engine:
 def reserve(fd: int, size: int) -> None:
     """Give an empty file its length, and reserve the space where that is possible and cheap (not on tmpfs). OSError."""
 
-def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, int]:
+def publish(
+    tmp_fd: int, name: bytes, root_fd: int, path: bytes, *, mtime_ns: int | None = None
+) -> tuple[int, int]:
     """Rename a finished temporary to ``path`` below root_fd, making directories; no symlink is followed and none
     leads outside (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, or a component-wise walk without it).
-    Returns (mtime_ns, ctime_ns). OSError.
+    With ``mtime_ns`` that is its time of change from then on. Returns (mtime_ns, ctime_ns). OSError.
     """
 
 def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
     """Lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
 
 def copy_file(
-    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int
+    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int, *, preserve: bool = False
 ) -> tuple[int, bytes, int, int]:
     """Copy a regular file, hashing on the way, and publish it: (size, digest, mtime_ns, ctime_ns). The source is
     opened with O_NOFOLLOW below source_dir_fd and its size, mtime and ctime are the same before and after, else
-    OSError(ESTALE). Releases the GIL.
+    OSError(ESTALE). ``preserve``: the copy gets its mtime. Releases the GIL.
     """
 
 def digest_fd(fd: int) -> tuple[int, bytes]:

@@ -44,6 +44,12 @@ cdef class Batch:
             return None
         return crc_name(self.batch.announced[at].kind), self.batch.announced[at].value
 
+    def mtime_ns(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.kind != STG_BATCH_HEADS:
+            raise ValueError("only the answers to a HEAD have this")
+        return self.batch.results[at].mtime_ns or None
+
     def scan_list(self, KeyTable table not None, size_t key_skip, *, bytes after=None, bytes upto=None,
                   KeyTable rest=None):
         cdef stg_list_page page

@@ -59,7 +59,8 @@ _WORKING: Final = frozenset({"git"})
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
-    ``verify``: hash what is there again instead of believing size, mtime and ctime.
+    ``verify``: hash what is there again instead of believing size, mtime and ctime. ``preserve``: what is fetched gets
+    the time of change that the source says.
     """
 
     remote: Remote | None = None
@@ -67,6 +68,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     on_bad_key: Literal["fail", "skip"] = "fail"
     dry_run: bool = False
     verify: bool = False
+    preserve: bool = False
 
 
 def open_source(
@@ -228,7 +230,12 @@ class _Sync(Struct, frozen=True):
         )
         partials = await blocking(open_partials, state_fd, header.source)
         landing = Landing(
-            root_fd=root_fd, tmp_fd=tmp_fd, entries=entries, partials=partials, root=self.workspace.root
+            root_fd=root_fd,
+            tmp_fd=tmp_fd,
+            entries=entries,
+            partials=partials,
+            root=self.workspace.root,
+            preserve=self.options.preserve,
         )
         progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())

@@ -26,6 +26,7 @@ __all__ = ["command"]
 @click.option("--ref", metavar="REF", help="Branch, tag or commit of a git source.")
 @click.option("--dry-run", is_flag=True, help="Say what would move, and change nothing.")
 @click.option("--verify", is_flag=True, help="Hash the files that are there again instead of believing their times.")
+@click.option("--preserve", is_flag=True, help="Give what is fetched the time of change that the source says.")
 @click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
               help="What to do when the source has names that cannot be files.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")

@@ -154,13 +154,18 @@ class Partial:
         os.ftruncate(self._journal.fileno(), _HEADER.size)
         os.lseek(self._journal.fileno(), _HEADER.size, os.SEEK_SET)
 
-    def publish(self, root_fd: int, key: bytes) -> tuple[int, int, int]:
-        """Put the finished file in place: (mode, mtime_ns, ctime_ns). Blocks. `HostError`: its length is another."""
+    def publish(self, root_fd: int, key: bytes, set_mtime_ns: int | None = None) -> tuple[int, int, int]:
+        """Put the finished file in place, with that mtime if one is given: (mode, mtime_ns, ctime_ns).
+
+        Blocks. `HostError`: its length is not the object's.
+        """
         status = os.fstat(self.fd)
         self._file.close()  # before it is visible: over a network this may be what says that bytes were not written
         if status.st_size != self._size:
             raise HostError("is not as long as the object; something else wrote to it", where=self._name)
-        mtime_ns, ctime_ns = publish(self._dir_fd, self._name.encode(), root_fd, key)
+        mtime_ns, ctime_ns = publish(
+            self._dir_fd, self._name.encode(), root_fd, key, mtime_ns=set_mtime_ns
+        )
         self._worth_keeping = False
         return status.st_mode & 0o7777, mtime_ns, ctime_ns
 

@@ -70,6 +70,7 @@ class Landing(Struct, frozen=True, kw_only=True):
     entries: Entries
     partials: Partials
     root: str  # the destination's path, for errors only
+    preserve: bool = False  # files get the source's times of change, where it says any
 
 
 class Source(Protocol):

@@ -169,7 +169,8 @@ class LocalSource:
         try:
             self._check_unchanged(source_fd, name, key, identity)
             if stat.S_ISLNK(mode):
-                digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing)
+                set_mtime_ns = snapshot.table.mtime_ns(row) if landing.preserve else None
+                digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing, set_mtime_ns)
             else:
                 digest, mtime_ns, ctime_ns = self._copy_file(source_fd, name, key, mode, landing)
             self._check_unchanged(source_fd, name, key, identity)
@@ -181,7 +182,9 @@ class LocalSource:
         self, source_fd: int, name: bytes, key: bytes, mode: int, landing: Landing
     ) -> tuple[bytes, int, int]:
         try:
-            return _native.copy_file(source_fd, name, landing.tmp_fd, landing.root_fd, key, mode)[1:]
+            return _native.copy_file(
+                source_fd, name, landing.tmp_fd, landing.root_fd, key, mode, preserve=landing.preserve
+            )[1:]
         except PermissionError as error:
             if os.access(name, os.R_OK, dir_fd=source_fd, effective_ids=True):
                 raise from_os_error(error, doing="write", where=f"{landing.root}/{show(key)}") from error
@@ -191,13 +194,15 @@ class LocalSource:
                 raise self._error(error, key) from error
             raise from_os_error(error, doing="copy a file", where=f"{landing.root}/{show(key)}") from error
 
-    def _copy_link(self, source_fd: int, name: bytes, key: bytes, landing: Landing) -> tuple[bytes, int, int]:
+    def _copy_link(
+        self, source_fd: int, name: bytes, key: bytes, landing: Landing, mtime_ns: int | None
+    ) -> tuple[bytes, int, int]:
         temporary = secrets.token_hex(16).encode()
         try:
             target = os.readlink(name, dir_fd=source_fd)
             os.symlink(target, temporary, dir_fd=landing.tmp_fd)
             try:
-                times = _native.publish(landing.tmp_fd, temporary, landing.root_fd, key)
+                times = _native.publish(landing.tmp_fd, temporary, landing.root_fd, key, mtime_ns=mtime_ns)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=landing.tmp_fd)

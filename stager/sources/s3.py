@@ -250,7 +250,9 @@ class S3Source:
         await connection.lane.run(
             Work(
                 items=rows,
-                submit=lambda some: engine.fetch_objects(template, table, some, landing.root_fd, landing.tmp_fd),
+                submit=lambda some: engine.fetch_objects(
+                    template, table, some, landing.root_fd, landing.tmp_fd, preserve=landing.preserve
+                ),
                 landed=landed,
                 name=lambda row: self._name(table.key(row)),
             )

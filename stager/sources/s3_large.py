@@ -21,6 +21,7 @@ from stager.host.threads import blocking, stoppable
 from stager.retry import damaged
 from stager.sources.base import Landing
 from stager.sources.s3_announced import Announced
+from stager.sources.s3_mtime import ask_mtime
 from stager.transfer import Lane, Work
 
 __all__ = ["fetch_large"]
@@ -63,7 +64,8 @@ async def fetch_large(
         landing.partials.continued_bytes += large.continued_bytes
         if parts is None:
             return False
-        await blocking(_publish, landing, partial, table, row, parts, "A" if announced else "B")
+        mtime_ns = await ask_mtime(lane, template, table, row, name=name) if landing.preserve else None
+        await blocking(_publish, landing, partial, table, row, parts, "A" if announced else "B", mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
@@ -217,7 +219,15 @@ def _missing(size: int, part_bytes: int, present: Iterable[int]) -> list[tuple[i
     return ranges
 
 
-def _publish(landing: Landing, partial: Partial, table: KeyTable, row: int, parts: list[_Part], grade: str) -> None:
+def _publish(
+    landing: Landing,
+    partial: Partial,
+    table: KeyTable,
+    row: int,
+    parts: list[_Part],
+    grade: str,
+    set_mtime_ns: int | None,
+) -> None:
     digest = combine_blocks(b"".join(part.blocks for part in parts))
-    mode, mtime_ns, ctime_ns = partial.publish(landing.root_fd, table.key(row))
+    mode, mtime_ns, ctime_ns = partial.publish(landing.root_fd, table.key(row), set_mtime_ns)
     landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, grade)

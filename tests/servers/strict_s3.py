@@ -8,7 +8,9 @@ rule names the page of AWS's documentation it follows: [API] Amazon S3 API Refer
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import os
 import re
 import threading
 import time
@@ -28,9 +30,11 @@ from servers.local_http import local_http
 from servers.s3 import Identity
 from servers.strict_s3_signing import ScopeError, check_signature
 
-__all__ = ["Reply", "StrictS3", "strict_s3"]
+__all__ = ["LAST_MODIFIED", "Reply", "StrictS3", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
+LAST_MODIFIED = "2024-05-01T00:00:00.000Z"
+"""Of every object."""
 
 _CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
     "crc32": (checksums.crc32, 4),
@@ -60,7 +64,9 @@ class StrictS3:
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
-    but for the keys in ``composites``. ``on_request`` is called with (method, target) before each answer.
+    but for the keys in ``composites``. ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8
+    are written with surrogates, as `os.fsdecode` does. ``on_request`` is called with (method, target) before each
+    answer.
     """
 
     endpoint_url: str = ""
@@ -76,6 +82,7 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -111,6 +118,11 @@ class StrictS3:
                         del self._replies[index]
                     return reply
         return None
+
+    def forget_replies(self) -> None:
+        """Back to answering as S3 does."""
+        with self._lock:
+            self._replies.clear()
 
     def now(self) -> float:
         return time.time() + self.clock_offset_s
@@ -159,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(reply.status, reply.code, reply.message, extra=reply.extra, headers=reply.headers)
         path, _, raw_query = self.path.partition("?")
         query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))
-        bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
+        bucket, _, key = urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
         region = self.state.regions.get(bucket, self.state.region)
         self._authorize(bucket, region)
         objects = self.state.buckets.get(bucket)
@@ -209,9 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
         content = objects[key]
         headers = {
-            "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+            "ETag": f'"{_md5(content)}"',
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
+            **{f"x-amz-meta-{name}": value for name, value in self.state.metadata.get(key, {}).items()},
         }
         if (wanted := self.headers.get("If-Match")) is not None and wanted not in (headers["ETag"], "*"):
             raise _Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
@@ -268,26 +281,26 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
     """[API] ListObjectsV2: in UTF-8 binary order; a token is opaque and starts after the page before it."""
     prefix = query.pop("prefix", "")
     token = query.pop("continuation-token", None)
-    after = query.pop("start-after", "") if token is None else bytes.fromhex(token).decode()
+    after = query.pop("start-after", "") if token is None else os.fsdecode(bytes.fromhex(token))
     query.pop("fetch-owner", None)
     encoded = query.pop("encoding-type", None) == "url"
     most = min(int(query.pop("max-keys", "1000")), state.page_size)
     if query:
         raise _Refusal(501, "NotImplemented", f"query {query}")
-    keys = sorted((key for key in objects if key.startswith(prefix)), key=str.encode)
-    rest = [key for key in keys if key.encode() > after.encode()]
+    keys = sorted((key for key in objects if key.startswith(prefix)), key=os.fsencode)
+    rest = [key for key in keys if os.fsencode(key) > os.fsencode(after)]
     page, truncated = rest[:most], len(rest) > most
 
     def text(value: str) -> str:
-        return urllib.parse.quote_plus(value, safe="/*-._") if encoded else escape(value)
+        return urllib.parse.quote_plus(os.fsencode(value), safe="/*-._") if encoded else escape(value)
 
     rows = "".join(
-        f"<Contents><Key>{text(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
-        f"<ETag>&quot;{hashlib.md5(objects[key]).hexdigest()}&quot;</ETag><Size>{len(objects[key])}</Size>"
+        f"<Contents><Key>{text(key)}</Key><LastModified>{LAST_MODIFIED}</LastModified>"
+        f"<ETag>&quot;{_md5(objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
         for key in page
     )
-    next_token = f"<NextContinuationToken>{page[-1].encode().hex()}</NextContinuationToken>" if truncated else ""
+    next_token = f"<NextContinuationToken>{os.fsencode(page[-1]).hex()}</NextContinuationToken>" if truncated else ""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
         f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>{next_token}"
@@ -295,6 +308,11 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
         f"{'<EncodingType>url</EncodingType>' if encoded else ''}"
         f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{rows}</ListBucketResult>"
     ).encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
 
 
 @contextmanager
