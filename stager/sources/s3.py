@@ -18,11 +18,13 @@ from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
 from stager.errors import AccessDeniedError, NotFoundError, StagerError
 from stager.host.proxies import Proxy, proxy_for
+from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
-from stager.sources.s3_access import Access
+from stager.sources.s3_access import Access, headers_of
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
+from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span, listing_digest
@@ -50,14 +52,17 @@ class _Connection:
     endpoint: Endpoint
     signer: Signer | None
     lane: Lane
+    headers: tuple[tuple[str, str], ...]
+    key: CustomerKey | None
 
-    def template(self, key_prefix: bytes) -> Template:
+    def template(self, key_prefix: bytes, *, objects: bool) -> Template:
+        """Of requests for the bucket's objects, or for its listing."""
         return Template(
             self.endpoint,
             self.signer,
             host_header=self.prepared.host_header,
             path_prefix=self.prepared.path_prefix,
-            headers=self.prepared.headers,
+            headers=self.headers + (self.key.headers() if self.key and objects else ()),
             key_prefix=key_prefix,
         )
 
@@ -128,6 +133,10 @@ class S3Source:
     async def _connect(self, region: str | None) -> _Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
+        key_file = self._remote.sse_c_key_file
+        if key_file is not None:
+            check_way(prepared, self._remote)
+        key = await blocking(read_customer_key, key_file) if key_file is not None else None
         proxy = proxy_for(prepared.url, self._remote.proxy)
         secured = prepared.tls or (proxy is not None and proxy.tls)
         endpoint = Endpoint(
@@ -153,7 +162,14 @@ class S3Source:
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
         connection = _Connection(
-            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+            prepared=prepared,
+            proxy=proxy,
+            credentials=credentials,
+            endpoint=endpoint,
+            signer=signer,
+            lane=lane,
+            headers=prepared.headers + headers_of(self._remote),
+            key=key,
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
@@ -190,7 +206,7 @@ class S3Source:
         if not len(table) and self._prefix:
             folder, table = await self._single_key(connection)
         self._connection = connection
-        self._template = connection.template(folder)
+        self._template = connection.template(folder, objects=True)
         return Snapshot(
             table=table,
             pinned={
@@ -208,7 +224,10 @@ class S3Source:
 
     def _pages(self, connection: _Connection, folder: bytes) -> Pages:
         return Pages(
-            lane=connection.lane, template=connection.template(folder), folder=folder, where=self._where
+            lane=connection.lane,
+            template=connection.template(folder, objects=False),
+            folder=folder,
+            where=self._where,
         )
 
     async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:

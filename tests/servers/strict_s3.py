@@ -32,6 +32,8 @@ __all__ = ["Reply", "StrictS3", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
 
+_SSE_C = "x-amz-server-side-encryption-customer-"
+
 _CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
     "crc32": (checksums.crc32, 4),
     "crc32c": (checksums.crc32c, 4),
@@ -60,7 +62,9 @@ class StrictS3:
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
-    but for the keys in ``composites``. ``on_request`` is called with (method, target) before each answer.
+    but for the keys in ``composites``. ``customer_keys`` is object key to the SSE-C key it was stored with;
+    ``requester_pays`` are buckets, ``owners`` is bucket to account. ``on_request`` is called with (method, target)
+    before each answer.
     """
 
     endpoint_url: str = ""
@@ -76,6 +80,9 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    customer_keys: dict[str, bytes] = field(default_factory=dict)
+    requester_pays: set[str] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -114,6 +121,10 @@ class StrictS3:
 
     def now(self) -> float:
         return time.time() + self.clock_offset_s
+
+    def etag(self, key: str, content: bytes) -> str:
+        """[API] Object: an MD5, but not of an object stored with SSE-C."""
+        return hashlib.md5(content + self.customer_keys.get(key, b"")).hexdigest()
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
@@ -162,12 +173,15 @@ class _Handler(BaseHTTPRequestHandler):
         bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
         region = self.state.regions.get(bucket, self.state.region)
         self._authorize(bucket, region)
+        paid = self._check_conditions(bucket)
         objects = self.state.buckets.get(bucket)
         if objects is None:
             raise _Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         where = {"x-amz-bucket-region": region}  # [API] HeadBucket
         if key:
-            self._get_object(objects, key, query)
+            self._get_object(objects, key, query, paid)
+        elif any(name.lower().startswith(_SSE_C) for name in self.headers):  # [API] ListObjectsV2 has no such header
+            raise _Refusal(501, "NotImplemented", "SSE-C in a request for a bucket")
         elif self.command == "HEAD":
             self._send(200, b"", where)
         elif query.pop("list-type", None) == "2":
@@ -201,15 +215,58 @@ class _Handler(BaseHTTPRequestHandler):
         if code:
             raise _Refusal(403, code, code)
 
-    def _get_object(self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str]) -> None:
-        """[API] GetObject."""
+    def _check_conditions(self, bucket: str) -> dict[str, str]:
+        """[GUIDE] "Verifying bucket ownership with bucket owner condition" and "Downloading objects from Requester Pays
+        buckets": either not met is a 403; who pays is told that it was charged.
+        """
+        owner = self.headers.get("x-amz-expected-bucket-owner")
+        if owner is not None and owner != self.state.owners.get(bucket):
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        if bucket not in self.state.requester_pays:
+            return {}
+        if self.headers.get("x-amz-request-payer") != "requester" or "Authorization" not in self.headers:
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        return {"x-amz-request-charged": "requester"}
+
+    def _check_customer_key(self, key: str) -> dict[str, str]:
+        """[GUIDE] "Using server-side encryption with customer-provided keys (SSE-C)": HTTPS only; the key and its MD5
+        with every GET and HEAD; the answer names algorithm and MD5. [ERR] InvalidRequest, InvalidArgument.
+        """
+        algorithm, text, md5 = (self.headers.get(_SSE_C + name) for name in ("algorithm", "key", "key-md5"))
+        stored = self.state.customer_keys.get(key)
+        if algorithm is None and text is None and md5 is None:
+            if stored is not None:
+                raise _Refusal(
+                    400, "InvalidRequest", "The object was stored using a form of Server Side Encryption. "
+                    "The correct parameters must be provided to retrieve the object.",
+                )  # fmt: skip
+            return {}
+        if self.state.ca_file is None:
+            raise _Refusal(400, "InvalidRequest", "Requests with SSE-C must be made over a secure connection.")
+        if algorithm != "AES256":
+            raise _Refusal(400, "InvalidEncryptionAlgorithmError", "The valid value is AES256.")
+        given = base64.b64decode(text or "", validate=True)
+        if len(given) != 32 or base64.b64encode(hashlib.md5(given).digest()).decode() != md5:
+            raise _Refusal(400, "InvalidArgument", "The calculated MD5 hash of the key did not match.")
+        if stored is None:
+            raise _Refusal(400, "InvalidRequest", "The encryption parameters are not applicable to this object.")
+        if given != stored:
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        return {f"{_SSE_C}algorithm": "AES256", f"{_SSE_C}key-MD5": md5}
+
+    def _get_object(
+        self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str], more: Mapping[str, str]
+    ) -> None:
+        """[API] GetObject; ``more`` are headers of the answer."""
         if query:
             raise _Refusal(501, "NotImplemented", f"query {query}")
         if key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
         content = objects[key]
         headers = {
-            "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+            **more,
+            **self._check_customer_key(key),
+            "ETag": f'"{self.state.etag(key, content)}"',
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
         }
@@ -283,7 +340,7 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
 
     rows = "".join(
         f"<Contents><Key>{text(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
-        f"<ETag>&quot;{hashlib.md5(objects[key]).hexdigest()}&quot;</ETag><Size>{len(objects[key])}</Size>"
+        f"<ETag>&quot;{state.etag(key, objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
         for key in page
     )
