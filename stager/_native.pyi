@@ -36,6 +36,8 @@ class KeyTable:
         """Bytes of these rows. IndexError."""
     def part_rows(self, rows: array[int], part_bytes: int) -> tuple[array[int], array[int]]:
         """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
+    def archived_rows(self) -> array[int]:
+        """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
     @property
     def total_bytes(self) -> int: ...
 
@@ -166,7 +168,7 @@ class ListPage:
     token: bytes  # as it stands: EncodingType does not cover it; b"" when absent
     in_order: bool  # keys strictly ascending in byte order, above the last one of the table before and ``after``
     encoded: bool
-    archived: int  # rows whose storage class cannot be read without a restore
+    archived: int  # rows whose storage class cannot be read without a restore, and that were not said to be restored
 
 @final
 class Failure:

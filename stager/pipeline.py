@@ -17,11 +17,12 @@ from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
-from stager.errors import UsageError
+from stager.errors import ArchivedError, UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.judge import judge
@@ -32,6 +33,7 @@ from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error
 from stager.sources.base import Earlier, Landing, Snapshot, Source
+from stager.stages.archived import archived_among, leave_out, told_of
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
@@ -58,12 +60,14 @@ _WORKING: Final = frozenset({"git"})
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
+    ``on_archived``: whether objects that have to be restored first are an error or left out.
     ``verify``: hash what is there again instead of believing size, mtime and ctime.
     """
 
     remote: Remote | None = None
     state_dir: str | None = None
     on_bad_key: Literal["fail", "skip"] = "fail"
+    on_archived: Literal["fail", "skip"] = "fail"
     dry_run: bool = False
     verify: bool = False
 
@@ -142,11 +146,21 @@ class _Sync(Struct, frozen=True):
         for text in recalled.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
         planned = await stoppable(self._compare, entries, order, names)
+        archived = archived_among(snapshot, planned.fetch, where=self.ref.text)
+        left_out = self._leave_out(archived)
+        if archived:
+            names = leave_out(snapshot, names, planned.fetch)
+            planned = await stoppable(self._compare, entries, order, names)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
         compared, used = time.monotonic(), self.transfer.stats()
         if not self.options.dry_run and planned.fetch:
-            await self._fetch(snapshot, planned, entries, order, header)
-        receipt = self._receipt(snapshot, names, planned, entries, header)
+            try:
+                await self._fetch(snapshot, planned, entries, order, header)
+            except ArchivedError as error:  # told by the objects' own answers; all the others are in place
+                met = self._leave_out(error)
+                left_out += met
+                planned = replace(planned, total=planned.total - met, move=planned.move - met)
+        receipt = self._receipt(snapshot, names, planned, entries, header, left_out)
         if not self.options.dry_run:
             holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
             await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
@@ -160,6 +174,15 @@ class _Sync(Struct, frozen=True):
             )
         )
         return receipt
+
+    def _leave_out(self, archived: ArchivedError | None) -> Counts:
+        if archived is None:
+            return Counts()
+        if self.options.on_archived == "fail":
+            raise archived
+        left_out, text = told_of(archived)
+        self.sink(Warned(source=self.ref.text, text=text))
+        return left_out
 
     def _earlier(self, manifest: Recorded) -> Earlier | None:
         if manifest.header is None or not manifest.header.version:
@@ -239,7 +262,7 @@ class _Sync(Struct, frozen=True):
         publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header
+        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header, archived: Counts
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -251,6 +274,7 @@ class _Sync(Struct, frozen=True):
             grades=entries.grades(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
+            archived=archived,
             boot="" if self.options.dry_run else header.boot,
         )
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
+    ArchivedError,
     ChangedError,
     HostError,
     IntegrityError,
@@ -86,7 +87,7 @@ _DENIED = _Rule(
 _CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
 _GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
-_ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
+_ARCHIVED = _Rule(Action.SKIP, ArchivedError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
 _ENCODED = _Rule(
     Action.SKIP,

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, StagerError
+from stager.errors import NotFoundError, StagerError
 from stager.host.proxies import Proxy, proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
@@ -29,7 +29,8 @@ from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span, listing_digest
 from stager.sources.s3_list_parallel import list_folder
-from stager.sources.s3_order import lists_in_byte_order
+from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
+from stager.sources.s3_skipped import raise_skipped
 from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -62,9 +63,19 @@ class _Connection:
             self.signer,
             host_header=self.prepared.host_header,
             path_prefix=self.prepared.path_prefix,
-            headers=self.headers + (self.key.headers() if self.key and objects else ()),
+            headers=self.headers + (self._of_objects() if objects else self._of_listings()),
             key_prefix=key_prefix,
         )
+
+    @property
+    def tells_what_is_restored(self) -> bool:
+        return tells_what_is_restored(self.prepared.host)
+
+    def _of_objects(self) -> tuple[tuple[str, str], ...]:
+        return self.key.headers() if self.key else ()
+
+    def _of_listings(self) -> tuple[tuple[str, str], ...]:
+        return (("x-amz-optional-object-attributes", "RestoreStatus"),) if self.tells_what_is_restored else ()
 
 
 class S3Source:
@@ -105,7 +116,7 @@ class S3Source:
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
-        Objects that alone are denied or archived do not stop the rest; they are named when it has ended.
+        Objects that alone are denied or archived do not stop the rest; they are told together when it has ended.
         """
         connection, template, table = self._connection, self._template, snapshot.table
         if connection is None or template is None:
@@ -128,7 +139,10 @@ class S3Source:
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
-        _raise_skipped(connection.lane.skipped, self._where)
+        if skipped := connection.lane.skipped:
+            stand = frozenset(landing.entries.stands())
+            sizes = {self._name(table.key(row)): table.size(row) for row in rows if row not in stand}
+            raise_skipped(skipped, sizes, where=self._where)
 
     async def _connect(self, region: str | None) -> _Connection:
         credentials = await self._access.credentials()
@@ -217,6 +231,8 @@ class S3Source:
                 "listing": await asyncio.to_thread(listing_digest, table),
             },
             warnings=listed.warnings,
+            # Where a listing does not tell what is restored, the objects' own requests will.
+            archived=table.archived_rows() if connection.tells_what_is_restored else array("I"),
         )
 
     def _lists_in_order(self, connection: _Connection) -> bool:
@@ -244,7 +260,7 @@ class S3Source:
         listed = first.table
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
-        table.append(name, listed.size(0), listed.identity(0))
+        table.append(name, listed.size(0), listed.identity(0), mode=listed.mode(0))
         return folder, table
 
     async def _fetch_small(
@@ -295,14 +311,3 @@ class S3Source:
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
-
-
-def _raise_skipped(skipped: list[StagerError], where: str) -> None:
-    if not skipped:
-        return
-    first = skipped[0]
-    if len({error.where for error in skipped}) == 1:  # parts of one object
-        raise first
-    kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
-    objects = len({error.where for error in skipped})
-    raise kind(f"{objects} objects could not be read; the first is {first.where}: {first.what}", where=where)

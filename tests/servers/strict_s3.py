@@ -34,6 +34,7 @@ OWNER = Identity("stager-strict-key", "stager-strict-secret")
 
 _SSE_C = "x-amz-server-side-encryption-customer-"
 
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
     "crc32": (checksums.crc32, 4),
     "crc32c": (checksums.crc32c, 4),
@@ -63,6 +64,8 @@ class StrictS3:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
     but for the keys in ``composites``. ``customer_keys`` is object key to the SSE-C key it was stored with;
+    ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether that has
+    been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written INTELLIGENT_TIERING/TIER.
     ``requester_pays`` are buckets, ``owners`` is bucket to account. ``on_request`` is called with (method, target)
     before each answer.
     """
@@ -81,6 +84,8 @@ class StrictS3:
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
     customer_keys: dict[str, bytes] = field(default_factory=dict)
+    storage_classes: dict[str, str] = field(default_factory=dict)
+    restored: dict[str, bool] = field(default_factory=dict)
     requester_pays: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
     on_request: Callable[[str, str], None] | None = None
@@ -156,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         return formatdate(timestamp or self.state.now(), usegmt=True)
 
     def _serve(self) -> None:
+        if self.path.startswith("http://"):  # as to a proxy (RFC 9112, section 3.2.2): this server is any host then
+            self.path = "/" + self.path.split("/", 3)[3]
         self.state.requests.append((self.command, self.path))
         self.state.headers_seen.update(name.lower() for name in self.headers)
         if self.state.on_request is not None:
@@ -185,7 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.command == "HEAD":
             self._send(200, b"", where)
         elif query.pop("list-type", None) == "2":
-            self._send(200, _list(self.state, bucket, objects, query), {"Content-Type": "application/xml"})
+            restores = self.headers.get("x-amz-optional-object-attributes") == "RestoreStatus"
+            page = _list(self.state, bucket, objects, query, restores=restores)
+            self._send(200, page, {"Content-Type": "application/xml"})
         else:
             raise _Refusal(501, "NotImplemented", f"{self.command} {self.path}")
 
@@ -228,6 +237,17 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(403, "AccessDenied", "Access Denied")
         return {"x-amz-request-charged": "requester"}
 
+    def _check_readable(self, key: str) -> dict[str, str]:
+        """[API] GetObject, HeadObject, [GUIDE] "Restoring an archived object": a HEAD is answered, a GET is refused."""
+        storage_class, _, tier = self.state.storage_classes.get(key, "STANDARD").partition("/")
+        told = {} if storage_class == "STANDARD" else {"x-amz-storage-class": storage_class}
+        if self.command == "HEAD" or not (storage_class in _ARCHIVES or tier) or self.state.restored.get(key):
+            return told
+        where = f"<StorageClass>{storage_class}</StorageClass>{f'<AccessTier>{tier}</AccessTier>' if tier else ''}"
+        raise _Refusal(
+            403, "InvalidObjectState", "The operation is not valid for the object's storage class", extra=where
+        )
+
     def _check_customer_key(self, key: str) -> dict[str, str]:
         """[GUIDE] "Using server-side encryption with customer-provided keys (SSE-C)": HTTPS only; the key and its MD5
         with every GET and HEAD; the answer names algorithm and MD5. [ERR] InvalidRequest, InvalidArgument.
@@ -263,6 +283,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
         content = objects[key]
+        more = {**more, **self._check_readable(key)}
         headers = {
             **more,
             **self._check_customer_key(key),
@@ -321,7 +342,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str]) -> bytes:
+def _restore_status(state: StrictS3, key: str) -> str:
+    """[API] RestoreStatus: there only of what is being restored or has been."""
+    if key not in state.restored:
+        return ""
+    if not state.restored[key]:
+        return "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>"
+    return (
+        "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+        "<RestoreExpiryDate>2999-01-01T00:00:00.000Z</RestoreExpiryDate></RestoreStatus>"
+    )
+
+
+def _list(
+    state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str], *, restores: bool
+) -> bytes:
     """[API] ListObjectsV2: in UTF-8 binary order; a token is opaque and starts after the page before it."""
     prefix = query.pop("prefix", "")
     token = query.pop("continuation-token", None)
@@ -341,7 +376,8 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
     rows = "".join(
         f"<Contents><Key>{text(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
         f"<ETag>&quot;{state.etag(key, objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
+        f"<StorageClass>{state.storage_classes.get(key, 'STANDARD').partition('/')[0]}</StorageClass>"
+        f"{_restore_status(state, key) if restores else ''}</Contents>"
         for key in page
     )
     next_token = f"<NextContinuationToken>{page[-1].encode().hex()}</NextContinuationToken>" if truncated else ""
