@@ -368,6 +368,9 @@ def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, i
 def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
     """Lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
 
+def hide_memory() -> None:
+    """Leave no core, and let only root trace this process or read its environment (PR_SET_DUMPABLE, prctl(2))."""
+
 def copy_file(
     source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int
 ) -> tuple[int, bytes, int, int]:

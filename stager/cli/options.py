@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 import uvloop
 
+from stager._native import hide_memory
 from stager.cli.figure import Figure
 from stager.cli.limits import chosen_limits, limit_options
 from stager.cli.render import write
@@ -138,6 +139,7 @@ def run_async(
     Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``. ``at_end`` is called with
     the exit code before a process whose work does not stop in time is ended.
     """
+    hide_memory()  # credentials are in the environment already; a job has this process's user
     received: list[int] = []
     deadlines: list[threading.Timer] = []
 
