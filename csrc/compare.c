@@ -30,7 +30,7 @@ static int is_same_kind(uint32_t wanted, uint32_t recorded, uint32_t local)
 
 static int is_as_recorded(const struct stg_row *row, const struct stg_entry *entry, const struct stg_stored *local)
 {
-    if (entry->standing != STG_TRUSTED && entry->standing != STG_DOUBTFUL)
+    if (entry->standing < STG_DOUBTFUL || entry->standing == STG_WANTED)
         return 0;
     if (!row->identity.len) /* nothing says that the source still has the same */
         return 0;

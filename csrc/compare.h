@@ -31,7 +31,7 @@ struct stg_comparison {
 void stg_comparison_init(struct stg_comparison *comparison, struct stg_entries *entries, int root_fd,
                          int64_t block_bytes);
 void stg_comparison_clear(struct stg_comparison *comparison);
-/* outcomes[i] of rows[i]. Returns count, or -errno of the lstat of the row that *failed tells. */
+/* outcomes[i] of rows[i]; the same when it is asked again. Returns count, or -errno of the lstat of the row that *failed tells. */
 int64_t stg_compare(struct stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
                     uint32_t *failed);
 /* Directories above the rows that are wanted. */

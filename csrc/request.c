@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 struct stg_signer {
     atomic_int refs;
     atomic_int_fast64_t skew_s;
@@ -37,6 +39,8 @@ static int copy_str(struct stg_str *out, struct stg_str text)
 
 static void free_str(struct stg_str *text)
 {
+    if (text->ptr)
+        OPENSSL_cleanse((char *)(uintptr_t)text->ptr, text->len); /* it may be a key of the customer's */
     free((char *)(uintptr_t)text->ptr);
 }
 

@@ -141,6 +141,8 @@ cdef extern from "sigv4.h" nogil:
 
 
 cdef extern from "listxml.h" nogil:
+    enum:
+        STG_ROW_ARCHIVED
     struct stg_list_page:
         int64_t count
         int64_t key_count

@@ -36,6 +36,8 @@ class KeyTable:
         """Bytes of these rows. IndexError."""
     def part_rows(self, rows: array[int], part_bytes: int) -> tuple[array[int], array[int]]:
         """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
+    def archived_rows(self) -> array[int]:
+        """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
     @property
     def total_bytes(self) -> int: ...
 
@@ -166,7 +168,7 @@ class ListPage:
     token: bytes  # as it stands: EncodingType does not cover it; b"" when absent
     in_order: bool  # keys strictly ascending in byte order, above the last one of the table before and ``after``
     encoded: bool
-    archived: int  # rows whose storage class cannot be read without a restore
+    archived: int  # rows whose storage class cannot be read without a restore, and that were not said to be restored
 
 @final
 class Failure:
@@ -379,6 +381,9 @@ def publish(
 
 def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
     """Lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
+
+def hide_memory() -> None:
+    """Leave no core, and let only root trace this process or read its environment (PR_SET_DUMPABLE, prctl(2))."""
 
 def copy_file(
     source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int, *, preserve: bool = False

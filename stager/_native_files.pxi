@@ -1,4 +1,14 @@
-# Single files: reserve, publish, stat, copy, digest.
+# Single files: reserve, publish, stat, copy, digest; and this process's own memory.
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_DUMPABLE
+    int prctl(int option, ...)
+
+
+def hide_memory():
+    prctl(PR_SET_DUMPABLE, <unsigned long>0, <unsigned long>0, <unsigned long>0, <unsigned long>0)
+
 
 def reserve(int fd, int64_t size):
     cdef int status

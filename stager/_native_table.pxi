@@ -97,6 +97,14 @@ cdef class KeyTable:
         array.resize(small, count)
         return small, large
 
+    def archived_rows(self):
+        cdef array_t found = array_t("I")
+        cdef size_t row
+        for row in range(stg_table_count(self.table)):
+            if stg_table_row(self.table, row).mode & STG_ROW_ARCHIVED:
+                found.append(row)
+        return found
+
     @property
     def total_bytes(self):
         return stg_table_total_bytes(self.table)

@@ -125,6 +125,9 @@ class Counts(Struct, frozen=True, kw_only=True):
     def __add__(self, other: Counts) -> Counts:
         return Counts(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
 
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(objects=self.objects - other.objects, bytes=self.bytes - other.bytes)
+
 
 class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
@@ -188,4 +191,5 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     seconds: float
     continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
+    archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was
     boot: str = ""  # of a copy

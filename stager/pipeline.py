@@ -17,11 +17,12 @@ from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
-from stager.errors import UsageError
+from stager.errors import ArchivedError, UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
 from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.judge import judge
@@ -33,6 +34,7 @@ from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
 from stager.names import Names, bad_keys_error
 from stager.sources.base import Earlier, Landing, Snapshot, Source
+from stager.stages.archived import archived_among, leave_out, told_of
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
@@ -59,6 +61,7 @@ _WORKING: Final = frozenset({"git"})
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
+    ``on_archived``: whether objects that have to be restored first are an error or left out.
     ``verify``: hash what is there again instead of believing size, mtime and ctime. ``preserve``: what is fetched gets
     the time of change that the source says.
     """
@@ -66,6 +69,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     remote: Remote | None = None
     state_dir: str | None = None
     on_bad_key: Literal["fail", "skip"] = "fail"
+    on_archived: Literal["fail", "skip"] = "fail"
     dry_run: bool = False
     verify: bool = False
     preserve: bool = False
@@ -114,6 +118,13 @@ async def sync(
         await blocking(workspace.close)
 
 
+class _Fetched(Struct, frozen=True, kw_only=True):
+    """What became of a fetch: bytes that earlier runs had fetched of unfinished objects, and what could not be read."""
+
+    continued_bytes: int = 0
+    archived: ArchivedError | None = None
+
+
 class _Sync(Struct, frozen=True):
     """One `sync` under way."""
 
@@ -145,12 +156,21 @@ class _Sync(Struct, frozen=True):
         for text in recalled.warnings:
             self.sink(Warned(source=self.ref.text, text=text))
         planned = await stoppable(self._compare, entries, order, names)
+        archived = archived_among(snapshot, planned.fetch, where=self.ref.text)
+        left_out = self._leave_out(archived)
+        if archived:
+            names = leave_out(snapshot, names, planned.fetch)
+            planned = await stoppable(self._compare, entries, order, names)
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
         compared, used = time.monotonic(), self.transfer.stats()
-        continued_bytes = 0
+        fetched = _Fetched()
         if not self.options.dry_run and planned.fetch:
-            continued_bytes = await self._fetch(snapshot, planned, entries, order, header)
-        receipt = self._receipt(snapshot, names, planned, entries, header, continued_bytes)
+            fetched = await self._fetch(snapshot, planned, entries, order, header)
+            if fetched.archived is not None:
+                met = self._leave_out(fetched.archived)
+                left_out += met
+                planned = replace(planned, total=planned.total - met, move=planned.move - met)
+        receipt = self._receipt(snapshot, names, planned, entries, header, fetched.continued_bytes, left_out)
         if not self.options.dry_run:
             holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
             await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
@@ -164,6 +184,15 @@ class _Sync(Struct, frozen=True):
             )
         )
         return receipt
+
+    def _leave_out(self, archived: ArchivedError | None) -> Counts:
+        if archived is None:
+            return Counts()
+        if self.options.on_archived == "fail":
+            raise archived
+        left_out, text = told_of(archived)
+        self.sink(Warned(source=self.ref.text, text=text))
+        return left_out
 
     def _earlier(self, manifest: Recorded) -> Earlier | None:
         if manifest.header is None or not manifest.header.version:
@@ -221,8 +250,7 @@ class _Sync(Struct, frozen=True):
 
     async def _fetch(
         self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
-    ) -> int:
-        """Returns how many bytes earlier runs had fetched of objects that were not complete."""
+    ) -> _Fetched:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         await blocking(withdraw, state_fd)
         journal = await blocking(
@@ -239,14 +267,17 @@ class _Sync(Struct, frozen=True):
         )
         progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())
+        archived = None
         try:
             await fetch(self.source, snapshot, planned.fetch, landing, journal, progress.moved)
+        except ArchivedError as error:  # told by the objects' own answers; all the others are in place
+            archived = error
         finally:
             teller.cancel()
             progress.tell()
             journal.close()
             await blocking(partials.close)
-        return partials.continued_bytes
+        return _Fetched(continued_bytes=partials.continued_bytes, archived=archived)
 
     def _publish(
         self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
@@ -255,7 +286,14 @@ class _Sync(Struct, frozen=True):
         publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
 
     def _receipt(
-        self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header, continued_bytes: int
+        self,
+        snapshot: Snapshot,
+        names: Names,
+        planned: Plan,
+        entries: Entries,
+        header: Header,
+        continued_bytes: int,
+        archived: Counts,
     ) -> DatasetReceipt:
         return DatasetReceipt(
             source=self.ref.text,
@@ -268,6 +306,7 @@ class _Sync(Struct, frozen=True):
             grades=entries.grades(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
+            archived=archived,
             boot="" if self.options.dry_run else header.boot,
         )
 

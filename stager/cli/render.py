@@ -129,6 +129,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     text += f"; {total.objects - moved.objects} unchanged"
     if receipt.skipped:
         text += f"; {receipt.skipped} skipped for their names"
+    if receipt.archived.objects:
+        text += f"; {receipt.archived.objects} archived and left out"
     if grades := ", ".join(f"{grade} {number}" for grade, number in receipt.grades.items()):
         text += f"; grades: {grades}"
     return text

@@ -29,6 +29,8 @@ __all__ = ["command"]
 @click.option("--preserve", is_flag=True, help="Give what is fetched the time of change that the source says.")
 @click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
               help="What to do when the source has names that cannot be files.")
+@click.option("--on-archived", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+              help="What to do with objects in Glacier and the like that have to be restored first.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
 @speed_options
 @remote_options

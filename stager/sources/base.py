@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stager._native import Entries, KeyTable
 from stager.host.partial import Partials
@@ -39,13 +39,15 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this. ``warnings``: what the user should know, for people.
+    nothing that promises this. ``warnings``: what the user should know, for people. ``archived``: rows, ascending, of
+    what is there and is known not to be readable before it is restored.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
     warnings: tuple[str, ...] = ()
+    archived: array[int] = field(default_factory=lambda: array("I"))
 
 
 class Earlier(Struct, frozen=True, kw_only=True):
@@ -103,6 +105,6 @@ class Source(Protocol):
         order, soon after it is in place and stands in ``landing.entries``. On the first permanent error the rest is
         cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
         raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
-        `NoSpaceError`, `HostError`.
+        `NoSpaceError`, `HostError`. `ArchivedError`: everything else is in place.
         """
         ...

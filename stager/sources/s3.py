@@ -16,19 +16,21 @@ from typing import Final, Self
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, StagerError, from_os_error
+from stager.errors import NotFoundError, StagerError, from_os_error
 from stager.host.proxies import Proxy, proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
-from stager.sources.s3_access import Access
+from stager.sources.s3_access import Access, headers_of
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
+from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span, listing_digest
 from stager.sources.s3_list_parallel import list_folder
-from stager.sources.s3_order import lists_in_byte_order
+from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
+from stager.sources.s3_skipped import raise_skipped
 from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -51,16 +53,29 @@ class _Connection:
     endpoint: Endpoint
     signer: Signer | None
     lane: Lane
+    headers: tuple[tuple[str, str], ...]
+    key: CustomerKey | None
 
-    def template(self, key_prefix: bytes) -> Template:
+    def template(self, key_prefix: bytes, *, objects: bool) -> Template:
+        """Of requests for the bucket's objects, or for its listing."""
         return Template(
             self.endpoint,
             self.signer,
             host_header=self.prepared.host_header,
             path_prefix=self.prepared.path_prefix,
-            headers=self.prepared.headers,
+            headers=self.headers + (self._of_objects() if objects else self._of_listings()),
             key_prefix=key_prefix,
         )
+
+    @property
+    def tells_what_is_restored(self) -> bool:
+        return tells_what_is_restored(self.prepared.host)
+
+    def _of_objects(self) -> tuple[tuple[str, str], ...]:
+        return self.key.headers() if self.key else ()
+
+    def _of_listings(self) -> tuple[tuple[str, str], ...]:
+        return (("x-amz-optional-object-attributes", "RestoreStatus"),) if self.tells_what_is_restored else ()
 
 
 class S3Source:
@@ -101,7 +116,7 @@ class S3Source:
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
-        Objects that alone are denied or archived do not stop the rest; they are named when it has ended.
+        Objects that alone are denied or archived do not stop the rest; they are told together when it has ended.
         """
         connection, template, table = self._connection, self._template, snapshot.table
         if connection is None or template is None:
@@ -125,11 +140,18 @@ class S3Source:
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
-        _raise_skipped(connection.lane.skipped, self._where)
+        if skipped := connection.lane.skipped:
+            stand = frozenset(landing.entries.stands())
+            sizes = {self._name(table.key(row)): table.size(row) for row in rows if row not in stand}
+            raise_skipped(skipped, sizes, where=self._where)
 
     async def _connect(self, region: str | None) -> _Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
+        key_file = self._remote.sse_c_key_file
+        if key_file is not None:
+            check_way(prepared, self._remote)
+        key = await blocking(read_customer_key, key_file) if key_file is not None else None
         proxy = proxy_for(prepared.url, self._remote.proxy)
         secured = prepared.tls or (proxy is not None and proxy.tls)
         endpoint = Endpoint(
@@ -155,7 +177,14 @@ class S3Source:
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
         connection = _Connection(
-            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+            prepared=prepared,
+            proxy=proxy,
+            credentials=credentials,
+            endpoint=endpoint,
+            signer=signer,
+            lane=lane,
+            headers=prepared.headers + headers_of(self._remote),
+            key=key,
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
@@ -192,7 +221,7 @@ class S3Source:
         if not len(table) and self._prefix:
             folder, table = await self._single_key(connection)
         self._connection = connection
-        self._template = connection.template(folder)
+        self._template = connection.template(folder, objects=True)
         return Snapshot(
             table=table,
             pinned={
@@ -203,6 +232,8 @@ class S3Source:
                 "listing": await asyncio.to_thread(listing_digest, table),
             },
             warnings=listed.warnings,
+            # Where a listing does not tell what is restored, the objects' own requests will.
+            archived=table.archived_rows() if connection.tells_what_is_restored else array("I"),
         )
 
     def _lists_in_order(self, connection: _Connection) -> bool:
@@ -210,7 +241,10 @@ class S3Source:
 
     def _pages(self, connection: _Connection, folder: bytes) -> Pages:
         return Pages(
-            lane=connection.lane, template=connection.template(folder), folder=folder, where=self._where
+            lane=connection.lane,
+            template=connection.template(folder, objects=False),
+            folder=folder,
+            where=self._where,
         )
 
     async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
@@ -227,7 +261,7 @@ class S3Source:
         listed = first.table
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
-        table.append(name, listed.size(0), listed.identity(0))
+        table.append(name, listed.size(0), listed.identity(0), mode=listed.mode(0))
         return folder, table
 
     async def _fetch_small(
@@ -291,14 +325,3 @@ def _sweep(landing: Landing, table: KeyTable, large: array[int]) -> None:
         landing.partials.keep_only(names)
     except OSError as error:
         raise from_os_error(error, doing="remove unfinished files", where=landing.root) from error
-
-
-def _raise_skipped(skipped: list[StagerError], where: str) -> None:
-    if not skipped:
-        return
-    first = skipped[0]
-    if len({error.where for error in skipped}) == 1:  # parts of one object
-        raise first
-    kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
-    objects = len({error.where for error in skipped})
-    raise kind(f"{objects} objects could not be read; the first is {first.where}: {first.what}", where=where)

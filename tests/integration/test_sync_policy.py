@@ -231,7 +231,8 @@ def test_archived_object_is_named_and_the_others_come(sync: Sync, server: Strict
     server.reply(Reply(path="/d1/f04", status=403, code="InvalidObjectState", times=5))
     failed = sync.run()
     assert failed.code == 3
-    assert "d1/f04: is archived" in failed.err
+    assert "1 object is archived" in failed.err
+    assert failed.err.splitlines()[1:] == ["  s3://data/d1/f04"]
     assert len(tree(sync.destination)) == len(FILES) - 1
 
 

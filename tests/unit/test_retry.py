@@ -10,6 +10,7 @@ import pytest
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
+    ArchivedError,
     ChangedError,
     HostError,
     IntegrityError,
@@ -52,7 +53,7 @@ class Failure:
         (400, "InvalidToken", Action.STOP, AccessDeniedError),
         (403, "AccessDenied", Action.SKIP, AccessDeniedError),
         (403, "", Action.SKIP, AccessDeniedError),
-        (403, "InvalidObjectState", Action.SKIP, NotFoundError),
+        (403, "InvalidObjectState", Action.SKIP, ArchivedError),
         (404, "NoSuchBucket", Action.STOP, NotFoundError),
         (404, "NoSuchKey", Action.STOP, ChangedError),
         (412, "PreconditionFailed", Action.STOP, ChangedError),

@@ -31,6 +31,7 @@ def test_error_tree_has_the_exit_codes_of_the_manual() -> None:
         "BadKeysError": 2,
         "SourceError": 3,
         "NotFoundError": 3,
+        "ArchivedError": 3,
         "AccessDeniedError": 3,
         "IntegrityError": 4,
         "ChangedError": 4,
