@@ -18,6 +18,7 @@ from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
     ChangedError,
+    GoneError,
     HostError,
     IntegrityError,
     NotFoundError,
@@ -81,7 +82,10 @@ _DENIED = _Rule(
     Action.SKIP, AccessDeniedError, "access denied", "check that these credentials may list and read it"
 )
 _CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
-_GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
+_GONE = _Rule(Action.STOP, GoneError, "was removed while it was being copied", "run this again")
+_DELETED = _Rule(
+    Action.STOP, NotFoundError, "is a delete marker in this version, which has no content", "name another version"
+)
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
 _ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
@@ -129,6 +133,7 @@ _BY_CODE: Final[dict[str, _Rule]] = {
     "InvalidSecurity": _BAD_TOKEN,
     "InvalidToken": _BAD_TOKEN,
     "KMS.DisabledException": _DENIED,
+    "MethodNotAllowed": _DELETED,  # GetObject of a version that is a delete marker
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _GONE,
     "NoSuchVersion": _GONE,
