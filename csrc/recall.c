@@ -1,5 +1,6 @@
 #include "recall.h"
 
+#include "identity.h"
 #include "text.h"
 
 #include <errno.h>
@@ -52,7 +53,7 @@ static void note(struct stg_recall *recall, size_t row, const struct stg_record 
 {
     struct stg_row known = stg_table_row(recall->entries->table, row);
     struct stg_entry *entry = &recall->entries->rows[row];
-    int same = known.size == record->size && stg_str_same(known.identity, record->identity);
+    int same = known.size == record->size && stg_identity_agrees(known.identity, record->identity);
 
     *entry = record->entry;
     entry->standing = (uint8_t)(same ? recall->standing : STG_STALE);

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "stg.h" nogil:
@@ -84,6 +84,24 @@ cdef extern from "recall.h" nogil:
     ssize_t stg_entries_lines(const stg_entries *entries, size_t *row, char *out, size_t room, int64_t *count)
     size_t stg_entries_journal_length(const stg_entries *entries, const uint32_t *rows, size_t count)
     void stg_entries_journal(const stg_entries *entries, const uint32_t *rows, size_t count, char *out)
+
+
+cdef extern from "recheck.h" nogil:
+    enum stg_found:
+        STG_FOUND_SAME
+        STG_FOUND_MISSING
+        STG_FOUND_KIND
+        STG_FOUND_SIZE
+        STG_FOUND_CONTENT
+        STG_FOUND_EXECUTABLE
+        STG_FOUND_UNREADABLE
+    struct stg_recheck_t "stg_recheck":
+        stg_entries *entries
+        int root_fd
+        int from_disk
+        stg_standing believed
+    int stg_recheck_rows "stg_recheck"(const stg_recheck_t *recheck, const uint32_t *rows, size_t count, uint8_t *found,
+                                       int32_t *errors)
 
 
 cdef extern from "compare.h" nogil:
@@ -273,6 +291,12 @@ cdef extern from "batch.h" nogil:
     struct stg_announced:
         stg_crc_kind kind
         uint64_t value
+    struct stg_told:
+        int64_t size
+        size_t etag_len
+        size_t version_len
+        char *etag
+        char *version
     struct stg_batch:
         stg_batch_kind kind
         size_t count
@@ -282,6 +306,7 @@ cdef extern from "batch.h" nogil:
         int preserve
         stg_crc_kind crc
         stg_announced *announced
+        stg_told *told
         stg_result *results
         const char *body
         size_t body_len
@@ -292,6 +317,7 @@ cdef extern from "batch.h" nogil:
                          size_t count, int fd, stg_batch **out)
     int stg_batch_heads(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
                         stg_batch **out)
+    int stg_batch_look_up(stg_template *template_, stg_table *table, uint32_t row, stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)

@@ -12,7 +12,8 @@ TMP_PREFIX: bytes
 class KeyTable:
     """Packed table of objects: key, size, identity, mtime_ns, mode; about 48 bytes a row beside the texts.
 
-    Append-only. Rows keep their index. Sharing it with running batches is safe.
+    Append-only. Rows keep their index. Sharing it with running batches is safe. An S3 identity is the ETag, and behind
+    a NUL the version id where the object is pinned to one (csrc/identity.h).
     """
 
     def __init__(self) -> None: ...
@@ -130,6 +131,24 @@ class Recall:
         """Journal records as far as they are whole and right, a later one in place of an earlier; the bytes they are.
         Releases the GIL.
         """
+
+FOUND_SAME: int
+FOUND_MISSING: int
+FOUND_KIND: int
+FOUND_SIZE: int
+FOUND_CONTENT: int
+FOUND_EXECUTABLE: int
+FOUND_UNREADABLE: int
+
+def recheck(
+    entries: Entries, rows: array[int], root_fd: int, *, stands: bool, from_disk: bool = False
+) -> list[tuple[int, int, int]]:
+    """Hash the files of these rows again: (row, FOUND_*, errno) of each that is not as recorded (csrc/recheck.h).
+
+    The others stand afterwards, or are trusted without ``stands``, and their recorded times are the file's.
+    ``from_disk``: not what the page cache holds of them. Releases the GIL. IndexError; ValueError: a row of which
+    nothing is recorded.
+    """
 
 OUTCOME_HASH: int
 OUTCOME_BELOW_FILE: int
@@ -275,6 +294,8 @@ class Batch:
         """The mtime that the answer to a HEAD tells in x-amz-meta-mtime, else the row's; None: neither says one.
         ValueError: not a batch of heads.
         """
+    def told(self) -> tuple[int, bytes, bytes]:
+        """Size, ETag and version id (b"": none) of what `Engine.look_up` found. ValueError: not a finished one."""
     def scan_list(
         self,
         table: KeyTable,
@@ -339,6 +360,10 @@ class Engine:
     def fetch_heads(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
         object announces nothing, which is no failure: the object's own requests will say why.
+        """
+    def look_up(self, template: Template, table: KeyTable, row: int) -> Batch:
+        """A HEAD of what lies under a row's key, at the version its identity names if it names one; see `Batch.told`.
+        A refusal is a failure. IndexError.
         """
     def fetch_ranges(
         self,

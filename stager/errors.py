@@ -6,13 +6,15 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
-    │   └── BadKeysError         2   names the destination cannot hold; carries every one
+    │   ├── BadKeysError         2   names the destination cannot hold; carries every one
+    │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it
     │   ├── NotFoundError        3   no such bucket, key, repository, ref, directory
     │   ├── ArchivedError        3   objects that have to be restored first; counts them and names the first
     │   ├── AccessDeniedError    3   credentials missing, wrong, or not allowed
     │   ├── IntegrityError       4   what arrived is not what the source promised
     │   ├── ChangedError         4   the object changed while it was copied
+    │   │   └── GoneError            4   or was removed
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
     │   ├── NoSpaceError         5   bytes or inodes
@@ -36,9 +38,11 @@ __all__ = [
     "AccessDeniedError",
     "ArchivedError",
     "BadKeysError",
+    "BadListingError",
     "BusyError",
     "ChangedError",
     "CommandError",
+    "GoneError",
     "HostError",
     "IntegrityError",
     "InternalError",
@@ -104,6 +108,10 @@ class BadKeysError(_ManyProblemsError):
     """Keys of the source that are no safe file names; ``problems`` holds every one, escaped."""
 
 
+class BadListingError(_ManyProblemsError):
+    """A kept listing that is damaged, or another source's; ``problems`` holds the first ones with their lines."""
+
+
 class SourceError(StagerError):
     """The source, or the way to it."""
 
@@ -160,6 +168,10 @@ class IntegrityError(SourceError):
 
 class ChangedError(IntegrityError):
     """The object changed while it was being copied."""
+
+
+class GoneError(ChangedError):
+    """The object was removed while it was being copied."""
 
 
 class TransientError(SourceError):

@@ -12,7 +12,19 @@ from msgspec import Struct
 from stager.bottleneck import Bottleneck
 from stager.model import Counts, DatasetReceipt
 
-__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
+__all__ = [
+    "Event",
+    "Finished",
+    "Found",
+    "Listed",
+    "Planned",
+    "Progress",
+    "Sink",
+    "Started",
+    "Verified",
+    "Warned",
+    "nowhere",
+]
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -63,7 +75,32 @@ class Finished(Struct, frozen=True, kw_only=True):
     bottleneck: Bottleneck
 
 
-Event = Started | Listed | Planned | Progress | Warned | Finished
+class Found(Struct, frozen=True, kw_only=True):
+    """A file of a tree that is not as it was recorded. ``what``: "differs", "missing", "unreadable", "foreign" or
+    "repaired"; ``why``, for the first and third: how.
+    """
+
+    source: str  # the tree
+    path: str  # below it, as the operating system's paths are decoded
+    what: str
+    why: str = ""
+
+
+class Verified(Struct, frozen=True, kw_only=True):
+    """A tree has been compared with its manifest. The counts are of files; ``same`` has their bytes."""
+
+    source: str
+    total: Counts
+    same: Counts
+    differs: int
+    missing: int
+    unreadable: int
+    foreign: int
+    repaired: int
+    seconds: float
+
+
+Event = Started | Listed | Planned | Progress | Warned | Finished | Found | Verified
 Sink = Callable[[Event], None]
 
 

@@ -56,7 +56,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` says where identities come from: those of another source mean nothing here. ``boot`` is the kernel's
     boot id: after another boot, content that had not reached the disk may be missing behind a right-looking inode,
-    so files are re-hashed before they are believed. ``version``: the snapshot's, when every file of it is here.
+    so files are re-hashed before they are believed, unless the manifest is ``durable``: then they had reached it before
+    it was written. ``version`` and ``folder``: the snapshot's, the version only when every file of it is here.
     """
 
     stager_manifest: int = SCHEMA
@@ -65,3 +66,5 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     boot: str
     version: str = ""
+    folder: str | dict[str, str] = ""
+    durable: bool = False

@@ -71,6 +71,7 @@ class SourceRef(Struct, frozen=True, kw_only=True):
     location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
+    version_id: str | None = None  # s3: of the one object that is meant
     text: str = ""  # for people and receipts
 
 
@@ -177,8 +178,9 @@ class ExitInfo(Struct, frozen=True, kw_only=True):
 class DatasetReceipt(Struct, frozen=True, kw_only=True):
     """What one sync did: the receipt's body, ready for JSON.
 
-    ``boot`` is the kernel's boot id at that time. Nothing is flushed to the disk: after another boot a file may lack
-    content that had not reached it, so a tree whose receipt names another boot is whole only once synced again.
+    ``boot`` is the kernel's boot id at that time. Unless ``durable`` nothing was flushed to the disk: after another
+    boot a file may lack content that had not reached it, so a tree whose receipt names another boot is whole only once
+    synced again.
     """
 
     source: str
@@ -193,3 +195,4 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     skipped: int = 0  # names left out by request, because they cannot be files
     archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was
     boot: str = ""  # of a copy
+    durable: bool = False  # of a copy: every file had reached the disk

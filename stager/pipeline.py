@@ -22,9 +22,10 @@ from msgspec.structs import replace
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
-from stager.errors import ArchivedError, UsageError
-from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
-from stager.host.journal import JOURNAL_NAME, Journal
+from stager.errors import ArchivedError, ChangedError, HostError, UsageError
+from stager.events import Finished, Listed, Planned, Sink, Started, Warned, nowhere
+from stager.host.commit import Commit
+from stager.host.journal import JOURNAL_NAME, Journal, remove_journal
 from stager.host.judge import judge
 from stager.host.mounts import lies_within
 from stager.host.partial import open_partials, partial_bytes
@@ -32,18 +33,20 @@ from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
-from stager.names import Names, bad_keys_error
+from stager.names import Names, bad_keys_error, to_json
+from stager.progress import Teller
 from stager.sources.base import Earlier, Landing, Snapshot, Source
 from stager.stages.archived import archived_among, leave_out, told_of
 from stager.stages.fetch import fetch
+from stager.stages.pin import Pinning
 from stager.stages.plan import Plan, check_space, plan
 from stager.stages.publish import publish_tree, withdraw
 from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
 from stager.transfer import Transfer
 
-__all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
+__all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open", "what_identities_mean"]
 
-_PROGRESS_EVERY_S: Final = 0.2
+_LISTED_AGAIN: Final = 2
 _OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
 _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
@@ -61,9 +64,10 @@ _WORKING: Final = frozenset({"git"})
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
-    ``on_archived``: whether objects that have to be restored first are an error or left out.
-    ``verify``: hash what is there again instead of believing size, mtime and ctime. ``preserve``: what is fetched gets
-    the time of change that the source says.
+    ``on_archived``: whether objects that have to be restored first are an error or left out. ``verify``: hash what is
+    there again instead of believing size, mtime and ctime. ``preserve``: what is fetched gets the time of change that
+    the source says. ``on_change``: "retry" lists the source again, at most twice, when something changed while it was
+    copied. ``fsync``: all has reached the disk before the receipt is written.
     """
 
     remote: Remote | None = None
@@ -73,6 +77,9 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     verify: bool = False
     preserve: bool = False
+    pinning: Pinning = Pinning()
+    on_change: Literal["fail", "retry"] = "fail"
+    fsync: bool = False
 
 
 def open_source(
@@ -106,15 +113,27 @@ async def sync(
     running it again continues.
     """
     options = options or SyncOptions()
+    options.pinning.check(list_again=options.on_change == "retry")
     started = time.monotonic()
     state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
     opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
+    commit = None
     try:
+        if options.fsync and not options.dry_run:
+            commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
         async with opened as source:
-            return await _Sync(ref, options, transfer, sink, source, workspace, started).run()
+            one = _Sync(ref, options, transfer, sink, source, workspace, started, commit)
+            for _ in range(_LISTED_AGAIN if options.on_change == "retry" else 0):
+                try:
+                    return await one.run()
+                except ChangedError as error:
+                    sink(Warned(source=ref.text, text=f"the source changed, and is listed again ({error})"))
+            return await one.run()
     finally:
+        if commit is not None:
+            commit.close()
         await blocking(workspace.close)
 
 
@@ -135,11 +154,12 @@ class _Sync(Struct, frozen=True):
     source: Source
     workspace: Workspace
     started: float
+    commit: Commit | None = None
 
     async def run(self) -> DatasetReceipt:
         self.sink(Started(source=self.ref.text))
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        snapshot = await self.source.snapshot(self._earlier(manifest))
+        snapshot = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest))
         listed = time.monotonic()
         total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
@@ -150,7 +170,10 @@ class _Sync(Struct, frozen=True):
         order = await stoppable(self._order, snapshot)
         names = await stoppable(self._judge, snapshot, order)
         version = "" if names.bad else snapshot.version
-        header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
+        header = Header(
+            source=what_identities_mean(self.ref, snapshot), folder=to_json(snapshot.folder), boot=boot_id(),
+            version=version, durable=self.commit is not None,
+        )  # fmt: skip
         entries = Entries(snapshot.table)
         recalled = await stoppable(self._recall, manifest, entries, order, header)
         for text in recalled.warnings:
@@ -170,10 +193,16 @@ class _Sync(Struct, frozen=True):
                 met = self._leave_out(fetched.archived)
                 left_out += met
                 planned = replace(planned, total=planned.total - met, move=planned.move - met)
+        known = manifest.header
+        holds = known is not None and replace(known, boot=header.boot, durable=header.durable) == header
+        holds = holds and recalled.manifest_entries == planned.keep.objects and not planned.fetch
+        if known is not None and holds:
+            header = known
+        elif self.commit is not None:
+            await stoppable(self._commit, self.commit, entries)
         receipt = self._receipt(snapshot, names, planned, entries, header, fetched.continued_bytes, left_out)
         if not self.options.dry_run:
-            holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
-            await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
+            await stoppable(self._publish, header, None if holds else entries, receipt)
         phases = Phases(
             listing_s=listed - self.started, comparing_s=compared - listed, moving_s=time.monotonic() - compared
         )
@@ -201,11 +230,6 @@ class _Sync(Struct, frozen=True):
             version=manifest.header.version, read_table=functools.partial(read_table, self.workspace.state_fd)
         )
 
-    def _what_identities_mean(self, snapshot: Snapshot) -> str:
-        """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
-        where = [self.ref.scheme, self.ref.location, self.ref.subdir or "", snapshot.pinned.get("endpoint", "")]
-        return json.dumps(where)
-
     def _order(self, checkpoint: Checkpoint, snapshot: Snapshot) -> KeyOrder:
         return KeyOrder(snapshot.table, checkpoint)
 
@@ -228,11 +252,14 @@ class _Sync(Struct, frozen=True):
             source=header.source,
             boot=header.boot,
             verify=self.options.verify,
+            only_durable=self.commit is not None,
             checkpoint=checkpoint,
         )
 
     def _compare(self, checkpoint: Checkpoint, entries: Entries, order: KeyOrder, names: Names) -> Plan:
         workspace, dry = self.workspace, self.options.dry_run
+        if self.commit is not None and not workspace.fresh:
+            self.commit.flush()
         free_bytes, free_inodes, block_bytes = (0, None, _BLOCK_BYTES) if dry else workspace.free()
         planned = plan(
             entries,
@@ -241,6 +268,7 @@ class _Sync(Struct, frozen=True):
             workspace.root_fd,
             fresh=workspace.fresh,
             block_bytes=block_bytes,
+            from_disk=self.commit is not None,
             checkpoint=checkpoint,
         )
         if not dry:
@@ -265,13 +293,15 @@ class _Sync(Struct, frozen=True):
             root=self.workspace.root,
             preserve=self.options.preserve,
         )
-        progress = _Progress(self.sink, self.ref.text, planned.move, self.transfer)
+        progress = Teller(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())
         archived = None
         try:
             await fetch(self.source, snapshot, planned.fetch, landing, journal, progress.moved)
         except ArchivedError as error:  # told by the objects' own answers; all the others are in place
             archived = error
+        except ChangedError as error:
+            raise self.options.pinning.explained(error) from error
         finally:
             teller.cancel()
             progress.tell()
@@ -279,11 +309,19 @@ class _Sync(Struct, frozen=True):
             await blocking(partials.close)
         return _Fetched(continued_bytes=partials.continued_bytes, archived=archived)
 
+    def _commit(self, checkpoint: Checkpoint, commit: Commit, entries: Entries) -> None:
+        try:
+            commit.commit(checkpoint, entries)
+        except HostError:
+            _, state_fd, _ = self.workspace.descriptors()
+            remove_journal(state_fd, JOURNAL_NAME)  # what it names may be in memory alone: it is fetched again
+            raise
+
     def _publish(
         self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
     ) -> None:
         _, state_fd, _ = self.workspace.descriptors()
-        publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
+        publish_tree(state_fd, header, entries, receipt, durable=header.durable, checkpoint=checkpoint)
 
     def _receipt(
         self,
@@ -307,8 +345,14 @@ class _Sync(Struct, frozen=True):
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(names.bad),
             archived=archived,
-            boot="" if self.options.dry_run else header.boot,
+            boot="" if self.options.dry_run else boot_id(),
+            durable=header.durable,
         )
+
+
+def what_identities_mean(ref: SourceRef, snapshot: Snapshot) -> str:
+    """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
+    return json.dumps([ref.scheme, ref.location, ref.subdir or "", snapshot.pinned.get("endpoint", "")])
 
 
 def _refuse_state_in_source(ref: SourceRef, state_dir: str | None) -> None:
@@ -328,39 +372,3 @@ def travels_in_the_open(endpoint: str) -> bool:
         return not ipaddress.ip_address(parts.hostname).is_loopback
     except ValueError:
         return True
-
-
-class _Progress:
-    """Tells the sink how far a fetch is."""
-
-    def __init__(self, sink: Sink, source: str, move: Counts, transfer: Transfer) -> None:
-        self._sink = sink
-        self._source = source
-        self._move = move
-        self._transfer = transfer
-        self._started = time.monotonic()
-        self._received_before = self._received()
-        self._done = Counts()
-
-    def moved(self, done: Counts) -> None:
-        self._done = done
-
-    async def tell_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(_PROGRESS_EVERY_S)
-            self.tell()
-
-    def tell(self) -> None:
-        received = self._received() - self._received_before
-        self._sink(
-            Progress(
-                source=self._source,
-                done=self._done,
-                move=self._move,
-                received_bytes=min(self._move.bytes, max(received, self._done.bytes)),
-                seconds=time.monotonic() - self._started,
-            )
-        )
-
-    def _received(self) -> int:
-        return self._transfer.stats().get("bytes_received", 0)

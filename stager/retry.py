@@ -19,6 +19,7 @@ from stager.errors import (
     AccessDeniedError,
     ArchivedError,
     ChangedError,
+    GoneError,
     HostError,
     IntegrityError,
     NotFoundError,
@@ -85,7 +86,10 @@ _DENIED = _Rule(
     "check that these credentials may list and read it, and whether its bucket wants --request-payer",
 )
 _CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
-_GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
+_GONE = _Rule(Action.STOP, GoneError, "was removed while it was being copied", "run this again")
+_DELETED = _Rule(
+    Action.STOP, NotFoundError, "is a delete marker in this version, which has no content", "name another version"
+)
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
 _ARCHIVED = _Rule(Action.SKIP, ArchivedError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
@@ -140,6 +144,7 @@ _BY_CODE: Final[dict[str, _Rule]] = {
     "InvalidSecurity": _BAD_TOKEN,
     "InvalidToken": _BAD_TOKEN,
     "KMS.DisabledException": _DENIED,
+    "MethodNotAllowed": _DELETED,  # GetObject of a version that is a delete marker
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _GONE,
     "NoSuchVersion": _GONE,

@@ -15,14 +15,14 @@ import msgspec
 from stager.cli.state import State
 from stager.cli.text import count, escaped, size
 from stager.errors import InternalError, StagerError
-from stager.events import Event, Finished, Listed, Planned, Progress, Started, Warned
+from stager.events import Event, Finished, Found, Listed, Planned, Progress, Started, Verified, Warned
 from stager.model import DatasetReceipt
-from stager.names import lossless
+from stager.names import lossless, show
 
 if TYPE_CHECKING:
     from stager.cli.bar import Bar
 
-__all__ = ["Renderer", "report_error", "summary", "write"]
+__all__ = ["Renderer", "report_error", "summary", "verdict", "write"]
 
 _SCHEMA: Final = 1
 _LINE_EVERY_S: Final = 10.0
@@ -30,7 +30,7 @@ _JSON_PROGRESS_EVERY_S: Final = 1.0
 _PROBLEMS_SHOWN: Final = 20
 _NAMES: Final = {
     Started: "started", Listed: "listed", Planned: "planned", Progress: "progress", Warned: "warning",
-    Finished: "finished",
+    Finished: "finished", Found: "found", Verified: "verified",
 }  # fmt: skip
 
 
@@ -67,6 +67,11 @@ class Renderer:
                 self._finish(event)
             case Progress():
                 self._progress(event)
+            case Found():
+                why = f" ({event.why})" if event.why else ""
+                self._say(f"{event.what:10} {show(os.fsencode(event.path))}{why}")
+            case Verified():
+                self._say(verdict(event))
             case Listed() if self._state.verbosity:
                 self._line(f"{event.source}: {count(event.total.objects)}, {size(event.total.bytes)}")
             case Planned() if self._state.verbosity:
@@ -96,6 +101,11 @@ class Renderer:
         text = summary(event.receipt, dry_run=event.dry_run)
         if self._state.verbosity:
             self._line(f"{event.source}: bottleneck: {event.bottleneck.kind}: {event.bottleneck.why}")
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if self._state.quiet:
+            return
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:
@@ -134,6 +144,15 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     if grades := ", ".join(f"{grade} {number}" for grade, number in receipt.grades.items()):
         text += f"; grades: {grades}"
     return text
+
+
+def verdict(event: Verified) -> str:
+    """The one line at the end of a verification."""
+    text = f"{event.source}: {count(event.same.objects, 'file')}, {size(event.same.bytes)} as recorded"
+    told = {"differ": event.differs, "missing": event.missing, "unreadable": event.unreadable, "foreign": event.foreign,
+            "repaired": event.repaired}  # fmt: skip
+    text += "".join(f"; {number} {word}" for word, number in told.items() if number)
+    return f"{text} ({event.seconds:.1f} s)"
 
 
 def report_error(error: Exception, *, json: bool) -> None:

@@ -14,6 +14,7 @@ from stager.errors import UsageError
 from stager.events import Sink
 from stager.model import SourceRef
 from stager.pipeline import SyncOptions, sync
+from stager.stages.pin import Pinning
 from stager.transfer import Transfer
 from stager.urls import parse_source
 
@@ -31,6 +32,12 @@ __all__ = ["command"]
               help="What to do when the source has names that cannot be files.")
 @click.option("--on-archived", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
               help="What to do with objects in Glacier and the like that have to be restored first.")
+@click.option("--on-change", type=click.Choice(["fail", "retry"]), default="fail", show_default=True,
+              help="When something changes while it is copied: fail, or list again and copy its new state.")
+@click.option("--save-listing", metavar="FILE", type=click.Path(), help="Keep what was listed in FILE, for --frozen.")
+@click.option("--frozen", metavar="FILE", type=click.Path(),
+              help="Copy exactly what FILE says was listed, and list nothing: every node gets the same.")
+@click.option("--fsync", is_flag=True, help="Done only when all has reached the disk: it is then whole after a crash.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
 @speed_options
 @remote_options
@@ -39,7 +46,8 @@ __all__ = ["command"]
 def command(state: State, /, source: str, destination: str, ref: str | None, **options: Any) -> None:
     """Bring the contents of SRC into the directory DST.
 
-    SRC is s3://BUCKET/PREFIX, git+https://HOST/REPO[@REF][#subdir=DIR], git+ssh://, git+file:// or file:///DIR.
+    SRC is s3://BUCKET/PREFIX, s3://BUCKET/KEY?versionId=ID, git+https://HOST/REPO[@REF][#subdir=DIR], git+ssh://,
+    git+file:// or file:///DIR.
     A prefix matches only at a slash; a single key becomes a file. What DST holds besides stays.
 
     A run that was stopped is continued by running it again: what is finished is not fetched again.
@@ -50,7 +58,8 @@ def command(state: State, /, source: str, destination: str, ref: str | None, **o
         raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
     reference = parse_source(source, ref=ref)
     limits, timeouts, retry = limits_of(options)
-    chosen = SyncOptions(remote=remote_of(options), **options)
+    pinning = Pinning(frozen=options.pop("frozen"), save_listing=options.pop("save_listing"))
+    chosen = SyncOptions(remote=remote_of(options), pinning=pinning, **options)
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
         run_async(

@@ -39,13 +39,15 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this. ``warnings``: what the user should know, for people. ``archived``: rows, ascending, of
-    what is there and is known not to be readable before it is restored.
+    nothing that promises this. ``folder``: what the keys are below at the source, where the reference leaves that open
+    (a prefix may be a folder or one object). ``warnings``: what the user should know, for people. ``archived``: rows,
+    ascending, of what is there and is known not to be readable before it is restored.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
+    folder: bytes = b""
     warnings: tuple[str, ...] = ()
     archived: array[int] = field(default_factory=lambda: array("I"))
 
@@ -94,6 +96,14 @@ class Source(Protocol):
         ``earlier`` may spare the listing when the source is still at that version.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
+        """
+        ...
+
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """Take what an earlier listing of this source found instead of listing it; `fetch` then copies it as pinned.
+
+        Raises `UsageError`: the listing is of something else, or this source pins nothing that outlasts a run; and
+        what `snapshot` raises.
         """
         ...
 

@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
+from msgspec.structs import replace
+
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Remote
-from stager.errors import NotFoundError, StagerError, from_os_error
+from stager.errors import NotFoundError, StagerError, UsageError, from_os_error
+from stager.host.listing_file import listing_digest
 from stager.host.proxies import Proxy, proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
@@ -27,11 +30,12 @@ from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
-from stager.sources.s3_list import Pages, Span, listing_digest
+from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
 from stager.sources.s3_skipped import raise_skipped
 from stager.sources.s3_values import Credentials, Prepared
+from stager.sources.s3_version import look_up
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
@@ -80,7 +84,7 @@ class _Connection:
 
 class S3Source:
     """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none), and
-    compared with the CRC of its bytes where the server announces one (grade A).
+    by its version where one is named; and compared with the CRC of its bytes where the server announces one (grade A).
     """
 
     capabilities = Capabilities(modes=False, grade=_GRADE)
@@ -88,6 +92,7 @@ class S3Source:
     def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
+        self._version_id = (ref.version_id or "").encode()
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
@@ -113,11 +118,32 @@ class S3Source:
             except RegionMovedError as again:
                 raise again.error from None
 
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """See `stager.sources.base.Source.adopt`. The bucket is asked for nothing before `fetch`."""
+        parent, slash, name = self._prefix.rpartition(b"/")
+        single = bool(name) and listed.folder == parent + slash and len(listed.table) == 1
+        if listed.folder != self._folder() and not (single and listed.table.key(0) == name):
+            shown = f"s3://{self._bucket}/{show(listed.folder)}"
+            raise UsageError(f"the listing is of {shown}", where=self._where, hint="name the source that was listed")
+        connection = await self._connect(None)
+        self._take(connection, listed.folder)
+        return replace(listed, pinned={**listed.pinned, **self._pinned(connection, listed.folder)})
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
         Objects that alone are denied or archived do not stop the rest; they are told together when it has ended.
         """
+        try:
+            await self._fetch(snapshot, rows, landing, done)
+        except RegionMovedError as moved:  # adopted: these were the first requests
+            self._take(await self._connect(moved.region), snapshot.folder)
+            try:
+                await self._fetch(snapshot, rows, landing, done)
+            except RegionMovedError as again:
+                raise again.error from None
+
+    async def _fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         connection, template, table = self._connection, self._template, snapshot.table
         if connection is None or template is None:
             raise ValueError("fetch needs the snapshot of this source")
@@ -135,8 +161,6 @@ class S3Source:
                     if (share := large[start::_LARGE_AT_ONCE])
                 ),
             )
-        except RegionMovedError as moved:
-            raise moved.error from None
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
@@ -215,26 +239,43 @@ class S3Source:
 
     async def _snapshot(self, region: str | None) -> Snapshot:
         connection = await self._connect(region)
-        folder = self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
+        folder, table, warnings = await self._listed(connection)
+        self._take(connection, folder)
+        listing = {"listing": await asyncio.to_thread(listing_digest, table)}
+        pinned = {**self._pinned(connection, folder), **listing}
+        # Where a listing does not tell what is restored, the objects' own requests will.
+        archived = table.archived_rows() if connection.tells_what_is_restored else array("I")
+        return Snapshot(table=table, pinned=pinned, folder=folder, warnings=warnings, archived=archived)
+
+    async def _listed(self, connection: _Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
+        """What the keys are below, the objects, and what the user should know."""
+        if self._version_id:
+            parent, slash, name = self._prefix.rpartition(b"/")
+            folder = parent + slash
+            template = connection.template(folder, objects=True)
+            where = f"{self._where}?versionId={show(self._version_id)}"
+            return folder, await look_up(connection.lane, template, name, self._version_id, where=where), ()
+        folder = self._folder()
         listed = await list_folder(self._pages(connection, folder), in_byte_order=self._lists_in_order(connection))
-        table = listed.table
-        if not len(table) and self._prefix:
-            folder, table = await self._single_key(connection)
+        if not len(listed.table) and self._prefix:
+            return *await self._single_key(connection), listed.warnings
+        return folder, listed.table, listed.warnings
+
+    def _folder(self) -> bytes:
+        return self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
+
+    def _take(self, connection: _Connection, folder: bytes) -> None:
         self._connection = connection
         self._template = connection.template(folder, objects=True)
-        return Snapshot(
-            table=table,
-            pinned={
-                "bucket": self._bucket,
-                "prefix": show(folder),
-                "endpoint": connection.prepared.url,
-                **({"proxy": connection.proxy.url} if connection.proxy else {}),
-                "listing": await asyncio.to_thread(listing_digest, table),
-            },
-            warnings=listed.warnings,
-            # Where a listing does not tell what is restored, the objects' own requests will.
-            archived=table.archived_rows() if connection.tells_what_is_restored else array("I"),
-        )
+
+    def _pinned(self, connection: _Connection, folder: bytes) -> dict[str, str]:
+        return {
+            "bucket": self._bucket,
+            "prefix": show(folder),
+            "endpoint": connection.prepared.url,
+            **({"proxy": connection.proxy.url} if connection.proxy else {}),
+            **({"version_id": self._version_id.decode()} if self._version_id else {}),
+        }
 
     def _lists_in_order(self, connection: _Connection) -> bool:
         return lists_in_byte_order(connection.prepared.host, self._bucket, self._remote.listing_order)

@@ -26,8 +26,8 @@ NOTHING_RECORDED: Final = Recorded()
 
 
 class Recalled(Struct, frozen=True, kw_only=True):
-    """``manifest_entries``: how many a manifest of this source and boot holds when nothing is recorded beside it, so
-    that it need not be written again if all of them stand; else None. ``warnings``: for people.
+    """``manifest_entries``: how many a manifest of this source holds that is of this boot or durable, when nothing is
+    recorded beside it, so that it need not be written again if all of them stand; else None. ``warnings``: for people.
     """
 
     manifest_entries: int | None
@@ -73,19 +73,21 @@ def recall(
     source: str,
     boot: str,
     verify: bool = False,
+    only_durable: bool = False,
     checkpoint: Checkpoint = go_on,
 ) -> Recalled:
     """Note in ``entries`` what the manifest and the journal say of them, where they were written for ``source``.
 
-    What was recorded in another boot than ``boot``, or with ``verify`` all of it, is doubtful. Blocks. `HostError`.
+    What was recorded in another boot than ``boot`` or, with ``only_durable``, in this one, is doubtful unless it was
+    durable then; with ``verify`` all of it is. Blocks. `HostError`.
     """
     if state_fd is None:
         return Recalled(manifest_entries=None, warnings=())
-    trusted_boot = "" if verify else boot
+    trusted_boot = "" if verify or only_durable else boot
     count, warnings = 0, _why_not(manifest, source)
     header = manifest.header
     if header is not None and not warnings:
-        trusted = bool(trusted_boot) and header.boot == trusted_boot
+        trusted = (header.durable and not verify) or (bool(trusted_boot) and header.boot == trusted_boot)
         try:
             count = _recall_manifest(state_fd, header, Recall(entries, order, trusted=trusted), checkpoint)
         except DamagedManifestError as error:
@@ -94,7 +96,9 @@ def recall(
     journaled = recall_journal(
         state_fd, JOURNAL_NAME, entries, order, source=source, trusted_boot=trusted_boot, checkpoint=checkpoint
     )
-    holds = header is not None and not warnings and bool(boot) and header.boot == boot and not journaled
+    holds = header is not None and not warnings and not journaled
+    if header is not None and not header.durable:
+        holds = holds and bool(boot) and header.boot == boot and not only_durable
     return Recalled(manifest_entries=count if holds else None, warnings=warnings)
 
 

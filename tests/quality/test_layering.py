@@ -27,7 +27,7 @@ LAYERS = (
     ("transfer", {"pacing", "steering", "transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
-    ("pipeline", {"pipeline", "jobs", "job_end"}),
+    ("pipeline", {"pipeline", "jobs", "job_end", "progress", "verify"}),
     ("cli", {"cli"}),
     ("the package itself", {""}),
 )
