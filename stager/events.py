@@ -6,13 +6,14 @@ A sink is called on the event loop and must not block for long.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
 from stager.bottleneck import Bottleneck
 from stager.model import Counts, DatasetReceipt
 
-__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
+__all__ = ["Event", "Finished", "Listed", "Named", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -29,12 +30,23 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """What is going to move, what stays, what was left out by request."""
+    """What is going to move, what stays, what was left out by request: for its name, by the filter; what will go."""
 
     source: str
     move: Counts
     keep: Counts
     skipped: int
+    left_out: Counts = Counts()
+    delete: Counts = Counts()
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """A file that would be fetched or deleted (in a dry run), or was deleted. Told to those who ask for names."""
+
+    source: str
+    action: Literal["fetch", "delete"]
+    path: bytes
+    bytes: int
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -63,7 +75,7 @@ class Finished(Struct, frozen=True, kw_only=True):
     bottleneck: Bottleneck
 
 
-Event = Started | Listed | Planned | Progress | Warned | Finished
+Event = Started | Listed | Planned | Named | Progress | Warned | Finished
 Sink = Callable[[Event], None]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from stager.config import Remote
+from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
@@ -81,6 +82,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    filter: Filter = EVERYTHING
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -187,4 +189,7 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
     skipped: int = 0  # names left out by request, because they cannot be files
+    filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
+    left_out: Counts = Counts()  # by the filter
+    deleted: Counts = Counts()
     boot: str = ""  # of a copy

@@ -1,6 +1,6 @@
 """One source into one directory: the order of the stages, and nothing else.
 
-list -> judge names -> recall and compare -> check space -> fetch -> manifest -> receipt.
+list -> choose -> judge names -> recall and compare -> check space -> fetch -> manifest -> delete -> receipt.
 """
 
 from __future__ import annotations
@@ -17,25 +17,31 @@ from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
+from stager.deletion import Delete
 from stager.errors import UsageError
 from stager.events import Finished, Listed, Planned, Progress, Sink, Started, Warned, nowhere
+from stager.filters import EVERYTHING, Filter
 from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.judge import judge
 from stager.host.mounts import lies_within
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
+from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
-from stager.names import Names, bad_keys_error
+from stager.names import Names, bad_keys_error, show
 from stager.sources.base import Earlier, Landing, Snapshot, Source
+from stager.stages.choose import Chosen, check_filter, choose
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan, check_space, plan
-from stager.stages.publish import publish_tree, withdraw
+from stager.stages.publish import publish_manifest, publish_receipt, withdraw
 from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
+from stager.telling import tell_deleted, tell_fetched
 from stager.transfer import Transfer
 
 __all__ = ["SyncOptions", "open_source", "sync", "travels_in_the_open"]
@@ -58,7 +64,9 @@ _WORKING: Final = frozenset({"git"})
 class SyncOptions(Struct, frozen=True, kw_only=True):
     """How to sync. ``state_dir``: where manifest, journal and receipt live, None for DST/.stager.
 
-    ``verify``: hash what is there again instead of believing size, mtime and ctime.
+    ``verify``: hash what is there again instead of believing size, mtime and ctime. ``filter``: which files are wanted.
+    ``delete``: what the source no longer has goes; None: it stays. ``names``: the sink is told each name of a dry run's
+    plan, and of what was deleted.
     """
 
     remote: Remote | None = None
@@ -66,6 +74,9 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     on_bad_key: Literal["fail", "skip"] = "fail"
     dry_run: bool = False
     verify: bool = False
+    filter: Filter = EVERYTHING
+    delete: Delete | None = None
+    names: bool = False
 
 
 def open_source(
@@ -92,7 +103,8 @@ async def sync(
     options: SyncOptions | None = None,
     sink: Sink = nowhere,
 ) -> DatasetReceipt:
-    """Make ``destination`` hold what the source holds; foreign files stay. Returns the receipt that was written.
+    """Make ``destination`` hold what the source holds and the filter wants; foreign files stay, unless ``delete`` says
+    otherwise. Returns the receipt that was written.
 
     Several may run at once, on one ``transfer``. Raises the errors of `Source.snapshot` and `Source.fetch`,
     `BadKeysError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half visible, and
@@ -101,8 +113,9 @@ async def sync(
     options = options or SyncOptions()
     started = time.monotonic()
     state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    await blocking(check_delete, options.delete, options.filter, destination)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
-    opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
+    opened = open_source(ref, remote=_remote(options), transfer=transfer, state_dir=state_dir)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
     try:
         async with opened as source:
@@ -124,14 +137,21 @@ class _Sync(Struct, frozen=True):
 
     async def run(self) -> DatasetReceipt:
         self.sink(Started(source=self.ref.text))
+        check_filter(self.options.filter, self.source.capabilities, where=self.ref.text)
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        snapshot = await self.source.snapshot(self._earlier(manifest))
+        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete)
+        await blocking(leftovers.refuse, manifest)
+        whole = await self.source.snapshot(self._earlier(manifest))
         listed = time.monotonic()
-        total = Counts(objects=len(snapshot.table), bytes=snapshot.table.total_bytes)
+        total = Counts(objects=len(whole.table), bytes=whole.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
+        await blocking(leftovers.refuse_empty, whole.table)
+        chosen = await stoppable(self._choose, whole)
+        version = "" if chosen.left_out.objects else whole.version
+        snapshot = replace(whole, table=chosen.table, version=version)
         if travels_in_the_open(snapshot.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.sink(Warned(source=self.ref.text, text=_OPEN_WARNING))
-        for text in snapshot.warnings:
+        for text in (*snapshot.warnings, *chosen.warnings):
             self.sink(Warned(source=self.ref.text, text=text))
         order = await stoppable(self._order, snapshot)
         names = await stoppable(self._judge, snapshot, order)
@@ -139,17 +159,41 @@ class _Sync(Struct, frozen=True):
         header = Header(source=self._what_identities_mean(snapshot), boot=boot_id(), version=version)
         entries = Entries(snapshot.table)
         recalled = await stoppable(self._recall, manifest, entries, order, header)
-        for text in recalled.warnings:
-            self.sink(Warned(source=self.ref.text, text=text))
+        again, warnings = await stoppable(
+            leftovers.gather, manifest, recalled, entries, order, names, header, verify=self.options.verify
+        )
         planned = await stoppable(self._compare, entries, order, names)
-        self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
+        more = await stoppable(leftovers.plan, whole.table, order, manifest)
+        for text in (*recalled.warnings, *warnings, *more):
+            self.sink(Warned(source=self.ref.text, text=text))
+        self.sink(
+            Planned(
+                source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad),
+                left_out=chosen.left_out, delete=leftovers.deletion.counts,
+            )
+        )  # fmt: skip
+        if self.options.dry_run and self.options.names:
+            await tell_fetched(self.sink, self.ref.text, snapshot.table, planned.fetch)
+            await tell_deleted(self.sink, self.ref.text, leftovers.deletion.files)
+        leftovers.check()
         compared, used = time.monotonic(), self.transfer.stats()
-        if not self.options.dry_run and planned.fetch:
-            await self._fetch(snapshot, planned, entries, order, header)
-        receipt = self._receipt(snapshot, names, planned, entries, header)
+        deleted = leftovers.deletion.counts
         if not self.options.dry_run:
-            holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects
-            await stoppable(self._publish, header, None if holds and not planned.fetch else entries, receipt)
+            await stoppable(leftovers.keep, planned.unknown)
+            if planned.fetch or leftovers.deletion.files:
+                await blocking(withdraw, self.workspace.descriptors()[1])
+            if planned.fetch:
+                await self._fetch(snapshot, planned, entries, order, header)
+            holds = manifest.header == header and recalled.manifest_entries == planned.keep.objects and not again
+            if planned.fetch or not holds:
+                await stoppable(self._publish, header, entries)
+            deleted = await self._delete(leftovers)
+        receipt = self._receipt(snapshot, names, planned, entries, header)
+        receipt = replace(
+            receipt, filter=self.options.filter.described(), left_out=chosen.left_out, deleted=deleted
+        )
+        if not self.options.dry_run:
+            await blocking(publish_receipt, self.workspace.descriptors()[1], receipt)
         phases = Phases(
             listing_s=listed - self.started, comparing_s=compared - listed, moving_s=time.monotonic() - compared
         )
@@ -162,8 +206,8 @@ class _Sync(Struct, frozen=True):
         return receipt
 
     def _earlier(self, manifest: Recorded) -> Earlier | None:
-        if manifest.header is None or not manifest.header.version:
-            return None
+        if manifest.header is None or not manifest.header.version or self.options.delete is not None:
+            return None  # and deleting rests on a listing of its own
         return Earlier(
             version=manifest.header.version, read_table=functools.partial(read_table, self.workspace.state_fd)
         )
@@ -172,6 +216,10 @@ class _Sync(Struct, frozen=True):
         """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
         where = [self.ref.scheme, self.ref.location, self.ref.subdir or "", snapshot.pinned.get("endpoint", "")]
         return json.dumps(where)
+
+    def _choose(self, checkpoint: Checkpoint, whole: Snapshot) -> Chosen:
+        wanted, where = self.options.filter, self.ref.text
+        return choose(whole.table, wanted, self.source.capabilities, where=where, checkpoint=checkpoint)
 
     def _order(self, checkpoint: Checkpoint, snapshot: Snapshot) -> KeyOrder:
         return KeyOrder(snapshot.table, checkpoint)
@@ -218,7 +266,6 @@ class _Sync(Struct, frozen=True):
         self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
     ) -> None:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
-        await blocking(withdraw, state_fd)
         journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot
         )
@@ -232,11 +279,18 @@ class _Sync(Struct, frozen=True):
             progress.tell()
             journal.close()
 
-    def _publish(
-        self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt
-    ) -> None:
+    def _publish(self, checkpoint: Checkpoint, header: Header, entries: Entries) -> None:
         _, state_fd, _ = self.workspace.descriptors()
-        publish_tree(state_fd, header, entries, receipt, checkpoint=checkpoint)
+        publish_manifest(state_fd, header, entries, checkpoint=checkpoint)
+
+    async def _delete(self, leftovers: Leftovers) -> Counts:
+        deleted = await stoppable(leftovers.remove)
+        if self.options.names:
+            await tell_deleted(self.sink, self.ref.text, deleted.files)
+        if deleted.kept:
+            text = f"{len(deleted.kept)} files changed while this ran and stay; the first: {show(deleted.kept[0])}"
+            self.sink(Warned(source=self.ref.text, text=text))
+        return deleted.counts
 
     def _receipt(
         self, snapshot: Snapshot, names: Names, planned: Plan, entries: Entries, header: Header
@@ -253,6 +307,13 @@ class _Sync(Struct, frozen=True):
             skipped=len(names.bad),
             boot="" if self.options.dry_run else header.boot,
         )
+
+
+def _remote(options: SyncOptions) -> Remote | None:
+    """Deleting never rests on a listing in parts, which believes a server's order."""
+    if options.delete is None:
+        return options.remote
+    return replace(options.remote or Remote(), listing_order="unordered")
 
 
 def _refuse_state_in_source(ref: SourceRef, state_dir: str | None) -> None:

@@ -7,6 +7,13 @@ from typing import Any
 
 import click
 
+from stager.cli.filters import (
+    FilteringCommand,
+    chosen_deletion,
+    chosen_filter,
+    delete_options,
+    filter_options,
+)
 from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
@@ -20,24 +27,26 @@ from stager.urls import parse_source
 __all__ = ["command"]
 
 
-@click.command("sync")
+@click.command("sync", cls=FilteringCommand)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=click.Path())
 @click.option("--ref", metavar="REF", help="Branch, tag or commit of a git source.")
-@click.option("--dry-run", is_flag=True, help="Say what would move, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would move and go, with -v each name, and change nothing.")
 @click.option("--verify", is_flag=True, help="Hash the files that are there again instead of believing their times.")
 @click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
               help="What to do when the source has names that cannot be files.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
+@delete_options
+@filter_options
 @speed_options
 @remote_options
 @common
-@click.pass_obj
-def command(state: State, /, source: str, destination: str, ref: str | None, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, source: str, destination: str, ref: str | None, **options: Any) -> None:
     """Bring the contents of SRC into the directory DST.
 
     SRC is s3://BUCKET/PREFIX, git+https://HOST/REPO[@REF][#subdir=DIR], git+ssh://, git+file:// or file:///DIR.
-    A prefix matches only at a slash; a single key becomes a file. What DST holds besides stays.
+    A prefix matches only at a slash; a single key becomes a file. What DST holds besides stays, unless --delete.
 
     A run that was stopped is continued by running it again: what is finished is not fetched again.
 
@@ -46,8 +55,15 @@ def command(state: State, /, source: str, destination: str, ref: str | None, **o
     if re.match(r"[A-Za-z0-9+]+://", destination):
         raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
     reference = parse_source(source, ref=ref)
+    state: State = ctx.obj
     limits, timeouts, retry = limits_of(options)
-    chosen = SyncOptions(remote=remote_of(options), **options)
+    chosen = SyncOptions(
+        remote=remote_of(options),
+        filter=chosen_filter(ctx, options),
+        delete=chosen_deletion(options),
+        names=state.json or state.verbosity > 0,
+        **options,
+    )
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
         run_async(

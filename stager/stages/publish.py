@@ -17,7 +17,7 @@ from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
-__all__ = ["RECEIPT_NAME", "publish_tree", "receipt_json", "withdraw"]
+__all__ = ["RECEIPT_NAME", "publish_manifest", "publish_receipt", "receipt_json", "withdraw"]
 
 RECEIPT_NAME: Final = "receipt.json"
 _SCHEMA: Final = 1
@@ -33,22 +33,16 @@ def withdraw(state_fd: int) -> None:
         raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
 
 
-def publish_tree(
-    state_fd: int,
-    header: Header,
-    entries: Entries | None,
-    receipt: DatasetReceipt,
-    *,
-    checkpoint: Checkpoint = go_on,
+def publish_manifest(
+    state_fd: int, header: Header, entries: Entries, *, checkpoint: Checkpoint = go_on
 ) -> None:
-    """Write the manifest of what stands (None: the one that is there still holds) and the receipt, each whole or not
-    at all.
+    """Write the manifest of what stands, whole or not at all. Blocks. Raises `NoSpaceError`, `HostError`."""
+    write_file(state_fd, MANIFEST_NAME, manifest_pieces(header, entries, checkpoint=checkpoint))
+    remove_journal(state_fd, JOURNAL_NAME)
 
-    Blocks. Raises `NoSpaceError`, `HostError`.
-    """
-    if entries is not None:
-        write_file(state_fd, MANIFEST_NAME, manifest_pieces(header, entries, checkpoint=checkpoint))
-        remove_journal(state_fd, JOURNAL_NAME)
+
+def publish_receipt(state_fd: int, receipt: DatasetReceipt) -> None:
+    """Write the receipt, whole or not at all, last. Blocks. Raises `NoSpaceError`, `HostError`."""
     body = msgspec.json.format(msgspec.json.encode(receipt_json(receipt)), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body])
 
