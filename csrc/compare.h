@@ -37,4 +37,14 @@ int64_t stg_compare(struct stg_comparison *comparison, const uint32_t *rows, siz
 /* Directories above the rows that are wanted. */
 int64_t stg_wanted_directories(const struct stg_order *order, const struct stg_entries *entries);
 
+/* A directory: the first len bytes of a row's key. */
+struct stg_directory {
+    uint32_t row, len;
+};
+
+/* Those above rows that are wanted, and above none that was recorded, so that no run is known to have put anything there;
+ * each after all that lie in it. How many, into out unless that is NULL. Call it after stg_compare. */
+size_t stg_unknown_directories(const struct stg_order *order, const struct stg_entries *entries,
+                               struct stg_directory *out);
+
 #endif

@@ -71,6 +71,7 @@ static int recall_line(struct stg_recall *recall, struct stg_str line)
     if (row < -1)
         return (int)row;
     recall->count++;
+    recall->passed += row < 0;
     if (row < 0 || (size_t)row >= recall->entries->capacity)
         return 0;
     if (recall->entries->rows[row].standing != STG_UNKNOWN)
@@ -110,6 +111,7 @@ int64_t stg_recall_journal(struct stg_recall *recall, struct stg_str data)
         if (row < -1)
             break;
         recall->count++;
+        recall->passed += row < 0;
         if (row >= 0 && (size_t)row < recall->entries->capacity)
             note(recall, (size_t)row, &record);
         done += (size_t)length;

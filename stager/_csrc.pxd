@@ -77,6 +77,7 @@ cdef extern from "entries.h" nogil:
 cdef extern from "recall.h" nogil:
     struct stg_recall:
         int64_t count
+        int64_t passed
     int stg_recall_new(stg_entries *entries, const stg_order *order, stg_standing standing, stg_recall **out)
     void stg_recall_free(stg_recall *recall)
     int stg_recall_lines(stg_recall *recall, stg_str lines)
@@ -121,6 +122,10 @@ cdef extern from "compare.h" nogil:
     void stg_comparison_clear(stg_comparison *comparison)
     int64_t stg_compare(stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
                         uint32_t *failed)
+    struct stg_directory:
+        uint32_t row
+        uint32_t len
+    size_t stg_unknown_directories(const stg_order *order, const stg_entries *entries, stg_directory *out)
     int64_t stg_wanted_directories(const stg_order *order, const stg_entries *entries)
 
 

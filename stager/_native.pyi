@@ -39,8 +39,15 @@ class KeyTable:
         """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
     def archived_rows(self) -> array[int]:
         """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
-    @property
-    def total_bytes(self) -> int: ...
+    def keys(self, rows: array[int]) -> list[bytes]:
+        """The keys of these rows. IndexError."""
+    def files(self, least: int, most: int, since_ns: int) -> tuple[array[int], int]:
+        """Rows of files (see `stager.names`) with sizes within these two and an mtime_ns at or after the third, and how
+        many rows are markers of directories.
+        """
+    def select(self, rows: array[int]) -> KeyTable:
+        """A table of these rows alone, in this order. IndexError."""
+    total_bytes: int
 
 @final
 class KeyOrder:
@@ -98,6 +105,8 @@ class Entries:
         """
     def vouch(self, row: int, same: bool) -> None:
         """Whether the file of a doubtful row has been found to be what was recorded. ValueError: not doubtful."""
+    def settle(self) -> None:
+        """What was recalled stands, unseen: entries that are only kept, of no table that is compared."""
     def forget(self) -> None:
         """Nothing is known of any row."""
     def grades(self) -> dict[str, int]:
@@ -123,6 +132,7 @@ class Recall:
 
     def __init__(self, entries: Entries, order: KeyOrder | None, *, trusted: bool) -> None: ...
     def __len__(self) -> int: ...
+    passed: int  # of them, those of files that the table does not have
     def lines(self, lines: bytes) -> None:
         """Whole manifest lines. Releases the GIL. ValueError: one that is none, one that is there twice, or more than
         the entries have room for.
@@ -164,19 +174,17 @@ class Comparison:
         (hash the file, `Entries.vouch`, compare again), or what is in the way. Releases the GIL. OSError, with the
         path.
         """
+    def unknown_directories(self, order: KeyOrder) -> list[bytes]:
+        """Directories above what is to be fetched and above nothing that was recorded, each after those in it. Releases
+        the GIL. ValueError: the order is another table's.
+        """
     def directories(self, order: KeyOrder) -> int:
         """Directories above what is to be fetched. Releases the GIL. ValueError: the order is another table's."""
-    @property
-    def total_bytes(self) -> int: ...
-    @property
-    def kept(self) -> int: ...
-    @property
-    def fetched(self) -> int: ...
-    @property
-    def fetched_bytes(self) -> int: ...
-    @property
-    def disk_bytes(self) -> int:
-        """What is fetched, in whole blocks, less the blocks of the files it replaces."""
+    total_bytes: int
+    kept: int
+    fetched: int
+    fetched_bytes: int
+    disk_bytes: int  # what is fetched, in whole blocks, less the blocks of the files it replaces
 
 @final
 class ListPage:

@@ -86,6 +86,12 @@ cdef class Entries:
             raise ValueError("not in doubt")
         entry.standing = STG_TRUSTED if same else STG_STALE
 
+    def settle(self):
+        cdef size_t row
+        for row in range(self.known()):
+            if self.entries.rows[row].standing in (STG_DOUBTFUL, STG_TRUSTED):
+                self.entries.rows[row].standing = STG_STANDS
+
     def forget(self):
         memset(self.entries.rows, 0, self.entries.capacity * sizeof(stg_entry))
 
@@ -145,6 +151,10 @@ cdef class Recall:
 
     def __len__(self):
         return self.recall.count
+
+    @property
+    def passed(self):
+        return self.recall.passed
 
     def lines(self, bytes lines not None):
         cdef stg_str text = as_str(lines)
@@ -217,6 +227,23 @@ cdef class Comparison:
         with nogil:
             found = stg_wanted_directories(order.order, self.entries.entries)
         return found
+
+    def unknown_directories(self, KeyOrder order not None):
+        cdef stg_directory *found
+        cdef size_t count, i
+        if order.table is not self.entries.table:
+            raise ValueError("of another table")
+        with nogil:
+            count = stg_unknown_directories(order.order, self.entries.entries, NULL)
+        found = <stg_directory *>malloc((count + 1) * sizeof(stg_directory))
+        if found is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                stg_unknown_directories(order.order, self.entries.entries, found)
+            return [self.entries.table.key(found[i].row)[:found[i].len] for i in range(count)]
+        finally:
+            free(found)
 
     @property
     def total_bytes(self):

@@ -42,6 +42,7 @@ __all__ = [
     "BusyError",
     "ChangedError",
     "CommandError",
+    "FilterError",
     "GoneError",
     "HostError",
     "IntegrityError",
@@ -102,6 +103,10 @@ class _ManyProblemsError(UserError):
 
 class SpecError(_ManyProblemsError):
     """The job file is wrong; ``problems`` holds every mistake with its place."""
+
+
+class FilterError(_ManyProblemsError):
+    """What chooses files is wrong; ``problems`` holds every mistake, escaped."""
 
 
 class BadKeysError(_ManyProblemsError):

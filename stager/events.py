@@ -6,6 +6,7 @@ A sink is called on the event loop and must not block for long.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ __all__ = [
     "Finished",
     "Found",
     "Listed",
+    "Named",
     "Planned",
     "Progress",
     "Sink",
@@ -41,12 +43,23 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """What is going to move, what stays, what was left out by request."""
+    """What is going to move, what stays, what was left out by request: for its name, by the filter; what will go."""
 
     source: str
     move: Counts
     keep: Counts
     skipped: int
+    left_out: Counts = Counts()
+    delete: Counts = Counts()
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """A file that would be fetched or deleted (in a dry run), or was deleted. Told to those who ask for names."""
+
+    source: str
+    action: Literal["fetch", "delete"]
+    path: bytes
+    bytes: int
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -100,7 +113,7 @@ class Verified(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-Event = Started | Listed | Planned | Progress | Warned | Finished | Found | Verified
+Event = Started | Listed | Planned | Named | Progress | Warned | Finished | Found | Verified
 Sink = Callable[[Event], None]
 
 

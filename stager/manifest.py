@@ -14,6 +14,7 @@ from stager.config import BLOCK_BYTES
 
 __all__ = [
     "DIGEST",
+    "FORMER_NAME",
     "MANIFEST_MAX_BYTES",
     "MANIFEST_NAME",
     "SCHEMA",
@@ -24,6 +25,8 @@ __all__ = [
 
 SCHEMA: Final = 1
 MANIFEST_NAME: Final = "manifest.jsonl"
+FORMER_NAME: Final = "former.jsonl"
+"""Of the same form: files that earlier syncs put there and that are no part of the tree now."""
 MANIFEST_MAX_BYTES: Final = (32 << 20) * 256
 """No larger manifest is read: 32 Mi entries of 256 bytes (one has about 100 beside its path)."""
 DIGEST: Final = "xxh3-128t"

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from stager.config import Remote
+from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
@@ -82,6 +83,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    filter: Filter = EVERYTHING
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -194,5 +196,8 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
     archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was
+    filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
+    left_out: Counts = Counts()  # by the filter
+    deleted: Counts = Counts()
     boot: str = ""  # of a copy
     durable: bool = False  # of a copy: every file had reached the disk

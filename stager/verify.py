@@ -28,13 +28,13 @@ from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
 from stager.model import Counts, SourceRef
 from stager.names import from_json, show
-from stager.pipeline import open_source, what_identities_mean
+from stager.opening import open_source, what_identities_mean
 from stager.progress import Teller
 from stager.sources.base import Landing, Snapshot, Source
 from stager.stages.fetch import fetch
 from stager.stages.inspect import found_foreign, found_odd, inspect_files, read_whole_manifest, state_of
 from stager.stages.plan import Plan, check_space
-from stager.stages.publish import publish_tree, read_receipt, withdraw
+from stager.stages.publish import publish_manifest, publish_receipt, read_receipt, withdraw
 from stager.transfer import Transfer
 
 __all__ = ["Repair", "verify"]
@@ -243,9 +243,9 @@ class _Repairing(Struct, frozen=True):
             "grades": self.manifest.entries.grades(), "seconds": round(time.monotonic() - self.started, 3),
             "boot": header.boot, "durable": header.durable,
         }  # fmt: skip
-        publish_tree(
-            state_fd, header, self.manifest.entries, receipt, durable=header.durable, checkpoint=checkpoint
-        )
+        publish_manifest(state_fd, header, self.manifest.entries, checkpoint=checkpoint)
+        if receipt is not None:
+            publish_receipt(state_fd, receipt, durable=header.durable)
 
 
 def _recorded_source(manifest: Manifest, where: str) -> SourceRef:

@@ -15,9 +15,9 @@ import msgspec
 from stager.cli.state import State
 from stager.cli.text import count, escaped, size
 from stager.errors import InternalError, StagerError
-from stager.events import Event, Finished, Found, Listed, Planned, Progress, Started, Verified, Warned
+from stager.events import Event, Finished, Found, Listed, Named, Planned, Progress, Started, Verified, Warned
 from stager.model import DatasetReceipt
-from stager.names import lossless, show
+from stager.names import lossless, show, to_json
 
 if TYPE_CHECKING:
     from stager.cli.bar import Bar
@@ -29,7 +29,7 @@ _LINE_EVERY_S: Final = 10.0
 _JSON_PROGRESS_EVERY_S: Final = 1.0
 _PROBLEMS_SHOWN: Final = 20
 _NAMES: Final = {
-    Started: "started", Listed: "listed", Planned: "planned", Progress: "progress", Warned: "warning",
+    Started: "started", Listed: "listed", Planned: "planned", Named: "file", Progress: "progress", Warned: "warning",
     Finished: "finished", Found: "found", Verified: "verified",
 }  # fmt: skip
 
@@ -75,12 +75,17 @@ class Renderer:
             case Listed() if self._state.verbosity:
                 self._line(f"{event.source}: {count(event.total.objects)}, {size(event.total.bytes)}")
             case Planned() if self._state.verbosity:
-                self._line(f"{event.source}: {count(event.move.objects)} to fetch, {event.keep.objects} unchanged")
+                self._line(f"{event.source}: {_planned(event)}")
+            case Named() if not self._state.quiet:
+                write(self._out, f"{event.action} {show(event.path)} ({size(event.bytes)})")
 
     def _json(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._due(event, _JSON_PROGRESS_EVERY_S):
             return
-        write(self._out, _json_line(_NAMES[type(event)], msgspec.to_builtins(event)))
+        body = msgspec.to_builtins(event)
+        if isinstance(event, Named):
+            body["path"] = to_json(event.path)
+        write(self._out, _json_line(_NAMES[type(event)], body))
 
     def _progress(self, event: Progress) -> None:
         if self._state.quiet:
@@ -125,6 +130,15 @@ class Renderer:
             write(self._err, f"stager: {text}")
 
 
+def _planned(event: Planned) -> str:
+    text = f"{count(event.move.objects)} to fetch, {event.keep.objects} unchanged"
+    if event.left_out.objects:
+        text += f", {event.left_out.objects} left out ({size(event.left_out.bytes)})"
+    if event.delete.objects:
+        text += f", {event.delete.objects} to delete ({size(event.delete.bytes)})"
+    return text
+
+
 def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     """The one line at the end."""
     moved, total = receipt.moved, receipt.total
@@ -137,6 +151,11 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     if receipt.continued_bytes:
         text += f", {size(receipt.continued_bytes)} of it by an earlier run"
     text += f"; {total.objects - moved.objects} unchanged"
+    if receipt.left_out.objects:
+        text += f"; {receipt.left_out.objects} left out"
+    if receipt.deleted.objects:
+        deleted = f"{count(receipt.deleted.objects, 'file')}, {size(receipt.deleted.bytes)}"
+        text += f"; {'would delete' if dry_run else 'deleted'} {deleted}"
     if receipt.skipped:
         text += f"; {receipt.skipped} skipped for their names"
     if receipt.archived.objects:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from msgspec import Struct, field
 
@@ -23,11 +23,12 @@ OnLanded = Callable[["array[int]"], None]
 class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
-    ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
-    of them.
+    ``modes``: entries carry executable bits and symlinks. ``times``: rows carry when a file was last changed; "listed":
+    where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them.
     """
 
     modes: bool
+    times: Literal["always", "listed", "never"]
     grade: str
 
 

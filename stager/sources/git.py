@@ -55,7 +55,7 @@ class GitSource:
     when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
-    capabilities = Capabilities(modes=True, grade=Grade.A)
+    capabilities = Capabilities(modes=True, times="never", grade=Grade.A)
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE
 class LocalSource:
     """See the module. The directory named may itself be a symlink; below it none is followed."""
 
-    capabilities = Capabilities(modes=True, grade=Grade.B)
+    capabilities = Capabilities(modes=True, times="always", grade=Grade.B)
 
     def __init__(self, ref: SourceRef, *, remote: object = None, transfer: object = None) -> None:
         """``remote`` and ``transfer`` are what every source is made with; this one needs neither."""

@@ -87,7 +87,7 @@ class S3Source:
     by its version where one is named; and compared with the CRC of its bytes where the server announces one (grade A).
     """
 
-    capabilities = Capabilities(modes=False, grade=_GRADE)
+    capabilities = Capabilities(modes=False, times="listed", grade=_GRADE)
 
     def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
         self._bucket, _, prefix = ref.location.partition("/")
@@ -302,7 +302,7 @@ class S3Source:
         listed = first.table
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
-        table.append(name, listed.size(0), listed.identity(0), mode=listed.mode(0))
+        table.append(name, listed.size(0), listed.identity(0), listed.mtime_ns(0), listed.mode(0))
         return folder, table
 
     async def _fetch_small(

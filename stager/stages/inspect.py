@@ -12,7 +12,7 @@ from typing import Final
 
 from stager.errors import IntegrityError, UsageError
 from stager.events import Found
-from stager.host.foreign import ForeignFiles
+from stager.host.foreign_files import ForeignFiles
 from stager.host.manifest_file import Manifest, load_manifest
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
 from stager.host.threads import Checkpoint, in_threads, stoppable

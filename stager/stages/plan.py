@@ -31,7 +31,9 @@ _OBSTACLES: Final = {
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to do: rows to fetch, ascending. ``directories``: how many may have to be made."""
+    """What to do: rows to fetch, ascending. ``directories``: how many may have to be made. ``unknown``: directories
+    above these rows in which nothing is recorded, where the destination is not empty.
+    """
 
     fetch: array[int]
     keep: Counts
@@ -39,6 +41,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     move: Counts
     directories: int
     disk_bytes: int  # what `move` takes on disk in whole blocks, less the files it replaces
+    unknown: tuple[bytes, ...] = ()
 
 
 def plan(
@@ -76,6 +79,7 @@ def plan(
             f"{len(conflicts)} names are taken in the destination", conflicts, hint="move what is there out of the way"
         )
     move = Counts(objects=comparison.fetched, bytes=comparison.fetched_bytes)
+    unknown = comparison.unknown_directories(order) if fetch and root_fd is not None and not fresh else ()
     return Plan(
         fetch=fetch,
         keep=Counts(objects=comparison.kept, bytes=comparison.total_bytes - move.bytes),
@@ -83,6 +87,7 @@ def plan(
         move=move,
         directories=comparison.directories(order),
         disk_bytes=comparison.disk_bytes,
+        unknown=tuple(unknown),
     )
 
 

@@ -18,7 +18,7 @@ from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
-__all__ = ["RECEIPT_NAME", "publish_tree", "read_receipt", "receipt_json", "withdraw"]
+__all__ = ["RECEIPT_NAME", "publish_manifest", "publish_receipt", "read_receipt", "receipt_json", "withdraw"]
 
 RECEIPT_NAME: Final = "receipt.json"
 _SCHEMA: Final = 1
@@ -35,26 +35,23 @@ def withdraw(state_fd: int) -> None:
         raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
 
 
-def publish_tree(
-    state_fd: int,
-    header: Header,
-    entries: Entries | None,
-    receipt: DatasetReceipt | dict[str, Any] | None,
-    *,
-    durable: bool = False,
-    checkpoint: Checkpoint = go_on,
+def publish_manifest(
+    state_fd: int, header: Header, entries: Entries, *, checkpoint: Checkpoint = go_on
 ) -> None:
-    """Write the manifest of what stands (None: the one that is there still holds) and the receipt (as a value, as
-    `read_receipt` gave it, or none), each whole or not at all; ``durable``: on the disk, too, and in this order.
+    """Write the manifest of what stands, whole or not at all; where the header says durable, to the disk too.
 
     Blocks. Raises `NoSpaceError`, `HostError`.
     """
-    if entries is not None:
-        write_file(state_fd, MANIFEST_NAME, manifest_pieces(header, entries, checkpoint=checkpoint), durable=durable)
-        remove_journal(state_fd, JOURNAL_NAME)
+    pieces = manifest_pieces(header, entries, checkpoint=checkpoint)
+    write_file(state_fd, MANIFEST_NAME, pieces, durable=header.durable)
+    remove_journal(state_fd, JOURNAL_NAME)
+
+
+def publish_receipt(state_fd: int, receipt: DatasetReceipt | dict[str, Any], *, durable: bool = False) -> None:
+    """Write the receipt (as a value, or as `read_receipt` gave it), whole or not at all, last: nothing is unfinished
+    any more. ``durable``: to the disk, too. Blocks. Raises `NoSpaceError`, `HostError`.
+    """
     remove_partials(state_fd)
-    if receipt is None:
-        return
     told = receipt_json(receipt) if isinstance(receipt, DatasetReceipt) else receipt
     body = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body], durable=durable)

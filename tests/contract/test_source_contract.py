@@ -22,7 +22,7 @@ from stager.errors import ChangedError, HostError, NotFoundError, StagerError
 from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
-from stager.pipeline import open_source
+from stager.opening import open_source
 from stager.sources.base import Landing, Snapshot, Source
 from stager.transfer import Transfer
 
