@@ -42,8 +42,6 @@ from stager.transfer import Transfer
 __all__ = ["SyncOptions", "sync"]
 
 _LISTED_AGAIN: Final = 2
-_OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
-_BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
 
 async def sync(
