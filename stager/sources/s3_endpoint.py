@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlsplit
@@ -137,14 +138,19 @@ class Session:
             access_key=frozen.access_key,
             secret_key=Secret(frozen.secret_key),
             token=Secret(frozen.token) if frozen.token else None,
+            expires_s=self._expires_s(),
         )
+
+    def _expires_s(self) -> float | None:
+        expiry = getattr(self._credentials, "_expiry_time", None)  # nothing public tells it
+        return expiry.timestamp() if isinstance(expiry, datetime) else None
 
     async def _freeze(self, *, again: bool) -> Any:
         if again:
             self._session = self._credentials = None
         if self._credentials is None:
             session = self._aws()
-            _keep_metadata_off_proxies(session)
+            _confine_metadata(session)
             self._credentials = await session.get_credentials()
         if self._credentials is None:
             raise NoCredentialsError
@@ -195,11 +201,26 @@ class Session:
         )
 
 
-def _keep_metadata_off_proxies(session: AioSession) -> None:
-    """Instance metadata is this host's own; botocore would ask a proxy for it, which answers for another host."""
-    with suppress(UnknownCredentialError):
-        provider = session.get_component("credential_provider").get_provider("iam-role")
-        provider._role_fetcher._session._proxy_config = ProxyConfiguration()  # noqa: SLF001 - nothing public sets it
+def _confine_metadata(session: AioSession) -> None:
+    """What gives credentials to this host or container is asked directly, and its answer is taken as it is.
+
+    botocore would ask a proxy for instance metadata, which answers for another host, and would carry a container's
+    token to wherever an answer points.
+    """
+    chain = session.get_component("credential_provider")
+    for name, fetcher in (("iam-role", "_role_fetcher"), ("container-role", "_fetcher")):
+        with suppress(UnknownCredentialError):
+            _confine(getattr(chain.get_provider(name), fetcher)._session)  # noqa: SLF001 - nothing public leads there
+
+
+def _confine(http: Any) -> None:
+    find = http._get_session  # noqa: SLF001
+
+    async def find_straight(proxy_url: str | None) -> _Straight:
+        return _Straight(await find(proxy_url))
+
+    http._proxy_config = ProxyConfiguration()  # noqa: SLF001
+    http._get_session = find_straight  # noqa: SLF001
 
 
 def _capture(request: Any, **_: object) -> None:

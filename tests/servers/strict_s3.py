@@ -62,6 +62,7 @@ class StrictS3:
 
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
+    ``token_ends`` is token to the Unix time it ends at, ``token_uses`` to the requests that are left to it.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
     but for the keys in ``composites``. ``customer_keys`` is object key to the SSE-C key it was stored with;
     ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether that has
@@ -78,6 +79,8 @@ class StrictS3:
     regions: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     expired_tokens: set[str] = field(default_factory=set)
+    token_ends: dict[str, float] = field(default_factory=dict)
+    token_uses: dict[str, int] = field(default_factory=dict)
     public: set[str] = field(default_factory=set)
     clock_offset_s: int = 0
     page_size: int = 1000
@@ -126,6 +129,15 @@ class StrictS3:
 
     def now(self) -> float:
         return time.time() + self.clock_offset_s
+
+    def has_ended(self, token: str) -> bool:
+        """Whether a token is told that it has expired; takes note of its use."""
+        with self._lock:
+            left = self.token_uses.get(token)
+            if left is not None:
+                self.token_uses[token] = left - 1
+            past = time.time() > self.token_ends.get(token, float("inf"))
+            return token in self.expired_tokens or past or (left is not None and left <= 0)
 
     def etag(self, key: str, content: bytes) -> str:
         """[API] Object: an MD5, but not of an object stored with SSE-C."""
@@ -206,9 +218,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             raise _Refusal(403, "AccessDenied", "Access Denied")
         token = headers.get("x-amz-security-token")
-        if token in self.state.expired_tokens:
+        if token is not None and self.state.has_ended(token):
             raise _Refusal(400, "ExpiredToken", "The provided token has expired.")
-        if (self.state.tokens or token is not None) and token not in self.state.tokens:
+        known = self.state.tokens | self.state.token_ends.keys()
+        if (known or token is not None) and token not in known:
             raise _Refusal(403, "InvalidAccessKeyId", "The access key does not exist in our records.")
         try:
             code = check_signature(self.command, self.path, headers, self.state.identity, region, self.state.now())
