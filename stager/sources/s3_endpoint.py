@@ -27,6 +27,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,
     CredentialRetrievalError,
+    EndpointProviderError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
@@ -35,6 +36,8 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
     UnknownCredentialError,
+    UnsupportedS3AccesspointConfigurationError,
+    UnsupportedS3ConfigurationError,
 )
 from botocore.httpsession import ProxyConfiguration
 
@@ -50,6 +53,15 @@ __all__ = ["Session"]
 
 _PLACEHOLDER: Final = "stager-placeholder"
 _CREDENTIAL: Final = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
+_AMAZON: Final = (".amazonaws.com", ".amazonaws.com.cn")
+_RESERVED: Final = {
+    "--x-s3": "directory buckets",
+    "--xa-s3": "access points of directory buckets",
+    "--ol-s3": "Object Lambda access points",
+    "--op-s3": "access points on Outposts",
+    ".mrap": "Multi-Region Access Points",
+}
+"""Ends of names that no bucket has: Amazon S3 User Guide, "General purpose bucket naming rules"."""
 _MADE_BY_THE_SIGNER: Final = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _ASK_BY_HAND: Final = "check the profile; what it runs can be tried by hand"
 _CREDENTIALS_WITHIN_S: Final = 120.0  # a helper that asks a person something nobody sees would hold the run for ever
@@ -168,10 +180,23 @@ class Session:
                 client.meta.events.register_first("before-send.s3", _capture)
                 await client.get_object(Bucket=bucket, Key=_PLACEHOLDER)
         except _CapturedError as captured:
+            self._check_host(bucket, urlsplit(captured.request.url).hostname or "", where)
             return _prepared(captured.request, where, signed=self._remote.sign_requests)
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
             raise _mapped(error, where) from None  # a traceback would show an endpoint as a profile has it
         raise SourceError("aiobotocore prepared no request", where=where)
+
+    def _check_host(self, bucket: str, host: str, where: str) -> None:
+        """Refuse what Amazon serves in other ways than buckets, and an endpoint that is not what was asked for."""
+        for ending, what in _RESERVED.items():
+            if bucket.endswith(ending) and host.endswith(_AMAZON):
+                raise SourceError(f"{what} are not supported", where=where, hint="name the bucket behind it")
+        remote = self._remote
+        for wanted, word in ((remote.use_fips_endpoint, "fips"), (remote.use_dualstack_endpoint, "dualstack")):
+            if wanted and word not in re.split(r"[.-]", host):
+                raise UsageError(
+                    f"use_{word}_endpoint has no effect on this endpoint", where=host, hint="leave one of them out"
+                )
 
     def _aws(self) -> AioSession:
         if self._session is None:
@@ -189,6 +214,9 @@ class Session:
         options: dict[str, Any] = {"retries": {"total_max_attempts": 3}}
         if not remote.sign_requests:
             options["signature_version"] = UNSIGNED
+        for name in ("use_dualstack_endpoint", "use_fips_endpoint"):
+            if (wanted := getattr(remote, name)) is not None:
+                options[name] = wanted
         if remote.addressing_style != "auto":
             options["s3"] = {"addressing_style": remote.addressing_style}
         chosen = region or remote.region or self._environment.get("AWS_REGION") or session.get_config_variable("region")
@@ -324,7 +352,13 @@ def _mapped(error: Exception, where: str) -> StagerError:
             return AccessDeniedError(f"the credentials are not complete ({_one_line(error)})", where=where)
         case ProfileNotFound():
             return UsageError("no such profile", where=str(error.kwargs.get("profile", "")), hint="check --profile")
-        case ParamValidationError() | ValueError():
+        case (
+            ParamValidationError()
+            | ValueError()
+            | EndpointProviderError()
+            | UnsupportedS3AccesspointConfigurationError()
+            | UnsupportedS3ConfigurationError()
+        ):
             return UsageError(f"aiobotocore refuses this source ({_one_line(error)})", where=where)
         case HTTPClientError() if isinstance(ours := error.kwargs.get("error"), StagerError):
             return ours  # a proxy's URL that is none

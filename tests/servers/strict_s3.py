@@ -67,8 +67,8 @@ class StrictS3:
     but for the keys in ``composites``. ``customer_keys`` is object key to the SSE-C key it was stored with;
     ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether that has
     been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written INTELLIGENT_TIERING/TIER.
-    ``requester_pays`` are buckets, ``owners`` is bucket to account. ``on_request`` is called with (method, target)
-    before each answer.
+    ``hosts`` is host name to the bucket it stands for, ``requester_pays`` are buckets, ``owners`` is bucket to account.
+    ``on_request`` is called with (method, target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -89,6 +89,7 @@ class StrictS3:
     customer_keys: dict[str, bytes] = field(default_factory=dict)
     storage_classes: dict[str, str] = field(default_factory=dict)
     restored: dict[str, bool] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
     requester_pays: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
     on_request: Callable[[str, str], None] | None = None
@@ -190,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, raw_query = self.path.partition("?")
         query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))
         bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
+        if (virtual := self.state.hosts.get(self.headers["Host"])) is not None:  # [GUIDE] "Virtual hosting of buckets"
+            bucket, key = virtual, urllib.parse.unquote(path).removeprefix("/")
         region = self.state.regions.get(bucket, self.state.region)
         self._authorize(bucket, region)
         paid = self._check_conditions(bucket)

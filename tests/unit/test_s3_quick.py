@@ -135,6 +135,8 @@ REMOTES = [
     Remote(endpoint_url="https://s3.example", addressing_style="virtual", sign_requests=False),
     Remote(endpoint_url=""),
     Remote(addressing_style="path"),
+    Remote(use_fips_endpoint=True),
+    Remote(use_dualstack_endpoint=False),
 ]
 ENDPOINTS = [
     None,
