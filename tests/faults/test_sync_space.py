@@ -1,4 +1,4 @@
-"""Small file systems: what cannot fit is refused before the first byte; what others take meanwhile stops a run cleanly."""
+"""Small file systems: what cannot fit is refused before the first byte, what others take meanwhile stops a run."""
 
 from __future__ import annotations
 
