@@ -51,6 +51,7 @@ void stg_batch_unref(struct stg_batch *batch)
     free(batch->ranges);
     free(batch->blocks);
     free(batch->announced);
+    free(batch->told);
     free((char *)(uintptr_t)batch->query.ptr);
     free(batch->body);
     free(batch->results);
@@ -195,6 +196,15 @@ int stg_batch_heads(struct stg_template *template_, struct stg_table *table, con
     return finish_new(batch, batch->announced ? set_up_rows(batch, rows) : -ENOMEM, out);
 }
 
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, uint32_t row, struct stg_batch **out)
+{
+    int status = stg_batch_heads(template_, table, &row, 1, out);
+    if (status < 0)
+        return status;
+    (*out)->told = calloc(1, sizeof *(*out)->told);
+    return finish_new(*out, (*out)->told ? 0 : -ENOMEM, out);
+}
+
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out)
 {
     struct stg_batch *batch = batch_new(STG_BATCH_LIST, template_, NULL, 1);
@@ -302,8 +312,25 @@ int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct s
     return stg_batch_take_sum(batch, index, &computed, failure);
 }
 
+static int take_told(struct stg_told *told, const struct stg_http_head *head)
+{
+    if (head->status != 200 || head->content_length < 0 || head->encoded || head->etag_weak ||
+        head->etag.len > sizeof told->etag || head->version_id.len > sizeof told->version)
+        return -EAGAIN;
+    told->size = head->content_length;
+    told->etag_len = head->etag.len;
+    told->version_len = head->version_id.len;
+    if (head->etag.len)
+        memcpy(told->etag, head->etag.ptr, head->etag.len);
+    if (head->version_id.len)
+        memcpy(told->version, head->version_id.ptr, head->version_id.len);
+    return 0;
+}
+
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
 {
+    if (batch->told)
+        return take_told(batch->told, head);
     struct stg_request request = stg_batch_request(batch, index);
     if ((head->status >= 500 && head->status != 501) || head->status == 429 || head->status == 408)
         return -EAGAIN;

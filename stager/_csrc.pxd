@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "stg.h" nogil:
@@ -77,6 +77,7 @@ cdef extern from "entries.h" nogil:
 cdef extern from "recall.h" nogil:
     struct stg_recall:
         int64_t count
+        int64_t passed
     int stg_recall_new(stg_entries *entries, const stg_order *order, stg_standing standing, stg_recall **out)
     void stg_recall_free(stg_recall *recall)
     int stg_recall_lines(stg_recall *recall, stg_str lines)
@@ -84,6 +85,24 @@ cdef extern from "recall.h" nogil:
     ssize_t stg_entries_lines(const stg_entries *entries, size_t *row, char *out, size_t room, int64_t *count)
     size_t stg_entries_journal_length(const stg_entries *entries, const uint32_t *rows, size_t count)
     void stg_entries_journal(const stg_entries *entries, const uint32_t *rows, size_t count, char *out)
+
+
+cdef extern from "recheck.h" nogil:
+    enum stg_found:
+        STG_FOUND_SAME
+        STG_FOUND_MISSING
+        STG_FOUND_KIND
+        STG_FOUND_SIZE
+        STG_FOUND_CONTENT
+        STG_FOUND_EXECUTABLE
+        STG_FOUND_UNREADABLE
+    struct stg_recheck_t "stg_recheck":
+        stg_entries *entries
+        int root_fd
+        int from_disk
+        stg_standing believed
+    int stg_recheck_rows "stg_recheck"(const stg_recheck_t *recheck, const uint32_t *rows, size_t count, uint8_t *found,
+                                       int32_t *errors)
 
 
 cdef extern from "compare.h" nogil:
@@ -103,6 +122,10 @@ cdef extern from "compare.h" nogil:
     void stg_comparison_clear(stg_comparison *comparison)
     int64_t stg_compare(stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
                         uint32_t *failed)
+    struct stg_directory:
+        uint32_t row
+        uint32_t len
+    size_t stg_unknown_directories(const stg_order *order, const stg_entries *entries, stg_directory *out)
     int64_t stg_wanted_directories(const stg_order *order, const stg_entries *entries)
 
 
@@ -123,6 +146,10 @@ cdef extern from "crc.h" nogil:
     size_t stg_crc_bytes(stg_crc_kind kind)
 
 
+cdef extern from "readback.h" nogil:
+    int stg_read_back(int fd, int64_t offset, int64_t len, stg_crc_kind kind, uint8_t *digest, uint64_t *crc)
+
+
 cdef extern from "sigv4.h" nogil:
     enum:
         STG_SIGV4_MAX_HEADERS
@@ -137,6 +164,8 @@ cdef extern from "sigv4.h" nogil:
 
 
 cdef extern from "listxml.h" nogil:
+    enum:
+        STG_ROW_ARCHIVED
     struct stg_list_page:
         int64_t count
         int64_t key_count
@@ -267,6 +296,12 @@ cdef extern from "batch.h" nogil:
     struct stg_announced:
         stg_crc_kind kind
         uint64_t value
+    struct stg_told:
+        int64_t size
+        size_t etag_len
+        size_t version_len
+        char *etag
+        char *version
     struct stg_batch:
         stg_batch_kind kind
         size_t count
@@ -276,6 +311,7 @@ cdef extern from "batch.h" nogil:
         int preserve
         stg_crc_kind crc
         stg_announced *announced
+        stg_told *told
         stg_result *results
         const char *body
         size_t body_len
@@ -286,6 +322,7 @@ cdef extern from "batch.h" nogil:
                          size_t count, int fd, stg_batch **out)
     int stg_batch_heads(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
                         stg_batch **out)
+    int stg_batch_look_up(stg_template *template_, stg_table *table, uint32_t row, stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)

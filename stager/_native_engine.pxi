@@ -74,6 +74,13 @@ cdef class Engine:
                         "an empty batch")
         return self.start(batch, template)
 
+    def look_up(self, Template template not None, KeyTable table not None, Py_ssize_t row):
+        cdef stg_batch *batch = NULL
+        check(stg_engine_state(self.engine))
+        table.row(row)
+        check(stg_batch_look_up(template.template_, table.table, <uint32_t>row, &batch))
+        return self.start(batch, template)
+
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,
                      str crc=None):
         cdef stg_crc_kind kind = STG_CRC_NONE if crc is None else crc_kind(crc)

@@ -1,4 +1,14 @@
-# Single files: reserve, publish, stat, copy, digest.
+# Single files: reserve, publish, stat, copy, digest; and this process's own memory.
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_DUMPABLE
+    int prctl(int option, ...)
+
+
+def hide_memory():
+    prctl(PR_SET_DUMPABLE, <unsigned long>0, <unsigned long>0, <unsigned long>0, <unsigned long>0)
+
 
 def reserve(int fd, int64_t size):
     cdef int status
@@ -53,6 +63,17 @@ def digest_fd(int fd):
         status = stg_digest_fd(fd, digest, &size)
     check(status)
     return size, (<const char *>digest)[:STG_DIGEST_BYTES]
+
+
+def read_back(int fd, int64_t offset, int64_t length, str kind):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef uint64_t crc
+    cdef stg_crc_kind which = STG_CRC_NONE if kind is None else crc_kind(kind)
+    cdef int status
+    with nogil:
+        status = stg_read_back(fd, offset, length, which, digest, &crc)
+    check_arguments(status, "at most one block, from an offset that is not negative")
+    return (<const char *>digest)[:STG_DIGEST_BYTES], crc
 
 
 def digest_bytes(bytes data not None):

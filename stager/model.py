@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from stager.config import Remote
+from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
@@ -71,6 +72,7 @@ class SourceRef(Struct, frozen=True, kw_only=True):
     location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
+    version_id: str | None = None  # s3: of the one object that is meant
     text: str = ""  # for people and receipts
 
 
@@ -81,6 +83,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    filter: Filter = EVERYTHING
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -124,6 +127,9 @@ class Counts(Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(objects=self.objects - other.objects, bytes=self.bytes - other.bytes)
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -174,8 +180,9 @@ class ExitInfo(Struct, frozen=True, kw_only=True):
 class DatasetReceipt(Struct, frozen=True, kw_only=True):
     """What one sync did: the receipt's body, ready for JSON.
 
-    ``boot`` is the kernel's boot id at that time. Nothing is flushed to the disk: after another boot a file may lack
-    content that had not reached it, so a tree whose receipt names another boot is whole only once synced again.
+    ``boot`` is the kernel's boot id at that time. Unless ``durable`` nothing was flushed to the disk: after another
+    boot a file may lack content that had not reached it, so a tree whose receipt names another boot is whole only once
+    synced again.
     """
 
     source: str
@@ -186,5 +193,11 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     moved: Counts
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
+    continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
+    archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was
+    filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
+    left_out: Counts = Counts()  # by the filter
+    deleted: Counts = Counts()
     boot: str = ""  # of a copy
+    durable: bool = False  # of a copy: every file had reached the disk

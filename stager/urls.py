@@ -1,7 +1,10 @@
 """Source URLs: the one place that takes them apart.
 
-``s3://BUCKET[/PREFIX]``, ``git+https://...``, ``git+ssh://...``, ``git+file://...`` (with ``@REF`` and
-``#subdir=...``), ``file:///DIR``, ``bind:/MOUNTED/PATH``.
+``s3://BUCKET[/PREFIX]``, ``s3://BUCKET/KEY?versionId=ID``, ``git+https://...``, ``git+ssh://...``, ``git+file://...``
+(with ``@REF`` and ``#subdir=...``), ``file:///DIR``, ``bind:/MOUNTED/PATH``.
+
+A ``?`` stands for itself in a key, but for a closing ``?versionId=ID``: a key that itself ends so is reached by its
+prefix.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ __all__ = ["check_endpoint", "parse_source", "redacted"]
 _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _LONGEST_HOST = 253  # characters (RFC 1035, section 2.3.4, written with dots)
+_VERSION = re.compile(r"(?P<key>.*)\?versionId=(?P<id>[^?]*)", re.DOTALL)
+_VERSION_ID = re.compile(r"[!-~]{1,1024}")  # "URL-ready" (Amazon S3 User Guide, "How S3 Versioning works")
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -79,12 +84,25 @@ def _s3(text: str, rest: str) -> SourceRef:
     if not rest.startswith("//"):
         raise UsageError("not an S3 source", where=redacted(text), hint="write s3://BUCKET/PREFIX")
     bucket, _, prefix = rest[2:].partition("/")
+    version = None
+    if match := _VERSION.fullmatch(prefix):
+        prefix, version = match["key"], _version_id(match["id"], redacted(text))
+        if not prefix or prefix.endswith("/"):
+            raise UsageError("a version is one of a single key", where=redacted(text),
+                             hint="write s3://BUCKET/KEY?versionId=ID")
     if "@" in bucket or (":" in bucket and "@" in prefix):  # a secret key may hold a slash
         raise UsageError("a URL with a user in it is refused", where="s3://...", hint="use a profile or a remote")
     if not _BUCKET.fullmatch(bucket):
         where = "s3://..." if ":" in bucket else redacted(text)
         raise UsageError("no valid bucket name", where=where, hint="write s3://BUCKET/PREFIX")
-    return SourceRef(scheme="s3", location=f"{bucket}/{prefix}", text=text)
+    return SourceRef(scheme="s3", location=f"{bucket}/{prefix}", version_id=version, text=text)
+
+
+def _version_id(encoded: str, shown: str) -> str:
+    found = _unquote(encoded)
+    if not _VERSION_ID.fullmatch(found):
+        raise UsageError("no version id stands after ?versionId=", where=shown)
+    return found
 
 
 def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:

@@ -79,6 +79,18 @@ class Workspace:
             raise from_os_error(error, doing="ask for free space", where=self.root) from error
         return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
 
+    def share(self) -> None:
+        """Keep others from working here while a read-only workspace is read. Raises `BusyError`, `HostError`."""
+        if self.state_fd is None:
+            return
+        try:
+            self._lock_fd = open_regular(_LOCK_NAME, os.O_RDONLY, dir_fd=self.state_fd)
+            self._lock(fcntl.LOCK_SH)
+        except (FileNotFoundError, PermissionError):
+            return
+        except OSError as error:
+            raise from_os_error(error, doing="take the lock", where=self.root) from error
+
     def close(self) -> None:
         """Remove this run's temporaries, and what it made if nothing came into it; give the lease back. Idempotent."""
         if self._tmp:
@@ -161,8 +173,15 @@ class Workspace:
         if self.state_fd is None:
             raise ValueError("no state directory")
         self._lock_fd = open_regular(_LOCK_NAME, os.O_RDWR | os.O_CREAT, dir_fd=self.state_fd)
+        self._lock(fcntl.LOCK_EX)
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)
+
+    def _lock(self, kind: int) -> None:
+        if self._lock_fd is None:
+            raise ValueError("no lock")
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             told = os.read(self._lock_fd, 32).strip()
             holder = told.decode() if told.isdigit() else "unknown"
@@ -170,8 +189,6 @@ class Workspace:
                 f"another stager (process {holder}) is working here", where=self.root,
                 hint="wait for it to end",
             ) from None
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)
 
     def _make_tmp(self) -> None:
         """Sweep what dead runs left and make this run's directory."""

@@ -49,7 +49,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE
 class LocalSource:
     """See the module. The directory named may itself be a symlink; below it none is followed."""
 
-    capabilities = Capabilities(modes=True, grade=Grade.B)
+    capabilities = Capabilities(modes=True, times="always", grade=Grade.B)
 
     def __init__(self, ref: SourceRef, *, remote: object = None, transfer: object = None) -> None:
         """``remote`` and ``transfer`` are what every source is made with; this one needs neither."""
@@ -74,6 +74,11 @@ class LocalSource:
         """
         return await asyncio.to_thread(self._snapshot)
 
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """Never: times and inode numbers say nothing on another host or after a restore."""
+        raise UsageError("a directory cannot be pinned to an earlier listing", where=self._ref.text,
+                         hint="use an s3 or git source")
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Cancelling starts no further file and waits for those being copied."""
         await asyncio.to_thread(self._refuse_nested, landing)
@@ -88,6 +93,9 @@ class LocalSource:
                 done(landed)
 
     def _snapshot(self) -> Snapshot:
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
         try:
             self._root_fd = os.open(self._ref.location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError:

@@ -15,9 +15,19 @@ from stager.urls import check_endpoint
 if TYPE_CHECKING:
     from stager.sources.s3_endpoint import Session
 
-__all__ = ["Access"]
+__all__ = ["Access", "headers_of"]
 
 _CHAIN = "stager.sources.s3_endpoint"
+
+
+def headers_of(remote: Remote) -> tuple[tuple[str, str], ...]:
+    """What a remote's settings add to each request for a bucket or its objects.
+
+    Source: Amazon S3 API reference, ListObjectsV2, HeadObject and GetObject.
+    """
+    payer = (("x-amz-request-payer", "requester"),) if remote.request_payer else ()
+    owner = remote.expected_bucket_owner
+    return payer if owner is None else (*payer, ("x-amz-expected-bucket-owner", owner))
 
 
 class Access:

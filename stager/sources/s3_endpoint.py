@@ -164,7 +164,7 @@ class Session:
         except _CapturedError as captured:
             return _prepared(captured.request, where, signed=self._remote.sign_requests)
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
-            raise _mapped(error, where) from error
+            raise _mapped(error, where) from None  # a traceback would show an endpoint as a profile has it
         raise SourceError("aiobotocore prepared no request", where=where)
 
     def _aws(self) -> AioSession:

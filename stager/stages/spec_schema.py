@@ -97,6 +97,9 @@ class S3Table(_Table, frozen=True, kw_only=True):
     listing_order: str = "auto"
     sign_requests: bool = True
     verify_ssl: bool = True
+    request_payer: bool = False
+    expected_bucket_owner: str | None = None
+    sse_c_key_file: str | None = None
 
 
 def shown(text: str) -> str:

@@ -19,9 +19,10 @@ from servers.s3 import object_bytes
 from stager._native import Entries, KeyTable
 from stager.config import BLOCK_BYTES, Limits, Retry
 from stager.errors import ChangedError, HostError, NotFoundError, StagerError
+from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
-from stager.pipeline import open_source
+from stager.opening import open_source
 from stager.sources.base import Landing, Snapshot, Source
 from stager.transfer import Transfer
 
@@ -66,7 +67,10 @@ def landing(root: Path, table: KeyTable) -> Iterator[Landing]:
     root_fd = os.open(root / "tree", os.O_RDONLY | os.O_DIRECTORY)
     tmp_fd = os.open(root / "tmp", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield Landing(root_fd=root_fd, tmp_fd=tmp_fd, entries=Entries(table), root=str(root / "tree"))
+        with Partials(tmp_fd, "test") as partials:
+            yield Landing(
+                root_fd=root_fd, tmp_fd=tmp_fd, entries=Entries(table), partials=partials, root=str(root / "tree")
+            )
     finally:
         os.close(root_fd)
         os.close(tmp_fd)

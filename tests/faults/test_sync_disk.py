@@ -91,7 +91,7 @@ def test_file_whose_closing_fails_stays_invisible(
 ) -> None:
     destination = slow_disk.mountpoint / "dst"
     destination.mkdir()
-    slow_disk.fail("flush", errno.EDQUOT, path="large-" if path == "large" else "stg-part-")
+    slow_disk.fail("flush", errno.EDQUOT, path="partial/" if path == "large" else "stg-part-")
     assert run_sync(source, destination, weed.environment()).status == NO_SPACE
     assert path not in tree(destination)
     slow_disk.clear("flush")
@@ -179,7 +179,7 @@ def test_interrupted_while_the_disk_hangs_it_says_how_to_continue_and_leaves_not
             stderr=subprocess.PIPE,
             text=True,
         ) as stager,
-        slow_disk.holding("write", path="large"),
+        slow_disk.holding("write", path="partial/"),
     ):
         slow_disk.wait_held("write")
         stager.send_signal(signal.SIGINT)

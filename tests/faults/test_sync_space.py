@@ -1,4 +1,4 @@
-"""Small file systems: what cannot fit is refused before the first byte, what others take meanwhile stops a run."""
+"""Small file systems: what cannot fit is refused beforehand; what others take meanwhile ends a run cleanly."""
 
 from __future__ import annotations
 

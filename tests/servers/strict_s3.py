@@ -36,6 +36,9 @@ OWNER = Identity("stager-strict-key", "stager-strict-secret")
 LAST_MODIFIED = "2024-05-01T00:00:00.000Z"
 """Of every object."""
 
+_SSE_C = "x-amz-server-side-encryption-customer-"
+
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
     "crc32": (checksums.crc32, 4),
     "crc32c": (checksums.crc32c, 4),
@@ -65,8 +68,11 @@ class StrictS3:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
     but for the keys in ``composites``. ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8
-    are written with surrogates, as `os.fsdecode` does. ``on_request`` is called with (method, target) before each
-    answer.
+    are written with surrogates, as `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored
+    with; ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether
+    that has been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written
+    INTELLIGENT_TIERING/TIER. ``requester_pays`` are buckets, ``owners`` is bucket to account. ``on_request`` is called
+    with (method, target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -83,6 +89,11 @@ class StrictS3:
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    customer_keys: dict[str, bytes] = field(default_factory=dict)
+    storage_classes: dict[str, str] = field(default_factory=dict)
+    restored: dict[str, bool] = field(default_factory=dict)
+    requester_pays: set[str] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -127,6 +138,10 @@ class StrictS3:
     def now(self) -> float:
         return time.time() + self.clock_offset_s
 
+    def etag(self, key: str, content: bytes) -> str:
+        """[API] Object: an MD5, but not of an object stored with SSE-C."""
+        return _md5(content + self.customer_keys.get(key, b""))
+
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
     """An S3 error answer."""
@@ -157,6 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         return formatdate(timestamp or self.state.now(), usegmt=True)
 
     def _serve(self) -> None:
+        if self.path.startswith("http://"):  # as to a proxy (RFC 9112, section 3.2.2): this server is any host then
+            self.path = "/" + self.path.split("/", 3)[3]
         self.state.requests.append((self.command, self.path))
         self.state.headers_seen.update(name.lower() for name in self.headers)
         if self.state.on_request is not None:
@@ -174,16 +191,21 @@ class _Handler(BaseHTTPRequestHandler):
         bucket, _, key = urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
         region = self.state.regions.get(bucket, self.state.region)
         self._authorize(bucket, region)
+        paid = self._check_conditions(bucket)
         objects = self.state.buckets.get(bucket)
         if objects is None:
             raise _Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         where = {"x-amz-bucket-region": region}  # [API] HeadBucket
         if key:
-            self._get_object(objects, key, query)
+            self._get_object(objects, key, query, paid)
+        elif any(name.lower().startswith(_SSE_C) for name in self.headers):  # [API] ListObjectsV2 has no such header
+            raise _Refusal(501, "NotImplemented", "SSE-C in a request for a bucket")
         elif self.command == "HEAD":
             self._send(200, b"", where)
         elif query.pop("list-type", None) == "2":
-            self._send(200, _list(self.state, bucket, objects, query), {"Content-Type": "application/xml"})
+            restores = self.headers.get("x-amz-optional-object-attributes") == "RestoreStatus"
+            page = _list(self.state, bucket, objects, query, restores=restores)
+            self._send(200, page, {"Content-Type": "application/xml"})
         else:
             raise _Refusal(501, "NotImplemented", f"{self.command} {self.path}")
 
@@ -213,15 +235,70 @@ class _Handler(BaseHTTPRequestHandler):
         if code:
             raise _Refusal(403, code, code)
 
-    def _get_object(self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str]) -> None:
-        """[API] GetObject."""
+    def _check_conditions(self, bucket: str) -> dict[str, str]:
+        """[GUIDE] "Verifying bucket ownership with bucket owner condition" and "Downloading objects from Requester Pays
+        buckets": either not met is a 403; who pays is told that it was charged.
+        """
+        owner = self.headers.get("x-amz-expected-bucket-owner")
+        if owner is not None and owner != self.state.owners.get(bucket):
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        if bucket not in self.state.requester_pays:
+            return {}
+        if self.headers.get("x-amz-request-payer") != "requester" or "Authorization" not in self.headers:
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        return {"x-amz-request-charged": "requester"}
+
+    def _check_readable(self, key: str) -> dict[str, str]:
+        """[API] GetObject, HeadObject, [GUIDE] "Restoring an archived object": a HEAD is answered, a GET is refused."""
+        storage_class, _, tier = self.state.storage_classes.get(key, "STANDARD").partition("/")
+        told = {} if storage_class == "STANDARD" else {"x-amz-storage-class": storage_class}
+        if self.command == "HEAD" or not (storage_class in _ARCHIVES or tier) or self.state.restored.get(key):
+            return told
+        where = f"<StorageClass>{storage_class}</StorageClass>{f'<AccessTier>{tier}</AccessTier>' if tier else ''}"
+        raise _Refusal(
+            403, "InvalidObjectState", "The operation is not valid for the object's storage class", extra=where
+        )
+
+    def _check_customer_key(self, key: str) -> dict[str, str]:
+        """[GUIDE] "Using server-side encryption with customer-provided keys (SSE-C)": HTTPS only; the key and its MD5
+        with every GET and HEAD; the answer names algorithm and MD5. [ERR] InvalidRequest, InvalidArgument.
+        """
+        algorithm, text, md5 = (self.headers.get(_SSE_C + name) for name in ("algorithm", "key", "key-md5"))
+        stored = self.state.customer_keys.get(key)
+        if algorithm is None and text is None and md5 is None:
+            if stored is not None:
+                raise _Refusal(
+                    400, "InvalidRequest", "The object was stored using a form of Server Side Encryption. "
+                    "The correct parameters must be provided to retrieve the object.",
+                )  # fmt: skip
+            return {}
+        if self.state.ca_file is None:
+            raise _Refusal(400, "InvalidRequest", "Requests with SSE-C must be made over a secure connection.")
+        if algorithm != "AES256":
+            raise _Refusal(400, "InvalidEncryptionAlgorithmError", "The valid value is AES256.")
+        given = base64.b64decode(text or "", validate=True)
+        if len(given) != 32 or base64.b64encode(hashlib.md5(given).digest()).decode() != md5:
+            raise _Refusal(400, "InvalidArgument", "The calculated MD5 hash of the key did not match.")
+        if stored is None:
+            raise _Refusal(400, "InvalidRequest", "The encryption parameters are not applicable to this object.")
+        if given != stored:
+            raise _Refusal(403, "AccessDenied", "Access Denied")
+        return {f"{_SSE_C}algorithm": "AES256", f"{_SSE_C}key-MD5": md5}
+
+    def _get_object(
+        self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str], more: Mapping[str, str]
+    ) -> None:
+        """[API] GetObject; ``more`` are headers of the answer."""
         if query:
             raise _Refusal(501, "NotImplemented", f"query {query}")
         if key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
         content = objects[key]
+        more = {**more, **self._check_readable(key)}
         headers = {
-            "ETag": f'"{_md5(content)}"',
+            **more,
+            **self._check_customer_key(key),
+            "ETag": f'"{self.state.etag(key, content)}"',
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
             **{f"x-amz-meta-{name}": value for name, value in self.state.metadata.get(key, {}).items()},
@@ -277,7 +354,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str]) -> bytes:
+def _restore_status(state: StrictS3, key: str) -> str:
+    """[API] RestoreStatus: there only of what is being restored or has been."""
+    if key not in state.restored:
+        return ""
+    if not state.restored[key]:
+        return "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>"
+    return (
+        "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+        "<RestoreExpiryDate>2999-01-01T00:00:00.000Z</RestoreExpiryDate></RestoreStatus>"
+    )
+
+
+def _list(
+    state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dict[str, str], *, restores: bool
+) -> bytes:
     """[API] ListObjectsV2: in UTF-8 binary order; a token is opaque and starts after the page before it."""
     prefix = query.pop("prefix", "")
     token = query.pop("continuation-token", None)
@@ -296,8 +387,9 @@ def _list(state: StrictS3, bucket: str, objects: Mapping[str, bytes], query: dic
 
     rows = "".join(
         f"<Contents><Key>{text(key)}</Key><LastModified>{LAST_MODIFIED}</LastModified>"
-        f"<ETag>&quot;{_md5(objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
+        f"<ETag>&quot;{state.etag(key, objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size>"
+        f"<StorageClass>{state.storage_classes.get(key, 'STANDARD').partition('/')[0]}</StorageClass>"
+        f"{_restore_status(state, key) if restores else ''}</Contents>"
         for key in page
     )
     next_token = f"<NextContinuationToken>{os.fsencode(page[-1]).hex()}</NextContinuationToken>" if truncated else ""
