@@ -22,7 +22,7 @@ from stager.host.atomic import open_regular
 from stager.host.judge import judge
 from stager.host.threads import Checkpoint, go_on
 from stager.manifest import DIGEST, MANIFEST_MAX_BYTES, MANIFEST_NAME, SCHEMA, DamagedManifestError, Entry, Header
-from stager.names import DIRECTORY_TOO
+from stager.names import DIRECTORY_TOO, show
 
 __all__ = ["Manifest", "ManifestFile", "load_manifest", "manifest_pieces"]
 
@@ -108,7 +108,7 @@ class ManifestFile:
             self._trailer = _trailer_decoder.decode(trailer)
             self.header = _header_decoder.decode(head[: self._begin])
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise DamagedManifestError(str(error)) from error
+            raise DamagedManifestError(show(str(error).encode("utf-8", "backslashreplace"))) from error
         if (self.header.stager_manifest, self.header.digest, self.header.block_bytes) != (SCHEMA, DIGEST, BLOCK_BYTES):
             raise DamagedManifestError("another version, digest or grid")
         if not 0 <= self.count * _LINE_MIN <= self._end - self._begin:

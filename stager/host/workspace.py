@@ -183,9 +183,10 @@ class Workspace:
         try:
             fcntl.flock(self._lock_fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._lock_fd, 32).decode("ascii", "replace").strip()
+            told = os.read(self._lock_fd, 32).strip()
+            holder = told.decode() if told.isdigit() else "unknown"
             raise BusyError(
-                f"another stager (process {holder or 'unknown'}) is working here", where=self.root,
+                f"another stager (process {holder}) is working here", where=self.root,
                 hint="wait for it to end",
             ) from None
 

@@ -36,7 +36,7 @@ FILES = {
     "ünï/codé \u4e2d": b"unicode",
     "q?u#e;r:y,'\"!*()": b"punctuation",
 }
-S3_SERVERS = ["weed", "rclone", "moto", "rclone_tls"]
+S3_SERVERS = ["weed", "rclone", "juicefs", "moto", "rclone_tls"]
 
 
 @pytest.fixture(params=[*S3_SERVERS, "git-http", "git-file", "local"])
