@@ -76,12 +76,13 @@ class SourceRef(Struct, frozen=True, kw_only=True):
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
-    """One ``[[dataset]]``: appears as /data/OWNER/NAME."""
+    """One ``[[dataset]]``: appears as /data/OWNER/NAME. ``frozen``: the file of a listing, copied as it says."""
 
     name: str
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    frozen: str | None = None
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):

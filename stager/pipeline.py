@@ -170,6 +170,8 @@ class _Sync(Struct, frozen=True):
         self.sink(Planned(source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad)))
         compared, used = time.monotonic(), self.transfer.stats()
         if not self.options.dry_run and planned.fetch:
+            was_durable = manifest.header is not None and manifest.header.durable
+            await blocking(withdraw, self.workspace.descriptors()[1], durable=was_durable)
             await self._fetch(snapshot, planned, entries, order, header)
         known = manifest.header
         holds = known is not None and replace(known, boot=header.boot, durable=header.durable) == header
@@ -248,7 +250,6 @@ class _Sync(Struct, frozen=True):
         self, snapshot: Snapshot, planned: Plan, entries: Entries, order: KeyOrder, header: Header
     ) -> None:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
-        await blocking(withdraw, state_fd)
         journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot
         )

@@ -208,7 +208,7 @@ class _Repairing(Struct, frozen=True):
     async def _fetch(self, source: Source, snapshot: Snapshot) -> None:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         manifest = self.manifest
-        await blocking(withdraw, state_fd)
+        await blocking(withdraw, state_fd, durable=manifest.header.durable)
         journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, manifest.entries, manifest.order,
             source=manifest.header.source, boot=boot_id(),

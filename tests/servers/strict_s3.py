@@ -60,7 +60,9 @@ class StrictS3:
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
-    but for the keys in ``composites``. ``on_request`` is called with (method, target) before each answer.
+    but for the keys in ``composites``. ``versions`` is key to version id to content (None: a delete marker), in any
+    bucket, and ``claimed_version`` what every answer calls its version instead. ``on_request`` is called with (method,
+    target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -76,6 +78,8 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    versions: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
+    claimed_version: str = ""
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -203,12 +207,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get_object(self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str]) -> None:
         """[API] GetObject."""
-        if query:
+        version = query.get("versionId")
+        if query.keys() - {"versionId"}:
             raise _Refusal(501, "NotImplemented", f"query {query}")
-        if key not in objects:
+        if version is None and key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
-        content = objects[key]
+        content = objects[key] if version is None else self._version(key, version)
         headers = {
+            **({"x-amz-version-id": self.state.claimed_version or version} if version is not None else {}),
             "ETag": f'"{hashlib.md5(content).hexdigest()}"',
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
@@ -226,6 +232,16 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(416, "InvalidRange", "The requested range is not satisfiable")
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._send(206, content[first : last + 1], headers)
+
+    def _version(self, key: str, version: str) -> bytes:
+        """[API] GetObject, "versionId"; [GUIDE] "Working with delete markers": one of them is a 405."""
+        if version not in self.state.versions.get(key, {}):
+            raise _Refusal(404, "NoSuchVersion", "The specified version does not exist.")
+        content = self.state.versions[key][version]
+        if content is None:
+            headers = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
+            raise _Refusal(405, "MethodNotAllowed", "The specified method is not allowed", headers=headers)
+        return content
 
     def _checksum(self, key: str, content: bytes) -> dict[str, str]:
         """[API] GetObject, HeadObject: only with x-amz-checksum-mode. [GUIDE] "Checking object integrity": a composite
