@@ -171,7 +171,7 @@ class Comparison:
     def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int) -> None: ...
     def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
         """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
-        (hash the file, `Entries.vouch`, compare again), or what is in the way. Releases the GIL. OSError, with the
+        (`recheck` the file, compare again), or what is in the way. Releases the GIL. OSError, with the
         path.
         """
     def unknown_directories(self, order: KeyOrder) -> list[bytes]:

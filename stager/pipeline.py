@@ -141,7 +141,8 @@ class _Sync(Struct, frozen=True):
         _, state_fd, _ = self.workspace.descriptors()
         await stoppable(leftovers.keep, planned.unknown)
         if planned.fetch or leftovers.deletion.files:
-            await blocking(withdraw, state_fd)
+            was_durable = seen.manifest.header is not None and seen.manifest.header.durable
+            await blocking(withdraw, state_fd, durable=was_durable)
         continued_bytes = 0
         if planned.fetch:
             continued_bytes, unreadable = await self._fetch(seen, decided)

@@ -73,7 +73,9 @@ class StrictS3:
     with; ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether
     that has been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written
     INTELLIGENT_TIERING/TIER. ``hosts`` is host name to the bucket it stands for, ``requester_pays`` are buckets,
-    ``owners`` is bucket to account. ``on_request`` is called with (method, target) before each answer.
+    ``owners`` is bucket to account. ``versions`` is key to version id to content (None: a delete marker), in any
+    bucket, and ``claimed_version`` what every answer calls its version instead. ``on_request`` is called with (method,
+    target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -98,6 +100,8 @@ class StrictS3:
     hosts: dict[str, str] = field(default_factory=dict)
     requester_pays: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
+    claimed_version: str = ""
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -305,13 +309,15 @@ class _Handler(BaseHTTPRequestHandler):
         self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str], more: Mapping[str, str]
     ) -> None:
         """[API] GetObject; ``more`` are headers of the answer."""
-        if query:
+        version = query.get("versionId")
+        if query.keys() - {"versionId"}:
             raise _Refusal(501, "NotImplemented", f"query {query}")
-        if key not in objects:
+        if version is None and key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
-        content = objects[key]
+        content = objects[key] if version is None else self._version(key, version)
         more = {**more, **self._check_readable(key)}
         headers = {
+            **({"x-amz-version-id": self.state.claimed_version or version} if version is not None else {}),
             **more,
             **self._check_customer_key(key),
             "ETag": f'"{self.state.etag(key, content)}"',
@@ -332,6 +338,16 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(416, "InvalidRange", "The requested range is not satisfiable")
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._send(206, content[first : last + 1], headers)
+
+    def _version(self, key: str, version: str) -> bytes:
+        """[API] GetObject, "versionId"; [GUIDE] "Working with delete markers": one of them is a 405."""
+        if version not in self.state.versions.get(key, {}):
+            raise _Refusal(404, "NoSuchVersion", "The specified version does not exist.")
+        content = self.state.versions[key][version]
+        if content is None:
+            headers = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
+            raise _Refusal(405, "MethodNotAllowed", "The specified method is not allowed", headers=headers)
+        return content
 
     def _checksum(self, key: str, content: bytes) -> dict[str, str]:
         """[API] GetObject, HeadObject: only with x-amz-checksum-mode. [GUIDE] "Checking object integrity": a composite

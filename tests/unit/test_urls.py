@@ -39,10 +39,33 @@ def test_good_source_is_taken_apart(
 
 
 @pytest.mark.parametrize(
+    ("text", "location", "version_id"),
+    [
+        ("s3://b/k?versionId=3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY", "b/k", "3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY"),
+        ("s3://b/k?versionId=a%2Bb", "b/k", "a+b"),
+        ("s3://b/dir/what?x=1?versionId=null", "b/dir/what?x=1", "null"),
+        ("s3://b/k?versionId=v?x=1", "b/k?versionId=v?x=1", None),
+        ("s3://b/k?versionid=v", "b/k?versionid=v", None),
+        ("s3://b/k?", "b/k?", None),
+    ],
+)
+def test_version_of_a_key_is_what_closes_the_url(text: str, location: str, version_id: str | None) -> None:
+    source = parse_source(text)
+    assert (source.location, source.version_id, source.text) == (location, version_id, text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
         "data",
+        "s3://b/k?versionId=",
+        "s3://b/k?versionId=a%20b",
+        "s3://b/k?versionId=%00",
+        "s3://b/k?versionId=" + "v" * 1025,
+        "s3://b/?versionId=v",
+        "s3://b/dir/?versionId=v",
+        "s3://b?versionId=v",
         "http://host/x",
         "s3:bucket",
         "s3:///key",
