@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from stager.config import Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
+from stager.filters import EVERYTHING, Filter
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
@@ -54,6 +55,7 @@ class _Copy:
     below: str  # in tree/ and in state/
     target: str
     remote: Remote | None
+    filter: Filter = EVERYTHING
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -202,7 +204,7 @@ def _copies(spec: JobSpec, remote: Remote | None) -> list[_Copy]:
     copies = [
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
-            remote=dataset.remote or remote,
+            remote=dataset.remote or remote, filter=dataset.filter,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -263,7 +265,8 @@ async def _copy_all(
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
+        state_dir = os.path.join(job.state_dir, copy.below)
+        options = SyncOptions(remote=copy.remote, state_dir=state_dir, filter=copy.filter)
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell

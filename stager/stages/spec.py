@@ -28,6 +28,7 @@ from stager.model import (
     SourceRef,
 )
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
+from stager.stages.spec_filter import filter_of
 from stager.stages.spec_schema import (
     NOT_YET,
     TABLES,
@@ -140,7 +141,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
     _check_version(table, problems)
     remotes = _remotes(table.get("s3", {}), problems)
-    datasets = _datasets(table.get("dataset", []), remotes, problems)
+    datasets = _datasets(table.get("dataset", []), remotes, base, problems)
     public = _publics(table.get("public", []), problems)
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
@@ -235,7 +236,9 @@ def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, ob
     return [(f"{place}[{number}]", table) for number, table in enumerate(given, 1)]
 
 
-def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) -> tuple[DatasetSpec, ...]:
+def _datasets(
+    given: object, remotes: Mapping[str, Remote], base: str, problems: Problems
+) -> tuple[DatasetSpec, ...]:
     names: list[str] = []
     specs: list[DatasetSpec] = []
     for place, table in _tables("dataset", given, problems):
@@ -256,7 +259,10 @@ def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) 
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+        wanted = filter_of(place, found, source, base, problems)
+        specs.append(
+            DatasetSpec(name=found.name, source=source, access=found.access, remote=remote, filter=wanted)
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 
