@@ -42,9 +42,7 @@ class KeyTable:
     def keys(self, rows: array[int]) -> list[bytes]:
         """The keys of these rows. IndexError."""
     def files(self, least: int, most: int, since_ns: int) -> tuple[array[int], int]:
-        """Rows of files (see `stager.names`) with sizes within these two and an mtime_ns at or after the third, and how
-        many rows are markers of directories.
-        """
+        """Rows of files with sizes within these two and an mtime_ns since the third; how many rows mark directories."""
     def select(self, rows: array[int]) -> KeyTable:
         """A table of these rows alone, in this order. IndexError."""
     total_bytes: int
@@ -175,9 +173,7 @@ class Comparison:
         path.
         """
     def unknown_directories(self, order: KeyOrder) -> list[bytes]:
-        """Directories above what is to be fetched and above nothing that was recorded, each after those in it. Releases
-        the GIL. ValueError: the order is another table's.
-        """
+        """Directories above what is to be fetched and above nothing that was recorded. ValueError as `directories`."""
     def directories(self, order: KeyOrder) -> int:
         """Directories above what is to be fetched. Releases the GIL. ValueError: the order is another table's."""
     total_bytes: int

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from stager.config import Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
+from stager.filters import EVERYTHING, Filter
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
@@ -56,6 +57,7 @@ class _Copy:
     target: str
     remote: Remote | None
     pinning: Pinning
+    filter: Filter = EVERYTHING
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -212,6 +214,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
             remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
+            filter=dataset.filter,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -277,7 +280,9 @@ async def _copy_all(
             sink(event)
 
         state_dir = os.path.join(job.state_dir, copy.below)
-        options = SyncOptions(remote=copy.remote, state_dir=state_dir, pinning=copy.pinning)
+        options = SyncOptions(
+            remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter
+        )
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell

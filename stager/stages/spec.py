@@ -28,6 +28,7 @@ from stager.model import (
     SourceRef,
 )
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
+from stager.stages.spec_filter import filter_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
     NOT_YET,
@@ -211,7 +212,12 @@ def _datasets(
             problems.add(f"{place}.frozen", "names the file of a listing, of an s3:// or git+ source")
         remote = remotes.get(found.remote) if found.remote is not None else None
         frozen = os.path.join(base, found.frozen) if found.frozen is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote, frozen=frozen))
+        wanted = filter_of(place, found, source, base, problems)
+        specs.append(
+            DatasetSpec(
+                name=found.name, source=source, access=found.access, remote=remote, frozen=frozen, filter=wanted
+            )
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 

@@ -65,6 +65,12 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
     frozen: str | None = None
+    include: list[str] = []
+    exclude: list[str] = []
+    files_from: str | None = None
+    min_size: str | None = None
+    max_size: str | None = None
+    newer: str | None = None
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
