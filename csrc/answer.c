@@ -1,5 +1,7 @@
 /* Whether an answer is what was asked for; see request.h. */
+#include "identity.h"
 #include "request.h"
+#include "text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -8,11 +10,19 @@ struct flaw {
     const char *where, *message;
 };
 
-static struct flaw find_wrong_etag(const struct stg_request *request, const struct stg_http_head *head)
+/* An object from before its bucket had versions is its version "null", which an answer need not name. */
+static int is_version(struct stg_str pinned, struct stg_str told)
 {
-    if (request->identity.len && (head->etag_weak || head->etag.len != request->identity.len ||
-                                  memcmp(head->etag.ptr, request->identity.ptr, head->etag.len) != 0))
+    return stg_str_same(pinned, told) || (!told.len && stg_str_same(pinned, STG_STR("null")));
+}
+
+static struct flaw find_other_object(struct stg_identity pinned, const struct stg_http_head *head)
+{
+    if (pinned.etag.len && (head->etag_weak || !stg_str_same(pinned.etag, head->etag)))
         return (struct flaw){"etag", "the ETag is not the pinned one"};
+    if (pinned.version.len && !is_version(pinned.version, head->version_id))
+        return (struct flaw){"version", head->version_id.len ? "the version is not the pinned one"
+                                                             : "the server does not say which version it sent"};
     return (struct flaw){0};
 }
 
@@ -27,7 +37,7 @@ static struct flaw find_flaw(const struct stg_request *request, const struct stg
             return (struct flaw){"status", "a part must be a 206"};
         if (head->bad_range || (head->has_range && head->range_total != request->size))
             return (struct flaw){"content-range", "another range than one of the object"};
-        return find_wrong_etag(request, head);
+        return find_other_object(stg_identity_split(request->identity), head);
     }
     if (request->ranged) {
         /* rclone's server answers a range with 200 and a proper Content-Range: what counts is checked below. */
@@ -43,7 +53,7 @@ static struct flaw find_flaw(const struct stg_request *request, const struct stg
     }
     if (head->content_length >= 0 ? head->content_length != request->length : !head->chunked)
         return (struct flaw){"content-length", "the length is not the object's"};
-    return find_wrong_etag(request, head);
+    return find_other_object(stg_identity_split(request->identity), head);
 }
 
 int stg_request_fits(const struct stg_request *request, const struct stg_http_head *head)

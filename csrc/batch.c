@@ -1,5 +1,7 @@
 #include "batch.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -51,6 +53,7 @@ void stg_batch_unref(struct stg_batch *batch)
     free(batch->blocks);
     free(batch->announced);
     free(batch->parts);
+    free(batch->told);
     free((char *)(uintptr_t)batch->query.ptr);
     free(batch->body);
     free(batch->results);
@@ -220,6 +223,15 @@ int stg_batch_parts(struct stg_template *template_, struct stg_table *table, con
     return batch ? finish_new(batch, set_up_parts(batch, rows, numbers), out) : -ENOMEM;
 }
 
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, uint32_t row, struct stg_batch **out)
+{
+    int status = stg_batch_heads(template_, table, &row, 1, out);
+    if (status < 0)
+        return status;
+    (*out)->told = calloc(1, sizeof *(*out)->told);
+    return finish_new(*out, (*out)->told ? 0 : -ENOMEM, out);
+}
+
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out)
 {
     struct stg_batch *batch = batch_new(STG_BATCH_LIST, template_, NULL, 1);
@@ -269,6 +281,18 @@ struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)
     return stg_table_row(batch->table, batch->rows ? batch->rows[index] : batch->row);
 }
 
+struct stg_made stg_batch_made(const struct stg_batch *batch, uint32_t index)
+{
+    int64_t mtime_ns = batch->results[index].mtime_ns;
+    return (struct stg_made){stg_batch_row(batch, index).mode, batch->preserve && mtime_ns, mtime_ns};
+}
+
+void stg_batch_take_mtime(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
+{
+    int64_t said = stg_seconds_parse(head->mtime);
+    batch->results[index].mtime_ns = said > 0 ? said : stg_batch_row(batch, index).mtime_ns;
+}
+
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index)
 {
     if (batch->kind == STG_BATCH_LIST)
@@ -301,17 +325,39 @@ static void take_part(struct stg_part *part, const struct stg_http_head *head)
         part->length = -1; /* it contradicts itself */
 }
 
+static int take_told(struct stg_told *told, const struct stg_http_head *head)
+{
+    if (head->status != 200 || head->content_length < 0 || head->encoded || head->etag_weak ||
+        head->etag.len > sizeof told->etag || head->version_id.len > sizeof told->version)
+        return -EAGAIN;
+    told->size = head->content_length;
+    told->etag_len = head->etag.len;
+    told->version_len = head->version_id.len;
+    if (head->etag.len)
+        memcpy(told->etag, head->etag.ptr, head->etag.len);
+    if (head->version_id.len)
+        memcpy(told->version, head->version_id.ptr, head->version_id.len);
+    return 0;
+}
+
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
 {
+    if (batch->told)
+        return take_told(batch->told, head);
     struct stg_request request = stg_batch_request(batch, index);
     if ((head->status >= 500 && head->status != 501) || head->status == 429 || head->status == 408)
         return -EAGAIN;
-    if (head->status > 299 || !stg_request_fits(&request, head))
+    if (head->status > 299)
         return 0;
-    if (batch->parts)
-        take_part(&batch->parts[index], head);
-    else
+    if (batch->parts) {
+        if (stg_request_fits(&request, head))
+            take_part(&batch->parts[index], head);
+        return 0;
+    }
+    if (stg_request_fits(&request, head))
         batch->announced[index] = stg_checksum_announced(head, stg_template_etags(batch->template_));
+    if (head->status == 200)
+        stg_batch_take_mtime(batch, index, head);
     return 0;
 }
 

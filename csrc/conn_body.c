@@ -93,6 +93,8 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
         stg_conn_fail(conn, failure);
         return -EBADMSG;
     }
+    if (conn->item.batch->preserve)
+        stg_batch_take_mtime(conn->item.batch, conn->item.index, head);
     conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
     if (conn->use == STG_USE_STREAM && stg_conn_start_stream(conn, &failure) < 0) {
         stg_conn_fail(conn, failure);

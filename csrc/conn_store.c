@@ -32,7 +32,8 @@ static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item
 {
     struct stg_sink *sink = worker->engine->sink;
     struct stg_file *file =
-        stg_file_new(sink, &item.batch->landing, worker->number, row.key, row.mode, item.batch, item.index);
+        stg_file_new(sink, &item.batch->landing, worker->number, row.key, stg_batch_made(item.batch, item.index),
+                     item.batch, item.index);
     if (!file) {
         stg_sink_give(sink, buffer);
         stg_worker_complete(worker, item, 1, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
@@ -57,8 +58,9 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_failure *failure = NULL;
     const char *where;
     int64_t start = start_storing(worker);
-    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
-                                   buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
+    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key,
+                                   stg_batch_made(item.batch, item.index), buffer->data + buffer->start, buffer->len,
+                                   buffer->offset, &stored, &where);
     note_stored(worker, item.batch, start);
     stg_worker_give_buffer(worker, buffer);
     if (status < 0)
@@ -120,8 +122,8 @@ int stg_conn_start_stream(struct stg_conn *conn, struct stg_failure **failure)
     stg_hasher_reset(conn->hasher, room, blocks);
     conn->writes_inline = stg_batch_may_write_inline(batch) || conn->buffer == &conn->worker->hot;
     conn->file_offset = conn->request.offset;
-    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key, row.mode,
-                              batch, conn->item.index);
+    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key,
+                              stg_batch_made(batch, conn->item.index), batch, conn->item.index);
     if (conn->file)
         return 0;
 no_memory:

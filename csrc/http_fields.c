@@ -15,6 +15,7 @@ enum field {
     FIELD_REGION,
     FIELD_REQUEST_ID,
     FIELD_VERSION_ID,
+    FIELD_MTIME,
     FIELD_CRC32,
     FIELD_CRC32C,
     FIELD_CRC64NVME,
@@ -196,6 +197,7 @@ static enum field field_of(struct stg_str name)
         {{"content-range", 13}, FIELD_CONTENT_RANGE},
         {{"content-length", 14}, FIELD_CONTENT_LENGTH},
         {{"content-encoding", 16}, FIELD_CONTENT_ENCODING},
+        {{"x-amz-meta-mtime", 16}, FIELD_MTIME},
         {{"x-amz-request-id", 16}, FIELD_REQUEST_ID},
         {{"x-amz-version-id", 16}, FIELD_VERSION_ID},
         {{"transfer-encoding", 17}, FIELD_TRANSFER_ENCODING},
@@ -230,6 +232,8 @@ static struct stg_str *text_of(struct stg_http_head *head, enum field field)
         return &head->request_id;
     case FIELD_VERSION_ID:
         return &head->version_id;
+    case FIELD_MTIME:
+        return &head->mtime;
     case FIELD_CRC32:
         return &head->checksum_crc32;
     case FIELD_CRC32C:

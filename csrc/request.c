@@ -1,10 +1,15 @@
 #include "request.h"
 
+#include "identity.h"
+#include "uri.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <openssl/crypto.h>
 
 struct stg_signer {
     atomic_int refs;
@@ -39,6 +44,8 @@ static int copy_str(struct stg_str *out, struct stg_str text)
 
 static void free_str(struct stg_str *text)
 {
+    if (text->ptr)
+        OPENSSL_cleanse((char *)(uintptr_t)text->ptr, text->len); /* it may be a key of the customer's */
     free((char *)(uintptr_t)text->ptr);
 }
 
@@ -288,7 +295,8 @@ static int is_unsigned(struct stg_str name)
 }
 
 static int put_signature(struct writer *w, const struct stg_template *t, const struct stg_request *request,
-                         struct stg_str path, const struct stg_header *headers, size_t count, int64_t unix_s)
+                         struct stg_str path, struct stg_str query, const struct stg_header *headers, size_t count,
+                         int64_t unix_s)
 {
     struct stg_header signed_headers[STG_SIGV4_MAX_HEADERS];
     size_t signed_count = 0;
@@ -298,12 +306,31 @@ static int put_signature(struct writer *w, const struct stg_template *t, const s
     struct stg_str method = request->is_head ? STG_STR("HEAD") : STG_STR("GET");
     struct stg_credentials *credentials = stg_signer_credentials(t->signer);
     ssize_t n = stg_sigv4_sign(credentials, unix_s + stg_signer_skew(t->signer), method, path,
-                               request->query, signed_headers, signed_count, w->out + w->len, w->cap - w->len);
+                               query, signed_headers, signed_count, w->out + w->len, w->cap - w->len);
     stg_credentials_unref(credentials);
     if (n < 0)
         return (int)n;
     w->len += (size_t)n;
     return 0;
+}
+
+#define VERSION_FIELD "versionId="
+#define PART_QUERY_BYTES 32 /* with the "&" behind it */
+
+/* What stands behind the path's "?", in canonical order; len 0: nothing. room is enough for any version and part. */
+static struct stg_str query_of(const struct stg_request *request, struct stg_str version_id, char *room, size_t cap)
+{
+    size_t start = request->query.len;
+    if (!version_id.len)
+        return request->query;
+    if (start) { /* "partNumber=<n>" */
+        memcpy(room, request->query.ptr, start);
+        room[start++] = '&';
+    }
+    memcpy(room + start, VERSION_FIELD, sizeof VERSION_FIELD - 1);
+    start += sizeof VERSION_FIELD - 1;
+    ssize_t n = stg_uri_encode(version_id, 0, room + start, cap - start);
+    return (struct stg_str){room, n < 0 ? 0 : start + (size_t)n};
 }
 
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
@@ -312,32 +339,36 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     struct writer w = {.out = out, .cap = cap};
     struct stg_header headers[STG_SIGV4_MAX_HEADERS];
     size_t count = 0;
-    char range[64], etag[1024];
+    char range[64], etag[1024], room[PART_QUERY_BYTES + sizeof VERSION_FIELD + 3 * STG_VERSION_MAX];
+    struct stg_identity pinned = stg_identity_split(request->identity);
+    struct stg_str query = query_of(request, pinned.version, room, sizeof room);
     const struct stg_endpoint *endpoint = template_->endpoint;
     const struct stg_proxy *proxy = stg_endpoint_tls(endpoint) ? NULL : stg_endpoint_proxy(endpoint);
 
+    if (pinned.version.len > STG_VERSION_MAX)
+        return -EINVAL;
     put(&w, request->is_head ? STG_STR("HEAD ") : STG_STR("GET "));
     if (proxy) {
         put(&w, STG_STR("http://"));
         put(&w, template_->host);
     }
     struct stg_str path = put_path(&w, template_, request);
-    if (request->query.len) {
+    if (query.len) {
         put(&w, STG_STR("?"));
-        put(&w, request->query);
+        put(&w, query);
     }
     put(&w, STG_STR(" HTTP/1.1\r\n"));
 
     headers[count++] = (struct stg_header){STG_STR("host"), template_->host};
     if (request->ranged)
         headers[count++] = (struct stg_header){STG_STR("range"), range_value(request, range)};
-    if (request->identity.len) {
-        if (request->identity.len + 2 > sizeof etag || has_break(request->identity))
+    if (pinned.etag.len) {
+        if (pinned.etag.len + 2 > sizeof etag || has_break(pinned.etag))
             return -EINVAL;
         etag[0] = '"';
-        memcpy(etag + 1, request->identity.ptr, request->identity.len);
-        etag[request->identity.len + 1] = '"';
-        headers[count++] = (struct stg_header){STG_STR("if-match"), {etag, request->identity.len + 2}};
+        memcpy(etag + 1, pinned.etag.ptr, pinned.etag.len);
+        etag[pinned.etag.len + 1] = '"';
+        headers[count++] = (struct stg_header){STG_STR("if-match"), {etag, pinned.etag.len + 2}};
     }
     for (size_t i = 0; i < template_->header_count; i++)
         headers[count++] = template_->headers[i];
@@ -353,7 +384,7 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     if (w.full)
         return -EMSGSIZE;
     if (template_->signer) {
-        int status = put_signature(&w, template_, request, path, headers, count, unix_s);
+        int status = put_signature(&w, template_, request, path, query, headers, count, unix_s);
         if (status < 0)
             return status;
     }

@@ -41,7 +41,7 @@ struct stg_str stg_template_key_prefix(const struct stg_template *template_);
 
 struct stg_request {
     struct stg_str key;      /* raw, without the template's prefix; a listing has none */
-    struct stg_str identity; /* the pinned ETag between its quotes; len 0: not pinned */
+    struct stg_str identity; /* what it is pinned to (identity.h), the ETag between its quotes; len 0: not pinned */
     struct stg_str query;    /* listings, and heads of a stored part */
     int is_list;
     int is_head;

@@ -22,6 +22,13 @@ cdef extern from "grade.h" nogil:
         STG_WHYS
 
 
+cdef extern from "identity.h" nogil:
+    struct stg_identity:
+        stg_str etag
+        stg_str version
+    stg_identity stg_identity_split(stg_str text)
+
+
 cdef extern from "sum.h" nogil:
     enum:
         STG_SUM_MAX_BYTES

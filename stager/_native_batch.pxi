@@ -51,6 +51,18 @@ cdef class Batch:
             raise ValueError("only the answers to a HEAD of parts have this")
         return self.batch.parts[at].offset, self.batch.parts[at].length, self.batch.parts[at].count
 
+    def mtime_ns(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.kind != STG_BATCH_HEADS:
+            raise ValueError("only the answers to a HEAD have this")
+        return self.batch.results[at].mtime_ns or None
+
+    def told(self):
+        cdef stg_told *told = self.batch.told
+        if told is NULL or self.undrained:
+            raise ValueError("not a finished look-up")
+        return told.size, (<const char *>told.etag)[:told.etag_len], (<const char *>told.version)[:told.version_len]
+
     def scan_list(self, KeyTable table not None, size_t key_skip, *, bytes after=None, bytes upto=None,
                   KeyTable rest=None):
         cdef stg_list_page page

@@ -54,13 +54,15 @@ cdef class Engine:
     def fileno(self):
         return stg_engine_fileno(self.engine)
 
-    def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd):
+    def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd, *,
+                      bint preserve=False):
         cdef array_t numbers
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
         numbers = as_rows(rows, stg_table_count(table.table))
         check_arguments(stg_batch_objects(template.template_, table.table, numbers.data.as_uints, len(numbers), root_fd,
                                           tmp_fd, &batch), "an empty batch")
+        batch.preserve = preserve
         return self.start(batch, template)
 
     def fetch_heads(self, Template template not None, KeyTable table not None, rows):
@@ -81,6 +83,13 @@ cdef class Engine:
             raise ValueError("a number for each row")
         check_arguments(stg_batch_parts(template.template_, table.table, of.data.as_uints, which.data.as_uints,
                                         len(of), &batch), "an empty batch, or a number that no part has")
+        return self.start(batch, template)
+
+    def look_up(self, Template template not None, KeyTable table not None, Py_ssize_t row):
+        cdef stg_batch *batch = NULL
+        check(stg_engine_state(self.engine))
+        table.row(row)
+        check(stg_batch_look_up(template.template_, table.table, <uint32_t>row, &batch))
         return self.start(batch, template)
 
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,

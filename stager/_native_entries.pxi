@@ -25,6 +25,9 @@ cdef class Entries:
             raise IndexError(row)
         return &self.entries.rows[row]
 
+    cdef int rows_standing(self, size_t row):
+        return self.entries.rows[row].standing
+
     def recorded(self, Py_ssize_t row):
         cdef stg_entry *entry = self.at(row)
         cdef stg_row found = stg_table_row(self.table.table, row)
@@ -88,6 +91,12 @@ cdef class Entries:
         if entry.standing != STG_DOUBTFUL:
             raise ValueError("not in doubt")
         entry.standing = STG_TRUSTED if same else STG_STALE
+
+    def settle(self):
+        cdef size_t row
+        for row in range(self.known()):
+            if self.entries.rows[row].standing in (STG_DOUBTFUL, STG_TRUSTED):
+                self.entries.rows[row].standing = STG_STANDS
 
     def forget(self):
         memset(self.entries.rows, 0, self.entries.capacity * sizeof(stg_entry))
@@ -164,6 +173,10 @@ cdef class Recall:
     def __len__(self):
         return self.recall.count
 
+    @property
+    def passed(self):
+        return self.recall.passed
+
     def lines(self, bytes lines not None):
         cdef stg_str text = as_str(lines)
         cdef int status
@@ -237,6 +250,23 @@ cdef class Comparison:
             found = stg_wanted_directories(order.order, self.entries.entries)
         return found
 
+    def unknown_directories(self, KeyOrder order not None):
+        cdef stg_directory *found
+        cdef size_t count, i
+        if order.table is not self.entries.table:
+            raise ValueError("of another table")
+        with nogil:
+            count = stg_unknown_directories(order.order, self.entries.entries, NULL)
+        found = <stg_directory *>malloc((count + 1) * sizeof(stg_directory))
+        if found is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                stg_unknown_directories(order.order, self.entries.entries, found)
+            return [self.entries.table.key(found[i].row)[:found[i].len] for i in range(count)]
+        finally:
+            free(found)
+
     @property
     def total_bytes(self):
         return self.comparison.total_bytes
@@ -256,3 +286,45 @@ cdef class Comparison:
     @property
     def disk_bytes(self):
         return self.comparison.disk_bytes
+
+
+FOUND_SAME = STG_FOUND_SAME
+FOUND_MISSING = STG_FOUND_MISSING
+FOUND_KIND = STG_FOUND_KIND
+FOUND_SIZE = STG_FOUND_SIZE
+FOUND_CONTENT = STG_FOUND_CONTENT
+FOUND_EXECUTABLE = STG_FOUND_EXECUTABLE
+FOUND_UNREADABLE = STG_FOUND_UNREADABLE
+
+
+def recheck(Entries entries not None, rows, int root_fd, *, bint stands, bint from_disk=False):
+    cdef array_t numbers = as_rows(rows, entries.known())
+    cdef size_t count = len(numbers), i
+    cdef const uint32_t *given = numbers.data.as_uints
+    cdef stg_recheck_t how
+    cdef uint8_t *found = NULL
+    cdef int32_t *errors = NULL
+    cdef int status
+    cdef list odd = []
+    for i in range(count):
+        if entries.rows_standing(given[i]) not in (STG_DOUBTFUL, STG_TRUSTED, STG_STANDS):
+            raise ValueError("nothing is recorded of a row")
+    how.entries = entries.entries
+    how.root_fd = root_fd
+    how.from_disk = from_disk
+    how.believed = STG_STANDS if stands else STG_TRUSTED
+    found = <uint8_t *>malloc(count + 1)
+    errors = <int32_t *>malloc((count + 1) * sizeof(int32_t))
+    try:
+        if found is NULL or errors is NULL:
+            raise MemoryError
+        with nogil:
+            status = stg_recheck_rows(&how, given, count, found, errors)
+        check(status)
+        for i in range(count):
+            if found[i] != STG_FOUND_SAME:
+                odd.append((given[i], found[i], errors[i]))
+    finally:
+        free(found)
+        free(errors)
+    return odd

@@ -18,7 +18,9 @@ from msgspec import Struct
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
+    ArchivedError,
     ChangedError,
+    GoneError,
     GradeError,
     HostError,
     IntegrityError,
@@ -95,12 +97,18 @@ _WRONG_SECRET = _Rule(
 )
 _BAD_TOKEN = _Rule(Action.STOP, AccessDeniedError, "the session token is not valid", "check the credentials")
 _DENIED = _Rule(
-    Action.SKIP, AccessDeniedError, "access denied", "check that these credentials may list and read it"
+    Action.SKIP,
+    AccessDeniedError,
+    "access denied",
+    "check that these credentials may list and read it, and whether its bucket wants --request-payer",
 )
 _CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
-_GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
+_GONE = _Rule(Action.STOP, GoneError, "was removed while it was being copied", "run this again")
+_DELETED = _Rule(
+    Action.STOP, NotFoundError, "is a delete marker in this version, which has no content", "name another version"
+)
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
-_ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
+_ARCHIVED = _Rule(Action.SKIP, ArchivedError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
 _ENCODED = _Rule(
     Action.SKIP,
@@ -122,6 +130,12 @@ _DAMAGED_OR_NO_MD5 = _Rule(
 )
 _TOO_LOW = _Rule(Action.SKIP, GradeError, "cannot reach the grade that is required")
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
+_NOT_SO = _Rule(
+    Action.STOP,
+    SourceError,
+    "the server refuses the request",
+    "an object stored with SSE-C is read with --sse-c-key-file over https, any other one without it",
+)
 
 _PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
 _PROXY_CREDENTIALS = _Rule(
@@ -150,9 +164,11 @@ _BY_CODE: Final[dict[str, _Rule]] = {
     "InvalidAccessKeyId": _WRONG_KEY,
     "InvalidObjectState": _ARCHIVED,
     "InvalidRange": _CHANGED,
+    "InvalidRequest": _NOT_SO,
     "InvalidSecurity": _BAD_TOKEN,
     "InvalidToken": _BAD_TOKEN,
     "KMS.DisabledException": _DENIED,
+    "MethodNotAllowed": _DELETED,  # GetObject of a version that is a delete marker
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _GONE,
     "NoSuchVersion": _GONE,
@@ -230,7 +246,7 @@ _BY_KIND: Final[dict[str, _Rule]] = {
 }
 
 _REPEATED: Final = (  # compiled when something failed
-    r"(?i)((?:authorization|security-token|signature)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;&<]+"
+    r"(?i)((?:authorization|security-token|signature|customer-key(?:-md5)?)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;&<]+"
 )
 _CERTIFICATE: Final = "certificate: "  # how csrc/tls.c begins what OpenSSL found wrong with one
 _PROXY_HANDSHAKE = _Rule(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from msgspec import Struct, field
 
 from stager._native import Entries, KeyTable
+from stager.host.partial import Partials
 
 __all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source", "Tally"]
 
@@ -22,11 +23,13 @@ OnLanded = Callable[["array[int]"], None]
 class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
-    ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
-    of them, ``best`` what any of them can reach.
+    ``modes``: entries carry executable bits and symlinks. ``times``: rows carry when a file was last changed; "listed":
+    where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them, ``best`` what
+    any of them can reach.
     """
 
     modes: bool
+    times: Literal["always", "listed", "never"]
     grade: str
     best: str = "A"
 
@@ -39,13 +42,17 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this. ``warnings``: what the user should know, for people.
+    nothing that promises this. ``folder``: what the keys are below at the source, where the reference leaves that open
+    (a prefix may be a folder or one object). ``warnings``: what the user should know, for people. ``archived``: rows,
+    ascending, of what is there and is known not to be readable before it is restored.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
+    folder: bytes = b""
     warnings: tuple[str, ...] = ()
+    archived: array[int] = field(default_factory=lambda: array("I"))
 
 
 class Earlier(Struct, frozen=True, kw_only=True):
@@ -68,14 +75,16 @@ class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
     ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system. ``entries``, of the
-    snapshot's table, is told of every file in place.
+    snapshot's table, is told of every file in place. ``partials`` keeps large files that are not finished.
     """
 
     root_fd: int
     tmp_fd: int
     entries: Entries
+    partials: Partials
     root: str  # the destination's path, for errors only
     tally: Tally = field(default_factory=Tally)
+    preserve: bool = False  # files get the source's times of change, where it says any
 
 
 class Source(Protocol):
@@ -100,13 +109,22 @@ class Source(Protocol):
         """
         ...
 
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """Take what an earlier listing of this source found instead of listing it; `fetch` then copies it as pinned.
+
+        Raises `UsageError`: the listing is of something else, or this source pins nothing that outlasts a run; and
+        what `snapshot` raises.
+        """
+        ...
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Put the given rows of ``snapshot.table`` in place: each under its final name only when complete.
 
         A file is written in ``landing.tmp_fd``, checked, and renamed below ``landing.root_fd``; no symlink in the
         destination is followed; missing directories are made. ``done`` is told of every finished file, in any
         order, soon after it is in place and stands in ``landing.entries``. On the first permanent error the rest is
-        cancelled, what is in flight leaves no temporary behind, and the error is raised: `ChangedError`,
-        `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
+        cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
+        raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
+        `NoSpaceError`, `HostError`. `ArchivedError`: everything else is in place.
         """
         ...

@@ -45,6 +45,7 @@ _SHOWN: Final = 20
 _FILES_A_CALL: Final = 128
 _PIECE_BYTES: Final = 1 << 20
 _SHA1_DIGITS: Final = 40
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class GitSource:
@@ -54,7 +55,7 @@ class GitSource:
     when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
-    capabilities = Capabilities(modes=True, grade=Grade.A)
+    capabilities = Capabilities(modes=True, times="never", grade=Grade.A)
 
     def __init__(
         self,
@@ -105,6 +106,14 @@ class GitSource:
                 return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
         return self._snapshot(pin, await self._list(pin))
+
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
+        commit, _, subdir = listed.version.partition(":")
+        if not _COMMIT.fullmatch(commit) or subdir != (self._ref.subdir or ""):
+            raise UsageError("the listing is of something else", where=self._ref.text, hint="name what was listed")
+        self._pin = pin = await self._repository.find(commit)
+        return self._snapshot(pin, listed.table)
 
     def _version(self, pin: Pin) -> str:
         return f"{pin.commit}:{self._ref.subdir or ''}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from servers.process import console_script
 
-__all__ = ["Synced", "receipt", "run_sync", "tree"]
+__all__ = ["Synced", "receipt", "run", "run_sync", "tree"]
 
 _WITHIN_S = 90
 _STATE = ".stager"
@@ -29,8 +29,13 @@ class Synced:
 
 def run_sync(source: str, destination: Path, environment: Mapping[str, str], *options: str) -> Synced:
     """Run it to its end. TimeoutExpired: it hung."""
+    return run("sync", source, str(destination), *options, environment=environment)
+
+
+def run(*arguments: str, environment: Mapping[str, str]) -> Synced:
+    """Run any command of stager to its end. TimeoutExpired: it hung."""
     done = subprocess.run(
-        [console_script("stager"), "sync", source, str(destination), *options],
+        [console_script("stager"), *arguments],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,

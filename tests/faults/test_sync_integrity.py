@@ -174,3 +174,12 @@ def test_digests_of_parts_that_seaweedfs_keeps_are_recomputed(
     assert run_sync(f"s3://{bucket}/", tmp_path / "dst", weed.environment(), *options).status == 0
     assert tree(tmp_path / "dst") == {key: OBJECTS[key] for key in ("even", "odd", "two")}
     assert receipt(tmp_path / "dst")["grades"] == {"A": 3}
+
+
+def test_parts_of_a_version_are_those_that_are_asked_for(server: StrictS3, tmp_path: Path) -> None:
+    server.algorithm, server.versions = "sha256", {"odd": {"v/1": OBJECTS["odd"]}}
+    source = f"{SOURCE}odd?versionId=v/1"
+    assert run_sync(source, tmp_path / "dst", server.environment(), "--require-integrity", "A").status == 0
+    assert tree(tmp_path / "dst") == {"odd": OBJECTS["odd"]}
+    asked = [target for method, target in server.requests if method == "HEAD" and "partNumber" in target]
+    assert f"/{BUCKET}/odd?partNumber=3&versionId=v%2F1" in asked

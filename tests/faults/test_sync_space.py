@@ -1,0 +1,158 @@
+"""Small file systems: what cannot fit is refused beforehand; what others take meanwhile ends a run cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.syncing import receipt, run_sync, tree
+from servers.s3 import object_bytes
+from servers.strict_s3 import StrictS3
+
+pytestmark = pytest.mark.root
+
+NO_SPACE = 5
+BUCKET = "bucket"
+SOURCE = f"s3://{BUCKET}/"
+MIB = 1 << 20
+BYTES, INODES = 28 * MIB, 120
+LARGE = {"large": object_bytes(17 * MIB, 9)}
+MIDDLE = {f"d/{number}": object_bytes(MIB, number) for number in range(8)}
+TINY = {f"t{number % 3}/{number}": b"%d" % number for number in range(60)}
+
+
+def _mount_tmpfs(place: Path, _: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={BYTES},nr_inodes={INODES}", "small", str(place)], check=True)
+
+
+def _mount_ext4(place: Path, image: Path) -> None:
+    with image.open("wb") as file:
+        file.truncate(BYTES)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(INODES), "-O", "^has_journal", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system of BYTES and INODES, of the kind that the test is parametrised with."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    {"tmpfs": _mount_tmpfs, "ext4": _mount_ext4}[request.param](place, tmp_path / "image")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def take_all_bytes(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "others").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(64 << 10))
+
+
+def take_all_inodes(disk: Path) -> None:
+    (disk / "others").mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (disk / "others" / str(number)).touch(exist_ok=False)
+
+
+def give_back(disk: Path) -> None:
+    subprocess.run(["rm", "-rf", str(disk / "others")], check=True)
+
+
+def at_object(strict: StrictS3, number: int, act: Callable[[], None]) -> None:
+    """Call ``act`` when so many objects have been asked for, before that answer."""
+    left = itertools.count(number, -1)
+
+    def on_request(_method: str, target: str) -> None:
+        if "list-type" not in target and next(left) == 1:
+            act()
+
+    strict.on_request = on_request
+
+
+def objects_asked(strict: StrictS3) -> list[str]:
+    return [target for _, target in strict.requests if "list-type" not in target]
+
+
+@pytest.mark.parametrize(
+    ("disk", "objects", "words"),
+    [
+        ("tmpfs", {"a": b"x", **{f"n{number}": object_bytes(MIB, number) for number in range(40)}}, "bytes are needed"),
+        ("ext4", {f"d{number % 4}/{number}": b"" for number in range(200)}, "inodes are needed"),
+    ],
+    ids=["bytes", "inodes"],
+    indirect=["disk"],
+)
+def test_what_cannot_fit_is_refused_before_the_first_object_is_asked_for(
+    strict: StrictS3, disk: Path, objects: dict[str, bytes], words: str
+) -> None:
+    strict.buckets[BUCKET] = objects
+    done = run_sync(SOURCE, disk / "dst", strict.environment())
+    assert (done.status, len(done.err.splitlines())) == (NO_SPACE, 1)
+    assert words in done.err
+    assert objects_asked(strict) == []
+    assert not (disk / "dst").exists()
+
+
+@pytest.mark.parametrize(
+    ("disk", "objects", "take"),
+    [("ext4", MIDDLE, take_all_bytes), ("tmpfs", LARGE, take_all_bytes), ("ext4", TINY, take_all_inodes)],
+    ids=["bytes", "bytes of parts", "inodes"],
+    indirect=["disk"],
+)
+def test_what_others_take_meanwhile_stops_it_and_the_next_run_continues(
+    strict: StrictS3, disk: Path, objects: dict[str, bytes], take: Callable[[Path], None]
+) -> None:
+    strict.buckets[BUCKET] = objects
+    at_object(strict, 2, lambda: take(disk))
+    done = run_sync(SOURCE, disk / "dst", strict.environment(), "--max-connections=1")
+    assert (done.status, len(done.err.splitlines())) == (NO_SPACE, 1), done
+    assert objects.items() >= tree(disk / "dst").items(), "what is visible is right"
+    assert [name for name in os.listdir(disk / "dst/.stager") if name.startswith("tmp.")] == []
+    with pytest.raises(FileNotFoundError):
+        receipt(disk / "dst")
+    give_back(disk)
+    strict.on_request = None
+    assert run_sync(SOURCE, disk / "dst", strict.environment()).status == 0
+    assert tree(disk / "dst") == objects
+    assert receipt(disk / "dst")["moved"]["objects"] < len(objects) or objects is LARGE
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+def test_space_of_a_large_object_is_its_own_from_the_start(strict: StrictS3, disk: Path) -> None:
+    strict.buckets[BUCKET] = LARGE
+    at_object(strict, 2, lambda: take_all_bytes(disk))
+    done = run_sync(SOURCE, disk / "dst", strict.environment(), "--max-connections=1")
+    assert (done.status, tree(disk / "dst") == LARGE) == (0, True), done
+
+
+@pytest.mark.parametrize(
+    ("disk", "take"), [("ext4", take_all_bytes), ("tmpfs", take_all_inodes)], ids=["bytes", "inodes"], indirect=["disk"]
+)
+def test_disk_that_is_full_before_is_named_in_one_line(
+    strict: StrictS3, disk: Path, take: Callable[[Path], None]
+) -> None:
+    strict.buckets[BUCKET] = {"a": object_bytes(MIB, 1)}
+    take(disk)
+    done = run_sync(SOURCE, disk / "dst", strict.environment())
+    assert (done.status, len(done.err.splitlines())) == (NO_SPACE, 1), done
+    give_back(disk)
+    assert run_sync(SOURCE, disk / "dst", strict.environment()).status == 0
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+def test_what_is_replaced_counts_for_what_replaces_it(strict: StrictS3, disk: Path) -> None:
+    """Twice as much does not fit, and does not have to: only what moves is counted."""
+    strict.buckets[BUCKET] = {f"{number}": object_bytes(MIB, number) for number in range(16)}
+    assert run_sync(SOURCE, disk / "dst", strict.environment()).status == 0
+    strict.buckets[BUCKET] = {f"{number}": object_bytes(MIB, number + 100) for number in range(16)}
+    assert run_sync(SOURCE, disk / "dst", strict.environment(), "--max-connections=4").status == 0
+    assert tree(disk / "dst") == strict.buckets[BUCKET]
