@@ -12,7 +12,6 @@ import contextlib
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -21,21 +20,22 @@ from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Integrity, Remote
 from stager.errors import GradeError, NotFoundError, StagerError, UsageError, from_os_error
 from stager.host.listing_file import listing_digest
-from stager.host.proxies import Proxy, proxy_for
+from stager.host.proxies import proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
 from stager.sources.s3_access import access_for, headers_of
 from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
-from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
+from stager.sources.s3_connection import Connection
+from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
-from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
+from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
-from stager.sources.s3_values import Credentials, Prepared, refresh_pause_s
+from stager.sources.s3_values import refresh_pause_s
 from stager.sources.s3_version import look_up
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -47,57 +47,7 @@ _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
 _MULTIPART_AT_ONCE: Final = 32  # of one part each, but for the last the least that S3 lets be uploaded
 _LEAST_PART_BYTES: Final = 5 << 20  # User Guide, "Amazon S3 multipart upload limits"
-_ETAGS: Final = {"light": "none", "standard": "plain", "strict": "parts"}
 _FRESHEN_EVERY_S: Final = 60.0
-
-
-@dataclass(kw_only=True)
-class _Connection:
-    """A bucket reached: what every request to it shares."""
-
-    prepared: Prepared
-    proxy: Proxy | None
-    credentials: Credentials | None
-    endpoint: Endpoint
-    signer: Signer | None
-    lane: Lane
-    integrity: Integrity
-    headers: tuple[tuple[str, str], ...]
-    key: CustomerKey | None
-
-    def template(self, key_prefix: bytes, *, objects: bool) -> Template:
-        """Of requests for the bucket's objects, or for its listing."""
-        return Template(
-            self.endpoint,
-            self.signer,
-            host_header=self.prepared.host_header,
-            path_prefix=self.prepared.path_prefix,
-            headers=self.headers + (self._of_objects() if objects else self._of_listings()),
-            key_prefix=key_prefix,
-            etags=self.etags,
-            required=self.integrity.require,
-        )
-
-    @property
-    def etags(self) -> str:
-        """Which ETags are compared. Who wants no checksums wants none of these either, unless they are asked for."""
-        asked = self.prepared.asks_for_checksums or self.integrity.level == "strict"
-        return _ETAGS[self.integrity.level] if asked else "none"
-
-    @property
-    def compares(self) -> bool:
-        """Whether what an object's HEAD announces is of any use."""
-        return self.prepared.asks_for_checksums or self.etags != "none"
-
-    @property
-    def tells_what_is_restored(self) -> bool:
-        return tells_what_is_restored(self.prepared.host)
-
-    def _of_objects(self) -> tuple[tuple[str, str], ...]:
-        return self.key.headers() if self.key else ()
-
-    def _of_listings(self) -> tuple[tuple[str, str], ...]:
-        return (("x-amz-optional-object-attributes", "RestoreStatus"),) if self.tells_what_is_restored else ()
 
 
 class S3Source:
@@ -118,7 +68,7 @@ class S3Source:
         self._transfer = transfer
         self._integrity = integrity or Integrity()
         self._access = access_for(transfer, self._remote)
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._template: Template | None = None
 
     async def __aenter__(self) -> Self:
@@ -198,7 +148,7 @@ class S3Source:
             sizes = {self._name(table.key(row)): table.size(row) for row in rows if row not in stand}
             raise_skipped(skipped, sizes, where=self._where)
 
-    async def _connect(self, region: str | None) -> _Connection:
+    async def _connect(self, region: str | None) -> Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
         key_file = self._remote.sse_c_key_file
@@ -229,7 +179,7 @@ class S3Source:
         lane = Lane(
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
-        connection = _Connection(
+        connection = Connection(
             prepared=prepared,
             proxy=proxy,
             credentials=credentials,
@@ -243,7 +193,7 @@ class S3Source:
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
 
-    async def _renew(self, connection: _Connection, *, again: bool) -> bool:
+    async def _renew(self, connection: Connection, *, again: bool) -> bool:
         """Take the chain's credentials if they are other ones; whether they were."""
         current = await self._access.credentials(refused=connection.credentials if again else None)
         if current is None or connection.credentials is None or connection.signer is None:
@@ -258,7 +208,7 @@ class S3Source:
         connection.credentials = current
         return True
 
-    async def _stay_fresh(self, connection: _Connection) -> None:
+    async def _stay_fresh(self, connection: Connection) -> None:
         """Renew temporary credentials before they end, and addresses, while a long copy runs."""
         while True:
             await asyncio.sleep(refresh_pause_s(connection.credentials, time.time(), most_s=_FRESHEN_EVERY_S))
@@ -277,7 +227,7 @@ class S3Source:
         archived = table.archived_rows() if connection.tells_what_is_restored else array("I")
         return Snapshot(table=table, pinned=pinned, folder=folder, warnings=warnings, archived=archived)
 
-    async def _listed(self, connection: _Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
+    async def _listed(self, connection: Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
         """What the keys are below, the objects, and what the user should know."""
         if self._version_id:
             parent, slash, name = self._prefix.rpartition(b"/")
@@ -294,11 +244,11 @@ class S3Source:
     def _folder(self) -> bytes:
         return self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
 
-    def _take(self, connection: _Connection, folder: bytes) -> None:
+    def _take(self, connection: Connection, folder: bytes) -> None:
         self._connection = connection
         self._template = connection.template(folder, objects=True)
 
-    def _pinned(self, connection: _Connection, folder: bytes) -> dict[str, str]:
+    def _pinned(self, connection: Connection, folder: bytes) -> dict[str, str]:
         return {
             "bucket": self._bucket,
             "prefix": show(folder),
@@ -307,10 +257,10 @@ class S3Source:
             **({"version_id": self._version_id.decode()} if self._version_id else {}),
         }
 
-    def _lists_in_order(self, connection: _Connection) -> bool:
+    def _lists_in_order(self, connection: Connection) -> bool:
         return lists_in_byte_order(connection.prepared.host, self._bucket, self._remote.listing_order)
 
-    def _pages(self, connection: _Connection, folder: bytes) -> Pages:
+    def _pages(self, connection: Connection, folder: bytes) -> Pages:
         return Pages(
             lane=connection.lane,
             template=connection.template(folder, objects=False),
@@ -318,7 +268,7 @@ class S3Source:
             where=self._where,
         )
 
-    async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
+    async def _single_key(self, connection: Connection) -> tuple[bytes, KeyTable]:
         """The prefix as the key of one object."""
         table = KeyTable()
         hint = "* and ? stand for themselves: name a prefix" if set(b"*?") & set(self._prefix) else "check the spelling"
@@ -337,7 +287,7 @@ class S3Source:
 
     async def _fetch_small(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
@@ -365,7 +315,7 @@ class S3Source:
 
     async def _fetch_large(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
