@@ -42,6 +42,7 @@ class Renderer:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._told: dict[str, float] = {}
+        self._tells = state.verbosity > 0 and not state.quiet
         self._bar = _make_bar(self._err) if not state.json and not state.quiet and self._err.isatty() else None
 
     def __enter__(self) -> Self:
@@ -67,9 +68,9 @@ class Renderer:
                 self._finish(event)
             case Progress():
                 self._progress(event)
-            case Listed() if self._state.verbosity:
+            case Listed() if self._tells:
                 self._line(f"{event.source}: {count(event.total.objects)}, {size(event.total.bytes)}")
-            case Planned() if self._state.verbosity:
+            case Planned() if self._tells:
                 self._line(f"{event.source}: {_planned(event)}")
             case Named() if not self._state.quiet:
                 write(self._out, f"{event.action} {show(event.path)} ({size(event.bytes)})")
