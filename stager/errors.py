@@ -6,6 +6,7 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
+    │   ├── FilterError          2   what chooses files; carries every problem found
     │   └── BadKeysError         2   names the destination cannot hold; carries every one
     ├── SourceError          the source, or the way to it
     │   ├── NotFoundError        3   no such bucket, key, repository, ref, directory

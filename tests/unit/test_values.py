@@ -27,7 +27,7 @@ def test_error_tree_has_the_exit_codes_of_the_manual() -> None:
         "CommandError": 1,
         "UserError": 2,
         "UsageError": 2,
-        "SpecError": 2,
+        "SpecError": 2, "FilterError": 2,
         "BadKeysError": 2,
         "SourceError": 3,
         "NotFoundError": 3,
