@@ -254,3 +254,22 @@ def test_dry_run_names_what_would_move_and_go_escaped_and_in_json_without_loss(t
     assert named(told) == [("fetch", b"new", 2), ("delete", b"\xff\n", 2)]
     assert told.event("finished")["receipt"]["deleted"] == {"objects": 1, "bytes": 2}
     assert named(sync.run("--json", "--delete")) == [("delete", b"\xff\n", 2)]
+
+
+def test_job_brings_only_what_its_file_wants(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    for path, content in FILES.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(content)
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'version = 1\n[job]\nname = "j"\n[[dataset]]\nname = "o/d"\nsource = "file://{source}"\n'
+        'include = ["train/"]\nexclude = ["*.jpg", "!/train/a.jpg"]\n'
+    )
+    here = SyncHere("", tmp_path, {})
+    done = here.command("stage", str(job), "--scratch", str(tmp_path / "scratch"), "--job-id", "7", "--json")
+    assert done.code == 0, done
+    (staged,) = tmp_path.glob("scratch/**/data/o/d/train")
+    assert sorted(os.listdir(staged)) == ["a.jpg", "notes.txt"]
+    told = done.event("finished")["receipt"]
+    assert (told["total"]["objects"], told["left_out"]["objects"]) == (2, 6)
