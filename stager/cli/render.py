@@ -73,7 +73,7 @@ class Renderer:
             case Planned() if self._tells:
                 self._line(f"{event.source}: {_planned(event)}")
             case Named() if not self._state.quiet:
-                write(self._out, f"{event.action} {show(event.path)} ({size(event.bytes)})")
+                self._print(f"{event.action} {show(event.path)} ({size(event.bytes)})")
 
     def _json(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._due(event, _JSON_PROGRESS_EVERY_S):
@@ -102,6 +102,9 @@ class Renderer:
         text = summary(event.receipt, dry_run=event.dry_run)
         if self._state.verbosity:
             self._line(f"{event.source}: bottleneck: {event.bottleneck.kind}: {event.bottleneck.why}")
+        self._print(text)
+
+    def _print(self, text: str) -> None:
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:
