@@ -141,7 +141,7 @@ class _Sync(Struct, frozen=True):
         manifest = await blocking(read_manifest, self.workspace.state_fd)
         leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete)
         await blocking(leftovers.refuse, manifest)
-        whole = await self.source.snapshot(self._earlier(manifest))
+        whole = await self.source.snapshot(self._earlier(manifest), self.options.filter.wants_path())
         listed = time.monotonic()
         total = Counts(objects=len(whole.table), bytes=whole.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))

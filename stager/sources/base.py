@@ -13,7 +13,16 @@ from msgspec import Struct
 
 from stager._native import Entries, KeyTable
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
+__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source", "Wanted", "everything"]
+
+Wanted = Callable[[bytes], bool]
+"""Whether anybody will ask for the file of a key."""
+
+
+def everything(_key: bytes) -> bool:
+    """All files are wanted."""
+    return True
+
 
 OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
@@ -84,10 +93,11 @@ class Source(Protocol):
         """Release everything; never raises."""
         ...
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the whole source, pinned. All rows or an error, never a part of them.
 
-        ``earlier`` may spare the listing when the source is still at that version.
+        ``earlier`` may spare the listing when the source is still at that version. What is not ``wanted`` is listed too
+        where it can be a file; where it cannot be one, it is no reason to refuse the rest.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
         """

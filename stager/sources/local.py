@@ -33,7 +33,7 @@ from stager.errors import (
 from stager.host.threads import in_threads
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 
 __all__ = ["LocalSource"]
 
@@ -66,13 +66,13 @@ class LocalSource:
             os.close(self._root_fd)
             self._root_fd = -1
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Walk the whole directory.
 
         Raises `NotFoundError`, `AccessDeniedError`, `ChangedError` (moved while it was walked), `UsageError` (not a
         directory), `BadKeysError` (special files), `HostError`.
         """
-        return await asyncio.to_thread(self._snapshot)
+        return await asyncio.to_thread(self._snapshot, wanted)
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Cancelling starts no further file and waits for those being copied."""
@@ -87,7 +87,7 @@ class LocalSource:
             async for landed in finished:
                 done(landed)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, wanted: Wanted) -> Snapshot:
         try:
             self._root_fd = os.open(self._ref.location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError:
@@ -106,7 +106,7 @@ class LocalSource:
                 except OSError as error:
                     raise self._error(error, key) from error
                 table.append(key, size, _identity(status), status.st_mtime_ns, stat.S_IFLNK | 0o777)
-            else:
+            elif wanted(key):
                 special.append(f"{show(key)}: {_kind(status.st_mode)}")
         if special:
             rest = [f"and {len(special) - _SHOWN} more"] if len(special) > _SHOWN else []

@@ -20,7 +20,7 @@ from stager.errors import AccessDeniedError, NotFoundError, StagerError
 from stager.host.proxies import Proxy, proxy_for
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.s3_access import Access
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_host import addresses_towards, ca_file
@@ -87,7 +87,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)

@@ -213,6 +213,28 @@ def test_names_that_cannot_be_files_are_no_problem_when_they_are_left_out(
     assert tree(sync.destination) == {"good": b"g", "both": b"1"}
 
 
+def test_what_a_directory_or_a_commit_cannot_give_is_no_problem_when_it_is_left_out(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5\n" % (b"0" * 64)
+    attributes = b"*.crlf text eol=crlf\n*.enc filter=crypt\n"
+    files = {".gitattributes": attributes, "large.bin": pointer, "a.crlf": b"1\n2\n", "s.enc": b"x", "ok": b"ok"}
+    make_repository(tmp_path / "origin", files)
+    git = SyncHere(f"git+file://{tmp_path}/origin", tmp_path / "dst", {"STAGER_SCRATCH": str(tmp_path)})
+    assert "LFS pointers" in git.run().err
+    assert "git filters" in git.run("--exclude", "*.bin").err
+    left_out = ["--exclude", "*.bin", "--exclude", "*.enc", "--exclude", ".gitattributes"]
+    assert git.run(*left_out).code == 0
+    assert tree(git.destination) == {"a.crlf": b"1\r\n2\r\n", "ok": b"ok"}
+    assert "fetched 0 objects" in git.run(*left_out).out
+    assert "LFS pointers" in git.run().err
+    (tmp_path / "src/tmp").mkdir(parents=True)
+    os.mkfifo(tmp_path / "src/tmp/pipe")
+    (tmp_path / "src/ok").write_bytes(b"ok")
+    local = SyncHere(f"file://{tmp_path}/src", tmp_path / "copy", {})
+    assert "tmp/pipe: a FIFO" in local.run().err
+    assert local.run("--exclude", "tmp/").code == 0
+    assert tree(local.destination) == {"ok": b"ok"}
+
+
 def test_space_is_checked_for_what_is_wanted_alone(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()
