@@ -34,7 +34,7 @@ from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, Grade, SourceRef
-from stager.names import Names, bad_keys_error, show
+from stager.names import Names, bad_keys_error
 from stager.sources.base import Earlier, Landing, Snapshot, Source
 from stager.stages.choose import Chosen, check_filter, choose
 from stager.stages.fetch import fetch
@@ -162,10 +162,12 @@ class _Sync(Struct, frozen=True):
         again, warnings = await stoppable(
             leftovers.gather, manifest, recalled, entries, order, names, header, verify=self.options.verify
         )
-        planned = await stoppable(self._compare, entries, order, names)
-        more = await stoppable(leftovers.plan, whole.table, order, manifest)
-        for text in (*recalled.warnings, *warnings, *more):
+        for text in (*recalled.warnings, *warnings):
             self.sink(Warned(source=self.ref.text, text=text))
+        planned = await stoppable(self._compare, entries, order, names)
+        for text in await stoppable(leftovers.plan, whole.table, order, manifest):
+            self.sink(Warned(source=self.ref.text, text=text))
+        del whole  # what was left out takes no memory while the rest moves
         self.sink(
             Planned(
                 source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad),
@@ -287,8 +289,7 @@ class _Sync(Struct, frozen=True):
         deleted = await stoppable(leftovers.remove)
         if self.options.names:
             await tell_deleted(self.sink, self.ref.text, deleted.files)
-        if deleted.kept:
-            text = f"{len(deleted.kept)} files changed while this ran and stay; the first: {show(deleted.kept[0])}"
+        for text in leftovers.what_stayed(deleted):
             self.sink(Warned(source=self.ref.text, text=text))
         return deleted.counts
 
