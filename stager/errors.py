@@ -6,6 +6,7 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
+    │   ├── FilterError          2   what chooses files; carries every problem found
     │   ├── BadKeysError         2   names the destination cannot hold; carries every one
     │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it

@@ -28,7 +28,6 @@ from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, SourceRef
-from stager.names import show
 from stager.opening import open_source
 from stager.progress import Teller
 from stager.sources.base import Landing, Source, Tally
@@ -119,6 +118,7 @@ class _Sync(Struct, frozen=True):
         seen = await self.decision.see()
         listed = time.monotonic()
         decided = await self.decision.decide(seen)
+        seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
         if self.options.dry_run:
             deleted = seen.leftovers.deletion.counts
@@ -226,9 +226,7 @@ class _Sync(Struct, frozen=True):
         deleted = await stoppable(leftovers.remove)
         if self.options.names:
             await tell_deleted(self.sink, self.ref.text, deleted.files)
-        if deleted.kept:
-            first = show(deleted.kept[0])
-            self.decision.warn(f"{len(deleted.kept)} files changed while this ran and stay; the first: {first}")
+        self.decision.warn(*leftovers.what_stayed(deleted))
         return deleted.counts
 
     def _receipt(self, seen: Seen, decided: Decided, done: _Done) -> DatasetReceipt:

@@ -24,7 +24,7 @@ from stager.host.proxies import proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.s3_access import access_for, headers_of
 from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
 from stager.sources.s3_connection import Connection
@@ -79,7 +79,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)
