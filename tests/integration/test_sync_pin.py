@@ -146,6 +146,16 @@ def test_frozen_listing_with_a_version_fetches_that_version_after_the_object_cha
     assert tree(tmp_path / "dst")["two"] == b"22"
 
 
+def test_listing_of_a_single_key_is_copied_as_that_key(listed: tuple[StrictS3, Path], tmp_path: Path) -> None:
+    strict, file = listed
+    source, environment = "s3://b/set/two", strict.environment()
+    assert run_sync(source, tmp_path / "one", environment, "--save-listing", str(file)).status == 0
+    done = run_sync(source, tmp_path / "two", environment, "--frozen", str(file))
+    assert done.status == 0, done.err
+    assert tree(tmp_path / "two") == {"two": b"22"}
+    assert run_sync("s3://b/set/one", tmp_path / "two", environment, "--frozen", str(file)).status == 2
+
+
 def test_frozen_bucket_of_another_region_is_reached(listed: tuple[StrictS3, Path], tmp_path: Path) -> None:
     strict, file = listed
     strict.regions["b"] = "eu-central-1"
