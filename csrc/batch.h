@@ -32,7 +32,7 @@ struct stg_range {
     uint64_t crc;    /* of the batch's kind, or 0 */
 };
 
-/* What the answer to a HEAD said of an object of which nothing was known. */
+/* What the answer to a HEAD said of an object. */
 struct stg_told {
     int64_t size;
     size_t etag_len, version_len;
@@ -51,7 +51,7 @@ struct stg_batch {
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
-    struct stg_told *told;    /* heads, of the one that is looked up; else NULL */
+    struct stg_told *told;    /* heads, of each object that is looked up; else NULL */
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
@@ -79,8 +79,10 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
  * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
                     struct stg_batch **out);
-/* Asks with HEAD what there is under the row's key, and its version if the row's identity has one. A refusal is a failure. */
-int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, uint32_t row, struct stg_batch **out);
+/* Asks with HEAD what there is under each row's key, pinned as far as the row's identity goes; its size does not count. A
+ * refusal is a failure. */
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      struct stg_batch **out);
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);

@@ -288,8 +288,8 @@ class Batch:
         """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
         compared. ValueError: not a batch of heads.
         """
-    def told(self) -> tuple[int, bytes, bytes]:
-        """Size, ETag and version id (b"": none) of what `Engine.look_up` found. ValueError: not a finished one."""
+    def told(self, index: int) -> tuple[int, bytes, bytes]:
+        """Size, ETag and version id (b"": none) of a finished object of `Engine.look_up`. ValueError: not one."""
     def scan_list(
         self,
         table: KeyTable,
@@ -347,9 +347,9 @@ class Engine:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
         object announces nothing, which is no failure: the object's own requests will say why.
         """
-    def look_up(self, template: Template, table: KeyTable, row: int) -> Batch:
-        """A HEAD of what lies under a row's key, at the version its identity names if it names one; see `Batch.told`.
-        A refusal is a failure. IndexError.
+    def look_up(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
+        """A HEAD of what lies under each row's key, pinned as far as its identity goes; see `Batch.told`. Its size does
+        not count, and a refusal is a failure. IndexError; ValueError: no rows.
         """
     def fetch_ranges(
         self,

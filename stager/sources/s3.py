@@ -32,7 +32,7 @@ from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_values import Credentials, Prepared
-from stager.sources.s3_version import look_up
+from stager.sources.s3_version import look_up, with_versions
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
@@ -77,6 +77,7 @@ class S3Source:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._version_id = (ref.version_id or "").encode()
+        self._pins_versions = ref.pins_versions and not ref.version_id
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
@@ -210,6 +211,8 @@ class S3Source:
         connection = await self._connect(region)
         folder, table, warnings = await self._listed(connection)
         self._take(connection, folder)
+        if self._pins_versions and len(table):
+            table = await with_versions(connection.lane, connection.template(folder), table, name=self._name)
         listing = {"listing": await asyncio.to_thread(listing_digest, table)}
         pinned = {**self._pinned(connection, folder), **listing}
         return Snapshot(table=table, pinned=pinned, folder=folder, warnings=warnings)
