@@ -289,7 +289,7 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert {event["schema"] for event in done.events} == {1}
     receipt = done.event("finished")["receipt"]
     assert set(receipt) == {
-        "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped", "boot",
+        "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped", "boot", "durable",
     }  # fmt: skip
     assert set(done.event("finished")["bottleneck"]) == {"kind", "why", "figures"}
     failed = sync.run("--json", source=sync.source + "/nothing")
