@@ -22,10 +22,10 @@ from msgspec.structs import replace
 from stager._native import Entries, KeyOrder
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
-from stager.errors import ChangedError, HostError, UsageError
+from stager.errors import ChangedError, UsageError
 from stager.events import Finished, Listed, Planned, Sink, Started, Warned, nowhere
 from stager.host.commit import Commit
-from stager.host.journal import JOURNAL_NAME, Journal, remove_journal
+from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.judge import judge
 from stager.host.mounts import lies_within
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -38,7 +38,7 @@ from stager.sources.base import Earlier, Landing, Snapshot, Source
 from stager.stages.fetch import fetch
 from stager.stages.pin import Pinning
 from stager.stages.plan import Plan, check_space, plan
-from stager.stages.publish import publish_tree, withdraw
+from stager.stages.publish import commit_tree, publish_tree, withdraw
 from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
 from stager.transfer import Transfer
 
@@ -179,7 +179,7 @@ class _Sync(Struct, frozen=True):
         if known is not None and holds:
             header = known
         elif self.commit is not None:
-            await stoppable(self._commit, self.commit, entries)
+            await stoppable(commit_tree, self.commit, entries, self.workspace.descriptors()[1])
         receipt = self._receipt(snapshot, names, planned, entries, header)
         if not self.options.dry_run:
             await stoppable(self._publish, header, None if holds else entries, receipt)
@@ -264,14 +264,6 @@ class _Sync(Struct, frozen=True):
             teller.cancel()
             progress.tell()
             journal.close()
-
-    def _commit(self, checkpoint: Checkpoint, commit: Commit, entries: Entries) -> None:
-        try:
-            commit.commit(checkpoint, entries)
-        except HostError:
-            _, state_fd, _ = self.workspace.descriptors()
-            remove_journal(state_fd, JOURNAL_NAME)  # what it names may be in memory alone: it is fetched again
-            raise
 
     def _publish(
         self, checkpoint: Checkpoint, header: Header, entries: Entries | None, receipt: DatasetReceipt

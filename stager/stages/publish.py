@@ -1,4 +1,4 @@
-"""Make a finished tree official: manifest, then the receipt, last; then the journal has served."""
+"""Make a finished tree official: on the disk where that is asked for, then the manifest, then the receipt, last."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from stager._native import Entries
-from stager.errors import from_os_error
+from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular, write_file
+from stager.host.commit import Commit
 from stager.host.journal import JOURNAL_NAME, remove_journal
 from stager.host.manifest_file import manifest_pieces
 from stager.host.threads import Checkpoint, go_on
@@ -17,7 +18,7 @@ from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
-__all__ = ["RECEIPT_NAME", "publish_tree", "read_receipt", "receipt_json", "withdraw"]
+__all__ = ["RECEIPT_NAME", "commit_tree", "publish_tree", "read_receipt", "receipt_json", "withdraw"]
 
 RECEIPT_NAME: Final = "receipt.json"
 _SCHEMA: Final = 1
@@ -37,6 +38,17 @@ def withdraw(state_fd: int, *, durable: bool = False) -> None:
         return
     except OSError as error:
         raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
+
+
+def commit_tree(checkpoint: Checkpoint, commit: Commit, entries: Entries, state_fd: int) -> None:
+    """Have all files that stand on the disk. When that fails the journal goes: what it names may be in memory alone,
+    and is fetched again. Blocks. Raises `NoSpaceError`, `HostError`.
+    """
+    try:
+        commit.commit(checkpoint, entries)
+    except HostError:
+        remove_journal(state_fd, JOURNAL_NAME)
+        raise
 
 
 def publish_tree(
