@@ -110,7 +110,7 @@ async def sync(
     options = options or SyncOptions()
     options.pinning.check(list_again=options.on_change == "retry")
     started = time.monotonic()
-    state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    state_dir = None if options.dry_run else _state_of(destination, options)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
     opened = open_source(ref, remote=options.remote, transfer=transfer, state_dir=state_dir)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
@@ -287,6 +287,10 @@ class _Sync(Struct, frozen=True):
             boot="" if self.options.dry_run else boot_id(),
             durable=header.durable,
         )
+
+
+def _state_of(destination: str, options: SyncOptions) -> str:
+    return os.path.abspath(options.state_dir or os.path.join(destination, STATE_NAME))
 
 
 def what_identities_mean(ref: SourceRef, snapshot: Snapshot) -> str:
