@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +48,8 @@ def commit_tree(checkpoint: Checkpoint, commit: Commit, entries: Entries, state_
     try:
         commit.commit(checkpoint, entries)
     except HostError:
-        remove_journal(state_fd, JOURNAL_NAME)
+        with suppress(HostError):  # the disk may take nothing any more
+            remove_journal(state_fd, JOURNAL_NAME)
         raise
 
 
