@@ -36,7 +36,7 @@ from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
-from stager.sources.s3_version import look_up
+from stager.sources.s3_version import look_up, with_versions
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
@@ -63,6 +63,7 @@ class S3Source:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._version_id = (ref.version_id or "").encode()
+        self._pins_versions = ref.pins_versions and not ref.version_id
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
@@ -221,6 +222,8 @@ class S3Source:
         connection = await self._connect(region)
         folder, table, warnings = await self._listed(connection)
         self._take(connection, folder)
+        if self._pins_versions and len(table):
+            table = await with_versions(connection.lane, connection.template(folder), table, name=self._name)
         listing = {"listing": await asyncio.to_thread(listing_digest, table)}
         pinned = {**self._pinned(connection, folder), **listing}
         # Where a listing does not tell what is restored, the objects' own requests will.
