@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -54,6 +54,7 @@ class _Copy:
     below: str  # in tree/ and in state/
     target: str
     remote: Remote | None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -202,7 +203,7 @@ def _copies(spec: JobSpec, remote: Remote | None) -> list[_Copy]:
     copies = [
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
-            remote=dataset.remote or remote,
+            remote=dataset.remote or remote, on_archived=dataset.on_archived,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -263,7 +264,9 @@ async def _copy_all(
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
+        options = SyncOptions(
+            remote=copy.remote, on_archived=copy.on_archived, state_dir=os.path.join(job.state_dir, copy.below)
+        )
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell

@@ -81,6 +81,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):

@@ -205,7 +205,15 @@ def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) 
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+        specs.append(
+            DatasetSpec(
+                name=found.name,
+                source=source,
+                access=found.access,
+                remote=remote,
+                on_archived=found.on_archived,
+            )
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 

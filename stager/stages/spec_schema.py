@@ -64,6 +64,7 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     ref: str | None = None
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
