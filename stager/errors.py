@@ -154,7 +154,7 @@ class ArchivedError(SourceError):
         return cls(
             f"{objects} object{' is' if objects == 1 else 's are'} archived and cannot be read now ({size} bytes)",
             where=where,
-            hint="restore what is wanted, or leave all of it out with --on-archived skip",
+            hint="restore what is wanted, or leave it out: --on-archived skip, or on_archived in a job file",
             problems=names,
             objects=objects,
             size=size,

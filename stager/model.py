@@ -99,6 +99,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     integrity: Integrity = Integrity()
     filter: Filter = EVERYTHING
     frozen: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):

@@ -223,7 +223,8 @@ class S3Source:
         folder, table, warnings = await self._listed(connection)
         self._take(connection, folder)
         if self._pins_versions and len(table):
-            table = await with_versions(connection.lane, connection.template(folder), table, name=self._name, objects=True)
+            template = connection.template(folder, objects=True)
+            table = await with_versions(connection.lane, template, table, name=self._name)
         listing = {"listing": await asyncio.to_thread(listing_digest, table)}
         pinned = {**self._pinned(connection, folder), **listing}
         # Where a listing does not tell what is restored, the objects' own requests will.
