@@ -28,7 +28,11 @@ LAYERS = (
     ("transfer", {"pacing", "steering", "transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
-    ("pipeline", {"decision", "jobs", "job_end", "leftovers", "opening", "pipeline", "progress", "sync_options", "telling", "verify"}),
+    (
+        "pipeline",
+        {"decision", "job_end", "jobs", "leftovers", "opening"}
+        | {"pipeline", "progress", "sync_options", "telling", "verify"},
+    ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
 )
