@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.root, pytest.mark.xdist_group("bench_origin")]
 
 MIB = 1 << 20
 BUFFERS = 16 * MIB
-PROGRAM = 88 * MIB  # Python, its modules, the engine's threads, the pages of files under way
+PROGRAM = 56 * MIB  # Python, its modules, the engine's threads, the pages of files under way
 AN_OBJECT = 160  # bytes; csrc/entries.h counts them
 AN_ANSWER = 1024  # bytes; the origin counts these too, when it is asked how much it sent
 SOURCE = "s3://bench/p/"
