@@ -42,9 +42,7 @@ class KeyTable:
     def keys(self, rows: array[int]) -> list[bytes]:
         """The keys of these rows. IndexError."""
     def files(self, least: int, most: int, since_ns: int) -> tuple[array[int], int]:
-        """Rows of files (see `stager.names`) with sizes within these two and an mtime_ns at or after the third, and how
-        many rows are markers of directories.
-        """
+        """Rows of files with sizes within these two and an mtime_ns since the third; how many rows mark directories."""
     def select(self, rows: array[int]) -> KeyTable:
         """A table of these rows alone, in this order. IndexError."""
     total_bytes: int
@@ -171,13 +169,11 @@ class Comparison:
     def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int) -> None: ...
     def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
         """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
-        (hash the file, `Entries.vouch`, compare again), or what is in the way. Releases the GIL. OSError, with the
+        (`recheck` the file, compare again), or what is in the way. Releases the GIL. OSError, with the
         path.
         """
     def unknown_directories(self, order: KeyOrder) -> list[bytes]:
-        """Directories above what is to be fetched and above nothing that was recorded, each after those in it. Releases
-        the GIL. ValueError: the order is another table's.
-        """
+        """Directories above what is to be fetched and above nothing that was recorded. ValueError as `directories`."""
     def directories(self, order: KeyOrder) -> int:
         """Directories above what is to be fetched. Releases the GIL. ValueError: the order is another table's."""
     total_bytes: int

@@ -117,6 +117,8 @@ class Remote(Struct, frozen=True, kw_only=True):
     listing_order: str = "auto"  # auto | byte-order | unordered: what the endpoint lists in
     sign_requests: bool = True
     verify_ssl: bool = True
+    use_dualstack_endpoint: bool | None = None  # Amazon's, over IPv6 too; None: as environment and profile say
+    use_fips_endpoint: bool | None = None
     request_payer: bool = False  # whoever asks pays for requests and transfer
     expected_bucket_owner: str | None = None  # an account, 12 digits
     sse_c_key_file: str | None = None  # see `stager.sources.s3_customer_key`

@@ -31,7 +31,7 @@ __all__ = ["Leftovers", "check_delete"]
 
 _NOTHING: Final = Deletion(rows=array("q"), gone=array("I"))
 _SHOWN: Final = 3
-_ONCE: Final = "run once without --delete, which compares everything; what earlier syncs left counts as foreign then"
+_ONCE: Final = "run once without --delete, which compares everything; what the damaged record named is foreign then"
 
 
 def check_delete(asked: Delete | None, wanted: Filter, destination: str) -> None:
@@ -62,6 +62,7 @@ class Leftovers:
         self._where = workspace.root
         self._former = Former(entries=Entries(KeyTable()), rows=array("I"), again=array("I"), stored=0)
         self._foreign: frozenset[bytes] = frozenset()
+        self._damaged_foreign = False
         self.deletion = _NOTHING
 
     def refuse(self, manifest: Recorded) -> None:
@@ -110,7 +111,7 @@ class Leftovers:
         try:
             self._foreign = read_foreign(state_fd)
         except DamagedForeignError:
-            damaged = True
+            damaged = self._damaged_foreign = True
         if damaged:
             warnings.append("the record of what earlier syncs left is damaged: it counts as foreign now")
         if self._asked is not None and (damaged or recalled.damaged):
@@ -160,6 +161,8 @@ class Leftovers:
         table = former.entries.table
         if former.unsaved:
             save_former(state_fd, former, array("I", range(len(table))), checkpoint=checkpoint)
+        if self._damaged_foreign:
+            save_foreign(state_fd, ())
         if not unknown:
             return
         ours: set[bytes] = set()

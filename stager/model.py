@@ -77,13 +77,14 @@ class SourceRef(Struct, frozen=True, kw_only=True):
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
-    """One ``[[dataset]]``: appears as /data/OWNER/NAME."""
+    """One ``[[dataset]]``: appears as /data/OWNER/NAME. ``frozen``: the file of a listing, copied as it says."""
 
     name: str
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
     filter: Filter = EVERYTHING
+    frozen: str | None = None
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):

@@ -42,8 +42,6 @@ from stager.transfer import Transfer
 __all__ = ["SyncOptions", "sync"]
 
 _LISTED_AGAIN: Final = 2
-_OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
-_BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
 
 async def sync(
@@ -143,7 +141,8 @@ class _Sync(Struct, frozen=True):
         _, state_fd, _ = self.workspace.descriptors()
         await stoppable(leftovers.keep, planned.unknown)
         if planned.fetch or leftovers.deletion.files:
-            await blocking(withdraw, state_fd)
+            was_durable = seen.manifest.header is not None and seen.manifest.header.durable
+            await blocking(withdraw, state_fd, durable=was_durable)
         continued_bytes = 0
         if planned.fetch:
             continued_bytes, unreadable = await self._fetch(seen, decided)

@@ -32,7 +32,7 @@ from stager.opening import open_source, what_identities_mean
 from stager.progress import Teller
 from stager.sources.base import Landing, Snapshot, Source
 from stager.stages.fetch import fetch
-from stager.stages.inspect import found_foreign, found_odd, inspect_files, read_whole_manifest, state_of
+from stager.stages.inspect import Staged, found_foreign, found_odd, inspect_files, read_whole_manifest
 from stager.stages.plan import Plan, check_space
 from stager.stages.publish import publish_manifest, publish_receipt, read_receipt, withdraw
 from stager.transfer import Transfer
@@ -61,9 +61,8 @@ class _Tally(Struct):
 
 
 async def verify(
-    directory: str,
+    staged: Staged,
     *,
-    state_dir: str | None = None,
     strict: bool = False,
     repair: Repair | None = None,
     sink: Sink = nowhere,
@@ -76,14 +75,13 @@ async def verify(
     `Source.fetch` raise.
     """
     started = time.monotonic()
-    state = await blocking(state_of, directory, state_dir)
-    workspace = await blocking(Workspace, directory, state, read_only=repair is None)
+    workspace = await blocking(Workspace, staged.tree, staged.state, read_only=repair is None)
     try:
         if repair is None:
             await blocking(workspace.share)
         manifest = await stoppable(read_whole_manifest, workspace.state_fd, workspace.root)
         if workspace.root_fd is None:
-            raise UsageError("is not there", where=directory)
+            raise UsageError("is not there", where=staged.tree)
         sink(Started(source=workspace.root))
         if await blocking(read_receipt, workspace.state_fd) is None:
             sink(Warned(source=workspace.root, text=_UNFINISHED))
@@ -209,7 +207,7 @@ class _Repairing(Struct, frozen=True):
     async def _fetch(self, source: Source, snapshot: Snapshot) -> None:
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         manifest = self.manifest
-        await blocking(withdraw, state_fd)
+        await blocking(withdraw, state_fd, durable=manifest.header.durable)
         journal = await blocking(
             Journal, state_fd, JOURNAL_NAME, manifest.entries, manifest.order,
             source=manifest.header.source, boot=boot_id(),

@@ -60,6 +60,8 @@ def common(command: Command) -> Command:
 def remote_options(command: Command) -> Command:
     """Add how an S3 endpoint is reached; `remote_of` makes a `Remote` of them."""
     for option in (
+        click.option("--use-fips-endpoint", is_flag=True, help="Amazon's endpoints with FIPS 140 cryptography."),
+        click.option("--use-dualstack-endpoint", is_flag=True, help="Amazon's endpoints for IPv6 and IPv4."),
         click.option("--sse-c-key-file", metavar="FILE", type=click.Path(),
                      help="The key of objects stored with SSE-C: 32 bytes, or base64 of them; private to you."),
         click.option("--expected-bucket-owner", metavar="ACCOUNT",
@@ -100,6 +102,8 @@ def remote_of(options: dict[str, Any]) -> Remote:
         listing_order=options.pop("listing_order"),
         sign_requests=not options.pop("no_sign_request"),
         verify_ssl=not options.pop("no_verify_ssl"),
+        use_dualstack_endpoint=options.pop("use_dualstack_endpoint") or None,
+        use_fips_endpoint=options.pop("use_fips_endpoint") or None,
         request_payer=options.pop("request_payer"),
         expected_bucket_owner=owner,
         sse_c_key_file=options.pop("sse_c_key_file"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,7 +11,9 @@ import click
 from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
+from stager.errors import HostError, IntegrityError, StagerError
 from stager.events import Sink
+from stager.stages.inspect import Staged, staged_below
 from stager.transfer import Transfer
 from stager.verify import Repair, verify
 
@@ -30,8 +34,8 @@ def command(
 ) -> None:
     """Hash every file of a staged tree again, and name each that differs, is missing, cannot be read, or is foreign.
 
-    DIR is what `stager sync` filled, or a dataset in a job's tree. The exit code is 4 when a file differs or is
-    missing, 6 when one cannot be read. Times and permissions are not compared, but for who may execute a file.
+    DIR is what `stager sync` filled, a dataset in a job's tree, or that tree. The exit code is 4 when a file differs or
+    is missing, 6 when one cannot be read. Times and permissions are not compared, but for who may execute a file.
 
     --repair fetches such files again from where they came, exactly as they were recorded, each as a whole; nothing else
     is touched, foreign files stay. When the source has moved on it says so: then `stager sync` brings the new state.
@@ -42,13 +46,25 @@ def command(
     remote = remote_of(options)
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
-        work = _verify(directory, state_dir, strict, Repair(transfer=transfer, remote=remote) if repair else None, sink)
-        run_async(work, how_to_continue="run the same command again")
+        wanted = Repair(transfer=transfer, remote=remote) if repair else None
+        run_async(
+            _verify(staged_below(directory, state_dir), strict, wanted, sink),
+            how_to_continue="run the same command again",
+        )
 
 
-async def _verify(directory: str, state_dir: str | None, strict: bool, repair: Repair | None, sink: Sink) -> None:
-    if repair is None:
-        await verify(directory, state_dir=state_dir, strict=strict, sink=sink)
-        return
-    async with repair.transfer:
-        await verify(directory, state_dir=state_dir, strict=strict, repair=repair, sink=sink)
+async def _verify(trees: Sequence[Staged], strict: bool, repair: Repair | None, sink: Sink) -> None:
+    """All of them, also when one is not as it should be."""
+    failed: list[StagerError] = []
+    async with repair.transfer if repair is not None else contextlib.nullcontext():
+        for staged in trees:
+            try:
+                await verify(staged, strict=strict, repair=repair, sink=sink)
+            except (IntegrityError, HostError) as error:
+                failed.append(error)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        first = min(failed, key=lambda error: error.exit_code)
+        raise type(first)(f"{len(failed)} of {len(trees)} trees are not as they were staged", where=first.where,
+                          hint="fetch what is wrong again with --repair")

@@ -28,7 +28,7 @@ from stager.host.threads import Checkpoint
 from stager.model import SourceRef
 from stager.names import from_json, lossless, show, to_json
 
-__all__ = ["Listing", "listing_digest", "read_listing", "save_listing"]
+__all__ = ["LISTED", "Listing", "listing_digest", "read_listing", "save_listing"]
 
 _SCHEMA: Final = 1
 _FILE_MAX: Final = (32 << 20) * 256  # as of a manifest
@@ -41,7 +41,9 @@ _VERSION_BEGINS: Final = "\0"  # csrc/identity.h
 _ETAG: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 _VERSION_ID: Final = re.compile(r"[!-~]{0,1024}")
 _ANYWHERE: Final = -100  # AT_FDCWD: the path is absolute
-_SOURCES: Final = ("s3", "git")
+LISTED: Final = ("s3", "git")
+"""Schemes of sources whose listings outlast a run."""
+
 _MODES: Final = {  # permission bits, or a link; S3 has none but may mark a row as archived (csrc/listxml.h)
     "s3": lambda mode: mode in (0, 0x80000000),
     "git": lambda mode: mode & ~0o777 in (0, stat.S_IFLNK),
@@ -121,7 +123,7 @@ def save_listing(
 
     Raises `UsageError` (the source pins nothing that outlasts a run), `NoSpaceError`, `HostError`.
     """
-    if ref.scheme not in _SOURCES:
+    if ref.scheme not in LISTED:
         raise UsageError("only listings of s3 and git sources can be kept", where=ref.text)
     header = _Header(
         stager_listing=_SCHEMA, scheme=ref.scheme, home=_home_of(ref), source=ref.text, folder=to_json(folder),
@@ -130,6 +132,7 @@ def save_listing(
     )  # fmt: skip
     directory, name = os.path.split(os.path.abspath(path))
     try:
+        os.makedirs(directory, exist_ok=True)
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, doing="keep the listing", where=path) from error
@@ -145,7 +148,7 @@ def read_listing(checkpoint: Checkpoint, path: str, ref: SourceRef) -> Listing:
     Raises `BadListingError` naming the first lines that are wrong; also when the file is of another source than
     ``ref``, or its rows are not those of its digest. `UsageError`, `HostError`.
     """
-    if ref.scheme not in _SOURCES:
+    if ref.scheme not in LISTED:
         raise UsageError("only s3 and git sources can be copied as a listing says", where=ref.text)
     try:
         fd = open_regular(os.path.realpath(path), os.O_RDONLY, dir_fd=_ANYWHERE)
@@ -249,13 +252,15 @@ class _Rows:
             raise ValueError("an ETag or a version id with characters that none has")
         if not self._is_mode(row.mode) or not -_SIZE_MAX <= row.mtime_ns <= _SIZE_MAX:
             raise ValueError("a mode or a time that is none")
+        if not row.etag and not row.version_id:
+            raise ValueError("neither ETag nor version: nothing pins this object")
         identity = row.etag + _VERSION_BEGINS + row.version_id if row.version_id else row.etag
         self._table.append(key, row.size, identity.encode("latin-1"), row.mtime_ns, row.mode)
 
     def _what_is_wrong(self, lines: bytes) -> BadListingError:
         """The first lines of a piece that cannot be taken, one by one."""
         problems: list[str] = []
-        for number, line in enumerate(lines.splitlines(), self._line):
+        for number, line in enumerate(lines.split(b"\n")[:-1], self._line):
             try:
                 self._append(_decoder.decode(line))
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ __all__ = ["Found", "Tree"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
-_NOT_EMPTY: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOENT, errno.ENOTDIR})
+_STAYS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
 _DEPTH_MAX: Final = 2048  # as a path has at most
 _KEPT_OPEN: Final = 64
 
@@ -85,17 +85,18 @@ class Tree:
             os.unlink(name, dir_fd=self._directory(directory))
         return True
 
-    def remove_directory(self, path: bytes) -> bool:
-        """Remove an empty directory; False when it is not empty, or is none of this tree."""
+    def remove_directory(self, path: bytes) -> Literal["removed", "stays", "absent"]:
+        """Remove an empty directory; it stays when it is not empty, or is none of this tree."""
         above, _, name = path.rpartition(b"/")
         try:
-            directory_fd = self._directory(above)
-            os.rmdir(name, dir_fd=directory_fd)
+            os.rmdir(name, dir_fd=self._directory(above))
         except OSError as error:
-            if error.errno in _NOT_EMPTY | _NOT_THERE:
-                return False
+            if error.errno == errno.ENOENT:
+                return "absent"
+            if error.errno in _STAYS | _NOT_THERE:
+                return "stays"
             raise
-        return True
+        return "removed"
 
     def has_directory(self, path: bytes) -> bool:
         """Whether a directory lies at a path."""

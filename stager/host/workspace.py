@@ -1,6 +1,7 @@
 """A destination and its state directory, opened once and held by descriptor.
 
-``STATE/`` holds ``manifest.jsonl``, ``journal``, ``receipt.json``, ``lock`` and one ``tmp.*`` directory per run.
+``STATE/`` holds ``manifest.jsonl``, ``journal``, ``receipt.json``, ``lock``, one ``tmp.*`` directory per run, and where
+there is need ``former.jsonl`` and ``foreign.json``.
 Correctness does not rest on the lock: temporaries have a directory of their own and renames are atomic.
 """
 
@@ -23,7 +24,9 @@ STATE_NAME: Final = ".stager"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_NAME: Final = "lock"
 _TMP: Final = "tmp."
-_STALE: Final = re.compile(r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|receipt\.json|journal)\.[0-9a-f]{16}")
+_STALE: Final = re.compile(
+    r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|former\.jsonl|foreign\.json|receipt\.json|journal)\.[0-9a-f]{16}"
+)
 
 
 class Workspace:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
-from stager.sources.s3_access import Access, headers_of
+from stager.sources.s3_access import access_for, headers_of
 from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
 from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
@@ -34,7 +35,7 @@ from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
 from stager.sources.s3_skipped import raise_skipped
-from stager.sources.s3_values import Credentials, Prepared
+from stager.sources.s3_values import Credentials, Prepared, refresh_pause_s
 from stager.sources.s3_version import look_up
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
@@ -96,7 +97,7 @@ class S3Source:
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
-        self._access = Access(self._remote)
+        self._access = access_for(transfer, self._remote)
         self._connection: _Connection | None = None
         self._template: Template | None = None
 
@@ -215,7 +216,7 @@ class S3Source:
 
     async def _renew(self, connection: _Connection, *, again: bool) -> bool:
         """Take the chain's credentials if they are other ones; whether they were."""
-        current = await self._access.credentials(again=again)
+        current = await self._access.credentials(refused=connection.credentials if again else None)
         if current is None or connection.credentials is None or connection.signer is None:
             return False
         if current.same_as(connection.credentials):
@@ -231,7 +232,7 @@ class S3Source:
     async def _stay_fresh(self, connection: _Connection) -> None:
         """Renew temporary credentials before they end, and addresses, while a long copy runs."""
         while True:
-            await asyncio.sleep(_FRESHEN_EVERY_S)
+            await asyncio.sleep(refresh_pause_s(connection.credentials, time.time(), most_s=_FRESHEN_EVERY_S))
             with contextlib.suppress(StagerError):
                 await self._renew(connection, again=False)
             with contextlib.suppress(StagerError):

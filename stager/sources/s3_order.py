@@ -14,6 +14,7 @@ __all__ = ["lists_in_byte_order", "tells_what_is_restored"]
 
 _AMAZON: Final = re.compile(
     r"(?:.+\.)?s3(?:-accelerate|-fips)?(?:\.dualstack)?(?:[.-][a-z]{2}(?:-[a-z]+)+-\d+)?\.amazonaws\.com(?:\.cn)?"
+    r"|(?:.+\.)?bucket\.vpce-[0-9a-z-]+\.s3\.[a-z0-9-]+\.vpce\.amazonaws\.com"
 )
 _NO_PLAIN_BUCKET: Final = ("--x-s3", "-s3alias", "--ol-s3", "--op-s3")
 """Ends of names reserved for directory buckets and for aliases of access points: Amazon S3 User Guide, "General

@@ -8,7 +8,9 @@ from msgspec import Struct
 
 from stager.config import Secret
 
-__all__ = ["CHECKSUM_MODE", "Credentials", "Prepared"]
+__all__ = ["CHECKSUM_MODE", "Credentials", "Prepared", "refresh_pause_s"]
+
+_LEAST_PAUSE_S: Final = 0.5
 
 CHECKSUM_MODE: Final = ("x-amz-checksum-mode", "ENABLED")
 """The header that asks for an object's checksum; left out with response_checksum_validation = when_required (SDKs and
@@ -21,6 +23,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
     access_key: str
     secret_key: Secret
     token: Secret | None
+    expires_s: float | None = None  # Unix time; None: not known, or never
 
     def same_as(self, other: Credentials) -> bool:
         """Whether both are one generation."""
@@ -30,6 +33,13 @@ class Credentials(Struct, frozen=True, kw_only=True):
             other.secret_key.reveal(),
             theirs.reveal() if theirs else None,
         )
+
+
+def refresh_pause_s(credentials: Credentials | None, now_s: float, *, most_s: float) -> float:
+    """Seconds until credentials should be asked for again: two thirds of their life are then left, at least."""
+    if credentials is None or credentials.expires_s is None:
+        return most_s
+    return min(most_s, max(_LEAST_PAUSE_S, (credentials.expires_s - now_s) / 3))
 
 
 class Prepared(Struct, frozen=True, kw_only=True):

@@ -231,13 +231,13 @@ def _remove_emptied(
             if not path or path in foreign:
                 continue
             try:
-                if not tree.remove_directory(path):
-                    continue
+                outcome = tree.remove_directory(path)
             except OSError as error:
                 failed.append((path, error))
                 continue
-            removed += 1
-            left.add(path.rpartition(b"/")[0])
+            removed += outcome == "removed"
+            if outcome != "stays":  # a run that was killed may have come as far as this one
+                left.add(path.rpartition(b"/")[0])
     return removed
 
 

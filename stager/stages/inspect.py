@@ -10,19 +10,22 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final
 
+from msgspec import Struct
+
 from stager.errors import IntegrityError, UsageError
 from stager.events import Found
 from stager.host.foreign_files import ForeignFiles
 from stager.host.manifest_file import Manifest, load_manifest
+from stager.host.mounts import lies_within
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
 from stager.host.threads import Checkpoint, in_threads, stoppable
 from stager.host.workspace import STATE_NAME
-from stager.manifest import DamagedManifestError
+from stager.manifest import MANIFEST_NAME, DamagedManifestError
 
-__all__ = ["found_foreign", "found_odd", "inspect_files", "read_whole_manifest", "state_of"]
+__all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "read_whole_manifest", "staged_below"]
 
 _FOREIGN_AT_ONCE: Final = 1000
-_JOB_RECORD: Final = "job.json"
+_JOB_RECORD, _TREE, _STATE = "job.json", "tree", "state"
 _WHY: Final = {
     "kind": "it is no longer the file that was staged, or a symlink stands above it",
     "size": "another size",
@@ -31,26 +34,43 @@ _WHY: Final = {
 }
 
 
-def state_of(directory: str, state_dir: str | None) -> str | None:
-    """Where the state of a staged tree is: as asked; None for DIR/.stager; a job's dataset has it beside its tree.
+class Staged(Struct, frozen=True):
+    """A staged tree and where its state is; None: in its own .stager."""
 
-    Blocks. Raises `UsageError`: there is none.
+    tree: str
+    state: str | None
+
+
+def staged_below(directory: str, state_dir: str | None) -> tuple[Staged, ...]:
+    """The trees that ``directory`` stands for: what a sync filled, one copy of a job, or all copies of a job when it is
+    the job's tree, whose state lies beside it. Blocks. Raises `UsageError`: nothing was staged there.
     """
-    if state_dir is not None:
-        return state_dir
     own = os.path.join(directory, STATE_NAME)
-    if os.path.lexists(own) and stat.S_ISDIR(os.lstat(own).st_mode):
-        return None
-    top, below = os.path.realpath(directory), ""
-    while top != os.path.dirname(top):
-        top, name = os.path.split(top)
-        if name == "tree" and os.path.isfile(os.path.join(top, _JOB_RECORD)):
-            state = os.path.join(top, "state", below)
-            if os.path.isdir(state):
-                return state
-        below = os.path.join(name, below) if below else name
-    raise UsageError("nothing was staged here", where=directory,
-                     hint="name a directory that `stager sync` filled, or its state with --state-dir")
+    if state_dir is not None or (os.path.lexists(own) and stat.S_ISDIR(os.lstat(own).st_mode)):
+        return (Staged(directory, state_dir),)
+    real = os.path.realpath(directory)
+    job = _job_of(real)
+    found = tuple(one for one in _copies_of(job) if lies_within(one.tree, real)) if job is not None else ()
+    if not found:
+        hint = "name a directory that `stager sync` filled, or its state with --state-dir"
+        raise UsageError("nothing was staged here", where=directory, hint=hint)
+    return found
+
+
+def _job_of(path: str) -> str | None:
+    """The directory of the job in whose tree ``path`` lies."""
+    while path != (above := os.path.dirname(path)):
+        if os.path.basename(path) == _TREE and os.path.isfile(os.path.join(above, _JOB_RECORD)):
+            return above
+        path = above
+    return None
+
+
+def _copies_of(job: str) -> list[Staged]:
+    """What was copied for a job, in the order of its names."""
+    top = os.path.join(job, _STATE)
+    states = sorted(path for path, _, files in os.walk(top) if MANIFEST_NAME in files)
+    return [Staged(os.path.join(job, _TREE, os.path.relpath(state, top)), state) for state in states]
 
 
 def read_whole_manifest(checkpoint: Checkpoint, state_fd: int | None, where: str) -> Manifest:

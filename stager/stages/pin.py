@@ -5,12 +5,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stager.errors import ChangedError, GoneError, NotFoundError, StagerError, UsageError
-from stager.host.listing_file import read_listing, save_listing
+from stager.host.listing_file import LISTED, read_listing, save_listing
 from stager.host.threads import stoppable
 from stager.model import SourceRef
 from stager.sources.base import Earlier, Snapshot, Source
 
-__all__ = ["Pinning"]
+__all__ = ["LISTED", "Pinning"]
 
 
 class Pinning(Struct, frozen=True, kw_only=True):

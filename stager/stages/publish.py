@@ -25,10 +25,15 @@ _SCHEMA: Final = 1
 _MOST_BYTES: Final = 16 << 20
 
 
-def withdraw(state_fd: int) -> None:
-    """The tree is about to change: it has no receipt until it is whole again. Raises `HostError`."""
+def withdraw(state_fd: int, *, durable: bool = False) -> None:
+    """The tree is about to change: it has no receipt until it is whole again; ``durable``: also not after a crash.
+
+    Raises `HostError`.
+    """
     try:
         os.unlink(RECEIPT_NAME, dir_fd=state_fd)
+        if durable:
+            os.fsync(state_fd)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from stager.config import Remote
 from stager.errors import SpecError, UsageError
+from stager.host.listing_file import LISTED
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
@@ -27,6 +28,7 @@ from stager.model import (
     SourceRef,
 )
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
+from stager.stages.spec_filter import filter_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
     NOT_YET,
@@ -136,7 +138,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
     _check_version(table, problems)
     remotes = read_remotes(table.get("s3", {}), problems)
-    datasets = _datasets(table.get("dataset", []), remotes, problems)
+    datasets = _datasets(table.get("dataset", []), remotes, base, problems)
     public = _publics(table.get("public", []), problems)
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
@@ -184,7 +186,9 @@ def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, ob
     return [(f"{place}[{number}]", table) for number, table in enumerate(given, 1)]
 
 
-def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) -> tuple[DatasetSpec, ...]:
+def _datasets(
+    given: object, remotes: Mapping[str, Remote], base: str, problems: Problems
+) -> tuple[DatasetSpec, ...]:
     names: list[str] = []
     specs: list[DatasetSpec] = []
     for place, table in _tables("dataset", given, problems):
@@ -204,8 +208,16 @@ def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) 
             continue
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
+        if found.frozen is not None and (source.scheme not in LISTED or not _is_path(found.frozen)):
+            problems.add(f"{place}.frozen", "names the file of a listing, of an s3:// or git+ source")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+        frozen = os.path.join(base, found.frozen) if found.frozen is not None else None
+        wanted = filter_of(place, found, source, base, problems)
+        specs.append(
+            DatasetSpec(
+                name=found.name, source=source, access=found.access, remote=remote, frozen=frozen, filter=wanted
+            )
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 
@@ -253,7 +265,7 @@ def _code_source(place: str, text: str, ref: str | None, base: str, problems: Pr
         return source
     if ref is not None:
         problems.add(place, "ref is for git sources")
-    if not text or "\0" in text:
+    if not _is_path(text):
         problems.add(place, f"{shown(text)} is no path")
         return None
     path = os.path.normpath(os.path.join(base, text))
@@ -320,6 +332,10 @@ def _environment(given: Mapping[str, str], problems: Problems) -> dict[str, str]
         if "\0" in value:
             problems.add(place, "holds a NUL")
     return dict(given)
+
+
+def _is_path(text: str) -> bool:
+    return bool(text) and "\0" not in text
 
 
 def _pair(option: str, text: str, problems: Problems) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from msgspec.structs import replace
 
 from contract.places import Place, S3Place
 from contract.trees import GitPlace, LocalPlace
@@ -18,7 +19,7 @@ from entries import listed
 from servers.s3 import object_bytes
 from stager._native import Entries, KeyTable
 from stager.config import BLOCK_BYTES, Limits, Retry
-from stager.errors import ChangedError, HostError, NotFoundError, StagerError
+from stager.errors import ChangedError, HostError, NotFoundError, StagerError, UsageError
 from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
@@ -84,15 +85,16 @@ def use(
     choose: Callable[[Snapshot], array[int]] = lambda snapshot: array("I", range(len(snapshot.table))),
     between: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
+    adopt: Snapshot | None = None,
 ) -> tuple[Snapshot, list[Entry]]:
-    """Snapshot, then ``between``, then fetch."""
+    """Snapshot, or adopt one, then ``between``, then fetch."""
 
     async def run() -> tuple[Snapshot, list[Entry]]:
         told = array("I")
         async with Transfer(limits=limits, retry=Retry(attempts=3, base_s=0.01)) as transfer:
             source: Source = open_source(ref, remote=place.remote, transfer=transfer)
             async with source:
-                snapshot = await source.snapshot()
+                snapshot = await source.snapshot() if adopt is None else await source.adopt(adopt)
                 await asyncio.to_thread(between)
                 with landing(root, snapshot.table) as where:
                     await source.fetch(snapshot, choose(snapshot), where, told.extend)
@@ -197,6 +199,25 @@ def test_file_removed_after_the_snapshot_is_an_error(place: Place, tmp_path: Pat
     with pytest.raises(ChangedError, match="b"):
         use(place, ref, tmp_path, between=lambda: place.remove("b"))
     assert not (tmp_path / "tree" / "b").exists()
+
+
+def test_listing_of_an_earlier_run_is_adopted_and_nothing_newer_is_fetched(place: Place, tmp_path: Path) -> None:
+    ref = place.fill({"a": b"first", "sub/b": b"stays", "c": b""})
+    earlier, _ = use(place, ref, tmp_path, choose=lambda _: array("I"))
+    place.put("new", b"not listed")
+    if isinstance(place, LocalPlace):
+        with pytest.raises(UsageError):
+            use(place, ref, tmp_path, adopt=earlier)
+        return
+    snapshot, entries = use(place, ref, tmp_path, adopt=earlier)
+    assert tree(tmp_path / "tree") == {"a": b"first", "sub/b": b"stays", "c": b""}
+    assert (snapshot.version, len(entries)) == (earlier.version, 3)
+    place.put("a", b"other")
+    if not place.pins_content:
+        with pytest.raises(ChangedError, match="a"):
+            use(place, ref, tmp_path, adopt=earlier)
+    with pytest.raises(UsageError):
+        use(place, ref, tmp_path, adopt=replace(earlier, version="other", folder=b"other/"))
 
 
 def test_symlink_in_the_destination_is_never_written_through(place: Place, tmp_path: Path) -> None:

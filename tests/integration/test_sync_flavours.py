@@ -139,3 +139,16 @@ def test_signed_headers_are_those_that_botocore_sends(secure: StrictS3, sync: Sy
     theirs = {name for name in secure.headers_seen if name.startswith("x-amz-")}
     assert ours == theirs
     assert theirs >= SSE_C
+
+
+def test_access_point_stands_for_its_bucket(strict: StrictS3, tmp_path: Path) -> None:
+    """The server stands as a proxy in front of what is called Amazon's."""
+    strict.region = "us-west-2"
+    strict.buckets["behind"] = {"d/a": b"alpha", "d/b": b"beta", "e": b""}
+    strict.hosts["my-ap-123456789012.s3.us-west-2.amazonaws.com"] = "behind"
+    environment = {**strict.environment(), "http_proxy": strict.endpoint_url}
+    environment["AWS_ENDPOINT_URL"] = "http://s3.us-west-2.amazonaws.com"
+    sync = Sync("s3://arn:aws:s3:us-west-2:123456789012:accesspoint/my-ap/d", tmp_path / "dst", environment)
+    assert sync.run().code == 0
+    assert tree(sync.destination) == {"a": b"alpha", "b": b"beta"}
+    assert_told(sync.run("--use-fips-endpoint"), 2, "use_fips_endpoint has no effect")

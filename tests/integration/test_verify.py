@@ -167,14 +167,19 @@ def test_directory_that_was_never_staged_is_a_wrong_argument(tmp_path: Path) -> 
     assert "nothing was staged here" in done.err
 
 
-def test_dataset_in_a_jobs_tree_is_verified_by_the_state_beside_it(staged: Staged, tmp_path: Path) -> None:
+def test_jobs_tree_and_each_dataset_in_it_are_verified_by_the_state_beside_it(staged: Staged, tmp_path: Path) -> None:
     environment = staged.weed.environment() | {"STAGER_SCRATCH": str(tmp_path / "scratch")}
-    made = run("stage", "--name", "job", "--data", f"own/set={staged.source}", environment=environment)
+    data = [f"--data=own/{name}={staged.source}" for name in ("set", "other")]
+    made = run("stage", "--name", "job", *data, environment=environment)
     assert made.status == 0, made.err
-    dataset = Path(made.out.strip()) / "data/own/set"
-    assert run("verify", str(dataset), environment=environment).status == 0
-    (dataset / "a").write_bytes(b"by the job")
-    assert run("verify", str(dataset), environment=environment).status == 4
+    job = Path(made.out.strip())
+    assert len(run("verify", str(job), environment=environment).out.splitlines()) == 2
+    (job / "data/own/set/a").write_bytes(b"by the job")
+    assert run("verify", str(job / "data/own/set"), environment=environment).status == 4
+    assert run("verify", str(job / "data/own/other"), environment=environment).status == 0
+    assert run("verify", str(job), "--repair", environment=environment).status == 0
+    assert (job / "data/own/set/a").read_bytes() == OBJECTS["a"]
+    assert run("verify", str(job / "logs"), environment=environment).status == 2
 
 
 def test_tree_where_a_sync_is_at_work_is_busy(staged: Staged) -> None:

@@ -66,13 +66,16 @@ class StrictS3:
 
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
+    ``token_ends`` is token to the Unix time it ends at, ``token_uses`` to the requests that are left to it.
     ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
     but for the keys in ``composites``. ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8
     are written with surrogates, as `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored
     with; ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether
     that has been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written
-    INTELLIGENT_TIERING/TIER. ``requester_pays`` are buckets, ``owners`` is bucket to account. ``on_request`` is called
-    with (method, target) before each answer.
+    INTELLIGENT_TIERING/TIER. ``hosts`` is host name to the bucket it stands for, ``requester_pays`` are buckets,
+    ``owners`` is bucket to account. ``versions`` is key to version id to content (None: a delete marker), in any
+    bucket, and ``claimed_version`` what every answer calls its version instead. ``on_request`` is called with (method,
+    target) before each answer.
     """
 
     endpoint_url: str = ""
@@ -83,6 +86,8 @@ class StrictS3:
     regions: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     expired_tokens: set[str] = field(default_factory=set)
+    token_ends: dict[str, float] = field(default_factory=dict)
+    token_uses: dict[str, int] = field(default_factory=dict)
     public: set[str] = field(default_factory=set)
     clock_offset_s: int = 0
     page_size: int = 1000
@@ -92,8 +97,11 @@ class StrictS3:
     customer_keys: dict[str, bytes] = field(default_factory=dict)
     storage_classes: dict[str, str] = field(default_factory=dict)
     restored: dict[str, bool] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
     requester_pays: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
+    claimed_version: str = ""
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
@@ -137,6 +145,15 @@ class StrictS3:
 
     def now(self) -> float:
         return time.time() + self.clock_offset_s
+
+    def has_ended(self, token: str) -> bool:
+        """Whether a token is told that it has expired; takes note of its use."""
+        with self._lock:
+            left = self.token_uses.get(token)
+            if left is not None:
+                self.token_uses[token] = left - 1
+            past = time.time() > self.token_ends.get(token, float("inf"))
+            return token in self.expired_tokens or past or (left is not None and left <= 0)
 
     def etag(self, key: str, content: bytes) -> str:
         """[API] Object: an MD5, but not of an object stored with SSE-C."""
@@ -189,6 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, raw_query = self.path.partition("?")
         query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))
         bucket, _, key = urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
+        if (virtual := self.state.hosts.get(self.headers["Host"])) is not None:  # [GUIDE] "Virtual hosting of buckets"
+            bucket, key = virtual, urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/")
         region = self.state.regions.get(bucket, self.state.region)
         self._authorize(bucket, region)
         paid = self._check_conditions(bucket)
@@ -217,9 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             raise _Refusal(403, "AccessDenied", "Access Denied")
         token = headers.get("x-amz-security-token")
-        if token in self.state.expired_tokens:
+        if token is not None and self.state.has_ended(token):
             raise _Refusal(400, "ExpiredToken", "The provided token has expired.")
-        if (self.state.tokens or token is not None) and token not in self.state.tokens:
+        known = self.state.tokens | self.state.token_ends.keys()
+        if (known or token is not None) and token not in known:
             raise _Refusal(403, "InvalidAccessKeyId", "The access key does not exist in our records.")
         try:
             code = check_signature(self.command, self.path, headers, self.state.identity, region, self.state.now())
@@ -289,13 +309,15 @@ class _Handler(BaseHTTPRequestHandler):
         self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str], more: Mapping[str, str]
     ) -> None:
         """[API] GetObject; ``more`` are headers of the answer."""
-        if query:
+        version = query.get("versionId")
+        if query.keys() - {"versionId"}:
             raise _Refusal(501, "NotImplemented", f"query {query}")
-        if key not in objects:
+        if version is None and key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
-        content = objects[key]
+        content = objects[key] if version is None else self._version(key, version)
         more = {**more, **self._check_readable(key)}
         headers = {
+            **({"x-amz-version-id": self.state.claimed_version or version} if version is not None else {}),
             **more,
             **self._check_customer_key(key),
             "ETag": f'"{self.state.etag(key, content)}"',
@@ -316,6 +338,16 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(416, "InvalidRange", "The requested range is not satisfiable")
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._send(206, content[first : last + 1], headers)
+
+    def _version(self, key: str, version: str) -> bytes:
+        """[API] GetObject, "versionId"; [GUIDE] "Working with delete markers": one of them is a 405."""
+        if version not in self.state.versions.get(key, {}):
+            raise _Refusal(404, "NoSuchVersion", "The specified version does not exist.")
+        content = self.state.versions[key][version]
+        if content is None:
+            headers = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
+            raise _Refusal(405, "MethodNotAllowed", "The specified method is not allowed", headers=headers)
+        return content
 
     def _checksum(self, key: str, content: bytes) -> dict[str, str]:
         """[API] GetObject, HeadObject: only with x-amz-checksum-mode. [GUIDE] "Checking object integrity": a composite
