@@ -189,6 +189,8 @@ class SyncMachine(RuleBasedStateMachine):
     @rule(name=st.one_of(names, st.sampled_from(["mine", "b/mine", "b/d/mine"])), content=contents)
     def write_a_file_of_ones_own(self, name: str, content: bytes) -> None:
         path = self.destination / name
+        if any((self.destination / above).is_symlink() for above in parents(name)):
+            return
         with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_symlink() and not path.is_fifo():
@@ -233,8 +235,9 @@ class SyncMachine(RuleBasedStateMachine):
         self._unsure()
 
     def _records(self) -> list[Path]:
+        """Whatever a run left for the next one."""
         state = self.destination / ".stager"
-        return [path for name in ("manifest.jsonl", "journal") if (path := state / name).exists()]
+        return sorted(path for path in state.rglob("*") if path.is_file() and path.name not in ("lock", "receipt.json"))
 
     # ---- runs
 
