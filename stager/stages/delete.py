@@ -9,6 +9,7 @@ something in it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from array import array
@@ -26,7 +27,7 @@ from stager.host.threads import Checkpoint, go_on
 from stager.model import Counts
 from stager.names import show
 
-__all__ = ["Deleted", "Deletion", "check_amount", "delete", "plan_deletion"]
+__all__ = ["Deleted", "Deletion", "Kept", "check_amount", "delete", "plan_deletion"]
 
 _FILES_A_STEP: Final = 1024
 
@@ -107,10 +108,15 @@ def plan_deletion(
                 path, size = former.table.key(row), former.table.size(row)
                 if protects(path, size):
                     continue
-                found = tree.look(path)
+                try:
+                    found = tree.look(path)
+                except OSError as error:
+                    if error.errno == errno.EXDEV:  # it is there still, below what is mounted
+                        continue
+                    raise
                 if found is None:
                     gone.append(row)
-                elif is_as_recorded(tree, former, row, found):
+                elif _is_as_recorded(tree, former, row, found):
                     files[path] = (found, row)
                 else:
                     changed.append(path)
@@ -133,7 +139,7 @@ def plan_deletion(
     )
 
 
-def is_as_recorded(tree: Tree, former: Entries, row: int, found: Found) -> bool:
+def _is_as_recorded(tree: Tree, former: Entries, row: int, found: Found) -> bool:
     """Whether a file is what a sync put there: by size, mtime and ctime; by its content where only the ctime is another
     one (permissions, a hard link, a restored backup). OSError.
     """
