@@ -397,6 +397,9 @@ def test_option_takes_its_value_behind_an_equals_sign_only(sync: SyncHere) -> No
     done = sync.command("sync", "--delete", sync.source, str(sync.destination))
     assert (done.code, done.err) == (0, "")
     assert tree(sync.destination) == FILES
+    assert sync.run("--exclude", "--delete").code == 0
+    assert receipt(sync)["filter"] == {"patterns": [{"exclude": "--delete"}]}
+    assert "does not take a value" in sync.run("--delete=some").err
 
 
 class _KilledError(BaseException):
