@@ -97,7 +97,7 @@ def plan_deletion(
     """
     protects = kept.protects()
     files: dict[bytes, tuple[Found, int]] = {}
-    changed: list[bytes] = []
+    changed: dict[bytes, int] = {}
     gone = array("I")
     there = known
     try:
@@ -119,14 +119,13 @@ def plan_deletion(
                 elif _is_as_recorded(tree, former, row, found):
                     files[path] = (found, row)
                 else:
-                    changed.append(path)
+                    changed[path] = row
             if asked.everything:
                 there = 0
                 for found in tree.walk(os.fsencode(state_name), state_fd, checkpoint):
                     there += 1
                     if found.path not in files and not protects(found.path, found.size):
-                        files[found.path] = (found, -1)
-                changed = []
+                        files[found.path] = (found, changed.pop(found.path, -1))
     except OSError as error:
         raise from_os_error(error, doing="look at what may be deleted", where=error.filename or b"") from error
     ordered = [files[path] for path in sorted(files)]

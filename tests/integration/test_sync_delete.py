@@ -212,6 +212,7 @@ def test_all_takes_what_no_sync_brought_but_follows_no_link_and_leaves_other_tre
     assert (done.code, done.err) == (0, "")
     left = {"nested/data": b"foreign", "nested/.stager/lock": b"foreign", "sub/.stager": b"foreign"}
     assert tree(synced.destination) == {**without("only/one", "d1/f1"), **left}
+    assert not (synced.destination / ".stager/former.jsonl").exists()
     assert not (synced.destination / "new").exists()
     assert (synced.destination / "empty").is_dir()
     assert os.listdir(tmp_path / "outside") == ["precious"]
