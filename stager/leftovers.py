@@ -54,7 +54,7 @@ def check_delete(asked: Delete | None, wanted: Filter, destination: str) -> None
 
 
 class Leftovers:
-    """Of one sync. ``where`` names the destination in errors. Methods block."""
+    """Of one sync; its methods are called in the order in which they stand here. They block."""
 
     def __init__(self, workspace: Workspace, wanted: Filter, asked: Delete | None) -> None:
         self._workspace = workspace

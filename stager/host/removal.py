@@ -56,11 +56,13 @@ class Tree:
         self._close_to(0)
 
     def look(self, path: bytes) -> Found | None:
-        """What lies at a path; None when nothing does, or it is a directory, or one cannot come to it."""
+        """What lies at a path; None when nothing does, or it is a directory, or one cannot come to it. EXDEV: something
+        is mounted above it.
+        """
         try:
             status = os.lstat(_name(path), dir_fd=self._above(path))
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in _NOT_THERE and error.errno != errno.EXDEV:
                 return None
             raise
         return None if stat.S_ISDIR(status.st_mode) else _found(path, status)

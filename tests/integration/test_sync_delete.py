@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -210,6 +212,7 @@ def test_all_takes_what_no_sync_brought_but_follows_no_link_and_leaves_other_tre
     assert (done.code, done.err) == (0, "")
     left = {"nested/data": b"foreign", "nested/.stager/lock": b"foreign", "sub/.stager": b"foreign"}
     assert tree(synced.destination) == {**without("only/one", "d1/f1"), **left}
+    assert not (synced.destination / ".stager/former.jsonl").exists()
     assert not (synced.destination / "new").exists()
     assert (synced.destination / "empty").is_dir()
     assert os.listdir(tmp_path / "outside") == ["precious"]
@@ -222,6 +225,36 @@ def test_all_leaves_a_state_directory_inside_alone(sync: SyncHere, bucket: Bucke
     assert sync.run("--state-dir", str(inside), "--delete=all").code == 0
     assert sorted(os.listdir(inside)) == ["lock", "manifest.jsonl", "receipt.json"]
     assert not (sync.destination / "mine").exists()
+
+
+INSIDE = """
+set -e
+mount -t tmpfs none "$1/mounted"
+mount --bind "$2" "$1/bound"
+echo precious > "$1/mounted/f"
+"$3" -c "import sys; from stager.cli import main; sys.exit(main())" sync "file://$4" "$1" --delete=all >&2
+cat "$1/mounted/f" "$1/bound/f"
+"""
+
+
+def test_all_does_not_reach_into_what_is_mounted_below(tmp_path: Path) -> None:
+    """Another file system, and a directory of the same one, which has the same device number."""
+    for path, content in {"src/a": b"a", "src/bound/f": b"brought", "elsewhere/f": b"bound\n"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    sync = SyncHere(f"file://{tmp_path}/src", tmp_path / "dst", {})
+    assert sync.run().code == 0
+    (tmp_path / "src/bound/f").unlink()
+    (sync.destination / "mounted").mkdir()
+    (sync.destination / "mine").write_bytes(b"foreign")
+    where = [str(sync.destination), str(tmp_path / "elsewhere"), sys.executable, str(tmp_path / "src")]
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", INSIDE, "sh", *where], capture_output=True, check=False)
+    if done.returncode and b"unshare" in done.stderr:
+        pytest.skip("this kernel lets this user make no mount namespace")
+    assert (done.returncode, done.stdout) == (0, b"precious\nbound\n"), done.stderr
+    assert sorted(os.listdir(sync.destination)) == [".stager", "a", "bound", "mounted"]
+    assert "deleted 1 file" in sync.run("--delete").out  # which the mount had hidden
+    assert sorted(os.listdir(sync.destination)) == [".stager", "a", "mounted"]
 
 
 def test_more_than_may_go_is_refused_before_anything_moves(synced: SyncHere, bucket: Bucket, proxy: FaultProxy) -> None:
@@ -365,6 +398,9 @@ def test_option_takes_its_value_behind_an_equals_sign_only(sync: SyncHere) -> No
     done = sync.command("sync", "--delete", sync.source, str(sync.destination))
     assert (done.code, done.err) == (0, "")
     assert tree(sync.destination) == FILES
+    assert sync.run("--exclude", "--delete").code == 0
+    assert receipt(sync)["filter"] == {"patterns": [{"exclude": "--delete"}]}
+    assert "does not take a value" in sync.run("--delete=some").err
 
 
 class _KilledError(BaseException):
