@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define READ_BYTES ((size_t)256 << 10) /* stays in L2 between pread and hashing */
+#define READ_BYTES ((size_t)64 << 10) /* stays in L2 between pread and hashing; as fast as 256 KiB */
 
 struct stg_frontier {
     enum stg_sum_kind kind;
