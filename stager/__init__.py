@@ -3,8 +3,8 @@
 The layers; imports point down only::
 
     cli         arguments, printing, errors to exit codes
-    pipeline    the only place that knows the order (pipeline, jobs)
-    stages      one verb a module: spec plan place fetch publish mount run collect
+    pipeline    the only places that know the order (pipeline, verify, jobs)
+    stages      one verb a module: spec pin plan place fetch publish inspect mount run collect
     sources     s3 git local bind
     transfer    asyncio face of the native engine
     host        this node: atomic files, mounts, processes, records, git
