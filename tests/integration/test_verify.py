@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from faults.syncing import Synced, receipt, run_here, sync_here, tree
+from faults.syncing import Synced, receipt, run, run_here, sync_here, tree
 from servers.repositories import commit_files, make_repository
 from servers.s3 import object_bytes
 from servers.seaweedfs import SeaweedFS
@@ -125,7 +125,7 @@ def test_source_that_moved_on_is_told_and_the_damaged_file_has_no_receipt(staged
     damage(staged.root)
     bucket = staged.source.split("/")[2]
     staged.weed.fill(bucket, {"data/a": b"newer"})
-    done = staged.verify("--repair")
+    done = run("verify", str(staged.root), "--repair", environment=staged.weed.environment())
     assert done.status == 4
     assert "the source has moved on" in done.err
     with pytest.raises(FileNotFoundError):
