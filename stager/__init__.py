@@ -3,8 +3,8 @@
 The layers; imports point down only::
 
     cli         arguments, printing, errors to exit codes
-    pipeline    the only place that knows the order (pipeline, jobs; leftovers, telling)
-    stages      one verb a module: spec choose plan place fetch publish delete mount run collect
+    pipeline    the only places that know the order (pipeline and its decision, verify, jobs; leftovers, telling)
+    stages      one verb a module: spec pin choose plan place fetch publish delete inspect mount run collect
     sources     s3 git local bind
     transfer    asyncio face of the native engine
     host        this node: atomic files, mounts, processes, records, git

@@ -65,8 +65,12 @@ async def with_versions(lane: Lane, template: Template, table: KeyTable, *, name
 
     def landed(batch: Batch, rows: Sequence[int], finished: array[int]) -> None:
         for index in finished:
-            version_id = batch.told(index)[2]
-            versions[rows[index]] = b"" if version_id == _NULL else version_id
+            row = rows[index]
+            size, etag, version_id = batch.told(index)
+            if (size, etag) != (table.size(row), table.identity(row)):
+                where = name(table.key(row))
+                raise ChangedError("changed while it was being listed", where=where, hint="list it again")
+            versions[row] = b"" if version_id == _NULL else version_id
 
     await _run(
         lane,
