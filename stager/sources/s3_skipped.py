@@ -11,6 +11,7 @@ __all__ = ["raise_skipped"]
 
 _NAMED: Final = 20
 
+
 def raise_skipped(skipped: Sequence[StagerError], sizes: Mapping[str, int], *, where: str) -> None:
     """Raise what ``skipped`` amounts to, if anything; parts of one object count once. ``sizes`` is by name.
 
