@@ -70,7 +70,6 @@ class _Connection:
 
     @property
     def tells_what_is_restored(self) -> bool:
-        """Whether a row that its listing calls archived surely is."""
         return tells_what_is_restored(self.prepared.host)
 
     def _of_objects(self) -> tuple[tuple[str, str], ...]:
