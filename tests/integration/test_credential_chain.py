@@ -214,6 +214,18 @@ def test_datasets_of_one_remote_ask_for_credentials_once(service: TokenService, 
     assert service.calls == ["AssumeRole"]
 
 
+def test_datasets_that_get_no_credentials_are_told_once_by_one_name(service: TokenService, tmp_path: Path) -> None:
+    service.refuse = True
+    node = Node(tmp_path, environment_of("source profile", service, tmp_path))
+    names = ["one/a", "two/b", "three/c"]
+    node.write_job("".join(f'[[dataset]]\nname = "{name}"\nsource = "s3://data/d"\n' for name in names))
+    failed = node.stager("stage", "JOB.toml", "--job-id", "j")
+    assert (failed.code, len(failed.err.splitlines())) == (3, 1)
+    assert sum(name in failed.err for name in names) == 1, failed.err
+    assert "what it runs can be tried by hand" in failed.err
+    assert service.calls == ["refused AssumeRole"]
+
+
 def test_credentials_that_were_refused_are_read_once_for_all_who_ask(
     service: TokenService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
