@@ -32,6 +32,13 @@ static struct flaw find_flaw(const struct stg_request *request, const struct stg
         return (struct flaw){"content-encoding", "the server sent a Content-Encoding although identity was asked for"};
     if (request->is_list)
         return head->status == 200 ? (struct flaw){0} : (struct flaw){"status", "a listing must be a 200"};
+    if (request->is_part) { /* 206 by S3; others say 200 */
+        if (head->status != 206 && head->status != 200)
+            return (struct flaw){"status", "a part must be a 206"};
+        if (head->bad_range || (head->has_range && head->range_total != request->size))
+            return (struct flaw){"content-range", "another range than one of the object"};
+        return find_other_object(stg_identity_split(request->identity), head);
+    }
     if (request->ranged) {
         /* rclone's server answers a range with 200 and a proper Content-Range: what counts is checked below. */
         if (head->status != 206 && !(head->status == 200 && head->has_range))

@@ -30,9 +30,12 @@ static int is_same_kind(uint32_t wanted, uint32_t recorded, uint32_t local)
     return S_ISLNK(wanted) == S_ISLNK(local) && (wanted & EXECUTABLE) == (recorded & EXECUTABLE);
 }
 
-static int is_as_recorded(const struct stg_row *row, const struct stg_entry *entry, const struct stg_stored *local)
+static int is_as_recorded(const struct stg_comparison *comparison, const struct stg_row *row,
+                          const struct stg_entry *entry, const struct stg_stored *local)
 {
     if (entry->standing < STG_DOUBTFUL || entry->standing == STG_WANTED)
+        return 0;
+    if (!stg_grade_reaches(entry->grade, comparison->required))
         return 0;
     if (!row->identity.len) /* nothing says that the source still has the same */
         return 0;
@@ -80,10 +83,10 @@ static int compare_row(struct stg_comparison *comparison, uint32_t row)
         return found;
     if (found && S_ISDIR(local.mode))
         return STG_DIRECTORY;
-    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(&wanted, entry, &local))
+    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(comparison, &wanted, entry, &local))
         return STG_HASH;
     comparison->total_bytes += wanted.size;
-    if (!found || !is_as_recorded(&wanted, entry, &local))
+    if (!found || !is_as_recorded(comparison, &wanted, entry, &local))
         return fetch_row(comparison, entry, wanted.size, found && S_ISREG(local.mode) ? local.size : 0);
     entry->standing = STG_STANDS;
     comparison->kept++;

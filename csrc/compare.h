@@ -21,6 +21,7 @@ struct stg_comparison {
     struct stg_entries *entries;
     struct stg_parents parents;
     int empty;           /* nothing is below the root, so nothing is asked for */
+    char required;       /* what was recorded with a lower grade is fetched again; 0: any will do */
     int64_t block_bytes; /* of the file system */
     /* sums over the rows that are kept or fetched */
     int64_t total_bytes, kept, fetched, fetched_bytes;

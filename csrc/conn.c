@@ -84,6 +84,7 @@ void stg_conn_close(struct stg_conn *conn)
 void stg_conn_destroy(struct stg_conn *conn)
 {
     stg_hasher_free(conn->hasher);
+    stg_sum_clear(&conn->sum);
     free(conn->blocks);
 }
 

@@ -26,6 +26,8 @@ struct stg_template {
     struct stg_str host, path_prefix, key_prefix; /* owned */
     struct stg_header headers[STG_SIGV4_MAX_HEADERS]; /* owned texts */
     size_t header_count;
+    enum stg_etags etags;
+    char grade;
 };
 
 static int copy_str(struct stg_str *out, struct stg_str text)
@@ -199,6 +201,22 @@ struct stg_str stg_template_key_prefix(const struct stg_template *template_)
     return template_->key_prefix;
 }
 
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade)
+{
+    template_->etags = etags;
+    template_->grade = grade;
+}
+
+enum stg_etags stg_template_etags(const struct stg_template *template_)
+{
+    return template_->etags;
+}
+
+char stg_template_grade(const struct stg_template *template_)
+{
+    return template_->grade;
+}
+
 /* ---- writing ---- */
 
 struct writer {
@@ -297,16 +315,22 @@ static int put_signature(struct writer *w, const struct stg_template *t, const s
 }
 
 #define VERSION_FIELD "versionId="
+#define PART_QUERY_BYTES 32 /* with the "&" behind it */
 
-/* What stands behind the path's "?"; len 0: nothing. version has room for any that is allowed. */
-static struct stg_str query_of(const struct stg_request *request, struct stg_str version_id, char *version, size_t cap)
+/* What stands behind the path's "?", in canonical order; len 0: nothing. room is enough for any version and part. */
+static struct stg_str query_of(const struct stg_request *request, struct stg_str version_id, char *room, size_t cap)
 {
-    size_t start = sizeof VERSION_FIELD - 1;
+    size_t start = request->query.len;
     if (!version_id.len)
         return request->query;
-    memcpy(version, VERSION_FIELD, start);
-    ssize_t n = stg_uri_encode(version_id, 0, version + start, cap - start);
-    return (struct stg_str){version, n < 0 ? 0 : start + (size_t)n};
+    if (start) { /* "partNumber=<n>" */
+        memcpy(room, request->query.ptr, start);
+        room[start++] = '&';
+    }
+    memcpy(room + start, VERSION_FIELD, sizeof VERSION_FIELD - 1);
+    start += sizeof VERSION_FIELD - 1;
+    ssize_t n = stg_uri_encode(version_id, 0, room + start, cap - start);
+    return (struct stg_str){room, n < 0 ? 0 : start + (size_t)n};
 }
 
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
@@ -315,9 +339,9 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     struct writer w = {.out = out, .cap = cap};
     struct stg_header headers[STG_SIGV4_MAX_HEADERS];
     size_t count = 0;
-    char range[64], etag[1024], version[sizeof VERSION_FIELD + 3 * STG_VERSION_MAX];
+    char range[64], etag[1024], room[PART_QUERY_BYTES + sizeof VERSION_FIELD + 3 * STG_VERSION_MAX];
     struct stg_identity pinned = stg_identity_split(request->identity);
-    struct stg_str query = query_of(request, pinned.version, version, sizeof version);
+    struct stg_str query = query_of(request, pinned.version, room, sizeof room);
     const struct stg_endpoint *endpoint = template_->endpoint;
     const struct stg_proxy *proxy = stg_endpoint_tls(endpoint) ? NULL : stg_endpoint_proxy(endpoint);
 

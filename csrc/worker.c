@@ -381,6 +381,7 @@ void stg_worker_free(struct stg_worker *worker)
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
     stg_worker_free_hot(worker);
+    stg_sum_clear(&worker->sum);
     free(worker->conns);
     free(worker->idle);
     OPENSSL_cleanse(worker->scratch, sizeof worker->scratch); /* the last request's token and key */

@@ -64,6 +64,7 @@ cdef extern from "entries.h" nogil:
         uint16_t mode
         char grade
         uint8_t standing
+        uint8_t why
     struct stg_entries:
         stg_table *table
         size_t capacity
@@ -71,6 +72,8 @@ cdef extern from "entries.h" nogil:
     stg_entries *stg_entries_new(stg_table *table, size_t capacity)
     void stg_entries_free(stg_entries *entries)
     void stg_entries_count_grades(const stg_entries *entries, int64_t *counts)
+    void stg_entries_count_whys(const stg_entries *entries, int64_t *counts)
+    size_t stg_entries_below(const stg_entries *entries, char required, uint32_t *rows, size_t most)
     size_t stg_entries_agree(const stg_entries *entries, const stg_entries *recorded, uint32_t *rows)
 
 
@@ -113,6 +116,7 @@ cdef extern from "compare.h" nogil:
         STG_BELOW_FILE
         STG_DIRECTORY
     struct stg_comparison:
+        char required
         int64_t total_bytes
         int64_t kept
         int64_t fetched
@@ -135,15 +139,7 @@ cdef extern from "digest.h" nogil:
     int stg_digest_fd(int fd, uint8_t *out, int64_t *size)
 
 
-cdef extern from "crc.h" nogil:
-    enum stg_crc_kind:
-        STG_CRC_NONE
-        STG_CRC32
-        STG_CRC32C
-        STG_CRC64NVME
-    uint64_t stg_crc_update(stg_crc_kind kind, uint64_t value, const void *data, size_t len)
-    uint64_t stg_crc_combine(stg_crc_kind kind, uint64_t a, uint64_t b, int64_t len_b)
-    size_t stg_crc_bytes(stg_crc_kind kind)
+include "_csrc_checks.pxi"
 
 
 cdef extern from "readback.h" nogil:
@@ -261,6 +257,7 @@ cdef extern from "request.h" nogil:
                                    stg_str key_prefix, const stg_header *headers, size_t header_count)
     void stg_template_unref(stg_template *template_)
     stg_str stg_template_key_prefix(const stg_template *template_)
+    void stg_template_set_checks(stg_template *template_, stg_etags etags, char grade)
 
 
 cdef extern from "parents.h" nogil:
@@ -287,15 +284,17 @@ cdef extern from "batch.h" nogil:
         int64_t ctime_ns
         uint16_t mode
         uint8_t verified
+        uint8_t why
         uint32_t block_count
     struct stg_range:
         int64_t offset
         int64_t length
         uint8_t *blocks
         uint64_t crc
-    struct stg_announced:
-        stg_crc_kind kind
-        uint64_t value
+    struct stg_part:
+        int64_t offset
+        int64_t length
+        int64_t count
     struct stg_told:
         int64_t size
         size_t etag_len
@@ -311,6 +310,7 @@ cdef extern from "batch.h" nogil:
         int preserve
         stg_crc_kind crc
         stg_announced *announced
+        stg_part *parts
         stg_told *told
         stg_result *results
         const char *body
@@ -322,7 +322,10 @@ cdef extern from "batch.h" nogil:
                          size_t count, int fd, stg_batch **out)
     int stg_batch_heads(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
                         stg_batch **out)
-    int stg_batch_look_up(stg_template *template_, stg_table *table, uint32_t row, stg_batch **out)
+    int stg_batch_parts(stg_template *template_, stg_table *table, const uint32_t *rows, const uint32_t *numbers,
+                        size_t count, stg_batch **out)
+    int stg_batch_look_up(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
+                          stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)

@@ -37,6 +37,10 @@ class KeyTable:
         """Bytes of these rows. IndexError."""
     def part_rows(self, rows: array[int], part_bytes: int) -> tuple[array[int], array[int]]:
         """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
+    def multipart_rows(self, rows: array[int], least_part_bytes: int) -> tuple[array[int], array[int]]:
+        """Rows apart: second those that came in several parts, as their ETag tells, of at least ``least_part_bytes``
+        each but for the last one. IndexError.
+        """
     def archived_rows(self) -> array[int]:
         """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
     def keys(self, rows: array[int]) -> list[bytes]:
@@ -92,13 +96,17 @@ class Entries:
         """
     def stands(self) -> array[int]:
         """The rows whose files are in place, ascending, as array("I")."""
-    def put(self, row: int, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, grade: str) -> None:
-        """The file of this row is in place. ValueError: a digest or grade that is none."""
+    def put(
+        self, row: int, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, grade: str, why: str | None = None
+    ) -> None:
+        """The file of this row is in place. ``why`` its grade is not A, as in `whys`; None: as the grade suggests.
+        ValueError: a digest, grade or reason that is none.
+        """
     def take(
         self, batch: Batch, indices: Sequence[int], *, verified: str, pinned: str, unpinned: str
     ) -> array[int]:
-        """These finished objects of a batch are in place, with the grade ``verified`` where the source announced a CRC
-        of the whole object and the bytes had it, else ``pinned``, or ``unpinned`` where the row has no identity.
+        """These finished objects of a batch are in place, with the grade ``verified`` where the source announced a
+        checksum and the bytes had it, else ``pinned``, or ``unpinned`` where the row has no identity.
         Returns their rows, as array("I"). ValueError: not objects of this table.
         """
     def vouch(self, row: int, same: bool) -> None:
@@ -109,6 +117,10 @@ class Entries:
         """Nothing is known of any row."""
     def grades(self) -> dict[str, int]:
         """Grade to files in place, in order; no zeros. Releases the GIL."""
+    def whys(self) -> dict[str, int]:
+        """Why files in place are not of grade A, to how many; a key of `stager.model.UNVERIFIED`. Releases the GIL."""
+    def below(self, grade: str, most: int) -> tuple[int, array[int]]:
+        """How many files in place do not reach a grade, and the first rows of them. Releases the GIL."""
     def lines(self, row: int) -> tuple[bytes, int, int]:
         """Manifest lines of what is in place from this row on, up to 1 MiB, the row that follows, and how many lines;
         empty behind the last one. Releases the GIL.
@@ -166,7 +178,8 @@ OUTCOME_DIRECTORY: int
 class Comparison:
     """Rows against what was recorded of them and what lies below root_fd (-1: nothing does); see csrc/compare.h."""
 
-    def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int) -> None: ...
+    def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int, required: str | None = None) -> None:
+        """``required``: the grade below which what was recorded is fetched again."""
     def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
         """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
         (`recheck` the file, compare again), or what is in the way. Releases the GIL. OSError, with the
@@ -277,6 +290,8 @@ class Template:
         path_prefix: bytes,
         headers: Sequence[tuple[str, str]] = (),
         key_prefix: bytes = b"",  # raw; prepended to a row's key to make the object key
+        etags: str = "none",  # which are compared as MD5s: "none", "plain", or of "parts" too
+        required: str | None = None,  # the grade that objects must reach: else they fail as "identity", where "grade"
     ) -> None: ...
 
 @final
@@ -290,16 +305,21 @@ class Batch:
         """The block digests of a finished range, 16 bytes each."""
     def crc(self, index: int) -> int:
         """The CRC of a finished range. ValueError: none was asked for."""
-    def announced(self, index: int) -> tuple[str, int] | None:
-        """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
-        compared. ValueError: not a batch of heads.
+    def announced(self, index: int) -> tuple[str, bytes, int, str]:
+        """What the answer to a HEAD announced of an object: kind ("crc32", "crc32c", "crc64nvme", "sha1", "sha256",
+        "md5", "": nothing that could be compared), value, how many parts' sums it is the sum of (0: of the bytes), and
+        why there is nothing, as in `Entries.whys`. ValueError: not a batch of heads.
+        """
+    def part(self, index: int) -> tuple[int, int, int]:
+        """Of a stored part: its offset and length, and how many the object has; each -1 where the answer did not say,
+        or not of the object that is pinned. ValueError: not a batch of parts.
         """
     def mtime_ns(self, index: int) -> int | None:
         """The mtime that the answer to a HEAD tells in x-amz-meta-mtime, else the row's; None: neither says one.
         ValueError: not a batch of heads.
         """
-    def told(self) -> tuple[int, bytes, bytes]:
-        """Size, ETag and version id (b"": none) of what `Engine.look_up` found. ValueError: not a finished one."""
+    def told(self, index: int) -> tuple[int, bytes, bytes]:
+        """Size, ETag and version id (b"": none) of a finished object of `Engine.look_up`. ValueError: not one."""
     def scan_list(
         self,
         table: KeyTable,
@@ -365,9 +385,15 @@ class Engine:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
         object announces nothing, which is no failure: the object's own requests will say why.
         """
-    def look_up(self, template: Template, table: KeyTable, row: int) -> Batch:
-        """A HEAD of what lies under a row's key, at the version its identity names if it names one; see `Batch.told`.
-        A refusal is a failure. IndexError.
+    def fetch_parts(
+        self, template: Template, table: KeyTable, rows: Sequence[int], numbers: Sequence[int]
+    ) -> Batch:
+        """A HEAD of a stored part of each row, by its number from 1 on; otherwise as `fetch_heads`. ValueError: a
+        number that no part has.
+        """
+    def look_up(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
+        """A HEAD of what lies under each row's key, pinned as far as its identity goes; see `Batch.told`. Its size does
+        not count, and a refusal is a failure. IndexError; ValueError: no rows.
         """
     def fetch_ranges(
         self,
@@ -446,3 +472,22 @@ def crc_combine(kind: str, a: int, b: int, len_b: int) -> int:
     """The CRC of a sequence from that of its first part and that of the ``len_b`` bytes after it. Errors as above;
     ValueError: a negative length.
     """
+
+@final
+class Frontier:
+    """The checksum of a file's bytes, taken in order while they are still coming; see csrc/frontier.h.
+
+    ``kind`` as in `Batch.announced`. ``ends``: where stored parts end, ascending; the value is then the sum of their
+    sums. ValueError: no such kind, ends that do not ascend. OSError(EOPNOTSUPP): this OpenSSL does not offer it.
+    """
+
+    def __init__(self, kind: str, ends: Sequence[int] = ()) -> None: ...
+    def advance(self, fd: int, upto: int) -> None:
+        """Take the bytes before ``upto``. Releases the GIL. OSError: the file cannot be read, or ends before (ENODATA).
+        ValueError: the parts end before.
+        """
+    @property
+    def at(self) -> int:
+        """Bytes taken."""
+    def finish(self) -> bytes:
+        """The value, once. ValueError: a part is not at its end."""

@@ -74,11 +74,24 @@ cdef class Engine:
                         "an empty batch")
         return self.start(batch, template)
 
-    def look_up(self, Template template not None, KeyTable table not None, Py_ssize_t row):
+    def fetch_parts(self, Template template not None, KeyTable table not None, rows, numbers):
+        cdef array_t of, which = array_t("I", numbers)
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
-        table.row(row)
-        check(stg_batch_look_up(template.template_, table.table, <uint32_t>row, &batch))
+        of = as_rows(rows, stg_table_count(table.table))
+        if len(of) != len(which):
+            raise ValueError("a number for each row")
+        check_arguments(stg_batch_parts(template.template_, table.table, of.data.as_uints, which.data.as_uints,
+                                        len(of), &batch), "an empty batch, or a number that no part has")
+        return self.start(batch, template)
+
+    def look_up(self, Template template not None, KeyTable table not None, rows):
+        cdef array_t numbers
+        cdef stg_batch *batch = NULL
+        check(stg_engine_state(self.engine))
+        numbers = as_rows(rows, stg_table_count(table.table))
+        check_arguments(stg_batch_look_up(template.template_, table.table, numbers.data.as_uints, len(numbers), &batch),
+                        "an empty batch")
         return self.start(batch, template)
 
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,

@@ -1,5 +1,8 @@
 # What is known of a table's rows, row by row: recalled, compared, fetched, recorded.
 
+cdef list WHY_NAMES = ["earlier-run", "no-checksum", "parts-unknown", "etag-of-parts", "encrypted-etag", "no-etag"]
+cdef dict NO_REASON = {"A": "earlier-run", "B": "no-checksum", "C": "no-etag"}
+
 @cython.final
 cdef class Entries:
     cdef stg_entries *entries
@@ -43,7 +46,7 @@ cdef class Entries:
         array.resize(rows, count)
         return rows
 
-    def put(self, Py_ssize_t row, bytes digest not None, int64_t mtime_ns, int64_t ctime_ns, uint16_t mode, grade):
+    def put(self, Py_ssize_t row, bytes digest not None, int64_t mtime_ns, int64_t ctime_ns, uint16_t mode, grade, why=None):
         cdef stg_entry *entry = self.at(row)
         if len(digest) != STG_DIGEST_BYTES or grade not in ("A", "B", "C"):
             raise ValueError("a digest has 16 bytes, a grade is A, B or C")
@@ -52,6 +55,7 @@ cdef class Entries:
         entry.ctime_ns = ctime_ns
         entry.mode = mode
         entry.grade = ord(grade)
+        entry.why = WHY_NAMES.index(why or NO_REASON[grade])
         entry.standing = STG_STANDS
 
     def take(self, Batch batch not None, indices, *, verified, pinned, unpinned):
@@ -74,8 +78,10 @@ cdef class Entries:
             entry.ctime_ns = result.ctime_ns
             entry.mode = result.mode
             entry.grade = with_identity if stg_table_row(self.table.table, row).identity.len else without
+            entry.why = result.why
             if result.verified:
                 entry.grade = compared
+                entry.why = STG_WHY_NONE
             entry.standing = STG_STANDS
             rows.data.as_uints[i] = <uint32_t>row
         return rows
@@ -100,6 +106,21 @@ cdef class Entries:
         with nogil:
             stg_entries_count_grades(self.entries, counts)
         return {grade: counts[i] for i, grade in enumerate("ABC") if counts[i]}
+
+    def whys(self):
+        cdef int64_t counts[STG_WHYS]
+        with nogil:
+            stg_entries_count_whys(self.entries, counts)
+        return {why: counts[i] for i, why in enumerate(WHY_NAMES) if counts[i]}
+
+    def below(self, str grade not None, size_t most):
+        cdef array_t rows = array.clone(NO_ROWS, most, False)
+        cdef char required = ord(grade)
+        cdef size_t count
+        with nogil:
+            count = stg_entries_below(self.entries, required, rows.data.as_uints, most)
+        array.resize(rows, min(count, most))
+        return count, rows
 
     def lines(self, size_t row):
         cdef char *out = <char *>malloc(PIECE_BYTES)
@@ -184,11 +205,12 @@ cdef class Comparison:
     cdef stg_comparison comparison
     cdef Entries entries
 
-    def __cinit__(self, Entries entries not None, *, int root_fd, int64_t block_bytes):
+    def __cinit__(self, Entries entries not None, *, int root_fd, int64_t block_bytes, str required=None):
         if block_bytes <= 0:
             raise ValueError("block_bytes is above 0")
         self.entries = entries
         stg_comparison_init(&self.comparison, entries.entries, root_fd, block_bytes)
+        self.comparison.required = ord(required) if required else 0
 
     def __dealloc__(self):
         stg_comparison_clear(&self.comparison)

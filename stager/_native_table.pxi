@@ -97,6 +97,25 @@ cdef class KeyTable:
         array.resize(small, count)
         return small, large
 
+    def multipart_rows(self, rows, int64_t least_part_bytes):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef array_t plain = array.clone(NO_ROWS, len(numbers), False), several = array_t("I")
+        cdef Py_ssize_t count = 0, i
+        cdef stg_row row
+        cdef int64_t parts
+        for i in range(len(numbers)):
+            row = stg_table_row(self.table, numbers.data.as_uints[i])
+            parts = stg_etag_parts(stg_identity_split(row.identity).etag)
+            if parts > 1 and row.size > (parts - 1) * least_part_bytes:
+                several.append(numbers.data.as_uints[i])
+            else:
+                plain.data.as_uints[count] = numbers.data.as_uints[i]
+                count += 1
+        if not several:
+            return numbers, several
+        array.resize(plain, count)
+        return plain, several
+
     def archived_rows(self):
         cdef array_t found = array_t("I")
         cdef size_t row

@@ -75,7 +75,8 @@ class Decision(Struct, frozen=True):
         manifest = await blocking(read_manifest, self.workspace.state_fd)
         leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete)
         await blocking(leftovers.refuse, manifest)
-        whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest))
+        wanted = self.options.filter.wants_path()
+        whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest), wanted)
         total = Counts(objects=len(whole.table), bytes=whole.table.total_bytes)
         self.sink(Listed(source=self.ref.text, total=total))
         await blocking(leftovers.refuse_empty, whole.table)
@@ -198,6 +199,7 @@ class Decision(Struct, frozen=True):
             workspace.root_fd,
             fresh=workspace.fresh,
             block_bytes=block_bytes,
+            required=self.options.integrity.require,
             from_disk=self.commit is not None,
             checkpoint=checkpoint,
         )

@@ -6,6 +6,7 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
+    │   ├── FilterError          2   what chooses files; carries every problem found
     │   ├── BadKeysError         2   names the destination cannot hold; carries every one
     │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it
@@ -15,6 +16,7 @@
     │   ├── IntegrityError       4   what arrived is not what the source promised
     │   ├── ChangedError         4   the object changed while it was copied
     │   │   └── GoneError            4   or was removed
+    │   ├── GradeError           4   less is known of the bytes than was required; carries the first objects
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
     │   ├── NoSpaceError         5   bytes or inodes
@@ -44,6 +46,7 @@ __all__ = [
     "CommandError",
     "FilterError",
     "GoneError",
+    "GradeError",
     "HostError",
     "IntegrityError",
     "InternalError",
@@ -151,7 +154,7 @@ class ArchivedError(SourceError):
         return cls(
             f"{objects} object{' is' if objects == 1 else 's are'} archived and cannot be read now ({size} bytes)",
             where=where,
-            hint="restore what is wanted, or leave all of it out with --on-archived skip",
+            hint="restore what is wanted, or leave it out: --on-archived skip, or on_archived in a job file",
             problems=names,
             objects=objects,
             size=size,
@@ -177,6 +180,17 @@ class ChangedError(IntegrityError):
 
 class GoneError(ChangedError):
     """The object was removed while it was being copied."""
+
+
+class GradeError(IntegrityError):
+    """The source does not announce what the required grade needs; ``problems`` names the first objects."""
+
+    def __init__(self, what: str, problems: Sequence[str] = (), *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
 
 
 class TransientError(SourceError):

@@ -10,12 +10,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
 from stager.filters import EVERYTHING, Filter
@@ -56,8 +56,10 @@ class _Copy:
     below: str  # in tree/ and in state/
     target: str
     remote: Remote | None
+    integrity: Integrity
     pinning: Pinning
     filter: Filter = EVERYTHING
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -214,7 +216,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
             remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
-            filter=dataset.filter,
+            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -223,7 +225,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         source = spec.code.source
         copies.append(
             _Copy(name="code", source=source, below="code", target="/code", remote=remote,
-                  pinning=pinning("code", source, None))
+                  pinning=pinning("code", source, None), integrity=Integrity())
         )  # fmt: skip
     return copies
 
@@ -281,7 +283,8 @@ async def _copy_all(
 
         state_dir = os.path.join(job.state_dir, copy.below)
         options = SyncOptions(
-            remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter
+            remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
+            integrity=copy.integrity, on_archived=copy.on_archived,
         )
         try:
             return await sync(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import UsageError
 from stager.model import SourceRef
 from stager.sources.base import Snapshot, Source
@@ -19,17 +19,24 @@ __all__ = ["open_source", "travels_in_the_open", "what_identities_mean"]
 
 # A scheme's module is imported when a source of it is opened.
 # Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
-# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered.
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered; those
+# of _CHECKING with integrity.
 _SOURCES: Final = {
     "s3": ("stager.sources.s3", "S3Source"),
     "git": ("stager.sources.git", "GitSource"),
     "file": ("stager.sources.local", "LocalSource"),
 }
 _WORKING: Final = frozenset({"git"})
+_CHECKING: Final = frozenset({"s3"})
 
 
 def open_source(
-    ref: SourceRef, *, remote: Remote | None, transfer: Transfer, state_dir: str | None = None
+    ref: SourceRef,
+    *,
+    remote: Remote | None,
+    transfer: Transfer,
+    state_dir: str | None = None,
+    integrity: Integrity | None = None,
 ) -> Source:
     """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
 
@@ -41,6 +48,8 @@ def open_source(
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
     if ref.scheme in _WORKING:
         return make(ref, remote=remote, transfer=transfer, state_dir=state_dir)
+    if ref.scheme in _CHECKING:
+        return make(ref, remote=remote, transfer=transfer, integrity=integrity or Integrity())
     return make(ref, remote=remote, transfer=transfer)
 
 

@@ -17,10 +17,10 @@ from stager._native import Entries
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
 from stager.decision import Decided, Decision, Seen
-from stager.errors import ArchivedError, ChangedError, HostError, UsageError
+from stager.errors import ArchivedError, ChangedError, UsageError
 from stager.events import Finished, Sink, Started, Warned, nowhere
 from stager.host.commit import Commit
-from stager.host.journal import JOURNAL_NAME, Journal, remove_journal
+from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.mounts import lies_within
 from stager.host.partial import open_partials
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -28,13 +28,13 @@ from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, SourceRef
-from stager.names import show
 from stager.opening import open_source
 from stager.progress import Teller
-from stager.sources.base import Landing, Source
+from stager.sources.base import Landing, Source, Tally
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan
-from stager.stages.publish import publish_manifest, publish_receipt, withdraw
+from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, withdraw
+from stager.stages.require import refuse_too_low, require_grade
 from stager.sync_options import SyncOptions
 from stager.telling import tell_deleted
 from stager.transfer import Transfer
@@ -56,16 +56,19 @@ async def sync(
     otherwise. Returns the receipt that was written.
 
     Several may run at once, on one ``transfer``. Raises the errors of `Source.snapshot` and `Source.fetch`,
-    `BadKeysError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half visible, and
-    running it again continues.
+    `BadKeysError`, `GradeError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half
+    visible, and running it again continues.
     """
     options = options or SyncOptions()
     options.check()
     started = time.monotonic()
-    state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    state_dir = None if options.dry_run else _state_of(destination, options)
     await blocking(check_delete, options.delete, options.filter, destination)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
-    opened = open_source(ref, remote=_remote(options), transfer=transfer, state_dir=state_dir)
+    opened = open_source(
+        ref, remote=_remote(options), transfer=transfer, state_dir=state_dir, integrity=options.integrity
+    )
+    refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
     commit = None
     try:
@@ -92,6 +95,7 @@ class _Done(Struct, frozen=True, kw_only=True):
     planned: Plan
     archived: Counts
     continued_bytes: int = 0
+    read_back_bytes: int = 0
     deleted: Counts = Counts()
     durable: bool = False
 
@@ -114,6 +118,7 @@ class _Sync(Struct, frozen=True):
         seen = await self.decision.see()
         listed = time.monotonic()
         decided = await self.decision.decide(seen)
+        seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
         if self.options.dry_run:
             deleted = seen.leftovers.deletion.counts
@@ -143,23 +148,25 @@ class _Sync(Struct, frozen=True):
         if planned.fetch or leftovers.deletion.files:
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
-        continued_bytes = 0
+        continued_bytes, tally = 0, Tally()
         if planned.fetch:
-            continued_bytes, unreadable = await self._fetch(seen, decided)
+            continued_bytes, unreadable = await self._fetch(seen, decided, tally)
             met = self.decision.leave_out(unreadable)
             archived += met
             planned = replace(planned, total=planned.total - met, move=planned.move - met)
+        require_grade(decided.entries, self.options.integrity.require, where=self.ref.text)
         known = seen.manifest.header
         if known is not None and self._still_holds(known, header, decided):
             header = known
         else:
             if self.commit is not None:
-                await stoppable(self._commit, self.commit, decided.entries)
+                await stoppable(commit_tree, self.commit, decided.entries, state_fd)
             await stoppable(self._publish, header, decided.entries)
         return _Done(
             planned=planned,
             archived=archived,
             continued_bytes=continued_bytes,
+            read_back_bytes=tally.read_back_bytes,
             deleted=await self._delete(leftovers),
             durable=header.durable,
         )
@@ -170,7 +177,7 @@ class _Sync(Struct, frozen=True):
         planned = decided.planned
         return alike and not planned.fetch and decided.manifest_entries == planned.keep.objects
 
-    async def _fetch(self, seen: Seen, decided: Decided) -> tuple[int, ArchivedError | None]:
+    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> tuple[int, ArchivedError | None]:
         """Returns how many bytes earlier runs had fetched of unfinished objects, and what could not be read."""
         root_fd, state_fd, tmp_fd = self.workspace.descriptors()
         entries, planned, header = decided.entries, decided.planned, seen.header
@@ -185,6 +192,7 @@ class _Sync(Struct, frozen=True):
             partials=partials,
             root=self.workspace.root,
             preserve=self.options.preserve,
+            tally=tally,
         )
         progress = Teller(self.sink, self.ref.text, planned.move, self.transfer)
         teller = asyncio.create_task(progress.tell_now_and_then())
@@ -202,14 +210,6 @@ class _Sync(Struct, frozen=True):
             await blocking(partials.close)
         return partials.continued_bytes, archived
 
-    def _commit(self, checkpoint: Checkpoint, commit: Commit, entries: Entries) -> None:
-        try:
-            commit.commit(checkpoint, entries)
-        except HostError:
-            _, state_fd, _ = self.workspace.descriptors()
-            remove_journal(state_fd, JOURNAL_NAME)  # what it names may be in memory alone: it is fetched again
-            raise
-
     def _publish(self, checkpoint: Checkpoint, header: Header, entries: Entries) -> None:
         _, state_fd, _ = self.workspace.descriptors()
         publish_manifest(state_fd, header, entries, checkpoint=checkpoint)
@@ -218,9 +218,7 @@ class _Sync(Struct, frozen=True):
         deleted = await stoppable(leftovers.remove)
         if self.options.names:
             await tell_deleted(self.sink, self.ref.text, deleted.files)
-        if deleted.kept:
-            first = show(deleted.kept[0])
-            self.decision.warn(f"{len(deleted.kept)} files changed while this ran and stay; the first: {first}")
+        self.decision.warn(*leftovers.what_stayed(deleted))
         return deleted.counts
 
     def _receipt(self, seen: Seen, decided: Decided, done: _Done) -> DatasetReceipt:
@@ -232,7 +230,9 @@ class _Sync(Struct, frozen=True):
             total=done.planned.total,
             moved=done.planned.move,
             continued_bytes=done.continued_bytes,
+            read_back_bytes=done.read_back_bytes,
             grades=decided.entries.grades(),
+            unverified=decided.entries.whys(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(decided.names.bad),
             archived=done.archived,
@@ -242,6 +242,10 @@ class _Sync(Struct, frozen=True):
             boot="" if self.options.dry_run else boot_id(),
             durable=done.durable,
         )
+
+
+def _state_of(destination: str, options: SyncOptions) -> str:
+    return os.path.abspath(options.state_dir or os.path.join(destination, STATE_NAME))
 
 
 def _remote(options: SyncOptions) -> Remote | None:

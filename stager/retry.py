@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from stager.errors import (
     ArchivedError,
     ChangedError,
     GoneError,
+    GradeError,
     HostError,
     IntegrityError,
     NotFoundError,
@@ -29,10 +31,25 @@ from stager.errors import (
     from_os_error,
 )
 
-__all__ = ["DENIED_IN_A_ROW", "Action", "RequestFailure", "action_for", "damaged", "error_for", "wait_s"]
+__all__ = [
+    "DENIED_IN_A_ROW",
+    "TOO_LOW_AT_MOST",
+    "Action",
+    "RequestFailure",
+    "action_for",
+    "are_too_many",
+    "damaged",
+    "error_for",
+    "too_low",
+    "too_low_error",
+    "wait_s",
+]
 
 DENIED_IN_A_ROW: Final = 16
 """So many AccessDenied without a success between them stop a transfer."""
+
+TOO_LOW_AT_MOST: Final = 100
+"""So many objects that cannot reach the required grade stop a transfer: enough are named."""
 
 CONNECT_ATTEMPTS: Final = 4
 """Attempts while nothing has ever answered: a wrong address should be told soon."""
@@ -105,6 +122,13 @@ _DAMAGED = _Rule(
     "its bytes do not have the checksum that the server announced",
     "the stored object or the way to it is damaged: try another network, and store it again if that changes nothing",
 )
+_DAMAGED_OR_NO_MD5 = _Rule(
+    Action.REFETCH,
+    IntegrityError,
+    "its bytes do not have the MD5 that its ETag is",
+    "the stored object or the way to it is damaged; where a server's ETags are no MD5s, choose --integrity light",
+)
+_TOO_LOW = _Rule(Action.SKIP, GradeError, "cannot reach the grade that is required")
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
 _NOT_SO = _Rule(
     Action.STOP,
@@ -271,7 +295,39 @@ def _without_secrets(message: str) -> str:
 
 def damaged(detail: str, *, where: str) -> StagerError:
     """The error of an object whose parts together do not have the announced checksum, for good."""
-    return _DAMAGED.error(f"{_DAMAGED.what} ({detail})", where=where, hint=_DAMAGED.hint)
+    rule = _damage(detail)
+    return rule.error(f"{rule.what} ({detail})", where=where, hint=rule.hint)
+
+
+def too_low(detail: str, *, where: str) -> StagerError:
+    """The error of an object that cannot reach the required grade, known before its bytes are asked for."""
+    return _TOO_LOW.error(f"{_TOO_LOW.what} ({detail})", where=where)
+
+
+def too_low_error(count: int, required: str, first: Sequence[str], *, where: str) -> GradeError:
+    """The error of all objects that do not reach the required grade; ``first`` names some of them."""
+    objects = "1 object does" if count == 1 else f"{count} objects do"
+    return GradeError(
+        f"{objects} not reach grade {required}, which is required: none of it counts as staged",
+        first,
+        where=where,
+        hint="require less, or store the objects again with a checksum",
+    )
+
+
+def are_too_many(skipped: Sequence[StagerError], denied_in_a_row: int) -> bool:
+    """Whether what was left out ends a transfer."""
+    if denied_in_a_row >= DENIED_IN_A_ROW:
+        return True
+    return isinstance(skipped[-1], GradeError) and sum(map(_is_too_low, skipped)) >= TOO_LOW_AT_MOST
+
+
+def _is_too_low(error: StagerError) -> bool:
+    return isinstance(error, GradeError)
+
+
+def _damage(detail: str) -> _Rule:
+    return _DAMAGED_OR_NO_MD5 if detail.startswith("MD5") else _DAMAGED
 
 
 def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float:
@@ -301,7 +357,9 @@ def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "identity" and failure.where == "content-encoding":
         return _ENCODED
     if failure.kind == "identity" and failure.where == "checksum":
-        return _DAMAGED
+        return _damage(failure.message)
+    if failure.kind == "identity" and failure.where == "grade":
+        return _TOO_LOW
     return _BY_KIND[failure.kind]
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.deletion import Delete
 from stager.errors import UsageError
 from stager.filters import EVERYTHING, Filter
@@ -23,7 +23,8 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     the source says. ``on_change``: "retry" lists the source again, at most twice, when something changed while it was
     copied. ``fsync``: all has reached the disk before the receipt is written. ``filter``: which files are wanted.
     ``delete``: what the source no longer has goes; None: it stays. ``names``: the sink is told each name of a dry run's
-    plan, and of what was deleted.
+    plan, and of what was deleted. ``integrity``: which of the source's own digests are compared, and the grade that
+    every file must reach.
     """
 
     remote: Remote | None = None
@@ -39,6 +40,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     filter: Filter = EVERYTHING
     delete: Delete | None = None
     names: bool = False
+    integrity: Integrity = Integrity()
 
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""

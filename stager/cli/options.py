@@ -19,12 +19,22 @@ from stager.cli.figure import Figure
 from stager.cli.limits import chosen_limits, limit_options
 from stager.cli.render import write
 from stager.cli.state import State
-from stager.config import ACCOUNT, Limits, Remote, Retry, Timeouts
+from stager.config import ACCOUNT, Integrity, Limits, Remote, Retry, Timeouts
 from stager.errors import UsageError
 from stager.host.proxies import check_proxy_setting
 from stager.host.signals import receive
 
-__all__ = ["InterruptedBySignal", "common", "limits_of", "remote_of", "remote_options", "run_async", "speed_options"]
+__all__ = [
+    "InterruptedBySignal",
+    "common",
+    "integrity_of",
+    "integrity_options",
+    "limits_of",
+    "remote_of",
+    "remote_options",
+    "run_async",
+    "speed_options",
+]
 
 T = TypeVar("T")
 Command = Callable[..., Any]
@@ -108,6 +118,23 @@ def remote_of(options: dict[str, Any]) -> Remote:
         expected_bucket_owner=owner,
         sse_c_key_file=options.pop("sse_c_key_file"),
     )
+
+
+def integrity_options(command: Command) -> Command:
+    """Add what is compared and required of a source's digests; `integrity_of` makes an `Integrity` of them."""
+    for option in (
+        click.option("--integrity", type=click.Choice(["light", "standard", "strict"]), default="standard",
+                     show_default=True, help="What is compared: checksums that a server announces (light), and ETags "
+                                             "that are an MD5 (standard), and those of parts (strict)."),
+        click.option("--require-integrity", type=click.Choice(["A", "B"]), help="Stage nothing of a lower grade."),
+    ):
+        command = option(command)
+    return command
+
+
+def integrity_of(options: dict[str, Any]) -> Integrity:
+    """Take `integrity_options` out of a command's arguments."""
+    return Integrity(level=options.pop("integrity"), require=options.pop("require_integrity"))
 
 
 def speed_options(command: Command) -> Command:

@@ -14,7 +14,27 @@ from msgspec import Struct, field
 from stager._native import Entries, KeyTable
 from stager.host.partial import Partials
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
+__all__ = [
+    "Capabilities",
+    "Earlier",
+    "Landing",
+    "OnLanded",
+    "Snapshot",
+    "Source",
+    "Tally",
+    "Wanted",
+    "everything",
+]
+
+Wanted = Callable[[bytes], bool]
+"""Whether anybody will ask for the file of a key."""
+
+
+def everything(_key: bytes) -> bool:
+    """All files are wanted."""
+    return True
+
+
 
 OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
@@ -24,12 +44,14 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
     ``modes``: entries carry executable bits and symlinks. ``times``: rows carry when a file was last changed; "listed":
-    where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them.
+    where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them, ``best`` what
+    any of them can reach.
     """
 
     modes: bool
     times: Literal["always", "listed", "never"]
     grade: str
+    best: str = "A"
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -63,6 +85,12 @@ class Earlier(Struct, frozen=True, kw_only=True):
     read_table: Callable[[], KeyTable | None]
 
 
+class Tally(Struct, kw_only=True):
+    """What a fetch counts for the receipt."""
+
+    read_back_bytes: int = 0  # read from files again, for a checksum that is taken in order
+
+
 class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
@@ -75,6 +103,7 @@ class Landing(Struct, frozen=True, kw_only=True):
     entries: Entries
     partials: Partials
     root: str  # the destination's path, for errors only
+    tally: Tally = field(default_factory=Tally)
     preserve: bool = False  # files get the source's times of change, where it says any
 
 
@@ -91,10 +120,11 @@ class Source(Protocol):
         """Release everything; never raises."""
         ...
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the whole source, pinned. All rows or an error, never a part of them.
 
-        ``earlier`` may spare the listing when the source is still at that version.
+        ``earlier`` may spare the listing when the source is still at that version. What is not ``wanted`` is listed too
+        where it can be a file; where it cannot be one, it is no reason to refuse the rest.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
         """

@@ -12,93 +12,64 @@ import contextlib
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 from msgspec.structs import replace
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
-from stager.config import Remote
-from stager.errors import NotFoundError, StagerError, UsageError, from_os_error
+from stager.config import Integrity, Remote
+from stager.errors import GradeError, NotFoundError, StagerError, UsageError, from_os_error
 from stager.host.listing_file import listing_digest
-from stager.host.proxies import Proxy, proxy_for
+from stager.host.proxies import proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.s3_access import access_for, headers_of
-from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
-from stager.sources.s3_customer_key import CustomerKey, check_way, read_customer_key
+from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
+from stager.sources.s3_connection import Connection
+from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
-from stager.sources.s3_order import lists_in_byte_order, tells_what_is_restored
-from stager.sources.s3_skipped import raise_skipped
-from stager.sources.s3_values import Credentials, Prepared, refresh_pause_s
-from stager.sources.s3_version import look_up
+from stager.sources.s3_order import lists_in_byte_order
+from stager.sources.s3_skipped import raise_skipped, raise_too_low
+from stager.sources.s3_values import refresh_pause_s
+from stager.sources.s3_version import look_up, with_versions
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
 
-_GRADE_COMPARED: Final = "A"  # with the checksum that the server announced
+_GRADE_COMPARED: Final = "A"  # with a digest that the server announced
 _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
+_MULTIPART_AT_ONCE: Final = 32  # of one part each, but for the last the least that S3 lets be uploaded
+_LEAST_PART_BYTES: Final = 5 << 20  # User Guide, "Amazon S3 multipart upload limits"
 _FRESHEN_EVERY_S: Final = 60.0
-
-
-@dataclass(kw_only=True)
-class _Connection:
-    """A bucket reached: what every request to it shares."""
-
-    prepared: Prepared
-    proxy: Proxy | None
-    credentials: Credentials | None
-    endpoint: Endpoint
-    signer: Signer | None
-    lane: Lane
-    headers: tuple[tuple[str, str], ...]
-    key: CustomerKey | None
-
-    def template(self, key_prefix: bytes, *, objects: bool) -> Template:
-        """Of requests for the bucket's objects, or for its listing."""
-        return Template(
-            self.endpoint,
-            self.signer,
-            host_header=self.prepared.host_header,
-            path_prefix=self.prepared.path_prefix,
-            headers=self.headers + (self._of_objects() if objects else self._of_listings()),
-            key_prefix=key_prefix,
-        )
-
-    @property
-    def tells_what_is_restored(self) -> bool:
-        return tells_what_is_restored(self.prepared.host)
-
-    def _of_objects(self) -> tuple[tuple[str, str], ...]:
-        return self.key.headers() if self.key else ()
-
-    def _of_listings(self) -> tuple[tuple[str, str], ...]:
-        return (("x-amz-optional-object-attributes", "RestoreStatus"),) if self.tells_what_is_restored else ()
 
 
 class S3Source:
     """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none), and
-    by its version where one is named; and compared with the CRC of its bytes where the server announces one (grade A).
+    by its version where one is named; and compared with the digest that the server announces of it, if any (grade A).
     """
 
     capabilities = Capabilities(modes=False, times="listed", grade=_GRADE)
 
-    def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
+    def __init__(
+        self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer, integrity: Integrity | None = None
+    ) -> None:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._version_id = (ref.version_id or "").encode()
+        self._pins_versions = ref.pins_versions and not ref.version_id
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
+        self._integrity = integrity or Integrity()
         self._access = access_for(transfer, self._remote)
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._template: Template | None = None
 
     async def __aenter__(self) -> Self:
@@ -109,7 +80,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)
@@ -151,26 +122,34 @@ class S3Source:
         part_bytes = self._transfer.limits.part_bytes
         # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
         small, large = table.part_rows(rows, part_bytes)
-        await blocking(_sweep, landing, table, large)
+        several = array("I")
+        if connection.compares:  # a digest of parts can be announced, and takes another way
+            least = 0 if self._integrity.require == "A" else _LEAST_PART_BYTES
+            small, several = table.multipart_rows(small, least)
+        await blocking(_sweep, landing, table, large + several)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
                 self._fetch_small(connection, template, table, small, landing, done),
                 *(
                     self._fetch_large(connection, template, table, share, landing, done)
-                    for start in range(_LARGE_AT_ONCE)
-                    if (share := large[start::_LARGE_AT_ONCE])
+                    for rows, at_once in ((large, _LARGE_AT_ONCE), (several, _MULTIPART_AT_ONCE))
+                    for start in range(at_once)
+                    if (share := rows[start::at_once])
                 ),
             )
+        except GradeError:
+            pass  # enough of them: all that were met are told below
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
+        raise_too_low(connection.lane.skipped, self._integrity.require, where=self._where)
         if skipped := connection.lane.skipped:
             stand = frozenset(landing.entries.stands())
             sizes = {self._name(table.key(row)): table.size(row) for row in rows if row not in stand}
             raise_skipped(skipped, sizes, where=self._where)
 
-    async def _connect(self, region: str | None) -> _Connection:
+    async def _connect(self, region: str | None) -> Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
         key_file = self._remote.sse_c_key_file
@@ -201,7 +180,7 @@ class S3Source:
         lane = Lane(
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
-        connection = _Connection(
+        connection = Connection(
             prepared=prepared,
             proxy=proxy,
             credentials=credentials,
@@ -210,11 +189,12 @@ class S3Source:
             lane=lane,
             headers=prepared.headers + headers_of(self._remote),
             key=key,
+            integrity=self._integrity,
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
 
-    async def _renew(self, connection: _Connection, *, again: bool) -> bool:
+    async def _renew(self, connection: Connection, *, again: bool) -> bool:
         """Take the chain's credentials if they are other ones; whether they were."""
         current = await self._access.credentials(refused=connection.credentials if again else None)
         if current is None or connection.credentials is None or connection.signer is None:
@@ -229,7 +209,7 @@ class S3Source:
         connection.credentials = current
         return True
 
-    async def _stay_fresh(self, connection: _Connection) -> None:
+    async def _stay_fresh(self, connection: Connection) -> None:
         """Renew temporary credentials before they end, and addresses, while a long copy runs."""
         while True:
             await asyncio.sleep(refresh_pause_s(connection.credentials, time.time(), most_s=_FRESHEN_EVERY_S))
@@ -242,13 +222,16 @@ class S3Source:
         connection = await self._connect(region)
         folder, table, warnings = await self._listed(connection)
         self._take(connection, folder)
+        if self._pins_versions and len(table):
+            template = connection.template(folder, objects=True)
+            table = await with_versions(connection.lane, template, table, name=self._name)
         listing = {"listing": await asyncio.to_thread(listing_digest, table)}
         pinned = {**self._pinned(connection, folder), **listing}
         # Where a listing does not tell what is restored, the objects' own requests will.
         archived = table.archived_rows() if connection.tells_what_is_restored else array("I")
         return Snapshot(table=table, pinned=pinned, folder=folder, warnings=warnings, archived=archived)
 
-    async def _listed(self, connection: _Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
+    async def _listed(self, connection: Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
         """What the keys are below, the objects, and what the user should know."""
         if self._version_id:
             parent, slash, name = self._prefix.rpartition(b"/")
@@ -265,11 +248,11 @@ class S3Source:
     def _folder(self) -> bytes:
         return self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
 
-    def _take(self, connection: _Connection, folder: bytes) -> None:
+    def _take(self, connection: Connection, folder: bytes) -> None:
         self._connection = connection
         self._template = connection.template(folder, objects=True)
 
-    def _pinned(self, connection: _Connection, folder: bytes) -> dict[str, str]:
+    def _pinned(self, connection: Connection, folder: bytes) -> dict[str, str]:
         return {
             "bucket": self._bucket,
             "prefix": show(folder),
@@ -278,10 +261,10 @@ class S3Source:
             **({"version_id": self._version_id.decode()} if self._version_id else {}),
         }
 
-    def _lists_in_order(self, connection: _Connection) -> bool:
+    def _lists_in_order(self, connection: Connection) -> bool:
         return lists_in_byte_order(connection.prepared.host, self._bucket, self._remote.listing_order)
 
-    def _pages(self, connection: _Connection, folder: bytes) -> Pages:
+    def _pages(self, connection: Connection, folder: bytes) -> Pages:
         return Pages(
             lane=connection.lane,
             template=connection.template(folder, objects=False),
@@ -289,7 +272,7 @@ class S3Source:
             where=self._where,
         )
 
-    async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
+    async def _single_key(self, connection: Connection) -> tuple[bytes, KeyTable]:
         """The prefix as the key of one object."""
         table = KeyTable()
         hint = "* and ? stand for themselves: name a prefix" if set(b"*?") & set(self._prefix) else "check the spelling"
@@ -308,7 +291,7 @@ class S3Source:
 
     async def _fetch_small(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
@@ -336,22 +319,26 @@ class S3Source:
 
     async def _fetch_large(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
         landing: Landing,
         done: OnLanded,
     ) -> None:
-        async def ask(row: int) -> Announced | None:
-            if not connection.prepared.asks_for_checksums:
-                return None
+        async def ask(row: int) -> Announced:
+            if not connection.compares:
+                return NOTHING
             return await ask_announced(connection.lane, template, table, row, name=self._name(table.key(row)))
 
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:
                 name = self._name(table.key(row))
-                if await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked):
+                required = self._integrity.require
+                lane = connection.lane
+                if await fetch_large(
+                    lane, template, table, row, landing, name=name, asked=asked, required=required
+                ):
                     done(array("I", [row]))
 
     def _name(self, key: bytes) -> str:

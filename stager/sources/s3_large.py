@@ -14,14 +14,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from stager._native import BLOCK_BYTES, Batch, KeyTable, Template, combine_blocks, crc_combine
+from stager._native import BLOCK_BYTES, Batch, KeyTable, Template, combine_blocks
 from stager.errors import from_os_error
 from stager.host.partial import Block, Partial
 from stager.host.threads import blocking, stoppable
-from stager.retry import damaged
+from stager.model import UNVERIFIED
+from stager.retry import damaged, too_low
 from stager.sources.base import Landing
-from stager.sources.s3_announced import Announced
+from stager.sources.s3_announced import NOTHING, Announced, ask_all_ends
 from stager.sources.s3_mtime import ask_mtime
+from stager.sources.s3_verify import Verifier, is_available
 from stager.transfer import Lane, Work
 
 __all__ = ["fetch_large"]
@@ -33,7 +35,6 @@ _TRIES: Final = 2  # of an object whose bytes are not the announced ones
 class _Part(Struct, frozen=True):
     length: int
     blocks: bytes
-    crc: int
 
 
 async def fetch_large(
@@ -44,14 +45,15 @@ async def fetch_large(
     landing: Landing,
     *,
     name: str,
-    asked: Awaitable[Announced | None],
+    asked: Awaitable[Announced],
+    required: str | None = None,
 ) -> bool:
-    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived.
+    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, or cannot
+    reach the ``required`` grade.
 
-    ``name`` is for errors. Blocks that an earlier run fetched are read again instead. Where a CRC is announced each
-    part's is computed and all are combined and compared; which part is wrong does not show, so all are fetched once
-    more before that is final. Raises as `stager.sources.base.Source.fetch`; what can be continued stays in
-    ``landing.partials``.
+    ``name`` is for errors. Blocks that an earlier run fetched are read again instead. The digest that is announced is
+    compared; which part is wrong does not show, so all are fetched once more before that is final. Raises as
+    `stager.sources.base.Source.fetch`; what can be continued stays in ``landing.partials``.
     """
     try:
         partial = await blocking(landing.partials.open, table.key(row), table.size(row), table.identity(row))
@@ -60,12 +62,13 @@ async def fetch_large(
     try:
         large = _Large(lane, template, table, row, partial, name)
         announced = await asked
-        parts = await large.fetch_checked(announced)
+        fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
         landing.partials.continued_bytes += large.continued_bytes
-        if parts is None:
+        landing.tally.read_back_bytes += large.read_back_bytes
+        if fetched is None:
             return False
         mtime_ns = await ask_mtime(lane, template, table, row, name=name) if landing.preserve else None
-        await blocking(_publish, landing, partial, table, row, parts, "A" if announced else "B", mtime_ns)
+        await blocking(_publish, landing, partial, table, row, *fetched, mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
@@ -87,24 +90,49 @@ class _Large:
         self._name = name
         self._size = table.size(row)
         self._parts: dict[int, _Part] = {}  # by offset
+        self._may_continue = bool(partial.recorded)
         self.continued_bytes = 0
+        self.read_back_bytes = 0
 
-    async def fetch_checked(self, announced: Announced | None) -> list[_Part] | None:
-        """The parts in order, whose bytes have the CRC that was announced; None when the object is left out."""
-        kind, wanted = announced or (None, 0)
-        value = 0
-        if not await self._continue(kind):
-            return None
+    async def fetch_checked(
+        self, announced: Announced, required: str | None
+    ) -> tuple[list[_Part], Announced] | None:
+        """The parts in order and the digest that their bytes have; None when the object is left out."""
+        difference = ""
         for _ in range(_TRIES):
-            if not await self._fetch(_missing(self._size, self._part_bytes, self._present()), kind):
+            if not announced.kind and required == "A":
+                self._lane.skip(too_low(UNVERIFIED[announced.why], where=self._name))
                 return None
-            in_order = [self._parts[offset] for offset in sorted(self._parts)]
-            if kind is None or (value := _combined(kind, in_order)) == wanted:
-                return in_order
-            self._parts.clear()
-            self.continued_bytes = 0
-            await blocking(self._partial.forget)
-        raise damaged(f"{str(kind).upper()} is {value:x}, and {wanted:x} was announced", where=self._name)
+            async with self._verifier(announced) as verifier:
+                if not await self._continue(verifier):
+                    return None
+                if not await self._fetch(_missing(self._size, self._part_bytes, self._present()), verifier):
+                    return None
+                difference = await verifier.difference()
+            if difference and not announced.told:
+                announced, difference = await self._compare_as_told(announced)
+            if not difference and (announced.kind or required != "A"):
+                return [self._parts[offset] for offset in sorted(self._parts)], announced
+            if difference:
+                self._parts.clear()
+                self.continued_bytes = 0
+                await blocking(self._partial.forget)
+        raise damaged(difference, where=self._name)
+
+    @contextlib.asynccontextmanager
+    async def _verifier(self, announced: Announced) -> AsyncGenerator[Verifier, None]:
+        async with Verifier(announced, size=self._size, fd=self._partial.fd) as verifier:
+            yield verifier
+            self.read_back_bytes += verifier.read_back_bytes
+
+    async def _compare_as_told(self, guessed: Announced) -> tuple[Announced, str]:
+        """The same digest with the ends of the parts as the server tells them, and what is different from it."""
+        announced = await ask_all_ends(
+            self._lane, self._template, self._table, self._row, guessed, name=self._name
+        )
+        async with self._verifier(announced) as verifier:
+            verifier.part_done(0, self._size)
+            return announced, await verifier.difference()
 
     @property
     def _part_bytes(self) -> int:
@@ -117,28 +145,30 @@ class _Large:
             for number in range(offset // BLOCK_BYTES, -(-(offset + part.length) // BLOCK_BYTES))
         }
 
-    async def _continue(self, kind: str | None) -> bool:
-        """Read again what an earlier run recorded while the rest is fetched; false when the object is left out."""
-        if not self._partial.recorded:
+    async def _continue(self, verifier: Verifier) -> bool:
+        """Once: read again what an earlier run recorded while the rest is fetched; false: the object is left out."""
+        if not self._may_continue:
             return True
-        reading = asyncio.create_task(stoppable(self._partial.recall, kind))
+        self._may_continue = False
+        reading = asyncio.create_task(stoppable(self._partial.recall, verifier.crc))
         try:
-            if not await self._fetch(_missing(self._size, self._part_bytes, self._partial.recorded), kind):
+            if not await self._fetch(_missing(self._size, self._part_bytes, self._partial.recorded), verifier):
                 return False
-            self._take_recalled(await reading)
+            self._take_recalled(await reading, verifier)
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         return True
 
-    def _take_recalled(self, blocks: Iterable[Block]) -> None:
+    def _take_recalled(self, blocks: Iterable[Block], verifier: Verifier) -> None:
         for block in blocks:
             offset = block.number * BLOCK_BYTES
-            part = _Part(min(BLOCK_BYTES, self._size - offset), block.digest, block.crc)
+            part = _Part(min(BLOCK_BYTES, self._size - offset), block.digest)
             self._parts[offset] = part
+            verifier.part_done(offset, part.length, block.crc)
             self.continued_bytes += part.length
 
-    async def _fetch(self, ranges: list[tuple[int, int]], kind: str | None) -> bool:
+    async def _fetch(self, ranges: list[tuple[int, int]], verifier: Verifier) -> bool:
         """Fetch these; false when the object was skipped."""
         lane, engine = self._lane, self._lane.transfer.engine
         arrived = 0
@@ -148,8 +178,9 @@ class _Large:
             arrived += len(finished)
             for index in finished:
                 offset, length = items[index]
-                part = _Part(length, batch.blocks(index), batch.crc(index) if kind else 0)
+                part = _Part(length, batch.blocks(index))
                 self._parts[offset] = part
+                verifier.part_done(offset, length, batch.crc(index) if verifier.crc else 0)
                 self._partial.note(offset // BLOCK_BYTES, part.blocks)
             noted()
 
@@ -158,7 +189,7 @@ class _Large:
                 Work(
                     items=ranges,
                     submit=lambda items: engine.fetch_ranges(
-                        self._template, self._table, self._row, items, self._partial.fd, kind
+                        self._template, self._table, self._row, items, self._partial.fd, verifier.crc
                     ),
                     landed=landed,
                     name=lambda _: self._name,
@@ -197,13 +228,6 @@ async def _recording(partial: Partial) -> AsyncGenerator[Callable[[], None], Non
         await append()
 
 
-def _combined(kind: str, parts: list[_Part]) -> int:
-    value = 0
-    for part in parts:
-        value = crc_combine(kind, value, part.crc, part.length)
-    return value
-
-
 def _missing(size: int, part_bytes: int, present: Iterable[int]) -> list[tuple[int, int]]:
     """Ranges of at most ``part_bytes`` (offset, length) over all blocks but those present."""
     present = frozenset(present)
@@ -225,9 +249,10 @@ def _publish(
     table: KeyTable,
     row: int,
     parts: list[_Part],
-    grade: str,
+    announced: Announced,
     set_mtime_ns: int | None,
 ) -> None:
     digest = combine_blocks(b"".join(part.blocks for part in parts))
     mode, mtime_ns, ctime_ns = partial.publish(landing.root_fd, table.key(row), set_mtime_ns)
-    landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, grade)
+    grade, why = ("A", None) if announced.kind else ("B", announced.why)
+    landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, grade, why)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from stager.errors import AccessDeniedError, ArchivedError, StagerError
+from stager.errors import AccessDeniedError, ArchivedError, GradeError, StagerError
+from stager.retry import too_low_error
 
-__all__ = ["raise_skipped"]
+__all__ = ["raise_skipped", "raise_too_low"]
 
 _NAMED: Final = 20
 
@@ -31,3 +32,10 @@ def raise_skipped(skipped: Sequence[StagerError], sizes: Mapping[str, int], *, w
     kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
     some = f" ({len(archived)} of them are archived)" if archived else ""
     raise kind(f"{len(by_name)} objects could not be read{some}; the first is {first.where}: {first.what}", where=where)
+
+
+def raise_too_low(skipped: Sequence[StagerError], required: str | None, *, where: str) -> None:
+    """Raise `GradeError` naming all that cannot reach the required grade, if any."""
+    weak = {error.where: error.what for error in skipped if isinstance(error, GradeError)}
+    if weak and required:
+        raise too_low_error(len(weak), required, [f"{name}: {what}" for name, what in weak.items()], where=where)

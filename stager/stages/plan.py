@@ -52,17 +52,20 @@ def plan(
     *,
     fresh: bool,
     block_bytes: int,
+    required: str | None = None,
     from_disk: bool = False,
     checkpoint: Checkpoint = go_on,
 ) -> Plan:
     """Compare; the entries of the files that are what the source has stand then. Writes nothing to the disk, blocks.
 
     An entry that was recalled as trusted is believed when size, mtime and ctime of its file agree; a doubtful one only
-    after the content has been hashed again (``from_disk``: not what is cached of it). ``root_fd`` None or ``fresh``:
-    the destination is empty. Raises `BadKeysError` listing every place where a directory, a file or a symlink of the
+    after the content has been hashed again (``from_disk``: not what is cached of it); one below the grade ``required``
+    is not. ``root_fd`` None or ``fresh``: the destination is empty. Raises `BadKeysError` listing every place where a
+    directory, a file or a symlink of the
     destination stands in the way; `HostError`.
     """
-    comparison = Comparison(entries, root_fd=-1 if root_fd is None or fresh else root_fd, block_bytes=block_bytes)
+    below = -1 if root_fd is None or fresh else root_fd
+    comparison = Comparison(entries, root_fd=below, block_bytes=block_bytes, required=required)
     fetch = array("I")
     conflicts: list[str] = []
     for start in range(0, len(names.good), _ROWS_A_CALL):

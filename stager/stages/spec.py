@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import SpecError, UsageError
 from stager.host.listing_file import LISTED
 from stager.model import (
@@ -211,11 +211,22 @@ def _datasets(
         if found.frozen is not None and (source.scheme not in LISTED or not _is_path(found.frozen)):
             problems.add(f"{place}.frozen", "names the file of a listing, of an s3:// or git+ source")
         remote = remotes.get(found.remote) if found.remote is not None else None
+        for name in ("integrity", "require_integrity"):
+            if source.scheme == "bind" and getattr(found, name) is not None:
+                problems.add(f"{place}.{name}", "is for what is copied")
+        integrity = Integrity(level=found.integrity or "standard", require=found.require_integrity)
         frozen = os.path.join(base, found.frozen) if found.frozen is not None else None
         wanted = filter_of(place, found, source, base, problems)
         specs.append(
             DatasetSpec(
-                name=found.name, source=source, access=found.access, remote=remote, frozen=frozen, filter=wanted
+                name=found.name,
+                source=source,
+                access=found.access,
+                remote=remote,
+                frozen=frozen,
+                filter=wanted,
+                integrity=integrity,
+                on_archived=found.on_archived,
             )
         )
     _find_duplicates("dataset", names, problems)

@@ -64,6 +64,8 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     ref: str | None = None
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
+    integrity: Literal["light", "standard", "strict"] | None = None
+    require_integrity: Literal["A", "B"] | None = None
     frozen: str | None = None
     include: list[str] = []
     exclude: list[str] = []
@@ -71,6 +73,7 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     min_size: str | None = None
     max_size: str | None = None
     newer: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):

@@ -67,10 +67,14 @@ def ranges(server: StrictS3) -> list[str]:
     return [target for method, target in server.requests if method == "GET" and target.endswith("/large")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "algorithm"), [(signal.SIGKILL, "crc64nvme"), (signal.SIGTERM, "crc64nvme"), (signal.SIGKILL, "sha256")]
+)
 def test_killed_sync_fetches_only_the_part_that_was_in_flight(
-    sync: Sync, server: StrictS3, proxy: FaultProxy, number: signal.Signals
+    sync: Sync, server: StrictS3, proxy: FaultProxy, number: signal.Signals, algorithm: str
 ) -> None:
+    """Whether its digest combines, or has to be taken of the whole file."""
+    server.algorithm = algorithm
     leave_unfinished(sync, proxy, number)
     assert "large" not in tree(sync.destination)
     server.requests.clear()

@@ -150,7 +150,7 @@ def test_pause_leaves_most_of_a_life_and_is_never_none() -> None:
         found = Credentials(access_key="k", secret_key=Secret("s"), token=None, expires_s=expires_s)
         return refresh_pause_s(found, 1000.0, most_s=60.0)
 
-    assert [pause(end) for end in (None, 4600.0, 1006.0, 1000.0, 0.0)] == [60.0, 60.0, 2.0, 0.5, 0.5]
+    assert [pause(end) for end in (None, 4600.0, 1006.0, 1000.1, 1000.0, 0.0)] == [60.0, 60.0, 2.0, 0.5, 60.0, 60.0]
     assert refresh_pause_s(None, 1000.0, most_s=60.0) == 60.0
 
 

@@ -129,7 +129,7 @@ def test_what_was_changed_here_stays_and_is_told(synced: SyncHere, bucket: Bucke
     for _ in range(2):
         done = synced.run("--delete")
         assert done.code == 0
-        assert "3 files that an earlier sync brought were changed here and stay: d0/f0, d0/f6, d0/f9" in done.err
+        assert "stays, for it was changed here: d0/f0, d0/f6, d0/f9 (--delete=all removes it)" in done.err
     assert not (synced.destination / "d0/f3").exists()
     assert (synced.destination / "d0/f0").read_bytes() == b"my own work"
     assert (synced.destination / "d0/f6").is_symlink()
@@ -145,7 +145,7 @@ def test_what_changes_while_the_source_is_copied_stays(synced: SyncHere, bucket:
     proxy.release()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "1 files changed while this ran and stay; the first: d0/f0" in err
+    assert "stays, for it changed while this ran: d0/f0" in err
     assert "deleted 1 file," in out
     assert (synced.destination / "d0/f0").read_bytes() == b"my own work"
     assert not (synced.destination / "d0/f3").exists()
@@ -288,7 +288,7 @@ def test_deleting_lists_page_after_page(
 ) -> None:
     monkeypatch.setattr(s3_list_parallel, "_SLOW_PAGE_S", 0.0)
     monkeypatch.setattr(s3_list, "PAGE_KEYS", 50)
-    bucket.put({f"many/{n:04d}": b"" for n in range(600)})
+    bucket.put({f"many/{n:04d}": b"" for n in range(400)})
     for option, parts in (("--verify", True), ("--delete", False)):
         proxy.counts.targets.clear()
         assert sync.run("--dry-run", "--listing-order", "byte-order", option).code == 0
@@ -339,6 +339,26 @@ def test_git_commit_that_drops_a_file_takes_it_away(git_server: GitHttp, tmp_pat
     assert "deleted 1 file" in sync.run("--delete").out
     assert tree(sync.destination) == {"a": b"a", "c": b"c"}
     assert not (sync.destination / "d").exists()
+
+
+def test_links_and_special_modes_are_known_as_what_was_brought(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "stays").write_bytes(b"")
+    for name in ("link", "changed"):
+        (source / name).symlink_to("some/where")
+    (source / "program").write_bytes(b"#!/bin/sh\n")
+    (source / "program").chmod(0o755)
+    sync = SyncHere(f"file://{source}", tmp_path / "dst", {})
+    assert sync.run().code == 0
+    (sync.destination / "changed").unlink()
+    (sync.destination / "changed").symlink_to("else/where")
+    for name in ("link", "changed", "program"):
+        (source / name).unlink()
+    done = sync.run("--delete")
+    assert "deleted 2 files" in done.out
+    assert "stays, for it was changed here: changed (" in done.err
+    assert sorted(os.listdir(sync.destination)) == [".stager", "changed", "stays"]
 
 
 def test_option_takes_its_value_behind_an_equals_sign_only(sync: SyncHere) -> None:

@@ -58,6 +58,35 @@ def test_older_version_of_a_key_is_copied_and_recorded(
     assert "in this version" in missing.err
 
 
+def test_listing_with_versions_is_copied_whole_after_its_objects_were_replaced(
+    versioned: tuple[SeaweedFS | MotoS3, str, Any], tmp_path: Path
+) -> None:
+    server, bucket, client = versioned
+    objects = {f"set/{number}": b"content %d" % number for number in range(5)} | {"set/large": LARGE}
+    stored = {key: client.put_object(Bucket=bucket, Key=key, Body=body) for key, body in objects.items()}
+    file, source, environment = tmp_path / "listing", f"s3://{bucket}/set", server.environment()
+    done = run_sync(source, tmp_path / "one", environment, "--versions", "--save-listing", str(file), "--dry-run")
+    assert done.status == 0, done.err
+    rows = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    assert {f"set/{row['key']}": row["version_id"] for row in rows} == {
+        key: answer["VersionId"] for key, answer in stored.items()
+    }
+    for key in list(objects)[1:]:
+        client.put_object(Bucket=bucket, Key=key, Body=b"replaced")
+    client.delete_object(Bucket=bucket, Key="set/0")
+    done = run_sync(source, tmp_path / "two", environment, "--frozen", str(file))
+    assert done.status == 0, done.err
+    assert {f"set/{path}": content for path, content in tree(tmp_path / "two").items()} == objects
+
+
+def test_bucket_without_versions_is_listed_with_its_etags_alone(strict: StrictS3, tmp_path: Path) -> None:
+    strict.buckets["b"] = {"a": b"1", "b": b""}
+    done = run_sync("s3://b", tmp_path, strict.environment(), "--versions")
+    assert done.status == 0, done.err
+    assert all("\0" not in identity for identity in identities(tmp_path))
+    assert run_sync("file:///data", tmp_path, {}, "--versions").status == 2
+
+
 def test_every_request_names_the_version_and_its_etag(strict: StrictS3, tmp_path: Path) -> None:
     strict.buckets["b"] = {}
     strict.versions["k"] = {"v 1/+": LARGE, "gone": None}
@@ -144,6 +173,16 @@ def test_frozen_listing_with_a_version_fetches_that_version_after_the_object_cha
     done = run_sync("s3://b/set", tmp_path / "dst", strict.environment(), "--frozen", str(file))
     assert done.status == 0, done.err
     assert tree(tmp_path / "dst")["two"] == b"22"
+
+
+def test_listing_of_a_single_key_is_copied_as_that_key(listed: tuple[StrictS3, Path], tmp_path: Path) -> None:
+    strict, file = listed
+    source, environment = "s3://b/set/two", strict.environment()
+    assert run_sync(source, tmp_path / "one", environment, "--save-listing", str(file)).status == 0
+    done = run_sync(source, tmp_path / "two", environment, "--frozen", str(file))
+    assert done.status == 0, done.err
+    assert tree(tmp_path / "two") == {"two": b"22"}
+    assert run_sync("s3://b/set/one", tmp_path / "two", environment, "--frozen", str(file)).status == 2
 
 
 def test_frozen_bucket_of_another_region_is_reached(listed: tuple[StrictS3, Path], tmp_path: Path) -> None:

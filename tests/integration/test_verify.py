@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from faults.syncing import Synced, receipt, run, run_sync, tree
 from servers.repositories import commit_files, make_repository
 from servers.s3 import object_bytes
 from servers.seaweedfs import SeaweedFS
+from servers.slow_fuse import SlowFuse
 
 LARGE = object_bytes(17 << 20, seed=5)
 OBJECTS = {"a": b"first", "b": b"", "sub/c": b"third", "sub/large": LARGE, "x/y/z": b"deep"}
@@ -180,6 +182,36 @@ def test_jobs_tree_and_each_dataset_in_it_are_verified_by_the_state_beside_it(st
     assert run("verify", str(job), "--repair", environment=environment).status == 0
     assert (job / "data/own/set/a").read_bytes() == OBJECTS["a"]
     assert run("verify", str(job / "logs"), environment=environment).status == 2
+
+
+@pytest.mark.root
+def test_file_that_cannot_be_read_is_told_apart_and_repaired(staged: Staged, slow_disk: SlowFuse) -> None:
+    root = slow_disk.mountpoint / "dst"
+    assert run_sync(staged.source, root, staged.weed.environment()).status == 0
+    slow_disk.fail("read", errno.EIO, path="sub/c")
+    done = run("verify", str(root), "--json", environment=staged.weed.environment())
+    (found,) = events(done.out, "found")
+    assert (found["what"], found["path"], found["why"]) == ("unreadable", "sub/c", os.strerror(errno.EIO))
+    assert done.status == 6
+    assert run("verify", str(root), "--repair", environment=staged.weed.environment()).status == 0
+    slow_disk.clear("read")
+    assert tree(root) == OBJECTS
+
+
+def test_manifest_that_was_tampered_with_is_no_ground_to_judge_by(staged: Staged) -> None:
+    manifest = staged.root / ".stager/manifest.jsonl"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"sub/c"', '"sub/d"'))
+    done = staged.verify()
+    assert (done.status, "the manifest is damaged" in done.err) == (4, True)
+    manifest.unlink()
+    assert staged.verify().status == 2
+
+
+def test_tree_whose_sync_did_not_finish_is_judged_by_what_was_recorded_and_that_is_said(staged: Staged) -> None:
+    (staged.root / ".stager/receipt.json").unlink()
+    done = staged.verify()
+    assert (done.status, "the last sync did not finish" in done.err) == (0, True)
 
 
 def test_tree_where_a_sync_is_at_work_is_busy(staged: Staged) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import os
 import re
 import threading
@@ -30,7 +31,7 @@ from servers.local_http import local_http
 from servers.s3 import Identity
 from servers.strict_s3_signing import ScopeError, check_signature
 
-__all__ = ["LAST_MODIFIED", "Reply", "StrictS3", "strict_s3"]
+__all__ = ["ALGORITHMS", "LAST_MODIFIED", "Answer", "Reply", "StrictS3", "of_parts", "strict_s3"]
 
 OWNER = Identity("stager-strict-key", "stager-strict-secret")
 LAST_MODIFIED = "2024-05-01T00:00:00.000Z"
@@ -39,11 +40,14 @@ LAST_MODIFIED = "2024-05-01T00:00:00.000Z"
 _SSE_C = "x-amz-server-side-encryption-customer-"
 
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
-_CRCS: dict[str, tuple[Callable[[bytes], int], int]] = {
-    "crc32": (checksums.crc32, 4),
-    "crc32c": (checksums.crc32c, 4),
-    "crc64nvme": (checksums.crc64nvme, 8),
+ALGORITHMS: dict[str, Callable[[bytes], bytes]] = {
+    "crc32": lambda data: checksums.crc32(data).to_bytes(4, "big"),
+    "crc32c": lambda data: checksums.crc32c(data).to_bytes(4, "big"),
+    "crc64nvme": lambda data: checksums.crc64nvme(data).to_bytes(8, "big"),
+    "sha1": lambda data: hashlib.sha1(data).digest(),
+    "sha256": lambda data: hashlib.sha256(data).digest(),
 }
+"""[GUIDE] "Checking object integrity in Amazon S3"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,16 @@ class Reply:
     extra: str = ""  # XML inside <Error>
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A good answer to a GET of an object; ``length`` is announced, and when the body is shorter it ends there."""
+
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    length: int
+
+
 @dataclass
 class StrictS3:
     """A running server; everything may be changed while it runs.
@@ -67,15 +81,17 @@ class StrictS3:
     ``buckets`` is name to key to content; ``regions`` is bucket to region where it is not ``region``. ``tokens``:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``token_ends`` is token to the Unix time it ends at, ``token_uses`` to the requests that are left to it.
-    ``algorithm``: the CRC that every object was stored with ("crc32", "crc32c", "crc64nvme", "": none), of the whole
-    but for the keys in ``composites``. ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8
-    are written with surrogates, as `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored
-    with; ``storage_classes`` is object key to class where it is not STANDARD, ``restored`` is object key to whether
-    that has been done (else it is under way); an archive tier of INTELLIGENT_TIERING is written
-    INTELLIGENT_TIERING/TIER. ``hosts`` is host name to the bucket it stands for, ``requester_pays`` are buckets,
-    ``owners`` is bucket to account. ``versions`` is key to version id to content (None: a delete marker), in any
-    bucket, and ``claimed_version`` what every answer calls its version instead. ``on_request`` is called with (method,
-    target) before each answer.
+    ``algorithm``: the one of `ALGORITHMS` that every object was stored with ("": none), of the whole but for the keys
+    in ``composites``. ``parts``: key to the lengths of the parts that it was uploaded in. ``encryption``: key to the
+    value of x-amz-server-side-encryption. ``parts_told`` False: it does not know partNumber, as some other makes.
+    ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8 are written with surrogates, as
+    `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored with; ``storage_classes`` is
+    object key to class where it is not STANDARD, ``restored`` is object key to whether that has been done (else it is
+    under way); an archive tier of INTELLIGENT_TIERING is written INTELLIGENT_TIERING/TIER. ``hosts`` is host name to
+    the bucket it stands for, ``requester_pays`` are buckets, ``owners`` is bucket to account. ``versions`` is key to
+    version id to content (None: a delete marker), in any bucket, and ``claimed_version`` what every answer calls its
+    version instead. ``on_request`` is called with (method, target) before each answer; ``alter`` changes those that
+    bring an object.
     """
 
     endpoint_url: str = ""
@@ -93,6 +109,10 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    encryption: dict[str, str] = field(default_factory=dict)
+    parts_told: bool = True
+    alter: Callable[[Answer], Answer] | None = None
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     customer_keys: dict[str, bytes] = field(default_factory=dict)
     storage_classes: dict[str, str] = field(default_factory=dict)
@@ -143,6 +163,23 @@ class StrictS3:
         with self._lock:
             self._replies.clear()
 
+    def etag(self, key: str, content: bytes) -> str:
+        """[API] Object: the MD5 of what came in one piece, in the clear; [GUIDE] "Checking object integrity", of what
+        came in parts the MD5 of their MD5s and their number; encrypted with SSE-C or SSE-KMS, neither.
+        """
+        pieces = self.pieces(key, content)
+        if self.encryption.get(key, "AES256") != "AES256" or key in self.customer_keys:
+            pieces = [b"encrypted", self.customer_keys.get(key, b""), *pieces]
+        elif key not in self.parts:
+            return _md5(content)
+        value = of_parts(lambda data: hashlib.md5(data).digest(), pieces).hex()
+        return f"{value}-{len(self.parts[key])}" if key in self.parts else value
+
+    def pieces(self, key: str, content: bytes) -> list[bytes]:
+        """The parts that it was uploaded in."""
+        ends = list(itertools.accumulate(self.parts.get(key, [len(content)])))
+        return [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
     def now(self) -> float:
         return time.time() + self.clock_offset_s
 
@@ -154,11 +191,6 @@ class StrictS3:
                 self.token_uses[token] = left - 1
             past = time.time() > self.token_ends.get(token, float("inf"))
             return token in self.expired_tokens or past or (left is not None and left <= 0)
-
-    def etag(self, key: str, content: bytes) -> str:
-        """[API] Object: an MD5, but not of an object stored with SSE-C."""
-        return _md5(content + self.customer_keys.get(key, b""))
-
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
     """An S3 error answer."""
@@ -309,8 +341,9 @@ class _Handler(BaseHTTPRequestHandler):
         self, objects: Mapping[str, bytes], key: str, query: Mapping[str, str], more: Mapping[str, str]
     ) -> None:
         """[API] GetObject; ``more`` are headers of the answer."""
-        version = query.get("versionId")
-        if query.keys() - {"versionId"}:
+        known = {"versionId", "partNumber"} if self.command == "HEAD" and self.state.parts_told else {"versionId"}
+        version, number = query.get("versionId"), query.get("partNumber")
+        if query.keys() - known:
             raise _Refusal(501, "NotImplemented", f"query {query}")
         if version is None and key not in objects:
             raise _Refusal(404, "NoSuchKey", "The specified key does not exist.")
@@ -327,6 +360,11 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if (wanted := self.headers.get("If-Match")) is not None and wanted not in (headers["ETag"], "*"):
             raise _Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        if key in self.state.encryption:
+            headers["x-amz-server-side-encryption"] = self.state.encryption[key]
+        if number is not None:
+            self._head_part(key, content, int(number), headers)
+            return
         if (wanted := self.headers.get("Range")) is None:
             self._send(200, content, {**headers, **self._checksum(key, content)})
             return
@@ -355,17 +393,27 @@ class _Handler(BaseHTTPRequestHandler):
         """
         if not self.state.algorithm or self.headers.get("x-amz-checksum-mode") != "ENABLED":
             return {}
-        compute, size = _CRCS[self.state.algorithm]
-
-        def text(data: bytes) -> str:
-            return base64.b64encode(compute(data).to_bytes(size, "big")).decode()
-
+        compute = ALGORITHMS[self.state.algorithm]
         name = f"x-amz-checksum-{self.state.algorithm}"
         if key not in self.state.composites:
-            return {name: text(content), "x-amz-checksum-type": "FULL_OBJECT"}
-        half = len(content) // 2
-        parts = b"".join(compute(part).to_bytes(size, "big") for part in (content[:half], content[half:]))
-        return {name: f"{text(parts)}-2", "x-amz-checksum-type": "COMPOSITE"}
+            value = base64.b64encode(compute(content)).decode()
+            return {name: value, "x-amz-checksum-type": "FULL_OBJECT"}
+        pieces = self.state.pieces(key, content)
+        value = base64.b64encode(of_parts(compute, pieces)).decode()
+        return {name: f"{value}-{len(pieces)}", "x-amz-checksum-type": "COMPOSITE"}
+
+    def _head_part(self, key: str, content: bytes, number: int, headers: dict[str, str]) -> None:
+        """[API] HeadObject: with partNumber, effectively a ranged HEAD of that part; x-amz-mp-parts-count only of what
+        was uploaded in parts. [ERR] InvalidPartNumber.
+        """
+        pieces = self.state.pieces(key, content)
+        if not 1 <= number <= len(pieces):
+            raise _Refusal(416, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+        if key in self.state.parts:
+            headers["x-amz-mp-parts-count"] = str(len(pieces))
+        first = sum(map(len, pieces[: number - 1]))
+        headers["Content-Range"] = f"bytes {first}-{first + len(pieces[number - 1]) - 1}/{len(content)}"
+        self._send(206, pieces[number - 1], headers)
 
     def _refuse(self, refusal: _Refusal) -> None:
         body = (
@@ -376,14 +424,23 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(refusal.status, body.encode(), {"Content-Type": "application/xml", **refusal.headers})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        answer = Answer(target=self.path, headers=dict(headers), body=body, length=len(body))
+        if self.state.alter is not None and self.command == "GET" and "ETag" in headers:
+            answer = self.state.alter(answer)
         self.send_response(status)
         self.send_header("x-amz-request-id", "STRICT0000000001")
-        for name, value in headers.items():
+        for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(answer.length))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(answer.body)
+            self.close_connection |= answer.length > len(answer.body)
+
+
+def of_parts(compute: Callable[[bytes], bytes], pieces: list[bytes]) -> bytes:
+    """[GUIDE] "Checking object integrity", composite checksums: that of the parts' checksums, one after the other."""
+    return compute(b"".join(map(compute, pieces)))
 
 
 def _restore_status(state: StrictS3, key: str) -> str:
