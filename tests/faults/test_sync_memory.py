@@ -59,7 +59,7 @@ def sync_inside(group: MemoryGroup, origin: BenchOrigin, destination: Path, *opt
 
 @pytest.mark.timeout(7200)
 def test_many_objects_fit_into_what_is_stated(origin_program: str, tmp_path: Path, soak: int) -> None:
-    objects = 1_000_000 if soak > 1 else 20_000
+    objects = 1_000_000 if soak > 1 else 10_000
     served = (str(objects), "64", "p/", "--formula")
     with (
         bench_origin(origin_program, *served) as origin,

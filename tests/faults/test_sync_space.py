@@ -197,7 +197,8 @@ def promising(tmp_path: Path) -> Iterator[Promising]:
         for place in (disk.backing, disk.place):
             place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "small", str(disk.backing)], check=True)
-        mounted.callback(subprocess.run, ["umount", str(disk.backing)], check=True)
+        # Lazily: the loop device lets go of its file a moment after it was unmounted.
+        mounted.callback(subprocess.run, ["umount", "--lazy", str(disk.backing)], check=True)
         image = disk.backing / "image"
         with image.open("wb") as file:
             file.truncate(64 * MIB)
