@@ -275,3 +275,11 @@ def test_option_that_repeats_a_dataset_of_the_file_is_refused() -> None:
     spec = parse(HEAD + '[[dataset]]\nname = "a/b"\nsource = "s3://bkt"\n')
     with pytest.raises(SpecError, match="there twice"):
         with_options(spec, data=["a/b=s3://other"], base="/")
+
+
+def test_frozen_listing_is_found_from_the_job_file_and_is_for_sources_that_are_listed() -> None:
+    job = 'version = 1\n[job]\nname = "j"\n[[dataset]]\nname = "a/b"\n'
+    (dataset,) = parse(f'{job}source = "s3://b/p"\nfrozen = "lists/p.jsonl"\n').datasets
+    assert dataset.frozen == "/base/lists/p.jsonl"
+    for source, frozen in (("file:///d", "f"), ("bind:/d", "f"), ("s3://b/p", ""), ("s3://b/p", "a\\u0000")):
+        assert "dataset[1].frozen" in problems(f'{job}source = "{source}"\nfrozen = "{frozen}"\n')
