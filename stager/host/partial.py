@@ -78,8 +78,8 @@ class Partials:
             if name.removesuffix(_BLOCKS) not in names:
                 _remove(self._fd, name)
 
-    def open(self, key: bytes, size: int, identity: bytes) -> Partial:
-        """The object's unfinished file, made with all of its space where there is none that can be continued."""
+    def of(self, key: bytes, size: int, identity: bytes) -> Partial:
+        """The object's unfinished file, to be opened."""
         return Partial(self._fd, self._id_of(key, size, identity), size)
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Partials:
 
 
 class Partial:
-    """One unfinished file, open for reading and writing at ``fd``. What blocks says so; all raise OSError."""
+    """One unfinished file. What blocks says so; all but `close` raise OSError."""
 
     def __init__(self, dir_fd: int, object_id: bytes, size: int) -> None:
         self._dir_fd = dir_fd
@@ -106,15 +106,21 @@ class Partial:
         self._size = size
         self._pending = bytearray()
         self._recorded: dict[int, bytes] = {}
-        with contextlib.ExitStack() as held:
-            self._file = held.enter_context(self._open_file())
-            self._journal = held.enter_context(self._open_journal())
-            held.pop_all()
+        self._worth_keeping = True  # until it has been looked at
+        self._held = contextlib.ExitStack()
+
+    def open(self) -> None:
+        """Open it, made with all of its space where there is none that can be continued. Blocks.
+
+        `close` is due whatever becomes of this, also where nobody has waited for its end.
+        """
+        self._file = self._held.enter_context(self._open_file())
+        self._journal = self._held.enter_context(self._open_journal())
         self._worth_keeping = bool(self._recorded)
 
     @property
     def fd(self) -> int:
-        """The file's descriptor."""
+        """The open file's descriptor."""
         return self._file.fileno()
 
     @property
@@ -171,9 +177,8 @@ class Partial:
 
     def close(self) -> None:
         """Keep what a later run can continue, remove what it can not. Blocks; idempotent; raises nothing."""
-        for file in (self._file, self._journal):
-            with contextlib.suppress(OSError):  # what it says of a file that is given up changes nothing
-                file.close()
+        with contextlib.suppress(OSError):  # what it says of a file that is given up changes nothing
+            self._held.close()
         if not self._worth_keeping:
             for name in (self._name, self._name + _BLOCKS):
                 with contextlib.suppress(OSError):

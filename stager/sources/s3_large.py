@@ -55,11 +55,9 @@ async def fetch_large(
     compared; which part is wrong does not show, so all are fetched once more before that is final. Raises as
     `stager.sources.base.Source.fetch`; what can be continued stays in ``landing.partials``.
     """
+    partial = landing.partials.of(table.key(row), table.size(row), table.identity(row))
     try:
-        partial = await blocking(landing.partials.open, table.key(row), table.size(row), table.identity(row))
-    except OSError as error:
-        raise from_os_error(error, doing="make room for the file", where=landing.root) from error
-    try:
+        await blocking(_open, partial, landing)
         large = _Large(lane, template, table, row, partial, name)
         announced = await asked
         fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
@@ -74,6 +72,13 @@ async def fetch_large(
     finally:
         await blocking(partial.close)
     return True
+
+
+def _open(partial: Partial, landing: Landing) -> None:
+    try:
+        partial.open()
+    except OSError as error:
+        raise from_os_error(error, doing="make room for the file", where=landing.root) from error
 
 
 class _Large:

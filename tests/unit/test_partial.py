@@ -32,6 +32,12 @@ def block(number: int) -> bytes:
     return CONTENT[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
 
 
+def opened(partials: Partials, key: bytes, size: int, identity: bytes) -> Partial:
+    partial = partials.of(key, size, identity)
+    partial.open()
+    return partial
+
+
 def fill(partial: Partial, *numbers: int) -> None:
     for number in numbers:
         os.pwrite(partial.fd, block(number), number * BLOCK_BYTES)
@@ -42,7 +48,7 @@ def fill(partial: Partial, *numbers: int) -> None:
 def leave(state: int, *numbers: int, key: bytes = b"k", identity: bytes = b"etag") -> str:
     """What a killed run with these blocks leaves; its name."""
     with Partials(state, "source") as partials:
-        partial = partials.open(key, SIZE, identity)
+        partial = opened(partials, key, SIZE, identity)
         fill(partial, *numbers)
         partial.close()
         return partials.name_of(key, SIZE, identity)
@@ -50,7 +56,7 @@ def leave(state: int, *numbers: int, key: bytes = b"k", identity: bytes = b"etag
 
 def recalled(state: int, kind: str | None = None, key: bytes = b"k", identity: bytes = b"etag") -> list[Block]:
     with Partials(state, "source") as partials:
-        partial = partials.open(key, SIZE, identity)
+        partial = opened(partials, key, SIZE, identity)
         try:
             return partial.recall(go_on, kind)
         finally:
@@ -93,7 +99,7 @@ def test_finished_file_is_published_and_leaves_nothing(state: int, tmp_path: Pat
     root = os.open(tmp_path / "root", os.O_RDONLY | os.O_DIRECTORY)
     leave(state, 0)
     with Partials(state, "source") as partials:
-        partial = partials.open(b"k", SIZE, b"etag")
+        partial = opened(partials, b"k", SIZE, b"etag")
         fill(partial, 1, 2)
         partial.publish(root, b"d/k")
         partial.close()
@@ -105,7 +111,7 @@ def test_finished_file_is_published_and_leaves_nothing(state: int, tmp_path: Pat
 def test_block_that_was_fetched_again_counts_as_it_is_now(state: int) -> None:
     leave(state, 0, 1)
     with Partials(state, "source") as partials:
-        partial = partials.open(b"k", SIZE, b"etag")
+        partial = opened(partials, b"k", SIZE, b"etag")
         os.pwrite(partial.fd, b"other", 0)
         partial.note(0, digest_bytes(b"other" + block(0)[5:]))
         partial.append(partial.take_notes())
@@ -115,7 +121,7 @@ def test_block_that_was_fetched_again_counts_as_it_is_now(state: int) -> None:
 
 def test_forgotten_blocks_are_not_continued(state: int) -> None:
     with Partials(state, "source") as partials:
-        partial = partials.open(b"k", SIZE, b"etag")
+        partial = opened(partials, b"k", SIZE, b"etag")
         fill(partial, 0, 1)
         partial.forget()
         fill(partial, 2)
@@ -199,7 +205,7 @@ def test_file_that_is_not_ours_alone_is_not_written_to(
     name = leave(state, 0, 1)
     change(tmp_path / "partial" / name)
     with Partials(state, "source") as partials:
-        partial = partials.open(b"k", SIZE, b"etag")
+        partial = opened(partials, b"k", SIZE, b"etag")
         assert partial.recorded == frozenset()
         fill(partial, 2)
         partial.close()

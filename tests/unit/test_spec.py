@@ -325,3 +325,11 @@ def test_every_mistake_in_what_chooses_files_is_told_with_its_place(tmp_path: Pa
     assert "it is not a regular file" in told
     assert "no times" in problems(dataset('newer = "7d"', "git+https://h/r"))
     assert "a bind shows all" in problems(dataset('include = ["x"]', "bind:/mnt/x"))
+
+
+def test_frozen_listing_is_found_from_the_job_file_and_is_for_sources_that_are_listed() -> None:
+    job = 'version = 1\n[job]\nname = "j"\n[[dataset]]\nname = "a/b"\n'
+    (dataset,) = parse(f'{job}source = "s3://b/p"\nfrozen = "lists/p.jsonl"\n').datasets
+    assert dataset.frozen == "/base/lists/p.jsonl"
+    for source, frozen in (("file:///d", "f"), ("bind:/d", "f"), ("s3://b/p", ""), ("s3://b/p", "a\\u0000")):
+        assert "dataset[1].frozen" in problems(f'{job}source = "{source}"\nfrozen = "{frozen}"\n')
