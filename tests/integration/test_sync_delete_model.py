@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from integration.sync_driver import SyncHere, tree
@@ -73,7 +73,15 @@ class Model:
         assert tree(self.sync.destination) == self.here
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),  # a failure has few steps as it is, and shrinking it takes minutes
+)
+
+
+@SETTINGS
 @given(st.lists(STEP, min_size=4, max_size=14))
 def test_every_run_leaves_what_the_model_says(steps: list[tuple[str, str, bytes | str | None]]) -> None:
     with tempfile.TemporaryDirectory() as directory:

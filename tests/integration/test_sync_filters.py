@@ -274,6 +274,8 @@ def test_dry_run_names_what_would_move_and_go_escaped_and_in_json_without_loss(t
     (source / os.fsdecode(b"\xff\n")).rename(source / "new")
     told = sync.run("--dry-run", "--json", "--delete")
     assert named(told) == [("fetch", b"new", 2), ("delete", b"\xff\n", 2)]
+    files = [set(event) for event in told.events if event["event"] == "file"]
+    assert files == [{"schema", "event", "time", "source", "action", "path", "bytes"}] * 2
     assert told.event("finished")["receipt"]["deleted"] == {"objects": 1, "bytes": 2}
     assert named(sync.run("--json", "--delete")) == [("delete", b"\xff\n", 2)]
 
