@@ -223,12 +223,13 @@ int stg_batch_parts(struct stg_template *template_, struct stg_table *table, con
     return batch ? finish_new(batch, set_up_parts(batch, rows, numbers), out) : -ENOMEM;
 }
 
-int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, uint32_t row, struct stg_batch **out)
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      struct stg_batch **out)
 {
-    int status = stg_batch_heads(template_, table, &row, 1, out);
+    int status = stg_batch_heads(template_, table, rows, count, out);
     if (status < 0)
         return status;
-    (*out)->told = calloc(1, sizeof *(*out)->told);
+    (*out)->told = calloc(count, sizeof *(*out)->told);
     return finish_new(*out, (*out)->told ? 0 : -ENOMEM, out);
 }
 
@@ -343,7 +344,7 @@ static int take_told(struct stg_told *told, const struct stg_http_head *head)
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
 {
     if (batch->told)
-        return take_told(batch->told, head);
+        return take_told(&batch->told[index], head);
     struct stg_request request = stg_batch_request(batch, index);
     if ((head->status >= 500 && head->status != 501) || head->status == 429 || head->status == 408)
         return -EAGAIN;

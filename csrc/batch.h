@@ -41,7 +41,7 @@ struct stg_part {
     int64_t count;          /* of the object's parts; -1: not told */
 };
 
-/* What the answer to a HEAD said of an object of which nothing was known. */
+/* What the answer to a HEAD said of an object. */
 struct stg_told {
     int64_t size;
     size_t etag_len, version_len;
@@ -62,7 +62,7 @@ struct stg_batch {
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
     struct stg_part *parts;          /* heads of stored parts: what they asked for, and what was told */
-    struct stg_told *told;    /* heads, of the one that is looked up; else NULL */
+    struct stg_told *told;    /* heads, of each object that is looked up; else NULL */
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
@@ -93,8 +93,10 @@ int stg_batch_heads(struct stg_template *template_, struct stg_table *table, con
 /* Asks with HEAD about stored parts (numbers, from 1 to STG_PARTS_MAX) of objects. -EINVAL: another number. */
 int stg_batch_parts(struct stg_template *template_, struct stg_table *table, const uint32_t *rows,
                     const uint32_t *numbers, size_t count, struct stg_batch **out);
-/* Asks with HEAD what there is under the row's key, and its version if the row's identity has one. A refusal is a failure. */
-int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, uint32_t row, struct stg_batch **out);
+/* Asks with HEAD what there is under each row's key, pinned as far as the row's identity goes; its size does not count. A
+ * refusal is a failure. */
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      struct stg_batch **out);
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);

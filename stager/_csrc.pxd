@@ -324,7 +324,8 @@ cdef extern from "batch.h" nogil:
                         stg_batch **out)
     int stg_batch_parts(stg_template *template_, stg_table *table, const uint32_t *rows, const uint32_t *numbers,
                         size_t count, stg_batch **out)
-    int stg_batch_look_up(stg_template *template_, stg_table *table, uint32_t row, stg_batch **out)
+    int stg_batch_look_up(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
+                          stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)

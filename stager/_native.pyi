@@ -318,8 +318,8 @@ class Batch:
         """The mtime that the answer to a HEAD tells in x-amz-meta-mtime, else the row's; None: neither says one.
         ValueError: not a batch of heads.
         """
-    def told(self) -> tuple[int, bytes, bytes]:
-        """Size, ETag and version id (b"": none) of what `Engine.look_up` found. ValueError: not a finished one."""
+    def told(self, index: int) -> tuple[int, bytes, bytes]:
+        """Size, ETag and version id (b"": none) of a finished object of `Engine.look_up`. ValueError: not one."""
     def scan_list(
         self,
         table: KeyTable,
@@ -391,9 +391,9 @@ class Engine:
         """A HEAD of a stored part of each row, by its number from 1 on; otherwise as `fetch_heads`. ValueError: a
         number that no part has.
         """
-    def look_up(self, template: Template, table: KeyTable, row: int) -> Batch:
-        """A HEAD of what lies under a row's key, at the version its identity names if it names one; see `Batch.told`.
-        A refusal is a failure. IndexError.
+    def look_up(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
+        """A HEAD of what lies under each row's key, pinned as far as its identity goes; see `Batch.told`. Its size does
+        not count, and a refusal is a failure. IndexError; ValueError: no rows.
         """
     def fetch_ranges(
         self,

@@ -57,10 +57,12 @@ cdef class Batch:
             raise ValueError("only the answers to a HEAD have this")
         return self.batch.results[at].mtime_ns or None
 
-    def told(self):
-        cdef stg_told *told = self.batch.told
-        if told is NULL or self.undrained:
-            raise ValueError("not a finished look-up")
+    def told(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        cdef stg_told *told
+        if self.batch.told is NULL:
+            raise ValueError("not a look-up")
+        told = &self.batch.told[at]
         return told.size, (<const char *>told.etag)[:told.etag_len], (<const char *>told.version)[:told.version_len]
 
     def scan_list(self, KeyTable table not None, size_t key_skip, *, bytes after=None, bytes upto=None,

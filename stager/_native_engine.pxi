@@ -85,11 +85,13 @@ cdef class Engine:
                                         len(of), &batch), "an empty batch, or a number that no part has")
         return self.start(batch, template)
 
-    def look_up(self, Template template not None, KeyTable table not None, Py_ssize_t row):
+    def look_up(self, Template template not None, KeyTable table not None, rows):
+        cdef array_t numbers
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
-        table.row(row)
-        check(stg_batch_look_up(template.template_, table.table, <uint32_t>row, &batch))
+        numbers = as_rows(rows, stg_table_count(table.table))
+        check_arguments(stg_batch_look_up(template.template_, table.table, numbers.data.as_uints, len(numbers), &batch),
+                        "an empty batch")
         return self.start(batch, template)
 
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,

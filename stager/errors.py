@@ -6,6 +6,7 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
+    │   ├── FilterError          2   what chooses files; carries every problem found
     │   ├── BadKeysError         2   names the destination cannot hold; carries every one
     │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it
@@ -153,7 +154,7 @@ class ArchivedError(SourceError):
         return cls(
             f"{objects} object{' is' if objects == 1 else 's are'} archived and cannot be read now ({size} bytes)",
             where=where,
-            hint="restore what is wanted, or leave all of it out with --on-archived skip",
+            hint="restore what is wanted, or leave it out: --on-archived skip, or on_archived in a job file",
             problems=names,
             objects=objects,
             size=size,

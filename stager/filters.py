@@ -65,11 +65,6 @@ class Filter(Struct, frozen=True, kw_only=True):
     max_bytes: int | None = None
     since_ns: int | None = None
 
-    @property
-    def by_name(self) -> bool:
-        """Whether names are looked at."""
-        return bool(self.rules) or self.paths is not None
-
     def __bool__(self) -> bool:
         """Whether anything can be left out."""
         return self != EVERYTHING
@@ -92,6 +87,11 @@ class Filter(Struct, frozen=True, kw_only=True):
             return verdicts[found.lastindex or 0] if found else default
 
         return wants
+
+    def wants_path(self) -> Callable[[bytes], bool]:
+        """What patterns and list say of a path."""
+        wants_name, paths = self.wants_name(), self.paths
+        return wants_name if paths is None else lambda path: path in paths and wants_name(path)
 
     def wants_size(self, size: int) -> bool:
         """Whether a size is within the bounds."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -59,6 +59,7 @@ class _Copy:
     integrity: Integrity
     pinning: Pinning
     filter: Filter = EVERYTHING
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -215,7 +216,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
             remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
-            filter=dataset.filter, integrity=dataset.integrity,
+            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -283,7 +284,7 @@ async def _copy_all(
         state_dir = os.path.join(job.state_dir, copy.below)
         options = SyncOptions(
             remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
-            integrity=copy.integrity,
+            integrity=copy.integrity, on_archived=copy.on_archived,
         )
         try:
             return await sync(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from stager._native import Entries, KeyOrder, KeyTable
@@ -53,7 +54,7 @@ def check_delete(asked: Delete | None, wanted: Filter, destination: str) -> None
 
 
 class Leftovers:
-    """Of one sync. ``where`` names the destination in errors. Methods block."""
+    """Of one sync; its methods are called in the order in which they stand here. They block."""
 
     def __init__(self, workspace: Workspace, wanted: Filter, asked: Delete | None) -> None:
         self._workspace = workspace
@@ -142,10 +143,7 @@ class Leftovers:
         changed = self.deletion.changed
         if not changed:
             return ()
-        first = ", ".join(show(path) for path in changed[:_SHOWN])
-        more = ", ..." if len(changed) > _SHOWN else ""
-        text = f"files that an earlier sync brought were changed here and stay: {first}{more}"
-        return (f"{len(changed)} {text} (--delete=all removes them)",)
+        return (f"stays, for it was changed here: {_first(changed)} (--delete=all removes it)",)
 
     def check(self) -> None:
         """Raises `UsageError` when more would go than may."""
@@ -194,5 +192,14 @@ class Leftovers:
             raise deleted.failure
         return deleted
 
+    def what_stayed(self, deleted: Deleted) -> tuple[str, ...]:
+        """A warning of files that changed before they could go."""
+        return (f"stays, for it changed while this ran: {_first(deleted.kept)}",) if deleted.kept else ()
+
     def _refusal(self, what: str, hint: str) -> UsageError:
         return UsageError(what, where=self._where, hint=hint)
+
+
+def _first(paths: Sequence[bytes]) -> str:
+    shown = ", ".join(show(path) for path in paths[:_SHOWN])
+    return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN} more"

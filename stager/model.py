@@ -85,6 +85,7 @@ class SourceRef(Struct, frozen=True, kw_only=True):
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
     version_id: str | None = None  # s3: of the one object that is meant
+    pins_versions: bool = False  # s3: objects are pinned to the versions they have when they are listed
     text: str = ""  # for people and receipts
 
 
@@ -98,6 +99,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     integrity: Integrity = Integrity()
     filter: Filter = EVERYTHING
     frozen: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):

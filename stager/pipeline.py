@@ -17,10 +17,10 @@ from stager._native import Entries
 from stager.bottleneck import Phases, Usage, find_bottleneck
 from stager.config import Remote
 from stager.decision import Decided, Decision, Seen
-from stager.errors import ArchivedError, ChangedError, HostError, UsageError
+from stager.errors import ArchivedError, ChangedError, UsageError
 from stager.events import Finished, Sink, Started, Warned, nowhere
 from stager.host.commit import Commit
-from stager.host.journal import JOURNAL_NAME, Journal, remove_journal
+from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.mounts import lies_within
 from stager.host.partial import open_partials
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -28,13 +28,12 @@ from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, SourceRef
-from stager.names import show
 from stager.opening import open_source
 from stager.progress import Teller
 from stager.sources.base import Landing, Source, Tally
 from stager.stages.fetch import fetch
 from stager.stages.plan import Plan
-from stager.stages.publish import publish_manifest, publish_receipt, withdraw
+from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, withdraw
 from stager.stages.require import refuse_too_low, require_grade
 from stager.sync_options import SyncOptions
 from stager.telling import tell_deleted
@@ -63,7 +62,7 @@ async def sync(
     options = options or SyncOptions()
     options.check()
     started = time.monotonic()
-    state_dir = None if options.dry_run else options.state_dir or os.path.join(destination, STATE_NAME)
+    state_dir = None if options.dry_run else _state_of(destination, options)
     await blocking(check_delete, options.delete, options.filter, destination)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
     opened = open_source(
@@ -119,6 +118,7 @@ class _Sync(Struct, frozen=True):
         seen = await self.decision.see()
         listed = time.monotonic()
         decided = await self.decision.decide(seen)
+        seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
         if self.options.dry_run:
             deleted = seen.leftovers.deletion.counts
@@ -160,7 +160,7 @@ class _Sync(Struct, frozen=True):
             header = known
         else:
             if self.commit is not None:
-                await stoppable(self._commit, self.commit, decided.entries)
+                await stoppable(commit_tree, self.commit, decided.entries, state_fd)
             await stoppable(self._publish, header, decided.entries)
         return _Done(
             planned=planned,
@@ -210,14 +210,6 @@ class _Sync(Struct, frozen=True):
             await blocking(partials.close)
         return partials.continued_bytes, archived
 
-    def _commit(self, checkpoint: Checkpoint, commit: Commit, entries: Entries) -> None:
-        try:
-            commit.commit(checkpoint, entries)
-        except HostError:
-            _, state_fd, _ = self.workspace.descriptors()
-            remove_journal(state_fd, JOURNAL_NAME)  # what it names may be in memory alone: it is fetched again
-            raise
-
     def _publish(self, checkpoint: Checkpoint, header: Header, entries: Entries) -> None:
         _, state_fd, _ = self.workspace.descriptors()
         publish_manifest(state_fd, header, entries, checkpoint=checkpoint)
@@ -226,9 +218,7 @@ class _Sync(Struct, frozen=True):
         deleted = await stoppable(leftovers.remove)
         if self.options.names:
             await tell_deleted(self.sink, self.ref.text, deleted.files)
-        if deleted.kept:
-            first = show(deleted.kept[0])
-            self.decision.warn(f"{len(deleted.kept)} files changed while this ran and stay; the first: {first}")
+        self.decision.warn(*leftovers.what_stayed(deleted))
         return deleted.counts
 
     def _receipt(self, seen: Seen, decided: Decided, done: _Done) -> DatasetReceipt:
@@ -252,6 +242,10 @@ class _Sync(Struct, frozen=True):
             boot="" if self.options.dry_run else boot_id(),
             durable=done.durable,
         )
+
+
+def _state_of(destination: str, options: SyncOptions) -> str:
+    return os.path.abspath(options.state_dir or os.path.join(destination, STATE_NAME))
 
 
 def _remote(options: SyncOptions) -> Remote | None:

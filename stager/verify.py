@@ -34,7 +34,7 @@ from stager.sources.base import Landing, Snapshot, Source
 from stager.stages.fetch import fetch
 from stager.stages.inspect import Staged, found_foreign, found_odd, inspect_files, read_whole_manifest
 from stager.stages.plan import Plan, check_space
-from stager.stages.publish import publish_manifest, publish_receipt, read_receipt, withdraw
+from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, read_receipt, withdraw
 from stager.transfer import Transfer
 
 __all__ = ["Repair", "verify"]
@@ -178,7 +178,7 @@ class _Repairing(Struct, frozen=True):
                 await blocking(self._check_space)
                 await self._fetch(source, snapshot)
             if commit is not None:
-                await stoppable(commit.commit, self.manifest.entries)
+                await stoppable(commit_tree, commit, self.manifest.entries, state_fd)
             await stoppable(self._publish, before)
         finally:
             if commit is not None:

@@ -21,7 +21,7 @@ Command = Callable[..., Any]
 
 _RULES: Final = ("include", "exclude")
 _ORDER: Final = "stager.cli.filters.order"
-_DELETE: Final = "--delete"
+_DELETE_ALL: Final = "--delete-all"
 _MOST_BYTES: Final = 1 << 30
 _AT_ONCE: Final = 1 << 20
 
@@ -30,13 +30,14 @@ class FilteringCommand(click.Command):
     """A command with these options.
 
     click tells in which order parameters were given, but not which of two lists a value came first in: so the order is
-    asked for beforehand. And ``--delete`` takes its value after ``=`` only, or it would swallow the argument behind it.
+    asked for beforehand. And an option with a value that may be left out swallows the argument behind it: so
+    ``--delete=all`` is a flag of its own.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's."""
         end = args.index("--") if "--" in args else len(args)
-        args[:end] = [f"{_DELETE}=synced" if arg == _DELETE else arg for arg in args[:end]]
+        args[:end] = [_DELETE_ALL if arg == "--delete=all" else arg for arg in args[:end]]
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         ctx.meta[_ORDER] = [param.name for param in order if param.name in _RULES]
         return super().parse_args(ctx, args)
@@ -66,9 +67,10 @@ def delete_options(command: Command) -> Command:
     for option in (
         click.option("--max-delete", metavar="N", help=f"Delete nothing if it were more than N files, or N% of those "
                      f"there. [default: {USUAL_MOST}]"),
-        click.option(_DELETE, type=click.Choice(["synced", "all"]), metavar="[=all]",
-                     help="Delete what an earlier sync brought and the source no longer has; =all: whatever the source "
-                     "does not have. What the filter leaves out stays."),
+        click.option(_DELETE_ALL, is_flag=True, hidden=True),
+        click.option("--delete", is_flag=True,
+                     help="Delete what an earlier sync brought and the source no longer has; --delete=all: whatever "
+                     "the source does not have. What the filter leaves out stays."),
     ):
         command = option(command)
     return command
@@ -110,13 +112,13 @@ def chosen_filter(ctx: click.Context, options: dict[str, Any]) -> Filter:
 
 def chosen_deletion(options: dict[str, Any]) -> Delete | None:
     """Take `delete_options` out of a command's arguments. Raises `UsageError`."""
-    asked, most = options.pop("delete"), options.pop("max_delete")
-    if asked is None:
+    synced, everything, most = options.pop("delete"), options.pop("delete_all"), options.pop("max_delete")
+    if not synced and not everything:
         if most is not None:
             raise UsageError("is for --delete", where="--max-delete")
         return None
     try:
-        return Delete(everything=asked == "all", most=parse_most(most) if most is not None else USUAL_MOST)
+        return Delete(everything=everything, most=parse_most(most) if most is not None else USUAL_MOST)
     except ValueError as error:
         raise UsageError(str(error), where="--max-delete") from None
 

@@ -42,6 +42,7 @@ class Renderer:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._told: dict[str, float] = {}
+        self._tells = state.verbosity > 0 and not state.quiet
         self._bar = _make_bar(self._err) if not state.json and not state.quiet and self._err.isatty() else None
 
     def __enter__(self) -> Self:
@@ -72,12 +73,12 @@ class Renderer:
                 self._say(f"{event.what:10} {show(os.fsencode(event.path))}{why}")
             case Verified():
                 self._say(verdict(event))
-            case Listed() if self._state.verbosity:
+            case Listed() if self._tells:
                 self._line(f"{event.source}: {count(event.total.objects)}, {size(event.total.bytes)}")
-            case Planned() if self._state.verbosity:
+            case Planned() if self._tells:
                 self._line(f"{event.source}: {_planned(event)}")
             case Named() if not self._state.quiet:
-                write(self._out, f"{event.action} {show(event.path)} ({size(event.bytes)})")
+                self._print(f"{event.action} {show(event.path)} ({size(event.bytes)})")
 
     def _json(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._due(event, _JSON_PROGRESS_EVERY_S):
@@ -111,8 +112,10 @@ class Renderer:
         self._say(text)
 
     def _say(self, text: str) -> None:
-        if self._state.quiet:
-            return
+        if not self._state.quiet:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from stager.cli.filters import (
     FilteringCommand,
@@ -51,6 +52,8 @@ __all__ = ["command"]
 @click.option("--on-change", type=click.Choice(["fail", "retry"]), default="fail", show_default=True,
               help="When something changes while it is copied: fail, or list again and copy its new state.")
 @click.option("--save-listing", metavar="FILE", type=click.Path(), help="Keep what was listed in FILE, for --frozen.")
+@click.option("--versions", is_flag=True,
+              help="S3: ask of each object which version it is, so that it can be had after it was replaced.")
 @click.option("--frozen", metavar="FILE", type=click.Path(),
               help="Copy exactly what FILE says was listed, and list nothing: every node gets the same.")
 @click.option("--fsync", is_flag=True, help="Done only when all has reached the disk: it is then whole after a crash.")
@@ -75,8 +78,8 @@ def command(ctx: click.Context, /, source: str, destination: str, ref: str | Non
     """
     if re.match(r"[A-Za-z0-9+]+://", destination):
         raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
-    reference = parse_source(source, ref=ref)
     state: State = ctx.obj
+    reference = _with_versions(parse_source(source, ref=ref), options.pop("versions"), frozen=options["frozen"])
     limits, timeouts, retry = limits_of(options)
     chosen = SyncOptions(
         remote=remote_of(options),
@@ -93,6 +96,14 @@ def command(ctx: click.Context, /, source: str, destination: str, ref: str | Non
             _sync(reference, destination, transfer, chosen, sink),
             how_to_continue="run the same command again to continue: finished files are not fetched again",
         )
+
+
+def _with_versions(ref: SourceRef, wanted: bool, *, frozen: str | None) -> SourceRef:
+    if not wanted:
+        return ref
+    if ref.scheme != "s3" or frozen is not None:
+        raise UsageError("is for listing an S3 source", where="--versions", hint="leave it out")
+    return replace(ref, pins_versions=True)
 
 
 async def _sync(ref: SourceRef, destination: str, transfer: Transfer, options: SyncOptions, sink: Sink) -> None:

@@ -29,6 +29,7 @@ JOURNAL_NAME: Final = "journal"
 _FRAME: Final = struct.Struct("<II")
 _HEADER_MAX: Final = 64 << 10
 _RECORD_MIN: Final = 56 + 1  # STG_JOURNAL_HEAD_BYTES and a path
+_RECORDS_MAX: Final = 32 << 20
 _RECORD_MAX: Final = 256 << 10  # above two texts of 64 KiB and what stands before them
 _MAGIC: Final = "stager-journal-2"
 _OPEN: Final = os.O_RDWR | os.O_APPEND
@@ -134,7 +135,9 @@ def recall_journal(
 
 
 class Journaled(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole journal in memory. A file that was recorded twice has two rows, of which the later one counts."""
+    """A journal in memory, as far as it is whole and of at most 32 Mi records. A file that was recorded twice has two
+    rows, of which the later one counts.
+    """
 
     source: str
     boot: str
@@ -153,7 +156,7 @@ def load_journal(dir_fd: int, name: str, *, checkpoint: Checkpoint = go_on) -> J
         header, end = _read_header(fd)
         if header is None or header[0] != _MAGIC:
             return None
-        entries = Entries(KeyTable(), os.fstat(fd).st_size // _RECORD_MIN)
+        entries = Entries(KeyTable(), min(os.fstat(fd).st_size // _RECORD_MIN, _RECORDS_MAX))
         _recall(fd, end, Recall(entries, None, trusted=False), checkpoint)
         return Journaled(source=header[1], boot=header[2], entries=entries)
     except OSError as error:

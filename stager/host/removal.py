@@ -25,6 +25,7 @@ _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.E
 _STAYS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
 _DEPTH_MAX: Final = 2048  # as a path has at most
 _KEPT_OPEN: Final = 64
+_NO_NAMES: Final = (b"", b".", b"..")
 
 
 class Found(Struct, frozen=True):
@@ -55,41 +56,38 @@ class Tree:
         self._close_to(0)
 
     def look(self, path: bytes) -> Found | None:
-        """What lies at a path; None when nothing does, or it is a directory, or one cannot come to it."""
-        directory, _, name = path.rpartition(b"/")
+        """What lies at a path; None when nothing does, or it is a directory, or one cannot come to it. EXDEV: something
+        is mounted above it.
+        """
         try:
-            status = os.lstat(name, dir_fd=self._directory(directory))
+            status = os.lstat(_name(path), dir_fd=self._above(path))
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in _NOT_THERE and error.errno != errno.EXDEV:
                 return None
             raise
         return None if stat.S_ISDIR(status.st_mode) else _found(path, status)
 
     def open(self, path: bytes) -> int:
         """A descriptor of a regular file, to read it."""
-        directory, _, name = path.rpartition(b"/")
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(name, flags, dir_fd=self._directory(directory))
+        return os.open(_name(path), flags, dir_fd=self._above(path))
 
     def target(self, path: bytes) -> bytes:
         """What a symlink says."""
-        directory, _, name = path.rpartition(b"/")
-        return os.readlink(name, dir_fd=self._directory(directory))
+        return os.readlink(_name(path), dir_fd=self._above(path))
 
     def remove(self, found: Found) -> bool:
         """Unlink what was found; False, and nothing is touched, when something else lies there now."""
         if self.look(found.path) != found:
             return False
-        directory, _, name = found.path.rpartition(b"/")
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._directory(directory))
+            os.unlink(_name(found.path), dir_fd=self._above(found.path))
         return True
 
     def remove_directory(self, path: bytes) -> Literal["removed", "stays", "absent"]:
         """Remove an empty directory; it stays when it is not empty, or is none of this tree."""
-        above, _, name = path.rpartition(b"/")
         try:
-            os.rmdir(name, dir_fd=self._directory(above))
+            os.rmdir(_name(path), dir_fd=self._above(path))
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return "absent"
@@ -135,11 +133,16 @@ class Tree:
                 elif directory or name != state_name:
                     yield _found(prefix + name, status)
 
+    def _above(self, path: bytes) -> int:
+        if path.startswith(b"/"):
+            raise _no_path(path)
+        return self._directory(path.rpartition(b"/")[0])
+
     def _directory(self, path: bytes) -> int:
         """The descriptor of a directory, open until another one is asked for. EXDEV: it is another mount's."""
         names = path.split(b"/") if path else []
-        if len(names) > _DEPTH_MAX or any(name in (b"", b".", b"..") for name in names):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        if len(names) > _DEPTH_MAX or any(name in _NO_NAMES for name in names):
+            raise _no_path(path)
         same = 0
         while same < min(len(names), len(self._open)) and self._open[same][0] == names[same]:
             same += 1
@@ -167,6 +170,17 @@ class Tree:
             self._deep = None
         while len(self._open) > count:
             os.close(self._open.pop()[1])
+
+
+def _name(path: bytes) -> bytes:
+    name = path.rpartition(b"/")[2]
+    if name in _NO_NAMES:
+        raise _no_path(path)
+    return name
+
+
+def _no_path(path: bytes) -> OSError:
+    return OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
 
 def _entries(fd: int) -> list[tuple[bytes, os.stat_result]]:

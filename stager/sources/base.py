@@ -14,7 +14,27 @@ from msgspec import Struct, field
 from stager._native import Entries, KeyTable
 from stager.host.partial import Partials
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source", "Tally"]
+__all__ = [
+    "Capabilities",
+    "Earlier",
+    "Landing",
+    "OnLanded",
+    "Snapshot",
+    "Source",
+    "Tally",
+    "Wanted",
+    "everything",
+]
+
+Wanted = Callable[[bytes], bool]
+"""Whether anybody will ask for the file of a key."""
+
+
+def everything(_key: bytes) -> bool:
+    """All files are wanted."""
+    return True
+
+
 
 OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
@@ -100,10 +120,11 @@ class Source(Protocol):
         """Release everything; never raises."""
         ...
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the whole source, pinned. All rows or an error, never a part of them.
 
-        ``earlier`` may spare the listing when the source is still at that version.
+        ``earlier`` may spare the listing when the source is still at that version. What is not ``wanted`` is listed too
+        where it can be a file; where it cannot be one, it is no reason to refuse the rest.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
         """

@@ -33,7 +33,7 @@ from stager.errors import (
 from stager.host.threads import in_threads
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 
 __all__ = ["LocalSource"]
 
@@ -66,13 +66,13 @@ class LocalSource:
             os.close(self._root_fd)
             self._root_fd = -1
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Walk the whole directory.
 
         Raises `NotFoundError`, `AccessDeniedError`, `ChangedError` (moved while it was walked), `UsageError` (not a
         directory), `BadKeysError` (special files), `HostError`.
         """
-        return await asyncio.to_thread(self._snapshot)
+        return await asyncio.to_thread(self._snapshot, wanted)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """Never: times and inode numbers say nothing on another host or after a restore."""
@@ -92,7 +92,7 @@ class LocalSource:
             async for landed in finished:
                 done(landed)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, wanted: Wanted) -> Snapshot:
         if self._root_fd >= 0:
             os.close(self._root_fd)
             self._root_fd = -1
@@ -114,7 +114,7 @@ class LocalSource:
                 except OSError as error:
                     raise self._error(error, key) from error
                 table.append(key, size, _identity(status), status.st_mtime_ns, stat.S_IFLNK | 0o777)
-            else:
+            elif wanted(key):
                 special.append(f"{show(key)}: {_kind(status.st_mode)}")
         if special:
             rest = [f"and {len(special) - _SHOWN} more"] if len(special) > _SHOWN else []

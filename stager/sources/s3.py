@@ -24,7 +24,7 @@ from stager.host.proxies import proxy_for
 from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.s3_access import access_for, headers_of
 from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
 from stager.sources.s3_connection import Connection
@@ -36,7 +36,7 @@ from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
-from stager.sources.s3_version import look_up
+from stager.sources.s3_version import look_up, with_versions
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
@@ -63,6 +63,7 @@ class S3Source:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._version_id = (ref.version_id or "").encode()
+        self._pins_versions = ref.pins_versions and not ref.version_id
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
@@ -79,7 +80,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)
@@ -221,6 +222,9 @@ class S3Source:
         connection = await self._connect(region)
         folder, table, warnings = await self._listed(connection)
         self._take(connection, folder)
+        if self._pins_versions and len(table):
+            template = connection.template(folder, objects=True)
+            table = await with_versions(connection.lane, template, table, name=self._name)
         listing = {"listing": await asyncio.to_thread(listing_digest, table)}
         pinned = {**self._pinned(connection, folder), **listing}
         # Where a listing does not tell what is restored, the objects' own requests will.

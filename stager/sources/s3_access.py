@@ -10,10 +10,12 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from stager.config import Remote
+from stager.errors import StagerError
 from stager.sources import s3_quick
 from stager.sources.s3_values import Credentials, Prepared
 from stager.transfer import Transfer
@@ -68,7 +70,10 @@ class Access:
             elif again:  # what is being loaded may be what was refused
                 await asyncio.wait({self._loading})
                 continue
-            return await asyncio.shield(self._loading)
+            try:
+                return await asyncio.shield(self._loading)
+            except StagerError as error:
+                raise copy(error) from None  # whoever gets it may write where it was met into its own
 
     async def _load(self, *, again: bool) -> Credentials | None:
         try:

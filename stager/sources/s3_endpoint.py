@@ -323,7 +323,9 @@ def _credentials_error(error: Exception) -> StagerError:
             mapped = _mapped(error, where)
             if isinstance(mapped, TransientError):
                 return mapped
-            return AccessDeniedError(f"the chain gives none: {mapped.what}", where=where, hint=mapped.hint)
+            denied = str(error.response.get("Error", {}).get("Code", "")).startswith("AccessDenied")
+            hint = _ASK_BY_HAND if denied else mapped.hint  # what is told of denied objects is of no use here
+            return AccessDeniedError(f"the chain gives none: {mapped.what}", where=where, hint=hint)
         case BotoCoreError():
             return _mapped(error, where)
         case OSError():

@@ -12,6 +12,7 @@ __all__ = ["raise_skipped", "raise_too_low"]
 
 _NAMED: Final = 20
 
+
 def raise_skipped(skipped: Sequence[StagerError], sizes: Mapping[str, int], *, where: str) -> None:
     """Raise what ``skipped`` amounts to, if anything; parts of one object count once. ``sizes`` is by name.
 

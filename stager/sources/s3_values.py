@@ -36,10 +36,12 @@ class Credentials(Struct, frozen=True, kw_only=True):
 
 
 def refresh_pause_s(credentials: Credentials | None, now_s: float, *, most_s: float) -> float:
-    """Seconds until credentials should be asked for again: two thirds of their life are then left, at least."""
-    if credentials is None or credentials.expires_s is None:
-        return most_s
-    return min(most_s, max(_LEAST_PAUSE_S, (credentials.expires_s - now_s) / 3))
+    """Seconds until credentials should be asked for again: two thirds of their life are then left, at least.
+
+    Those that have ended are the servers' to refuse: this computer's clock may be wrong.
+    """
+    left_s = 0.0 if credentials is None or credentials.expires_s is None else credentials.expires_s - now_s
+    return min(most_s, max(_LEAST_PAUSE_S, left_s / 3)) if left_s > 0 else most_s
 
 
 class Prepared(Struct, frozen=True, kw_only=True):

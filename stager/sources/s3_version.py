@@ -1,4 +1,4 @@
-"""One version of one object, looked up before it is copied.
+"""Versions of objects, looked up before they are copied: the one that is named, or what the listed ones have.
 
 Source: Amazon S3 API reference, HeadObject and GetObject with versionId: the answer names the version in
 x-amz-version-id; a version that is a delete marker is a 405, one that is not there a 404, what can be none a 400.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from stager._native import Batch, KeyTable, Template
 from stager.errors import ChangedError, GoneError, NotFoundError, SourceError, StagerError, TransientError
 from stager.transfer import Lane, Work
 
-__all__ = ["look_up"]
+__all__ = ["look_up", "with_versions"]
 
 _SEPARATOR: Final = b"\0"  # csrc/identity.h
 _NULL: Final = b"null"  # the version of what was stored before its bucket had any; an answer need not name it
@@ -33,15 +33,16 @@ async def look_up(lane: Lane, template: Template, key: bytes, version_id: bytes,
     engine = lane.transfer.engine
 
     def landed(batch: Batch, _rows: Sequence[int], _finished: array[int]) -> None:
-        answers.append(batch.told())
+        answers.append(batch.told(0))
 
-    look = Work(items=[0], submit=lambda rows: engine.look_up(template, asked, rows[0]), landed=landed,
+    look = Work(items=[0], submit=lambda rows: engine.look_up(template, asked, rows), landed=landed,
                 name=lambda _: where)  # fmt: skip
     try:
         await _run(lane, look)
     except TransientError:
         raise
     except StagerError:
+        lane.skipped.clear()
         await _ask_why(lane, template, asked, where)
         await _run(lane, look)  # it can be read now: what was wrong, such as credentials that had ended, is corrected
     size, etag, told = answers[0]
@@ -51,6 +52,35 @@ async def look_up(lane: Lane, template: Template, key: bytes, version_id: bytes,
     found = KeyTable()
     found.append(key, size, etag + _SEPARATOR + version_id)
     return found
+
+
+async def with_versions(lane: Lane, template: Template, table: KeyTable, *, name: Callable[[bytes], str]) -> KeyTable:
+    """The same objects, each pinned to the version too that it had when it was listed: a HEAD each, with its ETag.
+
+    What has none, in a bucket that keeps none or from before it did, stays as it is. ``name`` shows a key in errors.
+    Raises `ChangedError` and what `Lane.run` raises.
+    """
+    versions = [b""] * len(table)
+    engine = lane.transfer.engine
+
+    def landed(batch: Batch, rows: Sequence[int], finished: array[int]) -> None:
+        for index in finished:
+            row = rows[index]
+            size, etag, version_id = batch.told(index)
+            if (size, etag) != (table.size(row), table.identity(row)):
+                where = name(table.key(row))
+                raise ChangedError("changed while it was being listed", where=where, hint="list it again")
+            versions[row] = b"" if version_id == _NULL else version_id
+
+    await _run(
+        lane,
+        Work(items=array("I", range(len(table))), submit=lambda rows: engine.look_up(template, table, rows),
+             landed=landed, name=lambda row: name(table.key(row))),
+    )  # fmt: skip
+    pinned = KeyTable()
+    for (key, size, identity, mtime_ns, mode), version_id in zip(table.rows(), versions, strict=True):
+        pinned.append(key, size, identity + _SEPARATOR + version_id if version_id else identity, mtime_ns, mode)
+    return pinned
 
 
 async def _ask_why(lane: Lane, template: Template, asked: KeyTable, where: str) -> None:

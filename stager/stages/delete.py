@@ -9,6 +9,7 @@ something in it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from array import array
@@ -26,7 +27,7 @@ from stager.host.threads import Checkpoint, go_on
 from stager.model import Counts
 from stager.names import show
 
-__all__ = ["Deleted", "Deletion", "check_amount", "delete", "plan_deletion"]
+__all__ = ["Deleted", "Deletion", "Kept", "check_amount", "delete", "plan_deletion"]
 
 _FILES_A_STEP: Final = 1024
 
@@ -96,7 +97,7 @@ def plan_deletion(
     """
     protects = kept.protects()
     files: dict[bytes, tuple[Found, int]] = {}
-    changed: list[bytes] = []
+    changed: dict[bytes, int] = {}
     gone = array("I")
     there = known
     try:
@@ -107,20 +108,24 @@ def plan_deletion(
                 path, size = former.table.key(row), former.table.size(row)
                 if protects(path, size):
                     continue
-                found = tree.look(path)
+                try:
+                    found = tree.look(path)
+                except OSError as error:
+                    if error.errno == errno.EXDEV:  # it is there still, below what is mounted
+                        continue
+                    raise
                 if found is None:
                     gone.append(row)
-                elif is_as_recorded(tree, former, row, found):
+                elif _is_as_recorded(tree, former, row, found):
                     files[path] = (found, row)
                 else:
-                    changed.append(path)
+                    changed[path] = row
             if asked.everything:
                 there = 0
                 for found in tree.walk(os.fsencode(state_name), state_fd, checkpoint):
                     there += 1
                     if found.path not in files and not protects(found.path, found.size):
-                        files[found.path] = (found, -1)
-                changed = []
+                        files[found.path] = (found, changed.pop(found.path, -1))
     except OSError as error:
         raise from_os_error(error, doing="look at what may be deleted", where=error.filename or b"") from error
     ordered = [files[path] for path in sorted(files)]
@@ -133,7 +138,7 @@ def plan_deletion(
     )
 
 
-def is_as_recorded(tree: Tree, former: Entries, row: int, found: Found) -> bool:
+def _is_as_recorded(tree: Tree, former: Entries, row: int, found: Found) -> bool:
     """Whether a file is what a sync put there: by size, mtime and ctime; by its content where only the ctime is another
     one (permissions, a hard link, a restored backup). OSError.
     """

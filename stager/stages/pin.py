@@ -8,7 +8,7 @@ from stager.errors import ChangedError, GoneError, NotFoundError, StagerError, U
 from stager.host.listing_file import LISTED, read_listing, save_listing
 from stager.host.threads import stoppable
 from stager.model import SourceRef
-from stager.sources.base import Earlier, Snapshot, Source
+from stager.sources.base import Earlier, Snapshot, Source, Wanted, everything
 
 __all__ = ["LISTED", "Pinning"]
 
@@ -28,15 +28,20 @@ class Pinning(Struct, frozen=True, kw_only=True):
         if list_again:
             raise UsageError("what --frozen names never changes", where="--on-change retry", hint="leave one out")
 
-    async def snapshot(self, source: Source, ref: SourceRef, earlier: Earlier | None) -> Snapshot:
-        """What to copy. Raises what `Source.snapshot`, `Source.adopt`, `read_listing` and `save_listing` raise."""
+    async def snapshot(
+        self, source: Source, ref: SourceRef, earlier: Earlier | None, wanted: Wanted
+    ) -> Snapshot:
+        """What to copy; a listing that is kept has all there is.
+
+        Raises what `Source.snapshot`, `Source.adopt`, `read_listing` and `save_listing` raise.
+        """
         if self.frozen is not None:
             listed = await stoppable(read_listing, self.frozen, ref)
             pinned = {"listing": listed.digest, "listed": listed.time}
             return await source.adopt(
                 Snapshot(table=listed.table, pinned=pinned, version=listed.version, folder=listed.folder)
             )
-        found = await source.snapshot(earlier)
+        found = await source.snapshot(earlier, wanted if self.save_listing is None else everything)
         if self.save_listing is not None:
             await stoppable(
                 save_listing, self.save_listing, ref, found.table,

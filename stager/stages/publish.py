@@ -1,15 +1,17 @@
-"""Make a finished tree official: manifest, then the receipt, last; then the journal has served."""
+"""Make a finished tree official: on the disk where that is asked for, then the manifest, then the receipt, last."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from stager._native import Entries
-from stager.errors import from_os_error
+from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular, write_file
+from stager.host.commit import Commit
 from stager.host.journal import JOURNAL_NAME, remove_journal
 from stager.host.manifest_file import manifest_pieces
 from stager.host.partial import remove_partials
@@ -18,7 +20,15 @@ from stager.manifest import MANIFEST_NAME, Header
 from stager.model import DatasetReceipt
 from stager.names import lossless
 
-__all__ = ["RECEIPT_NAME", "publish_manifest", "publish_receipt", "read_receipt", "receipt_json", "withdraw"]
+__all__ = [
+    "RECEIPT_NAME",
+    "commit_tree",
+    "publish_manifest",
+    "publish_receipt",
+    "read_receipt",
+    "receipt_json",
+    "withdraw",
+]
 
 RECEIPT_NAME: Final = "receipt.json"
 _SCHEMA: Final = 1
@@ -38,6 +48,18 @@ def withdraw(state_fd: int, *, durable: bool = False) -> None:
         return
     except OSError as error:
         raise from_os_error(error, doing="remove the old receipt", where=RECEIPT_NAME) from error
+
+
+def commit_tree(checkpoint: Checkpoint, commit: Commit, entries: Entries, state_fd: int) -> None:
+    """Have all files that stand on the disk. When that fails the journal goes: what it names may be in memory alone,
+    and is fetched again. Blocks. Raises `NoSpaceError`, `HostError`.
+    """
+    try:
+        commit.commit(checkpoint, entries)
+    except HostError:
+        with suppress(HostError):  # the disk may take nothing any more
+            remove_journal(state_fd, JOURNAL_NAME)
+        raise
 
 
 def publish_manifest(

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
 
 from stager._native import Entries, KeyOrder, KeyTable, Recall
 from stager.errors import from_os_error
-from stager.host.atomic import is_there, write_file
+from stager.host.atomic import write_file
 from stager.host.journal import JOURNAL_NAME, load_journal
 from stager.host.manifest_file import load_manifest, manifest_pieces
 from stager.host.threads import Checkpoint, go_on
@@ -68,7 +68,7 @@ def gather_former(
 ) -> Former:
     """Every record of a file that is not in the table of ``order``, or is one of its ``unusable`` keys.
 
-    Nothing is read beyond what `recall` has read where nothing can be found. Blocks. `HostError`.
+    The manifest is not read again where `recall` has found nothing else in it. Blocks. `HostError`.
     """
     nothing = Former(entries=Entries(KeyTable()), rows=array("I"), again=array("I"), stored=0)
     if state_fd is None:
@@ -81,10 +81,10 @@ def gather_former(
         stored, damaged = None, True
     else:
         damaged = False
-    found: list[_Records] = []
     of_another = manifest.header is not None and manifest.header.source != source
-    if recalled.others or unusable or of_another or is_there(state_fd, JOURNAL_NAME):
-        found = list(_recorded(state_fd, recalled, checkpoint))
+    found = _of_journal(state_fd, checkpoint)
+    if not recalled.damaged and (recalled.others or unusable or of_another):
+        found += _of_manifest(state_fd)
     if stored is not None:
         header = stored.header
         rows = range(len(stored.table))
@@ -124,17 +124,20 @@ def save_former(state_fd: int, former: Former, rows: array[int], *, checkpoint: 
     write_file(state_fd, FORMER_NAME, manifest_pieces(header, kept, checkpoint=checkpoint))
 
 
-def _recorded(state_fd: int, recalled: Recalled, checkpoint: Checkpoint) -> Iterator[_Records]:
-    """What journal and manifest hold, of whatever source."""
+def _of_journal(state_fd: int, checkpoint: Checkpoint) -> list[_Records]:
     journal = load_journal(state_fd, JOURNAL_NAME, checkpoint=checkpoint)
-    if journal is not None:
-        rows = range(len(journal.entries.table) - 1, -1, -1)
-        yield _Records(source=journal.source, boot=journal.boot, entries=journal.entries, rows=rows)
-    manifest = None if recalled.damaged else whole_manifest(state_fd)
-    if manifest is not None:
-        header = manifest.header
-        rows = range(len(manifest.table))
-        yield _Records(source=header.source, boot=header.boot, entries=manifest.entries, rows=rows)
+    if journal is None:
+        return []
+    rows = range(len(journal.entries.table) - 1, -1, -1)
+    return [_Records(source=journal.source, boot=journal.boot, entries=journal.entries, rows=rows)]
+
+
+def _of_manifest(state_fd: int) -> list[_Records]:
+    manifest = whole_manifest(state_fd)
+    if manifest is None:
+        return []
+    header, rows = manifest.header, range(len(manifest.table))
+    return [_Records(source=header.source, boot=header.boot, entries=manifest.entries, rows=rows)]
 
 
 def _merge(

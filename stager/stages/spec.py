@@ -219,8 +219,14 @@ def _datasets(
         wanted = filter_of(place, found, source, base, problems)
         specs.append(
             DatasetSpec(
-                name=found.name, source=source, access=found.access, remote=remote, frozen=frozen, filter=wanted,
+                name=found.name,
+                source=source,
+                access=found.access,
+                remote=remote,
+                frozen=frozen,
+                filter=wanted,
                 integrity=integrity,
+                on_archived=found.on_archived,
             )
         )
     _find_duplicates("dataset", names, problems)

@@ -73,6 +73,7 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     min_size: str | None = None
     max_size: str | None = None
     newer: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):

@@ -239,6 +239,31 @@ static void test_comparison_tells_what_is_in_the_way_and_what_is_replaced(void)
     stg_table_unref(table);
 }
 
+static void test_directories_are_unknown_below_which_nothing_was_recorded(void)
+{
+    struct stg_table *table = TABLE("top", "a/b/new", "a/x/new", "a/b/old", "c/d/e/new", "//", "c/known", "a/x-y");
+    struct stg_order *order = order_of(table);
+    struct stg_entries *entries = stg_entries_new(table, 8);
+    static const char *const expected[] = {"a/x", "c/d/e", "c/d"};
+    struct stg_directory found[8];
+
+    CHECK_EQ(stg_unknown_directories(order, entries, NULL), 0);
+    for (size_t row = 0; row < 8; row++)
+        entries->rows[row].standing = row == 3 || row == 5 || row == 6 ? STG_UNKNOWN : STG_WANTED;
+    entries->rows[3].grade = entries->rows[6].grade = 'B'; /* recorded */
+    CHECK_EQ(stg_unknown_directories(order, entries, NULL), 3);
+    CHECK_EQ(stg_unknown_directories(order, entries, found), 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct stg_str key = stg_table_row(table, found[i].row).key;
+
+        CHECK_EQ(found[i].len, strlen(expected[i]));
+        CHECK_EQ(memcmp(key.ptr, expected[i], found[i].len), 0);
+    }
+    stg_entries_free(entries);
+    stg_order_free(order);
+    stg_table_unref(table);
+}
+
 static void record_as_it_stands(int root_fd, struct stg_entries *entries, size_t row, const char *name, char grade)
 {
     struct stat st;
@@ -299,6 +324,7 @@ int main(void)
     RUN(test_wrong_length_of_base64_and_bytes_in_it_are_refused);
     RUN(test_journal_ends_at_the_first_record_that_is_not_whole_or_not_right);
     RUN(test_directories_above_wanted_rows_are_counted_once);
+    RUN(test_directories_are_unknown_below_which_nothing_was_recorded);
     RUN(test_comparison_tells_what_is_in_the_way_and_what_is_replaced);
     RUN(test_what_was_recorded_below_the_required_grade_is_fetched_again);
     END();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,6 +124,18 @@ def test_snapshot_lists_every_file_once_and_the_neighbour_not(place: Place, tmp_
     found = {key.decode(): size for key, size, *_ in snapshot.table.rows()}
     assert found == {path: len(content) for path, content in FILES.items()}
     assert len(snapshot.table) == len(FILES)
+
+
+def test_rows_carry_times_as_the_source_promises(place: Place, tmp_path: Path) -> None:
+    began_s = time.time()
+    ref = place.fill({"a": b"one", "d/b": b""})
+    snapshot, _ = use(place, ref, tmp_path, choose=lambda _: array("I"))
+    times_s = [mtime_ns / 1e9 for _, _, _, mtime_ns, _ in snapshot.table.rows()]
+    promised = open_source(ref, remote=place.remote, transfer=Transfer()).capabilities.times
+    if promised == "never":
+        assert times_s == [0, 0]
+    else:
+        assert all(began_s - 2 <= time_s <= time.time() + 2 for time_s in times_s)
 
 
 def test_identity_is_stable_until_the_content_changes(place: Place, tmp_path: Path) -> None:

@@ -55,6 +55,33 @@ def test_disk_that_does_not_take_a_file_is_told_and_the_file_is_not_believed(
     assert receipt(destination)["durable"] is True
 
 
+DISK_WITHOUT_ROOM = """
+set -e
+mkdir room disk
+mount -t tmpfs -o size=12m tmpfs room
+truncate -s 64M room/image
+mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 room/image
+mount -o loop room/image disk
+"$@" || echo "status $?"
+cat disk/dst/.stager/receipt.json || echo "no receipt"
+"""
+
+
+@pytest.mark.parametrize(("options", "says"), [((), ["durable"]), (("--fsync",), ["status 6", "no receipt"])])
+def test_disk_that_takes_every_write_and_keeps_none_is_found_out(
+    weed: SeaweedFS, source: str, tmp_path: Path, options: tuple[str, ...], says: list[str]
+) -> None:
+    """A thin disk whose pool is full: every write succeeds, and only writing back fails."""
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", DISK_WITHOUT_ROOM, "sh",
+         console_script("stager"), "sync", source, "disk/dst", "-q", *options],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **weed.environment()},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert all(text in done.stdout for text in says), done
+    assert ("cannot bring the data to the disk" in done.stderr) is bool(options)
+
+
 def booted_again(tmp_path: Path, weed: SeaweedFS, *arguments: str) -> str:
     """The output of stager where the boot has another id."""
     (tmp_path / "boot_id").write_text(f"{uuid.uuid4()}\n")

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from faults.syncing import receipt, run_sync, tree
 from servers.s3 import object_bytes
 from servers.strict_s3 import StrictS3
+from stager.host.syscalls import sync_file_system
 
 pytestmark = pytest.mark.root
 
@@ -156,3 +158,72 @@ def test_what_is_replaced_counts_for_what_replaces_it(strict: StrictS3, disk: Pa
     strict.buckets[BUCKET] = {f"{number}": object_bytes(MIB, number + 100) for number in range(16)}
     assert run_sync(SOURCE, disk / "dst", strict.environment(), "--max-connections=4").status == 0
     assert tree(disk / "dst") == strict.buckets[BUCKET]
+
+
+# ---- a disk that promises more than it has: buffered writes succeed, writing back does not
+
+
+@dataclass(frozen=True)
+class Promising:
+    """An ext4 of 64 MiB in a sparse image on a tmpfs of less."""
+
+    place: Path
+    backing: Path
+
+    def grow(self) -> None:
+        subprocess.run(["mount", "-o", "remount,size=80m", str(self.backing)], check=True)
+
+    def write_back(self) -> None:
+        """As a process beside would, which is told of the error then."""
+        fd = os.open(self.place, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            sync_file_system(fd)
+        os.close(fd)
+
+    def on_disk(self, root: Path) -> dict[str, bytes]:
+        """What a tree holds when the page cache is not asked, as far as it has been written back."""
+        for path in root.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDONLY)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(fd)
+        return tree(root)
+
+
+@pytest.fixture
+def promising(tmp_path: Path) -> Iterator[Promising]:
+    disk = Promising(tmp_path / "disk", tmp_path / "backing")
+    with contextlib.ExitStack() as mounted:
+        for place in (disk.backing, disk.place):
+            place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "small", str(disk.backing)], check=True)
+        # Lazily: the loop device lets go of its file a moment after it was unmounted.
+        mounted.callback(subprocess.run, ["umount", "--lazy", str(disk.backing)], check=True)
+        image = disk.backing / "image"
+        with image.open("wb") as file:
+            file.truncate(64 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(disk.place)], check=True)
+        mounted.callback(subprocess.run, ["umount", str(disk.place)], check=True)
+        yield disk
+
+
+@pytest.mark.parametrize("eaten", [False, True], ids=["told", "told to another process first"])
+def test_what_the_disk_did_not_take_is_an_error_of_fsync_and_comes_with_the_next_run(
+    strict: StrictS3, promising: Promising, eaten: bool
+) -> None:
+    objects = {f"d{number % 2}/{number}": object_bytes(MIB, number) for number in range(18)}
+    strict.buckets[BUCKET] = objects
+    if eaten:
+        at_object(strict, len(objects), promising.write_back)
+    destination = promising.place / "dst"
+    done = run_sync(SOURCE, destination, strict.environment(), "--fsync", "--max-connections=1")
+    assert done.status in (NO_SPACE, 6), done
+    assert len(done.err.splitlines()) == 1
+    with pytest.raises(FileNotFoundError):
+        receipt(destination)
+    strict.on_request = None
+    promising.grow()
+    again = run_sync(SOURCE, destination, strict.environment(), "--fsync")
+    assert again.status == 0, again
+    assert promising.on_disk(destination) == objects

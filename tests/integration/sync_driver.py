@@ -55,12 +55,17 @@ class Sync:
         return Outcome(process.returncode, out, err)
 
     def start(
-        self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *options: str,
+        source: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        standard_input: int | None = None,
     ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", _PROGRAM, "sync", source or self.source, str(self.destination), *options]
         return subprocess.Popen(
             argv,
             env={**os.environ, **self.environment, **(environment or {})},
+            stdin=standard_input,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -150,7 +150,7 @@ def test_pause_leaves_most_of_a_life_and_is_never_none() -> None:
         found = Credentials(access_key="k", secret_key=Secret("s"), token=None, expires_s=expires_s)
         return refresh_pause_s(found, 1000.0, most_s=60.0)
 
-    assert [pause(end) for end in (None, 4600.0, 1006.0, 1000.0, 0.0)] == [60.0, 60.0, 2.0, 0.5, 0.5]
+    assert [pause(end) for end in (None, 4600.0, 1006.0, 1000.1, 1000.0, 0.0)] == [60.0, 60.0, 2.0, 0.5, 60.0, 60.0]
     assert refresh_pause_s(None, 1000.0, most_s=60.0) == 60.0
 
 
@@ -212,6 +212,18 @@ def test_datasets_of_one_remote_ask_for_credentials_once(service: TokenService, 
     staged = node.stager("stage", "JOB.toml", "--job-id", "j")
     assert staged.code == 0, staged.err
     assert service.calls == ["AssumeRole"]
+
+
+def test_datasets_that_get_no_credentials_are_told_once_by_one_name(service: TokenService, tmp_path: Path) -> None:
+    service.refuse = True
+    node = Node(tmp_path, environment_of("source profile", service, tmp_path))
+    names = ["one/a", "two/b", "three/c"]
+    node.write_job("".join(f'[[dataset]]\nname = "{name}"\nsource = "s3://data/d"\n' for name in names))
+    failed = node.stager("stage", "JOB.toml", "--job-id", "j")
+    assert (failed.code, len(failed.err.splitlines())) == (3, 1)
+    assert sum(name in failed.err for name in names) == 1, failed.err
+    assert "what it runs can be tried by hand" in failed.err
+    assert service.calls == ["refused AssumeRole"]
 
 
 def test_credentials_that_were_refused_are_read_once_for_all_who_ask(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.job_driver import Node
 from integration.sync_driver import Sync, tree
 from servers.moto_s3 import MotoS3
 from servers.strict_s3 import StrictS3
@@ -119,6 +120,18 @@ def test_what_the_listing_does_not_show_is_one_report_after_the_others(
     assert receipt(sync)["archived"] == {"objects": 27, "bytes": 458}
     assert receipt(sync)["total"] == {"objects": 3, "bytes": 7}
     assert receipt(sync)["moved"] == {"objects": 0, "bytes": 0}
+
+
+def test_dataset_of_a_job_may_leave_archived_objects_out(server: StrictS3, tmp_path: Path) -> None:
+    server.storage_classes = dict(FROZEN)
+    node = Node(tmp_path, server.environment())
+    dataset = '[[dataset]]\nname = "a/b"\nsource = "s3://data/d"\n'
+    node.write_job(dataset)
+    failed = node.stager("stage", "JOB.toml", "--job-id", "j1")
+    assert (failed.code, "or on_archived in a job file" in failed.err) == (3, True)
+    node.write_job(dataset + 'on_archived = "skip"\n')
+    assert node.stager("stage", "JOB.toml", "--job-id", "j2").code == 0
+    assert node.receipt("j2")["datasets"][0]["archived"]["objects"] == len(FROZEN)
 
 
 def test_archive_of_moto_is_told_and_a_restored_copy_arrives(

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -129,7 +131,7 @@ def test_what_was_changed_here_stays_and_is_told(synced: SyncHere, bucket: Bucke
     for _ in range(2):
         done = synced.run("--delete")
         assert done.code == 0
-        assert "3 files that an earlier sync brought were changed here and stay: d0/f0, d0/f6, d0/f9" in done.err
+        assert "stays, for it was changed here: d0/f0, d0/f6, d0/f9 (--delete=all removes it)" in done.err
     assert not (synced.destination / "d0/f3").exists()
     assert (synced.destination / "d0/f0").read_bytes() == b"my own work"
     assert (synced.destination / "d0/f6").is_symlink()
@@ -145,7 +147,7 @@ def test_what_changes_while_the_source_is_copied_stays(synced: SyncHere, bucket:
     proxy.release()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "1 files changed while this ran and stay; the first: d0/f0" in err
+    assert "stays, for it changed while this ran: d0/f0" in err
     assert "deleted 1 file," in out
     assert (synced.destination / "d0/f0").read_bytes() == b"my own work"
     assert not (synced.destination / "d0/f3").exists()
@@ -210,6 +212,7 @@ def test_all_takes_what_no_sync_brought_but_follows_no_link_and_leaves_other_tre
     assert (done.code, done.err) == (0, "")
     left = {"nested/data": b"foreign", "nested/.stager/lock": b"foreign", "sub/.stager": b"foreign"}
     assert tree(synced.destination) == {**without("only/one", "d1/f1"), **left}
+    assert not (synced.destination / ".stager/former.jsonl").exists()
     assert not (synced.destination / "new").exists()
     assert (synced.destination / "empty").is_dir()
     assert os.listdir(tmp_path / "outside") == ["precious"]
@@ -222,6 +225,36 @@ def test_all_leaves_a_state_directory_inside_alone(sync: SyncHere, bucket: Bucke
     assert sync.run("--state-dir", str(inside), "--delete=all").code == 0
     assert sorted(os.listdir(inside)) == ["lock", "manifest.jsonl", "receipt.json"]
     assert not (sync.destination / "mine").exists()
+
+
+INSIDE = """
+set -e
+mount -t tmpfs none "$1/mounted"
+mount --bind "$2" "$1/bound"
+echo precious > "$1/mounted/f"
+"$3" -c "import sys; from stager.cli import main; sys.exit(main())" sync "file://$4" "$1" --delete=all >&2
+cat "$1/mounted/f" "$1/bound/f"
+"""
+
+
+def test_all_does_not_reach_into_what_is_mounted_below(tmp_path: Path) -> None:
+    """Another file system, and a directory of the same one, which has the same device number."""
+    for path, content in {"src/a": b"a", "src/bound/f": b"brought", "elsewhere/f": b"bound\n"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    sync = SyncHere(f"file://{tmp_path}/src", tmp_path / "dst", {})
+    assert sync.run().code == 0
+    (tmp_path / "src/bound/f").unlink()
+    (sync.destination / "mounted").mkdir()
+    (sync.destination / "mine").write_bytes(b"foreign")
+    where = [str(sync.destination), str(tmp_path / "elsewhere"), sys.executable, str(tmp_path / "src")]
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", INSIDE, "sh", *where], capture_output=True, check=False)
+    if done.returncode and b"unshare" in done.stderr:
+        pytest.skip("this kernel lets this user make no mount namespace")
+    assert (done.returncode, done.stdout) == (0, b"precious\nbound\n"), done.stderr
+    assert sorted(os.listdir(sync.destination)) == [".stager", "a", "bound", "mounted"]
+    assert "deleted 1 file" in sync.run("--delete").out  # which the mount had hidden
+    assert sorted(os.listdir(sync.destination)) == [".stager", "a", "mounted"]
 
 
 def test_more_than_may_go_is_refused_before_anything_moves(synced: SyncHere, bucket: Bucket, proxy: FaultProxy) -> None:
@@ -288,7 +321,7 @@ def test_deleting_lists_page_after_page(
 ) -> None:
     monkeypatch.setattr(s3_list_parallel, "_SLOW_PAGE_S", 0.0)
     monkeypatch.setattr(s3_list, "PAGE_KEYS", 50)
-    bucket.put({f"many/{n:04d}": b"" for n in range(600)})
+    bucket.put({f"many/{n:04d}": b"" for n in range(400)})
     for option, parts in (("--verify", True), ("--delete", False)):
         proxy.counts.targets.clear()
         assert sync.run("--dry-run", "--listing-order", "byte-order", option).code == 0
@@ -341,10 +374,33 @@ def test_git_commit_that_drops_a_file_takes_it_away(git_server: GitHttp, tmp_pat
     assert not (sync.destination / "d").exists()
 
 
+def test_links_and_special_modes_are_known_as_what_was_brought(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "stays").write_bytes(b"")
+    for name in ("link", "changed"):
+        (source / name).symlink_to("some/where")
+    (source / "program").write_bytes(b"#!/bin/sh\n")
+    (source / "program").chmod(0o755)
+    sync = SyncHere(f"file://{source}", tmp_path / "dst", {})
+    assert sync.run().code == 0
+    (sync.destination / "changed").unlink()
+    (sync.destination / "changed").symlink_to("else/where")
+    for name in ("link", "changed", "program"):
+        (source / name).unlink()
+    done = sync.run("--delete")
+    assert "deleted 2 files" in done.out
+    assert "stays, for it was changed here: changed (" in done.err
+    assert sorted(os.listdir(sync.destination)) == [".stager", "changed", "stays"]
+
+
 def test_option_takes_its_value_behind_an_equals_sign_only(sync: SyncHere) -> None:
     done = sync.command("sync", "--delete", sync.source, str(sync.destination))
     assert (done.code, done.err) == (0, "")
     assert tree(sync.destination) == FILES
+    assert sync.run("--exclude", "--delete").code == 0
+    assert receipt(sync)["filter"] == {"patterns": [{"exclude": "--delete"}]}
+    assert "does not take a value" in sync.run("--delete=some").err
 
 
 class _KilledError(BaseException):

@@ -12,7 +12,7 @@ import pytest
 from integration.job_driver import Node
 from integration.sync_driver import Outcome, Sync, tree
 from servers.certificates import Certificates
-from servers.s3 import object_bytes
+from servers.s3 import Identity, object_bytes
 from servers.strict_s3 import StrictS3, strict_s3
 
 ACCOUNT = "123456789012"
@@ -117,6 +117,32 @@ def test_remote_of_a_job_file_has_them_all(secure: StrictS3, tmp_path: Path) -> 
     assert wrong.code == 2
     for words in ("did you mean request_payer?", "s3.y.request_payer", "s3.z.expected_bucket_owner"):
         assert words in wrong.err
+
+
+def test_remotes_of_one_job_have_their_own_endpoint_profile_and_ca(
+    secure: StrictS3, strict: StrictS3, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Each server takes its own identity alone, so that it would tell of the other's."""
+    strict.buckets["data"] = {"a": b"clear"}
+    secure.customer_keys, secure.identity = {}, Identity("second-key", "second/secret")
+    profiles = {"one": strict.identity, "two": secure.identity}
+    shared = tmp_path / "credentials"
+    shared.write_text("".join(
+        f"[{name}]\naws_access_key_id = {who.access_key}\naws_secret_access_key = {who.secret_key}\n"
+        for name, who in profiles.items()
+    ))  # fmt: skip
+    node = Node(tmp_path, {"AWS_SHARED_CREDENTIALS_FILE": str(shared), "AWS_CONFIG_FILE": "/dev/null"})
+    remotes = f'[s3.x]\nendpoint_url = "{strict.endpoint_url}"\nprofile = "one"\n'
+    remotes += f'[s3.y]\nendpoint_url = "{secure.endpoint_url}"\nprofile = "two"\n'
+    datasets = "".join(f'[[dataset]]\nname = "a/{n}"\nsource = "s3://data"\nremote = "{n}"\n' for n in "xy")
+    node.write_job(datasets + remotes)
+    untrusted = node.stager("stage", "JOB.toml", "--job-id", "j1")
+    assert (untrusted.code, "certificate is not trusted" in untrusted.err) == (3, True)
+    node.write_job(f'{datasets}{remotes}ca_bundle = "{certificates.ca_file}"\n')
+    staged = node.stager("stage", "JOB.toml", "--job-id", "j2")
+    assert staged.code == 0, staged.err
+    assert tree(node.tree("j2") / "data" / "a" / "x") == {"a": b"clear"}
+    assert tree(node.tree("j2") / "data" / "a" / "y") == FILES
 
 
 def test_signed_headers_are_those_that_botocore_sends(secure: StrictS3, sync: Sync, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from faults.syncing import Synced, receipt, run, run_sync, tree
+from faults.syncing import Synced, receipt, run, run_here, sync_here, tree
 from servers.repositories import commit_files, make_repository
 from servers.s3 import object_bytes
 from servers.seaweedfs import SeaweedFS
+from servers.slow_fuse import SlowFuse
 
 LARGE = object_bytes(17 << 20, seed=5)
 OBJECTS = {"a": b"first", "b": b"", "sub/c": b"third", "sub/large": LARGE, "x/y/z": b"deep"}
@@ -29,7 +31,7 @@ class Staged:
     weed: SeaweedFS
 
     def verify(self, *options: str) -> Synced:
-        return run("verify", str(self.root), *options, environment=self.weed.environment())
+        return run_here("verify", str(self.root), *options, environment=self.weed.environment())
 
     def found(self, *options: str) -> dict[str, str]:
         """Path to what was found of it."""
@@ -42,7 +44,7 @@ def staged(weed: SeaweedFS, bucket_name: Callable[[], str], tmp_path: Path) -> S
     weed.make_bucket(bucket)
     weed.fill(bucket, {f"data/{key}": content for key, content in OBJECTS.items()})
     made = Staged(source=f"s3://{bucket}/data", root=tmp_path / "dst", weed=weed)
-    assert run_sync(made.source, made.root, weed.environment()).status == 0
+    assert sync_here(made.source, made.root, weed.environment()).status == 0
     return made
 
 
@@ -115,7 +117,7 @@ def test_repair_fetches_what_is_wrong_and_touches_nothing_else(staged: Staged) -
     assert tree(staged.root) == OBJECTS | {"foreign": b"mine"}
     assert os.lstat(staged.root / "sub/c").st_ctime_ns == untouched
     assert receipt(staged.root)["moved"] == {"objects": 4, "bytes": len(LARGE) + 9}
-    again = run_sync(staged.source, staged.root, staged.weed.environment())
+    again = sync_here(staged.source, staged.root, staged.weed.environment())
     assert "fetched 0 objects" in again.out
 
 
@@ -123,12 +125,12 @@ def test_source_that_moved_on_is_told_and_the_damaged_file_has_no_receipt(staged
     damage(staged.root)
     bucket = staged.source.split("/")[2]
     staged.weed.fill(bucket, {"data/a": b"newer"})
-    done = staged.verify("--repair")
+    done = run("verify", str(staged.root), "--repair", environment=staged.weed.environment())
     assert done.status == 4
     assert "the source has moved on" in done.err
     with pytest.raises(FileNotFoundError):
         receipt(staged.root)
-    assert run_sync(staged.source, staged.root, staged.weed.environment()).status == 0
+    assert sync_here(staged.source, staged.root, staged.weed.environment()).status == 0
     assert tree(staged.root) == OBJECTS | {"a": b"newer"}
 
 
@@ -146,23 +148,23 @@ def test_git_tree_is_verified_with_its_modes_and_links_and_repaired_at_its_commi
     (repository / "latest").symlink_to("data")
     commit_files(repository, {}, "second")
     environment = {"STAGER_SCRATCH": str(tmp_path)}
-    assert run_sync(f"git+file://{repository}/.git", root, environment).status == 0
+    assert sync_here(f"git+file://{repository}/.git", root, environment).status == 0
     commit_files(repository, {"data": b"v2"}, "third")
     (root / "run").chmod(0o644)
     (root / "latest").unlink()
     (root / "latest").symlink_to("run")
-    done = run("verify", str(root), "--json", environment=environment)
+    done = run_here("verify", str(root), "--json", environment=environment)
     assert {event["path"]: event["why"] for event in events(done.out, "found")} == {
         "run": "who may execute it", "latest": "another size",
     }  # fmt: skip
-    done = run("verify", str(root), "--repair", environment=environment)
+    done = run_here("verify", str(root), "--repair", environment=environment)
     assert done.status == 0, done.err
     assert (os.readlink(root / "latest"), (root / "data").read_bytes()) == ("data", b"v1")
     assert os.lstat(root / "run").st_mode & stat.S_IXUSR
 
 
 def test_directory_that_was_never_staged_is_a_wrong_argument(tmp_path: Path) -> None:
-    done = run("verify", str(tmp_path), environment={})
+    done = run_here("verify", str(tmp_path), environment={})
     assert done.status == 2
     assert "nothing was staged here" in done.err
 
@@ -170,16 +172,46 @@ def test_directory_that_was_never_staged_is_a_wrong_argument(tmp_path: Path) -> 
 def test_jobs_tree_and_each_dataset_in_it_are_verified_by_the_state_beside_it(staged: Staged, tmp_path: Path) -> None:
     environment = staged.weed.environment() | {"STAGER_SCRATCH": str(tmp_path / "scratch")}
     data = [f"--data=own/{name}={staged.source}" for name in ("set", "other")]
-    made = run("stage", "--name", "job", *data, environment=environment)
+    made = run_here("stage", "--name", "job", *data, environment=environment)
     assert made.status == 0, made.err
     job = Path(made.out.strip())
-    assert len(run("verify", str(job), environment=environment).out.splitlines()) == 2
+    assert len(run_here("verify", str(job), environment=environment).out.splitlines()) == 2
     (job / "data/own/set/a").write_bytes(b"by the job")
-    assert run("verify", str(job / "data/own/set"), environment=environment).status == 4
-    assert run("verify", str(job / "data/own/other"), environment=environment).status == 0
-    assert run("verify", str(job), "--repair", environment=environment).status == 0
+    assert run_here("verify", str(job / "data/own/set"), environment=environment).status == 4
+    assert run_here("verify", str(job / "data/own/other"), environment=environment).status == 0
+    assert run_here("verify", str(job), "--repair", environment=environment).status == 0
     assert (job / "data/own/set/a").read_bytes() == OBJECTS["a"]
-    assert run("verify", str(job / "logs"), environment=environment).status == 2
+    assert run_here("verify", str(job / "logs"), environment=environment).status == 2
+
+
+@pytest.mark.root
+def test_file_that_cannot_be_read_is_told_apart_and_repaired(staged: Staged, slow_disk: SlowFuse) -> None:
+    root = slow_disk.mountpoint / "dst"
+    assert sync_here(staged.source, root, staged.weed.environment()).status == 0
+    slow_disk.fail("read", errno.EIO, path="sub/c")
+    done = run_here("verify", str(root), "--json", environment=staged.weed.environment())
+    (found,) = events(done.out, "found")
+    assert (found["what"], found["path"], found["why"]) == ("unreadable", "sub/c", os.strerror(errno.EIO))
+    assert done.status == 6
+    assert run_here("verify", str(root), "--repair", environment=staged.weed.environment()).status == 0
+    slow_disk.clear("read")
+    assert tree(root) == OBJECTS
+
+
+def test_manifest_that_was_tampered_with_is_no_ground_to_judge_by(staged: Staged) -> None:
+    manifest = staged.root / ".stager/manifest.jsonl"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"sub/c"', '"sub/d"'))
+    done = staged.verify()
+    assert (done.status, "the manifest is damaged" in done.err) == (4, True)
+    manifest.unlink()
+    assert staged.verify().status == 2
+
+
+def test_tree_whose_sync_did_not_finish_is_judged_by_what_was_recorded_and_that_is_said(staged: Staged) -> None:
+    (staged.root / ".stager/receipt.json").unlink()
+    done = staged.verify()
+    assert (done.status, "the last sync did not finish" in done.err) == (0, True)
 
 
 def test_tree_where_a_sync_is_at_work_is_busy(staged: Staged) -> None:

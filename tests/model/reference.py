@@ -1,7 +1,6 @@
 """What a sync owes, as plain functions of the source's objects and of what the destination held before.
 
-It shares nothing with the code that it judges. Filters and deleting are arguments of `expect`: ``chosen`` says which
-names are asked for at all, and what is to be removed comes off the expected tree.
+It shares nothing with the code that it judges.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Expected", "Tree", "expect", "looks", "source_files"]
+__all__ = ["Expected", "Tree", "check_deletion", "expect", "looks", "parents", "source_files"]
 
 Thing = tuple[str, bytes]
 """("file", content), ("link", target), ("directory", b"") or ("other", b"")."""
@@ -78,12 +77,14 @@ def expect(
     *,
     may_be_empty: bool,
     skip_bad: bool = False,
-    chosen: Callable[[str], bool] = lambda path: True,
+    chosen: Callable[[str, int], bool] = lambda path, size: True,
 ) -> Expected:
-    """What a sync does that nothing disturbs. ``may_be_empty``: a source without objects is a source."""
+    """What a sync does that nothing disturbs. ``may_be_empty``: a source without objects is a source. ``chosen``: of
+    which names and sizes the source consists for it.
+    """
     if not objects and not may_be_empty:
         return Expected(NOTHING_THERE, before, {})
-    files, bad = source_files({key: content for key, content in objects.items() if chosen(key)})
+    files, bad = source_files({key: content for key, content in objects.items() if chosen(key, len(content))})
     if (bad and not skip_bad) or any(_is_in_the_way(before, path) for path in files):
         return Expected(WRONG_NAMES, before, {})
     after = dict(before)
@@ -91,6 +92,23 @@ def expect(
         after.update(dict.fromkeys(parents(path), ("directory", b"")))
         after[path] = ("file", content)
     return Expected(DONE, after, files, bad)
+
+
+def check_deletion(before: Tree, after: Tree, files: Mapping[str, bytes], goes: set[str], may_go: set[str]) -> None:
+    """What stands ``before`` and is none of ``files``: that ``goes`` and what ``may_go`` may, all else stays as it was.
+
+    Directories that became empty by it may go too.
+    """
+    for path, thing in before.items():
+        if path in files or thing[0] == "directory":
+            continue
+        if path in after:
+            assert after[path] == thing, path
+            assert path not in goes, path
+        else:
+            assert path in goes | may_go, path
+    for path, thing in after.items():
+        assert path in before or thing == ("file", files.get(path)) or thing[0] == "directory", path
 
 
 def _is_in_the_way(before: Tree, path: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stager._native import KeyTable
-from stager.deletion import USUAL_MOST, Most, parse_most
+from stager.deletion import USUAL_MOST, parse_most
 from stager.errors import FilterError, UsageError
 from stager.filters import EVERYTHING, Filter, build_filter, parse_paths, parse_since
 from stager.model import Counts
@@ -188,7 +188,8 @@ def test_amounts_to_delete_are_numbers_or_shares() -> None:
     assert parse_most("7").of(3) == 7
     assert [parse_most(text).of(9) for text in ("0%", "50%", "33.4%", "100%")] == [0, 4, 3, 9]
     assert (USUAL_MOST.of(4), USUAL_MOST.of(20), USUAL_MOST.of(101)) == (10, 10, 50)
-    assert isinstance(parse_most("5%"), Most)
+    assert [parse_most("0.7%").of(there) for there in (999, 1000, 10**15)] == [6, 7, 7 * 10**12]
+    assert (str(parse_most("0.7%")), str(parse_most("12")), str(USUAL_MOST)) == ("0.7%", "12", "50%, at least 10")
     for text in ("", "-1", "101%", "ten", "5 %", "1e3"):
         with pytest.raises(ValueError, match="neither a number"):
             parse_most(text)

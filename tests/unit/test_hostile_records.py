@@ -34,7 +34,7 @@ from stager.stages.recall import read_manifest, whole_manifest
 SOURCE, BOOT = "s", "b"
 KNOWN = [Entry(b"d/%d" % n, n, b"etag", bytes(16), n, n, 0o644, "B") for n in range(4)]
 DEEP = 100_000
-fuzz = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20)
 values = st.recursive(

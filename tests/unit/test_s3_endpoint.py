@@ -113,14 +113,13 @@ DUAL, FIPS = {"use_dualstack_endpoint": True}, {"use_fips_endpoint": True}
         (POINT, {"endpoint_url": f"https://accesspoint.{LINK}"}, f"my-ap-123456789012.accesspoint.{LINK}", "/"),
     ],
 )
-@pytest.mark.parametrize("sign_requests", [True, False])
 def test_address_comes_from_the_resolver_of_botocore(
-    bucket: str, settings: dict[str, object], host: str, path: str, sign_requests: bool
+    bucket: str, settings: dict[str, object], host: str, path: str
 ) -> None:
-    settings = {"region": WEST, "sign_requests": sign_requests, **settings}
+    settings = {"region": WEST, **settings}
     found = asyncio.run(Session(Remote(**settings)).prepare(bucket))  # type: ignore[arg-type]
     assert (found.host, found.path_prefix, found.tls) == (host, path.encode(), True)
-    assert (found.region, found.service) == (WEST if sign_requests else "", "s3")
+    assert (found.region, found.service) == (WEST, "s3")
 
 
 @pytest.mark.parametrize("where", ["environment", "profile"])

@@ -282,3 +282,46 @@ def test_option_that_repeats_a_dataset_of_the_file_is_refused() -> None:
     spec = parse(HEAD + '[[dataset]]\nname = "a/b"\nsource = "s3://bkt"\n')
     with pytest.raises(SpecError, match="there twice"):
         with_options(spec, data=["a/b=s3://other"], base="/")
+
+
+def dataset(text: str, source: str = "s3://b/p") -> str:
+    return f'{HEAD}[[dataset]]\nname = "o/d"\nsource = "{source}"\n{text}'
+
+
+def test_dataset_says_which_files_are_wanted(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a\n./d/b\n")
+    text = dataset(
+        'exclude = ["bad*", "!bad/one"]\ninclude = ["*.jpg"]\nmin_size = "1K"\nmax_size = "2G"\n'
+        'newer = "2023-11-14"\nfiles_from = "list"\n'
+    )
+    wanted = parse_spec(text.encode(), where="", base=str(tmp_path)).datasets[0].filter
+    assert [(rule.include, rule.glob) for rule in wanted.rules] == [
+        (True, b"*.jpg"), (False, b"bad*"), (True, b"bad/one"),
+    ]  # fmt: skip
+    assert (wanted.min_bytes, wanted.max_bytes, wanted.paths) == (1024, 2 << 30, frozenset([b"a", b"d/b"]))
+    assert wanted.since_ns == 1_699_920_000 * 10**9
+    assert not parse(dataset("")).datasets[0].filter
+
+
+def test_every_mistake_in_what_chooses_files_is_told_with_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    told = problems(
+        dataset(
+            'exclude = ["a//b", "ok", "["]\nmin_size = "12"\nnewer = "soon"\n'
+            f'files_from = "{tmp_path}/pipe"\nmax_size = 3\n'
+        )
+    )
+    assert "dataset[1].max_size" in told
+    told = problems(
+        dataset(
+            f'exclude = ["a//b", "ok", "["]\nmin_size = "12"\nnewer = "soon"\nfiles_from = "{tmp_path}/pipe"\n'
+        )
+    )
+    assert told.count("dataset[1].exclude") == 2
+    assert "the pattern 'a//b' has an empty segment" in told
+    assert "dataset[1].min_size (line 8): '12' has no unit" in told
+    assert "dataset[1].newer" in told
+    assert "dataset[1].files_from (line 10): " in told
+    assert "it is not a regular file" in told
+    assert "no times" in problems(dataset('newer = "7d"', "git+https://h/r"))
+    assert "a bind shows all" in problems(dataset('include = ["x"]', "bind:/mnt/x"))
