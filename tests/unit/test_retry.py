@@ -13,6 +13,7 @@ from stager.errors import (
     ArchivedError,
     ChangedError,
     GoneError,
+    GradeError,
     HostError,
     IntegrityError,
     NoSpaceError,
@@ -21,7 +22,7 @@ from stager.errors import (
     StagerError,
     TransientError,
 )
-from stager.retry import Action, action_for, damaged, error_for, wait_s
+from stager.retry import TOO_LOW_AT_MOST, Action, action_for, are_too_many, damaged, error_for, too_low, wait_s
 
 
 @dataclass
@@ -182,6 +183,18 @@ def test_bytes_without_the_announced_checksum_are_fetched_once_more_and_told_ali
     told = error_for(failure, where="s3://b/k")
     assert isinstance(told, IntegrityError)
     assert str(told) == str(damaged(detail, where="s3://b/k"))
+    assert "--integrity" not in str(told)
+    assert "--integrity light" in str(damaged("MD5 is 00, and 01 was announced", where="s3://b/k"))
+
+
+def test_object_below_the_required_grade_is_left_out_until_there_are_enough_to_name() -> None:
+    failure = Failure(kind="identity", where="grade", status=200, message="no checksum is announced")
+    assert action_for(failure) is Action.SKIP
+    error = error_for(failure, where="s3://b/k")
+    assert isinstance(error, GradeError)
+    assert str(error) == str(too_low("no checksum is announced", where="s3://b/k"))
+    assert not are_too_many([error] * (TOO_LOW_AT_MOST - 1), 0)
+    assert are_too_many([error] * TOO_LOW_AT_MOST, 0)
 
 
 @pytest.mark.parametrize(
