@@ -240,13 +240,12 @@ def test_sync_is_right_whatever_the_server_is_believed_on(trial: Trial, starter:
 def test_more_keys_than_a_page_holds_are_all_there(
     trial: Trial, starter: Launcher, tmp_path: Path, soak: int
 ) -> None:
-    if trial.name in ("juicefs", "moto") and soak == 1:
-        pytest.skip("uploads take it ten seconds: make soak")
-    names = [f"{number % 3}/{number:04d}" for number in range(1005)]
+    is_slow = trial.name in ("juicefs", "moto")  # ten seconds for so many uploads
+    names = [f"{number % 3}/{number:04d}" for number in range(20 if is_slow and soak == 1 else 1005)]
     bucket = trial.bucket()
     trial.server.fill(bucket, ((name, b"") for name in names))
     assert len(trial.keys(bucket)) == min(len(names), trial.believed.keys_a_page)
-    assert "would fetch 1005 objects" in sync(starter, trial, bucket, tmp_path / "dst", "--dry-run").out
+    assert f"would fetch {len(names)} objects" in sync(starter, trial, bucket, tmp_path / "dst", "--dry-run").out
 
 
 def test_table_names_every_server_and_no_two_alike() -> None:

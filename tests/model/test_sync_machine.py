@@ -493,5 +493,6 @@ def play(world: World, *, games: int, steps: int, random: bool, large: bool) -> 
     )
 
 
+@pytest.mark.timeout(7200)
 def test_whatever_happens_a_sync_ends_with_what_the_source_has(world: World, soak: int) -> None:
     play(world, games=10 * soak * soak, steps=16, random=soak > 1, large=soak > 1)
