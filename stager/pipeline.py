@@ -5,7 +5,6 @@ list -> choose -> judge names -> recall and compare -> check space -> fetch -> m
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import Final
@@ -20,18 +19,16 @@ from stager.decision import Decided, Decision, Seen
 from stager.errors import ArchivedError, ChangedError, UsageError
 from stager.events import Finished, Sink, Started, Warned, nowhere
 from stager.host.commit import Commit
-from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.mounts import lies_within
-from stager.host.partial import open_partials
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME, Workspace, boot_id
 from stager.leftovers import Leftovers, check_delete
 from stager.manifest import Header
 from stager.model import Counts, DatasetReceipt, SourceRef
+from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
-from stager.sources.base import Landing, Source, Tally
-from stager.stages.fetch import fetch
+from stager.sources.base import Source, Tally
 from stager.stages.plan import Plan
 from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, withdraw
 from stager.stages.require import refuse_too_low, require_grade
@@ -148,10 +145,9 @@ class _Sync(Struct, frozen=True):
         if planned.fetch or leftovers.deletion.files:
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
-        continued_bytes, tally = 0, Tally()
+        tally = Tally()
         if planned.fetch:
-            continued_bytes, unreadable = await self._fetch(seen, decided, tally)
-            met = self.decision.leave_out(unreadable)
+            met = self.decision.leave_out(await self._fetch(seen, decided, tally))
             archived += met
             planned = replace(planned, total=planned.total - met, move=planned.move - met)
         require_grade(decided.entries, self.options.integrity.require, where=self.ref.text)
@@ -165,7 +161,7 @@ class _Sync(Struct, frozen=True):
         return _Done(
             planned=planned,
             archived=archived,
-            continued_bytes=continued_bytes,
+            continued_bytes=tally.continued_bytes,
             read_back_bytes=tally.read_back_bytes,
             deleted=await self._delete(leftovers),
             durable=header.durable,
@@ -177,38 +173,20 @@ class _Sync(Struct, frozen=True):
         planned = decided.planned
         return alike and not planned.fetch and decided.manifest_entries == planned.keep.objects
 
-    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> tuple[int, ArchivedError | None]:
-        """Returns how many bytes earlier runs had fetched of unfinished objects, and what could not be read."""
-        root_fd, state_fd, tmp_fd = self.workspace.descriptors()
-        entries, planned, header = decided.entries, decided.planned, seen.header
-        journal = await blocking(
-            Journal, state_fd, JOURNAL_NAME, entries, seen.order, source=header.source, boot=header.boot
-        )
-        partials = await blocking(open_partials, state_fd, header.source)
-        landing = Landing(
-            root_fd=root_fd,
-            tmp_fd=tmp_fd,
-            entries=entries,
-            partials=partials,
-            root=self.workspace.root,
-            preserve=self.options.preserve,
-            tally=tally,
-        )
-        progress = Teller(self.sink, self.ref.text, planned.move, self.transfer)
-        teller = asyncio.create_task(progress.tell_now_and_then())
-        archived = None
+    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> ArchivedError | None:
+        """Returns what could not be read; all the rest is in place then."""
+        planned = decided.planned
+        teller = Teller(self.sink, self.ref.text, planned.move, self.transfer)
         try:
-            await fetch(self.source, seen.snapshot, planned.fetch, landing, journal, progress.moved)
-        except ArchivedError as error:  # told by the objects' own answers; all the others are in place
-            archived = error
+            await move(
+                self.workspace, self.source, seen.snapshot, planned.fetch, decided.entries, seen.order,
+                header=seen.header, teller=teller, tally=tally, preserve=self.options.preserve,
+            )  # fmt: skip
+        except ArchivedError as error:  # told by the objects' own answers
+            return error
         except ChangedError as error:
             raise self.options.pinning.explained(error) from error
-        finally:
-            teller.cancel()
-            progress.tell()
-            journal.close()
-            await blocking(partials.close)
-        return partials.continued_bytes, archived
+        return None
 
     def _publish(self, checkpoint: Checkpoint, header: Header, entries: Entries) -> None:
         _, state_fd, _ = self.workspace.descriptors()

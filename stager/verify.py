@@ -21,17 +21,15 @@ from stager.config import Remote
 from stager.errors import ChangedError, HostError, IntegrityError, UsageError
 from stager.events import Found, Sink, Started, Verified, Warned, nowhere
 from stager.host.commit import Commit
-from stager.host.journal import JOURNAL_NAME, Journal
 from stager.host.manifest_file import Manifest
-from stager.host.partial import open_partials
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
 from stager.model import Counts, SourceRef
+from stager.moving import move
 from stager.names import from_json, show
 from stager.opening import open_source, what_identities_mean
 from stager.progress import Teller
-from stager.sources.base import Landing, Snapshot, Source
-from stager.stages.fetch import fetch
+from stager.sources.base import Snapshot, Source, Tally
 from stager.stages.inspect import Staged, found_foreign, found_odd, inspect_files, read_whole_manifest
 from stager.stages.plan import Plan, check_space
 from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, read_receipt, withdraw
@@ -205,29 +203,19 @@ class _Repairing(Struct, frozen=True):
         check_space(planned, free_bytes, free_inodes, where=self.workspace.root)
 
     async def _fetch(self, source: Source, snapshot: Snapshot) -> None:
-        root_fd, state_fd, tmp_fd = self.workspace.descriptors()
+        _, state_fd, _ = self.workspace.descriptors()
         manifest = self.manifest
         await blocking(withdraw, state_fd, durable=manifest.header.durable)
-        journal = await blocking(
-            Journal, state_fd, JOURNAL_NAME, manifest.entries, manifest.order,
-            source=manifest.header.source, boot=boot_id(),
-        )  # fmt: skip
-        partials = await blocking(open_partials, state_fd, manifest.header.source)
-        landing = Landing(
-            root_fd=root_fd, tmp_fd=tmp_fd, entries=manifest.entries, partials=partials, root=self.workspace.root
-        )
-        move = Counts(objects=len(self.bad), bytes=manifest.table.sum_sizes(self.bad))
-        teller = Teller(self.sink, self.workspace.root, move, self.repair.transfer)
-        telling = asyncio.create_task(teller.tell_now_and_then())
+        counts = Counts(objects=len(self.bad), bytes=manifest.table.sum_sizes(self.bad))
+        teller = Teller(self.sink, self.workspace.root, counts, self.repair.transfer)
         try:
-            await fetch(source, snapshot, self.bad, landing, journal, teller.moved)
+            await move(
+                self.workspace, source, snapshot, self.bad, manifest.entries, manifest.order,
+                header=replace(manifest.header, boot=boot_id()), teller=teller, tally=Tally(),
+            )  # fmt: skip
         except ChangedError as error:
             hint = "the source has moved on: `stager sync` brings its new state"
             raise ChangedError("is not what was staged", where=error.where, hint=hint) from error
-        finally:
-            telling.cancel()
-            journal.close()
-            await blocking(partials.close)
         for row in self.bad:
             path = os.fsdecode(manifest.table.key(row))
             self.sink(Found(source=self.workspace.root, path=path, what="repaired"))

@@ -56,7 +56,6 @@ class Partials:
     def __init__(self, state_fd: int, source: str) -> None:
         """``source``: under which text identities mean something."""
         self._source = os.fsencode(source)
-        self.continued_bytes = 0
         with contextlib.suppress(FileExistsError):
             os.mkdir(PARTIAL_NAME, 0o700, dir_fd=state_fd)
         self._state_fd = state_fd

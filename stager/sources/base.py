@@ -89,6 +89,7 @@ class Tally(Struct, kw_only=True):
     """What a fetch counts for the receipt."""
 
     read_back_bytes: int = 0  # read from files again, for a checksum that is taken in order
+    continued_bytes: int = 0  # fetched by earlier runs, of objects that they did not complete
 
 
 class Landing(Struct, frozen=True, kw_only=True):

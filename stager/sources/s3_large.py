@@ -61,7 +61,7 @@ async def fetch_large(
         large = _Large(lane, template, table, row, partial, name)
         announced = await asked
         fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
-        landing.partials.continued_bytes += large.continued_bytes
+        landing.tally.continued_bytes += large.continued_bytes
         landing.tally.read_back_bytes += large.read_back_bytes
         if fetched is None:
             return False
