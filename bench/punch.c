@@ -107,6 +107,7 @@ int main(int argc, char **argv) {
         all += news;
         if (news == 0) nanosleep(&pause, NULL);
     }
+    free(right);
     printf("%" PRId64 "\n", all);
     return all == wanted ? 0 : 1;
 }

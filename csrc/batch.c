@@ -1,8 +1,11 @@
 #include "batch.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -49,6 +52,8 @@ void stg_batch_unref(struct stg_batch *batch)
     free(batch->ranges);
     free(batch->blocks);
     free(batch->announced);
+    free(batch->parts);
+    free(batch->told);
     free((char *)(uintptr_t)batch->query.ptr);
     free(batch->body);
     free(batch->results);
@@ -190,7 +195,42 @@ int stg_batch_heads(struct stg_template *template_, struct stg_table *table, con
     if (!batch)
         return -ENOMEM;
     batch->announced = calloc(count, sizeof *batch->announced);
+    for (size_t i = 0; batch->announced && i < count; i++)
+        batch->announced[i].why = STG_WHY_UNTOLD;
     return finish_new(batch, batch->announced ? set_up_rows(batch, rows) : -ENOMEM, out);
+}
+
+static int set_up_parts(struct stg_batch *batch, const uint32_t *rows, const uint32_t *numbers)
+{
+    batch->parts = calloc(batch->count, sizeof *batch->parts);
+    if (!batch->parts)
+        return -ENOMEM;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (numbers[i] < 1 || numbers[i] > STG_PARTS_MAX)
+            return -EINVAL;
+        batch->parts[i] = (struct stg_part){.offset = -1, .length = -1, .count = -1};
+        snprintf(batch->parts[i].query, sizeof batch->parts[i].query, "partNumber=%u", (unsigned)numbers[i]);
+    }
+    return set_up_rows(batch, rows);
+}
+
+int stg_batch_parts(struct stg_template *template_, struct stg_table *table, const uint32_t *rows,
+                    const uint32_t *numbers, size_t count, struct stg_batch **out)
+{
+    if (count == 0 || count > UINT32_MAX)
+        return -EINVAL;
+    struct stg_batch *batch = batch_new(STG_BATCH_HEADS, template_, table, count);
+    return batch ? finish_new(batch, set_up_parts(batch, rows, numbers), out) : -ENOMEM;
+}
+
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      struct stg_batch **out)
+{
+    int status = stg_batch_heads(template_, table, rows, count, out);
+    if (status < 0)
+        return status;
+    (*out)->told = calloc(count, sizeof *(*out)->told);
+    return finish_new(*out, (*out)->told ? 0 : -ENOMEM, out);
 }
 
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out)
@@ -242,6 +282,18 @@ struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index)
     return stg_table_row(batch->table, batch->rows ? batch->rows[index] : batch->row);
 }
 
+struct stg_made stg_batch_made(const struct stg_batch *batch, uint32_t index)
+{
+    int64_t mtime_ns = batch->results[index].mtime_ns;
+    return (struct stg_made){stg_batch_row(batch, index).mode, batch->preserve && mtime_ns, mtime_ns};
+}
+
+void stg_batch_take_mtime(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
+{
+    int64_t said = stg_seconds_parse(head->mtime);
+    batch->results[index].mtime_ns = said > 0 ? said : stg_batch_row(batch, index).mtime_ns;
+}
+
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index)
 {
     if (batch->kind == STG_BATCH_LIST)
@@ -250,6 +302,11 @@ struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t ind
     struct stg_request request = {
         .key = row.key, .identity = row.identity, .offset = 0, .length = row.size, .size = row.size};
     request.is_head = batch->kind == STG_BATCH_HEADS;
+    if (batch->parts) {
+        const char *query = batch->parts[index].query;
+        request.is_part = 1;
+        request.query = (struct stg_str){query, strlen(query)};
+    }
     if (batch->kind == STG_BATCH_RANGES) {
         request.offset = batch->ranges[index].offset;
         request.length = batch->ranges[index].length;
@@ -258,43 +315,50 @@ struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t ind
     return request;
 }
 
-struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head)
+static void take_part(struct stg_part *part, const struct stg_http_head *head)
 {
-    if (batch->kind == STG_BATCH_RANGES) /* what an answer to a range announces may be of the range or of the whole */
-        return (struct stg_sum){.kind = batch->crc};
-    struct stg_announced announced = stg_checksum_announced(head);
-    return (struct stg_sum){.kind = announced.kind, .has_wanted = announced.kind != STG_CRC_NONE,
-                            .wanted = announced.value};
+    part->count = head->parts;
+    part->length = head->content_length;
+    if (!head->has_range)
+        return;
+    part->offset = head->range_first;
+    if (part->length != head->range_last - head->range_first + 1)
+        part->length = -1; /* it contradicts itself */
 }
 
-int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum,
-                       struct stg_failure **failure)
+static int take_told(struct stg_told *told, const struct stg_http_head *head)
 {
-    if (batch->kind == STG_BATCH_RANGES)
-        batch->ranges[index].crc = sum->value;
-    int status = stg_sum_check(sum, failure);
-    batch->results[index].verified = status == 0 && sum->has_wanted;
-    return status;
-}
-
-int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum, const char *data,
-                         size_t len, struct stg_failure **failure)
-{
-    int is_range = batch->kind == STG_BATCH_RANGES;
-    struct stg_sum computed = *sum;
-    stg_digest_bytes(data, len, is_range ? batch->ranges[index].blocks : batch->results[index].digest);
-    batch->results[index].block_count = 1;
-    computed.value = stg_crc_update(sum->kind, 0, data, len);
-    return stg_batch_take_sum(batch, index, &computed, failure);
+    if (head->status != 200 || head->content_length < 0 || head->encoded || head->etag_weak ||
+        head->etag.len > sizeof told->etag || head->version_id.len > sizeof told->version)
+        return -EAGAIN;
+    told->size = head->content_length;
+    told->etag_len = head->etag.len;
+    told->version_len = head->version_id.len;
+    if (head->etag.len)
+        memcpy(told->etag, head->etag.ptr, head->etag.len);
+    if (head->version_id.len)
+        memcpy(told->version, head->version_id.ptr, head->version_id.len);
+    return 0;
 }
 
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head)
 {
+    if (batch->told)
+        return take_told(&batch->told[index], head);
     struct stg_request request = stg_batch_request(batch, index);
     if ((head->status >= 500 && head->status != 501) || head->status == 429 || head->status == 408)
         return -EAGAIN;
-    if (head->status == 200 && stg_request_fits(&request, head))
-        batch->announced[index] = stg_checksum_announced(head);
+    if (head->status > 299)
+        return 0;
+    if (batch->parts) {
+        if (stg_request_fits(&request, head))
+            take_part(&batch->parts[index], head);
+        return 0;
+    }
+    if (stg_request_fits(&request, head))
+        batch->announced[index] = stg_checksum_announced(head, stg_template_etags(batch->template_));
+    if (head->status == 200)
+        stg_batch_take_mtime(batch, index, head);
     return 0;
 }
 

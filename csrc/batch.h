@@ -9,6 +9,7 @@
 
 #include "checksum.h"
 #include "digest.h"
+#include "identity.h"
 #include "request.h"
 #include "sink.h"
 #include "table.h"
@@ -19,9 +20,11 @@ enum stg_batch_kind { STG_BATCH_OBJECTS, STG_BATCH_RANGES, STG_BATCH_HEADS, STG_
 
 struct stg_result {
     uint8_t digest[STG_DIGEST_BYTES]; /* objects */
-    int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename */
+    int64_t mtime_ns, ctime_ns;       /* objects: of the file, after the rename; until then, and of heads, the mtime that
+                                         the source says, 0 when it says none */
     uint16_t mode;                    /* objects: permission bits */
     uint8_t verified;                 /* objects: the checksum that the source announced matched */
+    uint8_t why;                      /* objects: enum stg_why, unless verified */
     uint32_t block_count;             /* ranges */
 };
 
@@ -29,6 +32,20 @@ struct stg_range {
     int64_t offset, length;
     uint8_t *blocks; /* room for the range's block digests */
     uint64_t crc;    /* of the batch's kind, or 0 */
+};
+
+/* A part of an object as it was uploaded. */
+struct stg_part {
+    char query[24];         /* "partNumber=<n>" */
+    int64_t offset, length; /* -1: not told */
+    int64_t count;          /* of the object's parts; -1: not told */
+};
+
+/* What the answer to a HEAD said of an object. */
+struct stg_told {
+    int64_t size;
+    size_t etag_len, version_len;
+    char etag[1022], version[STG_VERSION_MAX]; /* the ETag between its quotes */
 };
 
 struct stg_batch {
@@ -41,8 +58,11 @@ struct stg_batch {
     uint32_t row;             /* ranges: of the one object */
     struct stg_range *ranges; /* ranges */
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
+    int preserve;             /* objects: files get the source's mtime; set before the batch is submitted */
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
+    struct stg_part *parts;          /* heads of stored parts: what they asked for, and what was told */
+    struct stg_told *told;    /* heads, of each object that is looked up; else NULL */
     struct stg_str query;     /* list */
     char *body;               /* list: the answer */
     size_t body_len, body_cap;
@@ -70,6 +90,13 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
  * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
                     struct stg_batch **out);
+/* Asks with HEAD about stored parts (numbers, from 1 to STG_PARTS_MAX) of objects. -EINVAL: another number. */
+int stg_batch_parts(struct stg_template *template_, struct stg_table *table, const uint32_t *rows,
+                    const uint32_t *numbers, size_t count, struct stg_batch **out);
+/* Asks with HEAD what there is under each row's key, pinned as far as the row's identity goes; its size does not count. A
+ * refusal is a failure. */
+int stg_batch_look_up(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
+                      struct stg_batch **out);
 int stg_batch_list(struct stg_template *template_, struct stg_str query, struct stg_batch **out);
 struct stg_batch *stg_batch_ref(struct stg_batch *batch);
 void stg_batch_unref(struct stg_batch *batch);
@@ -81,16 +108,25 @@ int stg_batch_close_landing(struct stg_batch *batch);
 struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t index);
 /* The row's key and mode. */
 struct stg_row stg_batch_row(const struct stg_batch *batch, uint32_t index);
+/* What an object's file is made with, once stg_batch_take_mtime has seen its answer. */
+struct stg_made stg_batch_made(const struct stg_batch *batch, uint32_t index);
+/* Notes the mtime that the source says of an object whose answer has this head: in its metadata, else in its listing. */
+void stg_batch_take_mtime(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head);
 /* Whether a worker writes its bodies itself: what it received is in its cache, and no other thread has to wake. What
  * leaves the machine and may hang, or was seen to take long, is for the disk threads. */
 int stg_batch_may_write_inline(struct stg_batch *batch);
-/* What to compute of a body whose head this is. */
-struct stg_sum stg_batch_start_sum(const struct stg_batch *batch, const struct stg_http_head *head);
-/* Takes the CRC of a finished body, or digest and CRC of one that is at hand: 0, or as stg_sum_check. */
-int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum,
-                       struct stg_failure **failure);
-int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, const struct stg_sum *sum, const char *data,
-                         size_t len, struct stg_failure **failure);
+/* Takes what a head announces of the body to come. 0, or -EBADMSG: the object would not reach the grade that is asked
+ * for (*failure says why). */
+int stg_batch_take_announced(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head,
+                             struct stg_announced *announced, struct stg_failure **failure);
+/* Begins the sum of a body; what OpenSSL cannot compute is not announced any more. As above. */
+int stg_batch_start_sum(struct stg_batch *batch, uint32_t index, struct stg_announced *announced, struct stg_sum *sum,
+                        struct stg_failure **failure);
+/* Takes the sum of a finished body, or digest and sum of one that is at hand: 0, or as stg_checksum_check. */
+int stg_batch_take_sum(struct stg_batch *batch, uint32_t index, const struct stg_announced *announced,
+                       struct stg_sum *sum, struct stg_failure **failure);
+int stg_batch_take_whole(struct stg_batch *batch, uint32_t index, struct stg_announced *announced,
+                         struct stg_sum *sum, const char *data, size_t len, struct stg_failure **failure);
 /* Takes the answer to a HEAD, unless it is one to ask again for: then -EAGAIN. */
 int stg_batch_take_head(struct stg_batch *batch, uint32_t index, const struct stg_http_head *head);
 /* Notes what became of an object's file. */

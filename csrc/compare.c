@@ -1,5 +1,7 @@
 #include "compare.h"
 
+#include "names.h"
+
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -28,9 +30,12 @@ static int is_same_kind(uint32_t wanted, uint32_t recorded, uint32_t local)
     return S_ISLNK(wanted) == S_ISLNK(local) && (wanted & EXECUTABLE) == (recorded & EXECUTABLE);
 }
 
-static int is_as_recorded(const struct stg_row *row, const struct stg_entry *entry, const struct stg_stored *local)
+static int is_as_recorded(const struct stg_comparison *comparison, const struct stg_row *row,
+                          const struct stg_entry *entry, const struct stg_stored *local)
 {
-    if (entry->standing != STG_TRUSTED && entry->standing != STG_DOUBTFUL)
+    if (entry->standing < STG_DOUBTFUL || entry->standing == STG_WANTED)
+        return 0;
+    if (!stg_grade_reaches(entry->grade, comparison->required))
         return 0;
     if (!row->identity.len) /* nothing says that the source still has the same */
         return 0;
@@ -78,10 +83,10 @@ static int compare_row(struct stg_comparison *comparison, uint32_t row)
         return found;
     if (found && S_ISDIR(local.mode))
         return STG_DIRECTORY;
-    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(&wanted, entry, &local))
+    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(comparison, &wanted, entry, &local))
         return STG_HASH;
     comparison->total_bytes += wanted.size;
-    if (!found || !is_as_recorded(&wanted, entry, &local))
+    if (!found || !is_as_recorded(comparison, &wanted, entry, &local))
         return fetch_row(comparison, entry, wanted.size, found && S_ISREG(local.mode) ? local.size : 0);
     entry->standing = STG_STANDS;
     comparison->kept++;
@@ -121,4 +126,69 @@ int64_t stg_wanted_directories(const struct stg_order *order, const struct stg_e
         before = key;
     }
     return directories;
+}
+
+#define DEPTH_MAX (STG_PATH_BYTES / 2 + 1)
+
+/* The directories above the last key, from the top. */
+struct open_directories {
+    size_t depth;
+    struct {
+        uint16_t len;
+        uint8_t wanted, recorded;
+    } at[DEPTH_MAX];
+};
+
+/* Closes those that are not above a key that has `common` bytes in common with the last one. Returns how many are told. */
+static size_t close_directories(struct open_directories *open, size_t common, size_t row, struct stg_directory *out)
+{
+    size_t told = 0;
+
+    while (open->depth && open->at[open->depth - 1].len >= common) {
+        size_t i = --open->depth;
+
+        if (open->at[i].wanted && !open->at[i].recorded) {
+            if (out)
+                out[told] = (struct stg_directory){(uint32_t)row, open->at[i].len};
+            told++;
+        }
+        if (i) {
+            open->at[i - 1].wanted |= open->at[i].wanted;
+            open->at[i - 1].recorded |= open->at[i].recorded;
+        }
+    }
+    return told;
+}
+
+size_t stg_unknown_directories(const struct stg_order *order, const struct stg_entries *entries,
+                               struct stg_directory *out)
+{
+    struct open_directories open = {0};
+    struct stg_str before = {0};
+    size_t told = 0, last = 0;
+
+    for (size_t place = 0; place < order->count; place++) {
+        size_t row = stg_order_row(order, place), common = 0;
+        struct stg_str key = stg_table_row(order->table, row).key;
+        const struct stg_entry *entry = row < entries->capacity ? &entries->rows[row] : NULL;
+
+        if (!entry || key.len > STG_PATH_BYTES || (entry->standing != STG_WANTED && !entry->grade))
+            continue;
+        while (common < key.len && common < before.len && key.ptr[common] == before.ptr[common])
+            common++;
+        told += close_directories(&open, common, last, out ? out + told : NULL);
+        for (size_t i = open.depth ? open.at[open.depth - 1].len + 1U : 0; i < key.len; i++)
+            if (key.ptr[i] == '/' && open.depth < DEPTH_MAX) {
+                open.at[open.depth].len = (uint16_t)i;
+                open.at[open.depth].wanted = open.at[open.depth].recorded = 0;
+                open.depth++;
+            }
+        if (open.depth) {
+            open.at[open.depth - 1].wanted |= entry->standing == STG_WANTED;
+            open.at[open.depth - 1].recorded |= entry->grade != 0;
+        }
+        before = key;
+        last = row;
+    }
+    return told + close_directories(&open, 0, last, out ? out + told : NULL);
 }

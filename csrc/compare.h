@@ -21,6 +21,7 @@ struct stg_comparison {
     struct stg_entries *entries;
     struct stg_parents parents;
     int empty;           /* nothing is below the root, so nothing is asked for */
+    char required;       /* what was recorded with a lower grade is fetched again; 0: any will do */
     int64_t block_bytes; /* of the file system */
     /* sums over the rows that are kept or fetched */
     int64_t total_bytes, kept, fetched, fetched_bytes;
@@ -31,10 +32,20 @@ struct stg_comparison {
 void stg_comparison_init(struct stg_comparison *comparison, struct stg_entries *entries, int root_fd,
                          int64_t block_bytes);
 void stg_comparison_clear(struct stg_comparison *comparison);
-/* outcomes[i] of rows[i]. Returns count, or -errno of the lstat of the row that *failed tells. */
+/* outcomes[i] of rows[i]; the same when it is asked again. Returns count, or -errno of the lstat of the row that *failed tells. */
 int64_t stg_compare(struct stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
                     uint32_t *failed);
 /* Directories above the rows that are wanted. */
 int64_t stg_wanted_directories(const struct stg_order *order, const struct stg_entries *entries);
+
+/* A directory: the first len bytes of a row's key. */
+struct stg_directory {
+    uint32_t row, len;
+};
+
+/* Those above rows that are wanted, and above none that was recorded, so that no run is known to have put anything there;
+ * each after all that lie in it. How many, into out unless that is NULL. Call it after stg_compare. */
+size_t stg_unknown_directories(const struct stg_order *order, const struct stg_entries *entries,
+                               struct stg_directory *out);
 
 #endif

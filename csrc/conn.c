@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 void stg_conn_init(struct stg_conn *conn, struct stg_worker *worker)
 {
     conn->worker = worker;
@@ -40,6 +42,15 @@ void stg_conn_pause(struct stg_conn *conn, enum stg_conn_pause why)
     stg_conn_watch(conn, 0);
 }
 
+/* What is left of a request may hold a token or a key. */
+static void drop_unsent(struct stg_conn *conn)
+{
+    if (conn->unsent)
+        OPENSSL_cleanse(conn->unsent, conn->unsent_len);
+    free(conn->unsent);
+    conn->unsent = NULL;
+}
+
 static void close_socket(struct stg_conn *conn)
 {
     stg_tls_end(conn->tls);
@@ -53,8 +64,7 @@ static void close_socket(struct stg_conn *conn)
     conn->watched = 0;
     conn->again = 0;
     conn->paused = STG_PAUSE_NONE;
-    free(conn->unsent);
-    conn->unsent = NULL;
+    drop_unsent(conn);
     free(conn->tunnel);
     conn->tunnel = NULL;
     conn->tunneled = 0;
@@ -74,6 +84,7 @@ void stg_conn_close(struct stg_conn *conn)
 void stg_conn_destroy(struct stg_conn *conn)
 {
     stg_hasher_free(conn->hasher);
+    stg_sum_clear(&conn->sum);
     free(conn->blocks);
 }
 
@@ -206,8 +217,7 @@ static void send_unsent(struct stg_conn *conn)
     conn->unsent_at += (size_t)n;
     if (conn->unsent_at < conn->unsent_len)
         return;
-    free(conn->unsent);
-    conn->unsent = NULL;
+    drop_unsent(conn);
     stg_conn_watch(conn, EPOLLIN);
 }
 

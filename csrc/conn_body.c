@@ -89,10 +89,15 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
         room /= 2; /* the framing is received into the same buffer */
     if (room > conn->worker->engine->config.buffer_bytes)
         room = conn->worker->engine->config.buffer_bytes; /* at most a block */
-    conn->sum = stg_batch_start_sum(conn->item.batch, head);
+    if (stg_batch_take_announced(conn->item.batch, conn->item.index, head, &conn->announced, &failure) < 0) {
+        stg_conn_fail(conn, failure);
+        return -EBADMSG;
+    }
+    if (conn->item.batch->preserve)
+        stg_batch_take_mtime(conn->item.batch, conn->item.index, head);
     conn->use = (size_t)conn->request.length <= room ? STG_USE_WHOLE : STG_USE_STREAM;
-    if (conn->use == STG_USE_STREAM && stg_conn_start_stream(conn) < 0) {
-        stg_conn_fail(conn, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
+    if (conn->use == STG_USE_STREAM && stg_conn_start_stream(conn, &failure) < 0) {
+        stg_conn_fail(conn, failure);
         return -ENOMEM;
     }
     return 0;
@@ -101,7 +106,7 @@ static int begin_body(struct stg_conn *conn, const struct stg_http_head *head, s
 static void digest(struct stg_conn *conn, const char *data, size_t len)
 {
     int64_t start = stg_monotonic_ns();
-    stg_sum_add(&conn->sum, conn->hasher, data, len);
+    stg_checksum_add(&conn->sum, conn->hasher, data, len);
     stg_spent_since(&conn->worker->spent.digest_ns, start);
 }
 

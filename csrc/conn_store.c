@@ -32,7 +32,8 @@ static void store_on_disk_thread(struct stg_worker *worker, struct stg_item item
 {
     struct stg_sink *sink = worker->engine->sink;
     struct stg_file *file =
-        stg_file_new(sink, &item.batch->landing, worker->number, row.key, row.mode, item.batch, item.index);
+        stg_file_new(sink, &item.batch->landing, worker->number, row.key, stg_batch_made(item.batch, item.index),
+                     item.batch, item.index);
     if (!file) {
         stg_sink_give(sink, buffer);
         stg_worker_complete(worker, item, 1, stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL));
@@ -57,8 +58,9 @@ static void store_inline(struct stg_worker *worker, struct stg_item item, struct
     struct stg_failure *failure = NULL;
     const char *where;
     int64_t start = start_storing(worker);
-    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key, row.mode,
-                                   buffer->data + buffer->start, buffer->len, buffer->offset, &stored, &where);
+    int status = stg_landing_store(&item.batch->landing, stg_sink_hand(sink, worker->number), row.key,
+                                   stg_batch_made(item.batch, item.index), buffer->data + buffer->start, buffer->len,
+                                   buffer->offset, &stored, &where);
     note_stored(worker, item.batch, start);
     stg_worker_give_buffer(worker, buffer);
     if (status < 0)
@@ -75,7 +77,7 @@ void stg_conn_finish_whole(struct stg_conn *conn)
     struct stg_batch *batch = item.batch;
     struct stg_buffer *buffer = conn->buffer;
     struct stg_row row = stg_batch_row(batch, item.index);
-    struct stg_sum sum = conn->sum;
+    struct stg_announced announced = conn->announced;
     struct stg_failure *failure = NULL;
     buffer->start = conn->body_start;
     buffer->len = conn->fill - conn->body_start;
@@ -86,7 +88,8 @@ void stg_conn_finish_whole(struct stg_conn *conn)
     stg_worker_dispatch(worker); /* the next request travels while this body is stored */
     int64_t start = stg_monotonic_ns();
     int status =
-        stg_batch_take_whole(batch, item.index, &sum, buffer->data + buffer->start, buffer->len, &failure);
+        stg_batch_take_whole(batch, item.index, &announced, &worker->sum, buffer->data + buffer->start, buffer->len,
+                             &failure);
     stg_spent_since(&worker->spent.digest_ns, start);
     if (status < 0) {
         stg_worker_give_buffer(worker, buffer);
@@ -99,7 +102,7 @@ void stg_conn_finish_whole(struct stg_conn *conn)
 
 /* ---- streams: bodies that are stored while they come ---- */
 
-int stg_conn_start_stream(struct stg_conn *conn)
+int stg_conn_start_stream(struct stg_conn *conn, struct stg_failure **failure)
 {
     struct stg_batch *batch = conn->item.batch;
     size_t blocks = ((size_t)conn->request.length + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
@@ -112,13 +115,20 @@ int stg_conn_start_stream(struct stg_conn *conn)
     else
         room = conn->blocks = malloc(blocks * STG_DIGEST_BYTES);
     if (!conn->hasher || !room)
-        return -ENOMEM;
+        goto no_memory;
+    int status = stg_batch_start_sum(batch, conn->item.index, &conn->announced, &conn->sum, failure);
+    if (status < 0)
+        return status;
     stg_hasher_reset(conn->hasher, room, blocks);
     conn->writes_inline = stg_batch_may_write_inline(batch) || conn->buffer == &conn->worker->hot;
     conn->file_offset = conn->request.offset;
-    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key, row.mode,
-                              batch, conn->item.index);
-    return conn->file ? 0 : -ENOMEM;
+    conn->file = stg_file_new(conn->worker->engine->sink, &batch->landing, conn->worker->number, row.key,
+                              stg_batch_made(batch, conn->item.index), batch, conn->item.index);
+    if (conn->file)
+        return 0;
+no_memory:
+    *failure = stg_failure_new(STG_FAIL_ERRNO, ENOMEM, "write", NULL);
+    return -ENOMEM;
 }
 
 /* Fills in what of the buffer is to be written: the first len bytes of the body. */
@@ -202,7 +212,7 @@ void stg_conn_finish_stream(struct stg_conn *conn)
     batch->results[conn->item.index].block_count = (uint32_t)blocks;
     if (store_rest(conn) < 0)
         return;
-    int keep = stg_batch_take_sum(batch, conn->item.index, &conn->sum, &failure) == 0;
+    int keep = stg_batch_take_sum(batch, conn->item.index, &conn->announced, &conn->sum, &failure) == 0;
     conn->file = NULL;
     stg_conn_give_buffer(conn);
     if (is_inline)

@@ -144,7 +144,7 @@ static int make_name(char out[STG_NAME_BYTES])
 }
 
 int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
-                  uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
+                  int preserve, uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
 {
     char name[STG_NAME_BYTES];
     struct stg_stored before;
@@ -163,6 +163,8 @@ int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root
         status = -errno;
     if (close(to) < 0 && status == 0 && errno != EINTR)
         status = -errno;
+    if (status == 0 && preserve)
+        status = stg_landing_set_mtime(tmp_fd, name, before.mtime_ns);
     if (status == 0)
         status = stg_publish(tmp_fd, name, root_fd, path, out);
     close(from);

@@ -18,7 +18,7 @@ struct stg_file {
     struct stg_landing *landing;
     unsigned worker;
     struct stg_str key;
-    uint32_t mode;
+    struct stg_made made;
     void *owner, *note;
     uint32_t index;
     /* under the sink's lock */
@@ -34,7 +34,7 @@ struct stg_file {
 };
 
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,
-                              uint32_t mode, void *owner, uint32_t index)
+                              struct stg_made made, void *owner, uint32_t index)
 {
     struct stg_file *file = calloc(1, sizeof *file);
     if (!file)
@@ -43,7 +43,7 @@ struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing
     file->landing = landing;
     file->worker = worker;
     file->key = key;
-    file->mode = mode;
+    file->made = made;
     file->owner = owner;
     file->index = index;
     file->last = &file->first;
@@ -175,7 +175,7 @@ static int open_file(struct stg_file *file)
         return 0;
     stg_names_next(&file->sink->names, file->name);
     file->where = "create";
-    file->fd = stg_landing_create(file->landing, file->name, file->mode);
+    file->fd = stg_landing_create(file->landing, file->name, file->made);
     return file->fd < 0 ? file->fd : 0;
 }
 
@@ -223,7 +223,8 @@ static int finish_file(struct stg_file *file, unsigned thread)
         status = -errno;
     }
     if (status == 0 && whole)
-        status = stg_landing_publish(landing, thread, file->name, file->key, &stored, &file->where);
+        status = stg_landing_publish(landing, thread, file->name, file->key, file->made, &stored,
+                                     &file->where);
     if (file->fd >= 0 && (status < 0 || file->ending == DROP))
         unlinkat(landing->tmp_fd, file->name, 0);
     const struct stg_sink_hooks *hooks = &file->sink->config.hooks;

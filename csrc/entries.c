@@ -47,6 +47,33 @@ void stg_entries_count_grades(const struct stg_entries *entries, int64_t counts[
     }
 }
 
+void stg_entries_count_whys(const struct stg_entries *entries, int64_t counts[STG_WHYS])
+{
+    memset(counts, 0, STG_WHYS * sizeof(*counts));
+    for (size_t row = 0; row < entries->capacity; row++) {
+        const struct stg_entry *entry = &entries->rows[row];
+
+        if (entry->standing == STG_STANDS && entry->grade != 'A' && entry->why < STG_WHYS)
+            counts[entry->why]++;
+    }
+}
+
+size_t stg_entries_below(const struct stg_entries *entries, char required, uint32_t *rows, size_t most)
+{
+    size_t count = 0;
+
+    for (size_t row = 0; row < entries->capacity; row++) {
+        const struct stg_entry *entry = &entries->rows[row];
+
+        if (entry->standing != STG_STANDS || stg_grade_reaches(entry->grade, required))
+            continue;
+        if (count < most)
+            rows[count] = (uint32_t)row;
+        count++;
+    }
+    return count;
+}
+
 static int is_recorded(const struct stg_entry *entry)
 {
     return entry->standing == STG_TRUSTED || entry->standing == STG_DOUBTFUL;

@@ -20,6 +20,7 @@
 #ifndef STG_ENTRIES_H
 #define STG_ENTRIES_H
 
+#include "grade.h"
 #include "stg.h"
 #include "table.h"
 
@@ -38,6 +39,7 @@ struct stg_entry {
     uint16_t mode;              /* permission bits; with S_IFLNK: a symlink, size and digest are of its target's text */
     char grade;                 /* 'A', 'B', 'C' */
     uint8_t standing;
+    uint8_t why;                /* enum stg_why; it is not recorded */
 };
 
 struct stg_entries {
@@ -61,6 +63,10 @@ struct stg_record {
 struct stg_record stg_entries_record(const struct stg_entries *entries, size_t row);
 /* Files that stand, of each grade from 'A' to 'C'. */
 void stg_entries_count_grades(const struct stg_entries *entries, int64_t counts[3]);
+/* Files that stand without an 'A', by why; of those that an earlier run recorded it is not known (STG_WHY_NONE). */
+void stg_entries_count_whys(const struct stg_entries *entries, int64_t counts[STG_WHYS]);
+/* Rows that stand with a grade below the required one: how many, the first `most` of them into rows. */
+size_t stg_entries_below(const struct stg_entries *entries, char required, uint32_t *rows, size_t most);
 /* Rows that stand and that the other one, of the same table, recorded with the same file: how many, into rows unless
  * that is NULL. */
 size_t stg_entries_agree(const struct stg_entries *entries, const struct stg_entries *recorded, uint32_t *rows);

@@ -43,7 +43,7 @@ static int head_lines_parse(struct stg_str lines, struct stg_http_head *head)
     struct stg_http_fields fields = {.head = head};
     int count = 0, error;
 
-    *head = (struct stg_http_head){.content_length = -1, .range_total = -1, .retry_after_s = -1};
+    *head = (struct stg_http_head){.content_length = -1, .range_total = -1, .retry_after_s = -1, .parts = -1};
     while (lines.len) {
         const char *lf = memchr(lines.ptr, '\n', lines.len);
         size_t len = (size_t)(lf - lines.ptr);

@@ -54,7 +54,9 @@ struct stg_http_head {
     int etag_weak;          /* W/ was in front */
     struct stg_str date, region /* x-amz-bucket-region */, request_id /* x-amz-request-id */, location;
     struct stg_str version_id, checksum_crc32, checksum_crc32c, checksum_crc64nvme, checksum_sha1, checksum_sha256,
-        checksum_type;
+        checksum_type, sse /* x-amz-server-side-encryption */, sse_customer /* its -customer-algorithm */;
+    int64_t parts; /* x-amz-mp-parts-count; -1: none, or no number */
+    struct stg_str mtime; /* x-amz-meta-mtime */
 };
 
 /* Looks for a complete head at the start of data. Returns its length in bytes (head parsed into out, interim

@@ -15,12 +15,16 @@ enum field {
     FIELD_REGION,
     FIELD_REQUEST_ID,
     FIELD_VERSION_ID,
+    FIELD_MTIME,
     FIELD_CRC32,
     FIELD_CRC32C,
     FIELD_CRC64NVME,
     FIELD_SHA1,
     FIELD_SHA256,
     FIELD_CHECKSUM_TYPE,
+    FIELD_PARTS,
+    FIELD_SSE,
+    FIELD_SSE_CUSTOMER,
     FIELD_OTHER,
 };
 
@@ -193,6 +197,7 @@ static enum field field_of(struct stg_str name)
         {{"content-range", 13}, FIELD_CONTENT_RANGE},
         {{"content-length", 14}, FIELD_CONTENT_LENGTH},
         {{"content-encoding", 16}, FIELD_CONTENT_ENCODING},
+        {{"x-amz-meta-mtime", 16}, FIELD_MTIME},
         {{"x-amz-request-id", 16}, FIELD_REQUEST_ID},
         {{"x-amz-version-id", 16}, FIELD_VERSION_ID},
         {{"transfer-encoding", 17}, FIELD_TRANSFER_ENCODING},
@@ -200,9 +205,12 @@ static enum field field_of(struct stg_str name)
         {{"x-amz-checksum-sha1", 19}, FIELD_SHA1},
         {{"x-amz-checksum-type", 19}, FIELD_CHECKSUM_TYPE},
         {{"x-amz-checksum-crc32", 20}, FIELD_CRC32},
+        {{"x-amz-mp-parts-count", 20}, FIELD_PARTS},
         {{"x-amz-checksum-crc32c", 21}, FIELD_CRC32C},
         {{"x-amz-checksum-sha256", 21}, FIELD_SHA256},
         {{"x-amz-checksum-crc64nvme", 24}, FIELD_CRC64NVME},
+        {{"x-amz-server-side-encryption", 28}, FIELD_SSE},
+        {{"x-amz-server-side-encryption-customer-algorithm", 47}, FIELD_SSE_CUSTOMER},
     };
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && known[i].name.len <= name.len; i++)
@@ -224,6 +232,8 @@ static struct stg_str *text_of(struct stg_http_head *head, enum field field)
         return &head->request_id;
     case FIELD_VERSION_ID:
         return &head->version_id;
+    case FIELD_MTIME:
+        return &head->mtime;
     case FIELD_CRC32:
         return &head->checksum_crc32;
     case FIELD_CRC32C:
@@ -236,6 +246,10 @@ static struct stg_str *text_of(struct stg_http_head *head, enum field field)
         return &head->checksum_sha256;
     case FIELD_CHECKSUM_TYPE:
         return &head->checksum_type;
+    case FIELD_SSE:
+        return &head->sse;
+    case FIELD_SSE_CUSTOMER:
+        return &head->sse_customer;
     default:
         return NULL;
     }
@@ -264,6 +278,10 @@ int stg_http_field_take(struct stg_http_fields *fields, struct stg_str name, str
         return content_range_take(fields, value);
     case FIELD_ETAG:
         return etag_take(fields, value);
+    case FIELD_PARTS:
+        if (fields->head->parts < 0)
+            fields->head->parts = stg_decimal_parse(value);
+        return 0;
     case FIELD_RETRY_AFTER:
         if (!fields->retry_after.len)
             fields->retry_after = value;

@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define NS_A_SECOND INT64_C(1000000000)
 
 static size_t put_hex(char *out, uint64_t value)
 {
@@ -59,21 +62,33 @@ int stg_landing_write(int fd, const char *data, size_t len, int64_t offset)
     return 0;
 }
 
-int stg_landing_create(const struct stg_landing *landing, const char *name, uint32_t mode)
+int stg_landing_create(const struct stg_landing *landing, const char *name, struct stg_made made)
 {
-    mode_t bits = mode & 0777 ? mode & 0777 : 0666;
+    mode_t bits = made.mode & 0777 ? made.mode & 0777 : 0666;
     int fd = openat(landing->tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, bits);
     return fd < 0 ? -errno : fd;
 }
 
-int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char *name, struct stg_str key,
-                        struct stg_stored *out, const char **where)
+int stg_landing_set_mtime(int tmp_fd, const char *name, int64_t mtime_ns)
 {
+    int64_t second = mtime_ns / NS_A_SECOND - (mtime_ns % NS_A_SECOND < 0);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = second, .tv_nsec = (long)(mtime_ns - second * NS_A_SECOND)}};
+    return utimensat(tmp_fd, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char *name, struct stg_str key,
+                        struct stg_made made, struct stg_stored *out, const char **where)
+{
+    *where = "set the time of";
+    int status = made.has_mtime ? stg_landing_set_mtime(landing->tmp_fd, name, made.mtime_ns) : 0;
+    if (status < 0)
+        return status;
     *where = "rename";
     return stg_parents_publish(&landing->parents[thread], landing->tmp_fd, name, key, out);
 }
 
-int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, uint32_t mode,
+int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, struct stg_made made,
                       const char *data, size_t len, int64_t offset, struct stg_stored *out, const char **where)
 {
     char name[STG_NAME_BYTES];
@@ -86,7 +101,7 @@ int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct 
     }
     stg_names_next(hand.names, name);
     *where = "create";
-    int fd = stg_landing_create(landing, name, mode);
+    int fd = stg_landing_create(landing, name, made);
     if (fd < 0)
         return fd;
     *where = "write";
@@ -98,7 +113,7 @@ int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct 
         status = -errno;
     }
     if (status == 0)
-        status = stg_landing_publish(landing, hand.thread, name, key, out, where);
+        status = stg_landing_publish(landing, hand.thread, name, key, made, out, where);
     if (status < 0)
         unlinkat(landing->tmp_fd, name, 0);
     return status;

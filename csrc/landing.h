@@ -18,6 +18,13 @@ struct stg_names {
     atomic_uint_fast64_t counter;
 };
 
+/* What a file is made with. */
+struct stg_made {
+    uint32_t mode;     /* without permission bits: 0666 */
+    int has_mtime;     /* else it is of when it was written */
+    int64_t mtime_ns;
+};
+
 int stg_names_init(struct stg_names *names); /* -EIO: no random bytes */
 void stg_names_next(struct stg_names *names, char out[STG_NAME_BYTES]); /* any thread */
 
@@ -39,14 +46,16 @@ struct stg_hand {
 };
 
 /* Inline: create tmp, write, close, rename, stat; or pwrite for a landing with fd. 0, or -errno with *where the step that failed; the temporary is gone then. */
-int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, uint32_t mode,
+int stg_landing_store(struct stg_landing *landing, struct stg_hand hand, struct stg_str key, struct stg_made made,
                       const char *data, size_t len, int64_t offset, struct stg_stored *out, const char **where);
 
-/* The same in steps; create returns a descriptor, and mode without permission bits means 0666. Close it before
- * publishing: file systems over a network say only then that a write was lost. */
-int stg_landing_create(const struct stg_landing *landing, const char *name, uint32_t mode);
+/* The same in steps; create returns a descriptor. Close it before publishing: file systems over a network say only
+ * then that a write was lost. */
+int stg_landing_create(const struct stg_landing *landing, const char *name, struct stg_made made);
 int stg_landing_write(int fd, const char *data, size_t len, int64_t offset);
 int stg_landing_publish(struct stg_landing *landing, unsigned thread, const char *name, struct stg_str key,
-                        struct stg_stored *out, const char **where);
+                        struct stg_made made, struct stg_stored *out, const char **where);
+/* Of a temporary that is written and closed. -errno. */
+int stg_landing_set_mtime(int tmp_fd, const char *name, int64_t mtime_ns);
 
 #endif

@@ -11,7 +11,7 @@
 
 /* The texts of one <Contents>, as they stand; ptr NULL: not seen. */
 struct contents {
-    struct stg_str key, size, etag, last_modified, storage_class;
+    struct stg_str key, size, etag, last_modified, storage_class, restoring;
 };
 
 enum section { SECTION_OTHER, SECTION_CONTENTS, SECTION_COMMON_PREFIXES };
@@ -98,9 +98,12 @@ static struct stg_str unquoted(struct stg_str etag)
     return etag;
 }
 
-static int is_archived(struct stg_str storage_class)
+/* A copy that was restored can be read: <RestoreStatus> stands there for no other, and says false when it is done. */
+static int is_archived(const struct contents *contents)
 {
-    return stg_str_same(storage_class, STG_STR("GLACIER")) || stg_str_same(storage_class, STG_STR("DEEP_ARCHIVE"));
+    return (stg_str_same(contents->storage_class, STG_STR("GLACIER")) ||
+            stg_str_same(contents->storage_class, STG_STR("DEEP_ARCHIVE"))) &&
+           !stg_str_is(contents->restoring, STG_STR("false"));
 }
 
 static void span_pass(struct list_scan *scan, struct stg_str key)
@@ -170,7 +173,7 @@ static int row_make(struct list_scan *scan, const struct contents *contents)
         row.mtime_ns = stg_rfc3339_parse(contents->last_modified);
     if (row.mtime_ns < 0)
         return scan_refuse(scan, "a LastModified that is no time in UTC");
-    if (is_archived(contents->storage_class)) {
+    if (is_archived(contents)) {
         row.mode = STG_ROW_ARCHIVED;
         scan->page->archived++;
     }
@@ -257,6 +260,9 @@ static struct stg_str *slot_of(struct list_scan *scan, const struct stg_xml_tag 
         return page_slot(scan, tag->name);
     if (tag->depth == 3 && scan->section == SECTION_CONTENTS)
         return contents_slot(&scan->items[scan->count - 1], tag->name);
+    if (tag->depth == 4 && scan->section == SECTION_CONTENTS && stg_str_same(tag->name, STG_STR("IsRestoreInProgress")) &&
+        stg_str_same(stg_xml_open_name(&scan->xml, 3), STG_STR("RestoreStatus")))
+        return &scan->items[scan->count - 1].restoring;
     return NULL;
 }
 

@@ -20,7 +20,8 @@ struct stg_list_page {
     int truncated;       /* <IsTruncated>; then there is a token */
     int encoded;         /* <EncodingType>url: keys were undone ('+' is a space, then %XX) */
     int in_order;        /* keys strictly ascending in byte order, above the table's last one and the span's after */
-    int64_t archived;    /* rows whose storage class is GLACIER or DEEP_ARCHIVE (mode is set to STG_ROW_ARCHIVED) */
+    int64_t archived;    /* rows whose storage class is GLACIER or DEEP_ARCHIVE (mode is set to STG_ROW_ARCHIVED), but
+                            for those of which <RestoreStatus>, where it was asked for, says that they are restored */
     char token[STG_LIST_MAX_TOKEN]; /* <NextContinuationToken>, as it stands: EncodingType does not cover it, and
                                        Amazon's tokens are base64, where '+' is a digit */
     size_t token_len;

@@ -1,5 +1,6 @@
 #include "recall.h"
 
+#include "identity.h"
 #include "text.h"
 
 #include <errno.h>
@@ -52,7 +53,7 @@ static void note(struct stg_recall *recall, size_t row, const struct stg_record 
 {
     struct stg_row known = stg_table_row(recall->entries->table, row);
     struct stg_entry *entry = &recall->entries->rows[row];
-    int same = known.size == record->size && stg_str_same(known.identity, record->identity);
+    int same = known.size == record->size && stg_identity_agrees(known.identity, record->identity);
 
     *entry = record->entry;
     entry->standing = (uint8_t)(same ? recall->standing : STG_STALE);
@@ -70,6 +71,7 @@ static int recall_line(struct stg_recall *recall, struct stg_str line)
     if (row < -1)
         return (int)row;
     recall->count++;
+    recall->passed += row < 0;
     if (row < 0 || (size_t)row >= recall->entries->capacity)
         return 0;
     if (recall->entries->rows[row].standing != STG_UNKNOWN)
@@ -109,6 +111,7 @@ int64_t stg_recall_journal(struct stg_recall *recall, struct stg_str data)
         if (row < -1)
             break;
         recall->count++;
+        recall->passed += row < 0;
         if (row >= 0 && (size_t)row < recall->entries->capacity)
             note(recall, (size_t)row, &record);
         done += (size_t)length;

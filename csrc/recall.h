@@ -16,6 +16,7 @@ struct stg_recall {
     enum stg_standing standing;    /* of what is believed: STG_TRUSTED or STG_DOUBTFUL */
     size_t next;                   /* the row that is likely to be recorded next */
     int64_t count;                 /* records so far */
+    int64_t passed;                /* of them, those of files that the table does not have */
     char *texts;                   /* STG_RECORD_TEXT_BYTES */
 };
 

@@ -1,10 +1,15 @@
 #include "request.h"
 
+#include "identity.h"
+#include "uri.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <openssl/crypto.h>
 
 struct stg_signer {
     atomic_int refs;
@@ -21,6 +26,8 @@ struct stg_template {
     struct stg_str host, path_prefix, key_prefix; /* owned */
     struct stg_header headers[STG_SIGV4_MAX_HEADERS]; /* owned texts */
     size_t header_count;
+    enum stg_etags etags;
+    char grade;
 };
 
 static int copy_str(struct stg_str *out, struct stg_str text)
@@ -37,6 +44,8 @@ static int copy_str(struct stg_str *out, struct stg_str text)
 
 static void free_str(struct stg_str *text)
 {
+    if (text->ptr)
+        OPENSSL_cleanse((char *)(uintptr_t)text->ptr, text->len); /* it may be a key of the customer's */
     free((char *)(uintptr_t)text->ptr);
 }
 
@@ -192,6 +201,22 @@ struct stg_str stg_template_key_prefix(const struct stg_template *template_)
     return template_->key_prefix;
 }
 
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade)
+{
+    template_->etags = etags;
+    template_->grade = grade;
+}
+
+enum stg_etags stg_template_etags(const struct stg_template *template_)
+{
+    return template_->etags;
+}
+
+char stg_template_grade(const struct stg_template *template_)
+{
+    return template_->grade;
+}
+
 /* ---- writing ---- */
 
 struct writer {
@@ -270,7 +295,8 @@ static int is_unsigned(struct stg_str name)
 }
 
 static int put_signature(struct writer *w, const struct stg_template *t, const struct stg_request *request,
-                         struct stg_str path, const struct stg_header *headers, size_t count, int64_t unix_s)
+                         struct stg_str path, struct stg_str query, const struct stg_header *headers, size_t count,
+                         int64_t unix_s)
 {
     struct stg_header signed_headers[STG_SIGV4_MAX_HEADERS];
     size_t signed_count = 0;
@@ -280,12 +306,31 @@ static int put_signature(struct writer *w, const struct stg_template *t, const s
     struct stg_str method = request->is_head ? STG_STR("HEAD") : STG_STR("GET");
     struct stg_credentials *credentials = stg_signer_credentials(t->signer);
     ssize_t n = stg_sigv4_sign(credentials, unix_s + stg_signer_skew(t->signer), method, path,
-                               request->query, signed_headers, signed_count, w->out + w->len, w->cap - w->len);
+                               query, signed_headers, signed_count, w->out + w->len, w->cap - w->len);
     stg_credentials_unref(credentials);
     if (n < 0)
         return (int)n;
     w->len += (size_t)n;
     return 0;
+}
+
+#define VERSION_FIELD "versionId="
+#define PART_QUERY_BYTES 32 /* with the "&" behind it */
+
+/* What stands behind the path's "?", in canonical order; len 0: nothing. room is enough for any version and part. */
+static struct stg_str query_of(const struct stg_request *request, struct stg_str version_id, char *room, size_t cap)
+{
+    size_t start = request->query.len;
+    if (!version_id.len)
+        return request->query;
+    if (start) { /* "partNumber=<n>" */
+        memcpy(room, request->query.ptr, start);
+        room[start++] = '&';
+    }
+    memcpy(room + start, VERSION_FIELD, sizeof VERSION_FIELD - 1);
+    start += sizeof VERSION_FIELD - 1;
+    ssize_t n = stg_uri_encode(version_id, 0, room + start, cap - start);
+    return (struct stg_str){room, n < 0 ? 0 : start + (size_t)n};
 }
 
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
@@ -294,32 +339,36 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     struct writer w = {.out = out, .cap = cap};
     struct stg_header headers[STG_SIGV4_MAX_HEADERS];
     size_t count = 0;
-    char range[64], etag[1024];
+    char range[64], etag[1024], room[PART_QUERY_BYTES + sizeof VERSION_FIELD + 3 * STG_VERSION_MAX];
+    struct stg_identity pinned = stg_identity_split(request->identity);
+    struct stg_str query = query_of(request, pinned.version, room, sizeof room);
     const struct stg_endpoint *endpoint = template_->endpoint;
     const struct stg_proxy *proxy = stg_endpoint_tls(endpoint) ? NULL : stg_endpoint_proxy(endpoint);
 
+    if (pinned.version.len > STG_VERSION_MAX)
+        return -EINVAL;
     put(&w, request->is_head ? STG_STR("HEAD ") : STG_STR("GET "));
     if (proxy) {
         put(&w, STG_STR("http://"));
         put(&w, template_->host);
     }
     struct stg_str path = put_path(&w, template_, request);
-    if (request->query.len) {
+    if (query.len) {
         put(&w, STG_STR("?"));
-        put(&w, request->query);
+        put(&w, query);
     }
     put(&w, STG_STR(" HTTP/1.1\r\n"));
 
     headers[count++] = (struct stg_header){STG_STR("host"), template_->host};
     if (request->ranged)
         headers[count++] = (struct stg_header){STG_STR("range"), range_value(request, range)};
-    if (request->identity.len) {
-        if (request->identity.len + 2 > sizeof etag || has_break(request->identity))
+    if (pinned.etag.len) {
+        if (pinned.etag.len + 2 > sizeof etag || has_break(pinned.etag))
             return -EINVAL;
         etag[0] = '"';
-        memcpy(etag + 1, request->identity.ptr, request->identity.len);
-        etag[request->identity.len + 1] = '"';
-        headers[count++] = (struct stg_header){STG_STR("if-match"), {etag, request->identity.len + 2}};
+        memcpy(etag + 1, pinned.etag.ptr, pinned.etag.len);
+        etag[pinned.etag.len + 1] = '"';
+        headers[count++] = (struct stg_header){STG_STR("if-match"), {etag, pinned.etag.len + 2}};
     }
     for (size_t i = 0; i < template_->header_count; i++)
         headers[count++] = template_->headers[i];
@@ -335,62 +384,10 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
     if (w.full)
         return -EMSGSIZE;
     if (template_->signer) {
-        int status = put_signature(&w, template_, request, path, headers, count, unix_s);
+        int status = put_signature(&w, template_, request, path, query, headers, count, unix_s);
         if (status < 0)
             return status;
     }
     put(&w, STG_STR("\r\n"));
     return w.full ? -EMSGSIZE : (ssize_t)w.len;
-}
-
-/* ---- checking ---- */
-
-struct flaw {
-    const char *where, *message;
-};
-
-static struct flaw find_flaw(const struct stg_request *request, const struct stg_http_head *head)
-{
-    if (head->encoded)
-        return (struct flaw){"content-encoding", "the server sent a Content-Encoding although identity was asked for"};
-    if (request->is_list)
-        return head->status == 200 ? (struct flaw){0} : (struct flaw){"status", "a listing must be a 200"};
-    if (request->ranged) {
-        /* rclone's server answers a range with 200 and a proper Content-Range: what counts is checked below. */
-        if (head->status != 206 && !(head->status == 200 && head->has_range))
-            return (struct flaw){"status", "the server ignored the range"};
-        if (!head->has_range || head->bad_range || head->range_first != request->offset ||
-            head->range_last != request->offset + request->length - 1)
-            return (struct flaw){"content-range", "another range than asked for"};
-        if (head->range_total != request->size)
-            return (struct flaw){"content-range", "the object's size has changed"};
-    } else if (head->status != 200) {
-        return (struct flaw){"status", "a whole object must be a 200"};
-    }
-    if (head->content_length >= 0 ? head->content_length != request->length : !head->chunked)
-        return (struct flaw){"content-length", "the length is not the object's"};
-    if (request->identity.len && (head->etag_weak || head->etag.len != request->identity.len ||
-                                  memcmp(head->etag.ptr, request->identity.ptr, head->etag.len) != 0))
-        return (struct flaw){"etag", "the ETag is not the pinned one"};
-    return (struct flaw){0};
-}
-
-int stg_request_fits(const struct stg_request *request, const struct stg_http_head *head)
-{
-    return !find_flaw(request, head).where;
-}
-
-int stg_request_check(const struct stg_request *request, const struct stg_http_head *head,
-                      struct stg_failure **failure)
-{
-    struct flaw flaw = find_flaw(request, head);
-    if (!flaw.where)
-        return 0;
-    *failure = stg_failure_from_head(head);
-    if (*failure) {
-        (*failure)->kind = STG_FAIL_IDENTITY;
-        (*failure)->where = flaw.where;
-        strncpy((*failure)->s3.message, flaw.message, sizeof (*failure)->s3.message - 1);
-    }
-    return -EBADMSG;
 }

@@ -2,6 +2,7 @@
 #ifndef STG_REQUEST_H
 #define STG_REQUEST_H
 
+#include "checksum.h"
 #include "endpoint.h"
 #include "failure.h"
 #include "sigv4.h"
@@ -31,15 +32,20 @@ struct stg_template *stg_template_new(struct stg_endpoint *endpoint, struct stg_
                                       const struct stg_header *headers, size_t header_count);
 struct stg_template *stg_template_ref(struct stg_template *template_);
 void stg_template_unref(struct stg_template *template_);
+/* Before the first request: which ETags are taken for digests, and the grade that objects must reach (0: any). */
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade);
+enum stg_etags stg_template_etags(const struct stg_template *template_);
+char stg_template_grade(const struct stg_template *template_);
 struct stg_endpoint *stg_template_endpoint(const struct stg_template *template_);
 struct stg_str stg_template_key_prefix(const struct stg_template *template_);
 
 struct stg_request {
     struct stg_str key;      /* raw, without the template's prefix; a listing has none */
-    struct stg_str identity; /* the pinned ETag between its quotes; len 0: not pinned */
-    struct stg_str query;    /* listing only */
+    struct stg_str identity; /* what it is pinned to (identity.h), the ETag between its quotes; len 0: not pinned */
+    struct stg_str query;    /* listings, and heads of a stored part */
     int is_list;
     int is_head;
+    int is_part;             /* of the object, as it was uploaded: its offset and length are what is asked for */
     int ranged;              /* send Range: offset .. offset + length - 1 of size */
     int64_t offset, length, size;
 };

@@ -62,7 +62,7 @@ uint64_t stg_sink_busy_ns(struct stg_sink *sink); /* what the disk threads spent
 
 /* NULL: no memory. key must live until done; owner, index and note are handed to done. */
 struct stg_file *stg_file_new(struct stg_sink *sink, struct stg_landing *landing, unsigned worker, struct stg_str key,
-                              uint32_t mode, void *owner, uint32_t index);
+                              struct stg_made made, void *owner, uint32_t index);
 /* Takes the buffer over, always. 0; 1: pause until stg_file_ready; -errno: the file has failed, end it. The disk threads
  * are sure to see to it, and to a file that was ended, only after stg_sink_flush. */
 int stg_file_write(struct stg_file *file, struct stg_buffer *buffer);

@@ -1,5 +1,7 @@
 #include "text.h"
 
+#define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* that still has all of its nanoseconds */
+
 int stg_str_compare(struct stg_str a, struct stg_str b)
 {
     size_t common = a.len < b.len ? a.len : b.len;
@@ -109,6 +111,24 @@ static int64_t fraction_ns(struct stg_str *rest)
     }
     *rest = stg_str_from(*rest, digits);
     return digits ? ns : -1;
+}
+
+int64_t stg_seconds_parse(struct stg_str text)
+{
+    size_t whole = 0;
+    struct stg_str rest;
+    int64_t seconds, ns;
+
+    while (whole < text.len && stg_is_digit(text.ptr[whole]))
+        whole++;
+    seconds = stg_decimal_at(text, 0, whole);
+    rest = stg_str_from(text, whole);
+    ns = fraction_ns(&rest);
+    while (rest.len && stg_is_digit(rest.ptr[0]))
+        rest = stg_str_from(rest, 1);
+    if (!whole || ns < 0 || rest.len || seconds < 0 || seconds > LAST_SECOND)
+        return -1;
+    return seconds * 1000000000 + ns;
 }
 
 int64_t stg_rfc3339_parse(struct stg_str text)

@@ -91,6 +91,9 @@ int64_t stg_decimal_parse(struct stg_str text);
 /* The same for len bytes inside of a text. */
 int64_t stg_decimal_at(struct stg_str text, size_t start, size_t len);
 
+/* "1700000000" or "1700000000.123456789" in ns (more digits are dropped), up to the year 2261; -1: not one. */
+int64_t stg_seconds_parse(struct stg_str text);
+
 /* A Gregorian date and time of day, UTC. */
 struct stg_time {
     int64_t year, month, day, hour, minute, second;

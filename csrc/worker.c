@@ -7,6 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #define EVENTS_A_TURN 64
 #define HELD_UP_MS 100      /* work of one turn beyond this is not the peers' time */
 #define OTHER_TEMPLATE_EVERY 64
@@ -379,7 +381,9 @@ void stg_worker_free(struct stg_worker *worker)
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
     stg_worker_free_hot(worker);
+    stg_sum_clear(&worker->sum);
     free(worker->conns);
     free(worker->idle);
+    OPENSSL_cleanse(worker->scratch, sizeof worker->scratch); /* the last request's token and key */
     free(worker);
 }

@@ -51,7 +51,8 @@ struct stg_conn {
     int64_t received;
     int64_t file_offset; /* where the body in the buffer goes */
     struct stg_hasher *hasher;
-    struct stg_sum sum;
+    struct stg_announced announced; /* of the body */
+    struct stg_sum sum; /* of a body that is stored while it comes */
     uint8_t *blocks; /* of an object that is streamed */
     struct stg_file *file;
     int writes_inline; /* the worker writes the file itself */
@@ -81,6 +82,7 @@ struct stg_worker {
     int64_t clock_ms; /* the stall clock: stands still while the worker itself is held up */
     int64_t checked_ms, unsignalled_ms;
     char scratch[STG_WORKER_SCRATCH_BYTES];
+    struct stg_sum sum; /* of bodies that are at hand */
     struct stg_buffer hot; /* see conn_buffer.c */
     size_t hot_bytes;
     int is_hot_free;
@@ -128,7 +130,7 @@ int stg_worker_make_hot(struct stg_worker *worker, size_t bytes); /* 0: none; -E
 void stg_worker_free_hot(struct stg_worker *worker);
 
 /* conn_store.c: 0: go on; else the request is over, or paused (spill) */
-int stg_conn_start_stream(struct stg_conn *conn); /* -ENOMEM */
+int stg_conn_start_stream(struct stg_conn *conn, struct stg_failure **failure); /* < 0 */
 int stg_conn_spill(struct stg_conn *conn); /* the buffer is full */
 int stg_conn_write_inline(struct stg_conn *conn);
 void stg_conn_finish_stream(struct stg_conn *conn);

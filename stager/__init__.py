@@ -3,13 +3,13 @@
 The layers; imports point down only::
 
     cli         arguments, printing, errors to exit codes
-    pipeline    the only place that knows the order (pipeline, jobs)
-    stages      one verb a module: spec plan place fetch publish mount run collect
+    pipeline    the only places that know the order (pipeline and its decision, verify, jobs; leftovers, telling)
+    stages      one verb a module: spec pin choose plan place fetch publish delete inspect mount run collect
     sources     s3 git local bind
     transfer    asyncio face of the native engine
     host        this node: atomic files, mounts, processes, records, git
     _native     thin border to the C engine in csrc/
-    values      errors config model events manifest names urls
+    values      errors config model events manifest names urls globs filters deletion
 
 A job's script uses two functions, which import nothing of the above: `get_data_path`, `get_logs_path`.
 """

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "stg.h" nogil:
@@ -64,6 +64,7 @@ cdef extern from "entries.h" nogil:
         uint16_t mode
         char grade
         uint8_t standing
+        uint8_t why
     struct stg_entries:
         stg_table *table
         size_t capacity
@@ -71,12 +72,15 @@ cdef extern from "entries.h" nogil:
     stg_entries *stg_entries_new(stg_table *table, size_t capacity)
     void stg_entries_free(stg_entries *entries)
     void stg_entries_count_grades(const stg_entries *entries, int64_t *counts)
+    void stg_entries_count_whys(const stg_entries *entries, int64_t *counts)
+    size_t stg_entries_below(const stg_entries *entries, char required, uint32_t *rows, size_t most)
     size_t stg_entries_agree(const stg_entries *entries, const stg_entries *recorded, uint32_t *rows)
 
 
 cdef extern from "recall.h" nogil:
     struct stg_recall:
         int64_t count
+        int64_t passed
     int stg_recall_new(stg_entries *entries, const stg_order *order, stg_standing standing, stg_recall **out)
     void stg_recall_free(stg_recall *recall)
     int stg_recall_lines(stg_recall *recall, stg_str lines)
@@ -84,6 +88,24 @@ cdef extern from "recall.h" nogil:
     ssize_t stg_entries_lines(const stg_entries *entries, size_t *row, char *out, size_t room, int64_t *count)
     size_t stg_entries_journal_length(const stg_entries *entries, const uint32_t *rows, size_t count)
     void stg_entries_journal(const stg_entries *entries, const uint32_t *rows, size_t count, char *out)
+
+
+cdef extern from "recheck.h" nogil:
+    enum stg_found:
+        STG_FOUND_SAME
+        STG_FOUND_MISSING
+        STG_FOUND_KIND
+        STG_FOUND_SIZE
+        STG_FOUND_CONTENT
+        STG_FOUND_EXECUTABLE
+        STG_FOUND_UNREADABLE
+    struct stg_recheck_t "stg_recheck":
+        stg_entries *entries
+        int root_fd
+        int from_disk
+        stg_standing believed
+    int stg_recheck_rows "stg_recheck"(const stg_recheck_t *recheck, const uint32_t *rows, size_t count, uint8_t *found,
+                                       int32_t *errors)
 
 
 cdef extern from "compare.h" nogil:
@@ -94,6 +116,7 @@ cdef extern from "compare.h" nogil:
         STG_BELOW_FILE
         STG_DIRECTORY
     struct stg_comparison:
+        char required
         int64_t total_bytes
         int64_t kept
         int64_t fetched
@@ -103,6 +126,10 @@ cdef extern from "compare.h" nogil:
     void stg_comparison_clear(stg_comparison *comparison)
     int64_t stg_compare(stg_comparison *comparison, const uint32_t *rows, size_t count, uint8_t *outcomes,
                         uint32_t *failed)
+    struct stg_directory:
+        uint32_t row
+        uint32_t len
+    size_t stg_unknown_directories(const stg_order *order, const stg_entries *entries, stg_directory *out)
     int64_t stg_wanted_directories(const stg_order *order, const stg_entries *entries)
 
 
@@ -112,15 +139,11 @@ cdef extern from "digest.h" nogil:
     int stg_digest_fd(int fd, uint8_t *out, int64_t *size)
 
 
-cdef extern from "crc.h" nogil:
-    enum stg_crc_kind:
-        STG_CRC_NONE
-        STG_CRC32
-        STG_CRC32C
-        STG_CRC64NVME
-    uint64_t stg_crc_update(stg_crc_kind kind, uint64_t value, const void *data, size_t len)
-    uint64_t stg_crc_combine(stg_crc_kind kind, uint64_t a, uint64_t b, int64_t len_b)
-    size_t stg_crc_bytes(stg_crc_kind kind)
+include "_csrc_checks.pxi"
+
+
+cdef extern from "readback.h" nogil:
+    int stg_read_back(int fd, int64_t offset, int64_t len, stg_crc_kind kind, uint8_t *digest, uint64_t *crc)
 
 
 cdef extern from "sigv4.h" nogil:
@@ -137,6 +160,8 @@ cdef extern from "sigv4.h" nogil:
 
 
 cdef extern from "listxml.h" nogil:
+    enum:
+        STG_ROW_ARCHIVED
     struct stg_list_page:
         int64_t count
         int64_t key_count
@@ -232,6 +257,7 @@ cdef extern from "request.h" nogil:
                                    stg_str key_prefix, const stg_header *headers, size_t header_count)
     void stg_template_unref(stg_template *template_)
     stg_str stg_template_key_prefix(const stg_template *template_)
+    void stg_template_set_checks(stg_template *template_, stg_etags etags, char grade)
 
 
 cdef extern from "parents.h" nogil:
@@ -258,23 +284,34 @@ cdef extern from "batch.h" nogil:
         int64_t ctime_ns
         uint16_t mode
         uint8_t verified
+        uint8_t why
         uint32_t block_count
     struct stg_range:
         int64_t offset
         int64_t length
         uint8_t *blocks
         uint64_t crc
-    struct stg_announced:
-        stg_crc_kind kind
-        uint64_t value
+    struct stg_part:
+        int64_t offset
+        int64_t length
+        int64_t count
+    struct stg_told:
+        int64_t size
+        size_t etag_len
+        size_t version_len
+        char *etag
+        char *version
     struct stg_batch:
         stg_batch_kind kind
         size_t count
         stg_table *table
         uint32_t *rows
         stg_range *ranges
+        int preserve
         stg_crc_kind crc
         stg_announced *announced
+        stg_part *parts
+        stg_told *told
         stg_result *results
         const char *body
         size_t body_len
@@ -285,6 +322,10 @@ cdef extern from "batch.h" nogil:
                          size_t count, int fd, stg_batch **out)
     int stg_batch_heads(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
                         stg_batch **out)
+    int stg_batch_parts(stg_template *template_, stg_table *table, const uint32_t *rows, const uint32_t *numbers,
+                        size_t count, stg_batch **out)
+    int stg_batch_look_up(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
+                          stg_batch **out)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)
@@ -341,9 +382,13 @@ cdef extern from "engine.h" nogil:
     void stg_engine_free(stg_engine *engine)
 
 
+cdef extern from "landing.h" nogil:
+    int stg_landing_set_mtime(int tmp_fd, const char *name, int64_t mtime_ns)
+
+
 cdef extern from "copy.h" nogil:
     int stg_reserve(int fd, int64_t size)
     int stg_publish(int tmp_fd, const char *name, int root_fd, stg_str path, stg_stored *out)
     int stg_stat_below(int root_fd, stg_str path, stg_stored *out)
     int stg_copy_file(int source_dir_fd, stg_str source, int tmp_fd, int root_fd, stg_str path, uint32_t mode,
-                      uint8_t *digest, stg_stored *out)
+                      int preserve, uint8_t *digest, stg_stored *out)

@@ -12,7 +12,8 @@ TMP_PREFIX: bytes
 class KeyTable:
     """Packed table of objects: key, size, identity, mtime_ns, mode; about 48 bytes a row beside the texts.
 
-    Append-only. Rows keep their index. Sharing it with running batches is safe.
+    Append-only. Rows keep their index. Sharing it with running batches is safe. An S3 identity is the ETag, and behind
+    a NUL the version id where the object is pinned to one (csrc/identity.h).
     """
 
     def __init__(self) -> None: ...
@@ -36,8 +37,19 @@ class KeyTable:
         """Bytes of these rows. IndexError."""
     def part_rows(self, rows: array[int], part_bytes: int) -> tuple[array[int], array[int]]:
         """Rows apart: those to fetch in one request, and those above part_bytes that have an identity. IndexError."""
-    @property
-    def total_bytes(self) -> int: ...
+    def multipart_rows(self, rows: array[int], least_part_bytes: int) -> tuple[array[int], array[int]]:
+        """Rows apart: second those that came in several parts, as their ETag tells, of at least ``least_part_bytes``
+        each but for the last one. IndexError.
+        """
+    def archived_rows(self) -> array[int]:
+        """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
+    def keys(self, rows: array[int]) -> list[bytes]:
+        """The keys of these rows. IndexError."""
+    def files(self, least: int, most: int, since_ns: int) -> tuple[array[int], int]:
+        """Rows of files with sizes within these two and an mtime_ns since the third; how many rows mark directories."""
+    def select(self, rows: array[int]) -> KeyTable:
+        """A table of these rows alone, in this order. IndexError."""
+    total_bytes: int
 
 @final
 class KeyOrder:
@@ -84,21 +96,31 @@ class Entries:
         """
     def stands(self) -> array[int]:
         """The rows whose files are in place, ascending, as array("I")."""
-    def put(self, row: int, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, grade: str) -> None:
-        """The file of this row is in place. ValueError: a digest or grade that is none."""
+    def put(
+        self, row: int, digest: bytes, mtime_ns: int, ctime_ns: int, mode: int, grade: str, why: str | None = None
+    ) -> None:
+        """The file of this row is in place. ``why`` its grade is not A, as in `whys`; None: as the grade suggests.
+        ValueError: a digest, grade or reason that is none.
+        """
     def take(
         self, batch: Batch, indices: Sequence[int], *, verified: str, pinned: str, unpinned: str
     ) -> array[int]:
-        """These finished objects of a batch are in place, with the grade ``verified`` where the source announced a CRC
-        of the whole object and the bytes had it, else ``pinned``, or ``unpinned`` where the row has no identity.
+        """These finished objects of a batch are in place, with the grade ``verified`` where the source announced a
+        checksum and the bytes had it, else ``pinned``, or ``unpinned`` where the row has no identity.
         Returns their rows, as array("I"). ValueError: not objects of this table.
         """
     def vouch(self, row: int, same: bool) -> None:
         """Whether the file of a doubtful row has been found to be what was recorded. ValueError: not doubtful."""
+    def settle(self) -> None:
+        """What was recalled stands, unseen: entries that are only kept, of no table that is compared."""
     def forget(self) -> None:
         """Nothing is known of any row."""
     def grades(self) -> dict[str, int]:
         """Grade to files in place, in order; no zeros. Releases the GIL."""
+    def whys(self) -> dict[str, int]:
+        """Why files in place are not of grade A, to how many; a key of `stager.model.UNVERIFIED`. Releases the GIL."""
+    def below(self, grade: str, most: int) -> tuple[int, array[int]]:
+        """How many files in place do not reach a grade, and the first rows of them. Releases the GIL."""
     def lines(self, row: int) -> tuple[bytes, int, int]:
         """Manifest lines of what is in place from this row on, up to 1 MiB, the row that follows, and how many lines;
         empty behind the last one. Releases the GIL.
@@ -120,6 +142,7 @@ class Recall:
 
     def __init__(self, entries: Entries, order: KeyOrder | None, *, trusted: bool) -> None: ...
     def __len__(self) -> int: ...
+    passed: int  # of them, those of files that the table does not have
     def lines(self, lines: bytes) -> None:
         """Whole manifest lines. Releases the GIL. ValueError: one that is none, one that is there twice, or more than
         the entries have room for.
@@ -129,6 +152,24 @@ class Recall:
         Releases the GIL.
         """
 
+FOUND_SAME: int
+FOUND_MISSING: int
+FOUND_KIND: int
+FOUND_SIZE: int
+FOUND_CONTENT: int
+FOUND_EXECUTABLE: int
+FOUND_UNREADABLE: int
+
+def recheck(
+    entries: Entries, rows: array[int], root_fd: int, *, stands: bool, from_disk: bool = False
+) -> list[tuple[int, int, int]]:
+    """Hash the files of these rows again: (row, FOUND_*, errno) of each that is not as recorded (csrc/recheck.h).
+
+    The others stand afterwards, or are trusted without ``stands``, and their recorded times are the file's.
+    ``from_disk``: not what the page cache holds of them. Releases the GIL. IndexError; ValueError: a row of which
+    nothing is recorded.
+    """
+
 OUTCOME_HASH: int
 OUTCOME_BELOW_FILE: int
 OUTCOME_DIRECTORY: int
@@ -137,25 +178,22 @@ OUTCOME_DIRECTORY: int
 class Comparison:
     """Rows against what was recorded of them and what lies below root_fd (-1: nothing does); see csrc/compare.h."""
 
-    def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int) -> None: ...
+    def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int, required: str | None = None) -> None:
+        """``required``: the grade below which what was recorded is fetched again."""
     def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
         """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
-        (hash the file, `Entries.vouch`, compare again), or what is in the way. Releases the GIL. OSError, with the
+        (`recheck` the file, compare again), or what is in the way. Releases the GIL. OSError, with the
         path.
         """
+    def unknown_directories(self, order: KeyOrder) -> list[bytes]:
+        """Directories above what is to be fetched and above nothing that was recorded. ValueError as `directories`."""
     def directories(self, order: KeyOrder) -> int:
         """Directories above what is to be fetched. Releases the GIL. ValueError: the order is another table's."""
-    @property
-    def total_bytes(self) -> int: ...
-    @property
-    def kept(self) -> int: ...
-    @property
-    def fetched(self) -> int: ...
-    @property
-    def fetched_bytes(self) -> int: ...
-    @property
-    def disk_bytes(self) -> int:
-        """What is fetched, in whole blocks, less the blocks of the files it replaces."""
+    total_bytes: int
+    kept: int
+    fetched: int
+    fetched_bytes: int
+    disk_bytes: int  # what is fetched, in whole blocks, less the blocks of the files it replaces
 
 @final
 class ListPage:
@@ -166,7 +204,7 @@ class ListPage:
     token: bytes  # as it stands: EncodingType does not cover it; b"" when absent
     in_order: bool  # keys strictly ascending in byte order, above the last one of the table before and ``after``
     encoded: bool
-    archived: int  # rows whose storage class cannot be read without a restore
+    archived: int  # rows whose storage class cannot be read without a restore, and that were not said to be restored
 
 @final
 class Failure:
@@ -252,6 +290,8 @@ class Template:
         path_prefix: bytes,
         headers: Sequence[tuple[str, str]] = (),
         key_prefix: bytes = b"",  # raw; prepended to a row's key to make the object key
+        etags: str = "none",  # which are compared as MD5s: "none", "plain", or of "parts" too
+        required: str | None = None,  # the grade that objects must reach: else they fail as "identity", where "grade"
     ) -> None: ...
 
 @final
@@ -265,10 +305,21 @@ class Batch:
         """The block digests of a finished range, 16 bytes each."""
     def crc(self, index: int) -> int:
         """The CRC of a finished range. ValueError: none was asked for."""
-    def announced(self, index: int) -> tuple[str, int] | None:
-        """Kind and value of the CRC that the answer to a HEAD announced of the whole object; None: none that could be
-        compared. ValueError: not a batch of heads.
+    def announced(self, index: int) -> tuple[str, bytes, int, str]:
+        """What the answer to a HEAD announced of an object: kind ("crc32", "crc32c", "crc64nvme", "sha1", "sha256",
+        "md5", "": nothing that could be compared), value, how many parts' sums it is the sum of (0: of the bytes), and
+        why there is nothing, as in `Entries.whys`. ValueError: not a batch of heads.
         """
+    def part(self, index: int) -> tuple[int, int, int]:
+        """Of a stored part: its offset and length, and how many the object has; each -1 where the answer did not say,
+        or not of the object that is pinned. ValueError: not a batch of parts.
+        """
+    def mtime_ns(self, index: int) -> int | None:
+        """The mtime that the answer to a HEAD tells in x-amz-meta-mtime, else the row's; None: neither says one.
+        ValueError: not a batch of heads.
+        """
+    def told(self, index: int) -> tuple[int, bytes, bytes]:
+        """Size, ETag and version id (b"": none) of a finished object of `Engine.look_up`. ValueError: not one."""
     def scan_list(
         self,
         table: KeyTable,
@@ -315,16 +366,34 @@ class Engine:
     def fileno(self) -> int:
         """The eventfd: readable when `drain` has something."""
     def fetch_objects(
-        self, template: Template, table: KeyTable, rows: Sequence[int], root_fd: int, tmp_fd: int
+        self,
+        template: Template,
+        table: KeyTable,
+        rows: Sequence[int],
+        root_fd: int,
+        tmp_fd: int,
+        *,
+        preserve: bool = False,
     ) -> Batch:
         """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
         descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
-        in its mode is created with them (by umask), else 0666. array("I") is taken as it is.
+        in its mode is created with them (by umask), else 0666; with ``preserve`` it gets the mtime of its answer's
+        x-amz-meta-mtime, else of its row. array("I") is taken as it is.
         IndexError: a row that is not there; ValueError: no rows.
         """
     def fetch_heads(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
         object announces nothing, which is no failure: the object's own requests will say why.
+        """
+    def fetch_parts(
+        self, template: Template, table: KeyTable, rows: Sequence[int], numbers: Sequence[int]
+    ) -> Batch:
+        """A HEAD of a stored part of each row, by its number from 1 on; otherwise as `fetch_heads`. ValueError: a
+        number that no part has.
+        """
+    def look_up(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
+        """A HEAD of what lies under each row's key, pinned as far as its identity goes; see `Batch.told`. Its size does
+        not count, and a refusal is a failure. IndexError; ValueError: no rows.
         """
     def fetch_ranges(
         self,
@@ -357,25 +426,35 @@ class Engine:
 def reserve(fd: int, size: int) -> None:
     """Give an empty file its length, and reserve the space where that is possible and cheap (not on tmpfs). OSError."""
 
-def publish(tmp_fd: int, name: bytes, root_fd: int, path: bytes) -> tuple[int, int]:
+def publish(
+    tmp_fd: int, name: bytes, root_fd: int, path: bytes, *, mtime_ns: int | None = None
+) -> tuple[int, int]:
     """Rename a finished temporary to ``path`` below root_fd, making directories; no symlink is followed and none
     leads outside (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, or a component-wise walk without it).
-    Returns (mtime_ns, ctime_ns). OSError.
+    With ``mtime_ns`` that is its time of change from then on. Returns (mtime_ns, ctime_ns). OSError.
     """
 
 def stat_below(root_fd: int, path: bytes) -> tuple[int, int, int, int]:
     """Lstat below root_fd by the same rules: (mode, size, mtime_ns, ctime_ns). OSError."""
 
+def hide_memory() -> None:
+    """Leave no core, and let only root trace this process or read its environment (PR_SET_DUMPABLE, prctl(2))."""
+
 def copy_file(
-    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int
+    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int, *, preserve: bool = False
 ) -> tuple[int, bytes, int, int]:
     """Copy a regular file, hashing on the way, and publish it: (size, digest, mtime_ns, ctime_ns). The source is
     opened with O_NOFOLLOW below source_dir_fd and its size, mtime and ctime are the same before and after, else
-    OSError(ESTALE). Releases the GIL.
+    OSError(ESTALE). ``preserve``: the copy gets its mtime. Releases the GIL.
     """
 
 def digest_fd(fd: int) -> tuple[int, bytes]:
     """(size, xxh3-128t) of an open file, from its start. Releases the GIL. OSError."""
+
+def read_back(fd: int, offset: int, length: int, kind: str | None) -> tuple[bytes, int]:
+    """Digest and CRC (of that ``kind``; None: 0) of at most BLOCK_BYTES of an open file. Releases the GIL.
+    OSError: also where the file ends before (ENODATA). ValueError: another length, a negative offset, no such kind.
+    """
 
 def digest_bytes(data: bytes) -> bytes:
     """xxh3-128t of a byte string."""
@@ -393,3 +472,22 @@ def crc_combine(kind: str, a: int, b: int, len_b: int) -> int:
     """The CRC of a sequence from that of its first part and that of the ``len_b`` bytes after it. Errors as above;
     ValueError: a negative length.
     """
+
+@final
+class Frontier:
+    """The checksum of a file's bytes, taken in order while they are still coming; see csrc/frontier.h.
+
+    ``kind`` as in `Batch.announced`. ``ends``: where stored parts end, ascending; the value is then the sum of their
+    sums. ValueError: no such kind, ends that do not ascend. OSError(EOPNOTSUPP): this OpenSSL does not offer it.
+    """
+
+    def __init__(self, kind: str, ends: Sequence[int] = ()) -> None: ...
+    def advance(self, fd: int, upto: int) -> None:
+        """Take the bytes before ``upto``. Releases the GIL. OSError: the file cannot be read, or ends before (ENODATA).
+        ValueError: the parts end before.
+        """
+    @property
+    def at(self) -> int:
+        """Bytes taken."""
+    def finish(self) -> bytes:
+        """The value, once. ValueError: a part is not at its end."""

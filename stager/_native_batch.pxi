@@ -38,11 +38,32 @@ cdef class Batch:
 
     def announced(self, Py_ssize_t index):
         cdef size_t at = self.checked(index)
+        cdef stg_announced *told
+        if self.batch.announced is NULL:
+            raise ValueError("only the answers to a HEAD of objects have this")
+        told = &self.batch.announced[at]
+        return (SUM_NAMES[told.kind], (<const char *>told.value)[:stg_sum_bytes(told.kind)], told.parts,
+                WHY_NAMES[told.why])
+
+    def part(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        if self.batch.parts is NULL:
+            raise ValueError("only the answers to a HEAD of parts have this")
+        return self.batch.parts[at].offset, self.batch.parts[at].length, self.batch.parts[at].count
+
+    def mtime_ns(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
         if self.batch.kind != STG_BATCH_HEADS:
             raise ValueError("only the answers to a HEAD have this")
-        if self.batch.announced[at].kind == STG_CRC_NONE:
-            return None
-        return crc_name(self.batch.announced[at].kind), self.batch.announced[at].value
+        return self.batch.results[at].mtime_ns or None
+
+    def told(self, Py_ssize_t index):
+        cdef size_t at = self.checked(index)
+        cdef stg_told *told
+        if self.batch.told is NULL:
+            raise ValueError("not a look-up")
+        told = &self.batch.told[at]
+        return told.size, (<const char *>told.etag)[:told.etag_len], (<const char *>told.version)[:told.version_len]
 
     def scan_list(self, KeyTable table not None, size_t key_skip, *, bytes after=None, bytes upto=None,
                   KeyTable rest=None):

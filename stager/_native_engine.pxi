@@ -54,13 +54,15 @@ cdef class Engine:
     def fileno(self):
         return stg_engine_fileno(self.engine)
 
-    def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd):
+    def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd, *,
+                      bint preserve=False):
         cdef array_t numbers
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
         numbers = as_rows(rows, stg_table_count(table.table))
         check_arguments(stg_batch_objects(template.template_, table.table, numbers.data.as_uints, len(numbers), root_fd,
                                           tmp_fd, &batch), "an empty batch")
+        batch.preserve = preserve
         return self.start(batch, template)
 
     def fetch_heads(self, Template template not None, KeyTable table not None, rows):
@@ -69,6 +71,26 @@ cdef class Engine:
         check(stg_engine_state(self.engine))
         numbers = as_rows(rows, stg_table_count(table.table))
         check_arguments(stg_batch_heads(template.template_, table.table, numbers.data.as_uints, len(numbers), &batch),
+                        "an empty batch")
+        return self.start(batch, template)
+
+    def fetch_parts(self, Template template not None, KeyTable table not None, rows, numbers):
+        cdef array_t of, which = array_t("I", numbers)
+        cdef stg_batch *batch = NULL
+        check(stg_engine_state(self.engine))
+        of = as_rows(rows, stg_table_count(table.table))
+        if len(of) != len(which):
+            raise ValueError("a number for each row")
+        check_arguments(stg_batch_parts(template.template_, table.table, of.data.as_uints, which.data.as_uints,
+                                        len(of), &batch), "an empty batch, or a number that no part has")
+        return self.start(batch, template)
+
+    def look_up(self, Template template not None, KeyTable table not None, rows):
+        cdef array_t numbers
+        cdef stg_batch *batch = NULL
+        check(stg_engine_state(self.engine))
+        numbers = as_rows(rows, stg_table_count(table.table))
+        check_arguments(stg_batch_look_up(template.template_, table.table, numbers.data.as_uints, len(numbers), &batch),
                         "an empty batch")
         return self.start(batch, template)
 

@@ -1,5 +1,8 @@
 # What is known of a table's rows, row by row: recalled, compared, fetched, recorded.
 
+cdef list WHY_NAMES = ["earlier-run", "no-checksum", "parts-unknown", "etag-of-parts", "encrypted-etag", "no-etag"]
+cdef dict NO_REASON = {"A": "earlier-run", "B": "no-checksum", "C": "no-etag"}
+
 @cython.final
 cdef class Entries:
     cdef stg_entries *entries
@@ -22,6 +25,9 @@ cdef class Entries:
             raise IndexError(row)
         return &self.entries.rows[row]
 
+    cdef int rows_standing(self, size_t row):
+        return self.entries.rows[row].standing
+
     def recorded(self, Py_ssize_t row):
         cdef stg_entry *entry = self.at(row)
         cdef stg_row found = stg_table_row(self.table.table, row)
@@ -40,7 +46,7 @@ cdef class Entries:
         array.resize(rows, count)
         return rows
 
-    def put(self, Py_ssize_t row, bytes digest not None, int64_t mtime_ns, int64_t ctime_ns, uint16_t mode, grade):
+    def put(self, Py_ssize_t row, bytes digest not None, int64_t mtime_ns, int64_t ctime_ns, uint16_t mode, grade, why=None):
         cdef stg_entry *entry = self.at(row)
         if len(digest) != STG_DIGEST_BYTES or grade not in ("A", "B", "C"):
             raise ValueError("a digest has 16 bytes, a grade is A, B or C")
@@ -49,6 +55,7 @@ cdef class Entries:
         entry.ctime_ns = ctime_ns
         entry.mode = mode
         entry.grade = ord(grade)
+        entry.why = WHY_NAMES.index(why or NO_REASON[grade])
         entry.standing = STG_STANDS
 
     def take(self, Batch batch not None, indices, *, verified, pinned, unpinned):
@@ -71,8 +78,10 @@ cdef class Entries:
             entry.ctime_ns = result.ctime_ns
             entry.mode = result.mode
             entry.grade = with_identity if stg_table_row(self.table.table, row).identity.len else without
+            entry.why = result.why
             if result.verified:
                 entry.grade = compared
+                entry.why = STG_WHY_NONE
             entry.standing = STG_STANDS
             rows.data.as_uints[i] = <uint32_t>row
         return rows
@@ -83,6 +92,12 @@ cdef class Entries:
             raise ValueError("not in doubt")
         entry.standing = STG_TRUSTED if same else STG_STALE
 
+    def settle(self):
+        cdef size_t row
+        for row in range(self.known()):
+            if self.entries.rows[row].standing in (STG_DOUBTFUL, STG_TRUSTED):
+                self.entries.rows[row].standing = STG_STANDS
+
     def forget(self):
         memset(self.entries.rows, 0, self.entries.capacity * sizeof(stg_entry))
 
@@ -91,6 +106,21 @@ cdef class Entries:
         with nogil:
             stg_entries_count_grades(self.entries, counts)
         return {grade: counts[i] for i, grade in enumerate("ABC") if counts[i]}
+
+    def whys(self):
+        cdef int64_t counts[STG_WHYS]
+        with nogil:
+            stg_entries_count_whys(self.entries, counts)
+        return {why: counts[i] for i, why in enumerate(WHY_NAMES) if counts[i]}
+
+    def below(self, str grade not None, size_t most):
+        cdef array_t rows = array.clone(NO_ROWS, most, False)
+        cdef char required = ord(grade)
+        cdef size_t count
+        with nogil:
+            count = stg_entries_below(self.entries, required, rows.data.as_uints, most)
+        array.resize(rows, min(count, most))
+        return count, rows
 
     def lines(self, size_t row):
         cdef char *out = <char *>malloc(PIECE_BYTES)
@@ -143,6 +173,10 @@ cdef class Recall:
     def __len__(self):
         return self.recall.count
 
+    @property
+    def passed(self):
+        return self.recall.passed
+
     def lines(self, bytes lines not None):
         cdef stg_str text = as_str(lines)
         cdef int status
@@ -171,11 +205,12 @@ cdef class Comparison:
     cdef stg_comparison comparison
     cdef Entries entries
 
-    def __cinit__(self, Entries entries not None, *, int root_fd, int64_t block_bytes):
+    def __cinit__(self, Entries entries not None, *, int root_fd, int64_t block_bytes, str required=None):
         if block_bytes <= 0:
             raise ValueError("block_bytes is above 0")
         self.entries = entries
         stg_comparison_init(&self.comparison, entries.entries, root_fd, block_bytes)
+        self.comparison.required = ord(required) if required else 0
 
     def __dealloc__(self):
         stg_comparison_clear(&self.comparison)
@@ -215,6 +250,23 @@ cdef class Comparison:
             found = stg_wanted_directories(order.order, self.entries.entries)
         return found
 
+    def unknown_directories(self, KeyOrder order not None):
+        cdef stg_directory *found
+        cdef size_t count, i
+        if order.table is not self.entries.table:
+            raise ValueError("of another table")
+        with nogil:
+            count = stg_unknown_directories(order.order, self.entries.entries, NULL)
+        found = <stg_directory *>malloc((count + 1) * sizeof(stg_directory))
+        if found is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                stg_unknown_directories(order.order, self.entries.entries, found)
+            return [self.entries.table.key(found[i].row)[:found[i].len] for i in range(count)]
+        finally:
+            free(found)
+
     @property
     def total_bytes(self):
         return self.comparison.total_bytes
@@ -234,3 +286,45 @@ cdef class Comparison:
     @property
     def disk_bytes(self):
         return self.comparison.disk_bytes
+
+
+FOUND_SAME = STG_FOUND_SAME
+FOUND_MISSING = STG_FOUND_MISSING
+FOUND_KIND = STG_FOUND_KIND
+FOUND_SIZE = STG_FOUND_SIZE
+FOUND_CONTENT = STG_FOUND_CONTENT
+FOUND_EXECUTABLE = STG_FOUND_EXECUTABLE
+FOUND_UNREADABLE = STG_FOUND_UNREADABLE
+
+
+def recheck(Entries entries not None, rows, int root_fd, *, bint stands, bint from_disk=False):
+    cdef array_t numbers = as_rows(rows, entries.known())
+    cdef size_t count = len(numbers), i
+    cdef const uint32_t *given = numbers.data.as_uints
+    cdef stg_recheck_t how
+    cdef uint8_t *found = NULL
+    cdef int32_t *errors = NULL
+    cdef int status
+    cdef list odd = []
+    for i in range(count):
+        if entries.rows_standing(given[i]) not in (STG_DOUBTFUL, STG_TRUSTED, STG_STANDS):
+            raise ValueError("nothing is recorded of a row")
+    how.entries = entries.entries
+    how.root_fd = root_fd
+    how.from_disk = from_disk
+    how.believed = STG_STANDS if stands else STG_TRUSTED
+    found = <uint8_t *>malloc(count + 1)
+    errors = <int32_t *>malloc((count + 1) * sizeof(int32_t))
+    try:
+        if found is NULL or errors is NULL:
+            raise MemoryError
+        with nogil:
+            status = stg_recheck_rows(&how, given, count, found, errors)
+        check(status)
+        for i in range(count):
+            if found[i] != STG_FOUND_SAME:
+                odd.append((given[i], found[i], errors[i]))
+    finally:
+        free(found)
+        free(errors)
+    return odd

@@ -1,4 +1,14 @@
-# Single files: reserve, publish, stat, copy, digest.
+# Single files: reserve, publish, stat, copy, digest; and this process's own memory.
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_DUMPABLE
+    int prctl(int option, ...)
+
+
+def hide_memory():
+    prctl(PR_SET_DUMPABLE, <unsigned long>0, <unsigned long>0, <unsigned long>0, <unsigned long>0)
+
 
 def reserve(int fd, int64_t size):
     cdef int status
@@ -7,13 +17,18 @@ def reserve(int fd, int64_t size):
     check(status)
 
 
-def publish(int tmp_fd, bytes name not None, int root_fd, bytes path not None):
+def publish(int tmp_fd, bytes name not None, int root_fd, bytes path not None, *, mtime_ns=None):
     cdef stg_stored stored
     cdef stg_str target = as_str(path)
     cdef const char *source = name
-    cdef int status
+    cdef int64_t when = 0 if mtime_ns is None else mtime_ns
+    cdef bint is_given = mtime_ns is not None
+    cdef int status = 0
     with nogil:
-        status = stg_publish(tmp_fd, source, root_fd, target, &stored)
+        if is_given:
+            status = stg_landing_set_mtime(tmp_fd, source, when)
+        if status == 0:
+            status = stg_publish(tmp_fd, source, root_fd, target, &stored)
     check(status, path)
     return stored.mtime_ns, stored.ctime_ns
 
@@ -28,13 +43,14 @@ def stat_below(int root_fd, bytes path not None):
     return stored.mode, stored.size, stored.mtime_ns, stored.ctime_ns
 
 
-def copy_file(int source_dir_fd, bytes source not None, int tmp_fd, int root_fd, bytes path not None, uint32_t mode):
+def copy_file(int source_dir_fd, bytes source not None, int tmp_fd, int root_fd, bytes path not None, uint32_t mode,
+              *, bint preserve=False):
     cdef stg_stored stored
     cdef stg_str from_ = as_str(source), to = as_str(path)
     cdef uint8_t digest[STG_DIGEST_BYTES]
     cdef int status
     with nogil:
-        status = stg_copy_file(source_dir_fd, from_, tmp_fd, root_fd, to, mode, digest, &stored)
+        status = stg_copy_file(source_dir_fd, from_, tmp_fd, root_fd, to, mode, preserve, digest, &stored)
     check(status, path)
     return stored.size, (<const char *>digest)[:STG_DIGEST_BYTES], stored.mtime_ns, stored.ctime_ns
 
@@ -47,6 +63,17 @@ def digest_fd(int fd):
         status = stg_digest_fd(fd, digest, &size)
     check(status)
     return size, (<const char *>digest)[:STG_DIGEST_BYTES]
+
+
+def read_back(int fd, int64_t offset, int64_t length, str kind):
+    cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef uint64_t crc
+    cdef stg_crc_kind which = STG_CRC_NONE if kind is None else crc_kind(kind)
+    cdef int status
+    with nogil:
+        status = stg_read_back(fd, offset, length, which, digest, &crc)
+    check_arguments(status, "at most one block, from an offset that is not negative")
+    return (<const char *>digest)[:STG_DIGEST_BYTES], crc
 
 
 def digest_bytes(bytes data not None):

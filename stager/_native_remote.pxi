@@ -147,6 +147,9 @@ cdef class Signer:
         return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 
 
+cdef dict ETAGS = {"none": STG_ETAGS_NONE, "plain": STG_ETAGS_PLAIN, "parts": STG_ETAGS_PARTS}
+
+
 @cython.final
 cdef class Template:
     cdef stg_template *template_
@@ -154,7 +157,8 @@ cdef class Template:
     cdef Signer signer
 
     def __cinit__(self, Endpoint endpoint not None, Signer signer, *, str host_header not None,
-                  bytes path_prefix not None, headers=(), bytes key_prefix not None=b""):
+                  bytes path_prefix not None, headers=(), bytes key_prefix not None=b"", str etags not None="none",
+                  str required=None):
         cdef stg_header extra[STG_SIGV4_MAX_HEADERS]
         cdef list pairs = header_pairs(headers)
         cdef size_t count = fill_headers(extra, pairs)
@@ -167,6 +171,7 @@ cdef class Template:
                                           as_str(path_prefix), as_str(key_prefix), extra, count)
         if self.template_ is NULL:
             raise MemoryError
+        stg_template_set_checks(self.template_, ETAGS[etags], ord(required) if required else 0)
 
     def __dealloc__(self):
         stg_template_unref(self.template_)

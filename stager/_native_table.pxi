@@ -97,6 +97,62 @@ cdef class KeyTable:
         array.resize(small, count)
         return small, large
 
+    def multipart_rows(self, rows, int64_t least_part_bytes):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef array_t plain = array.clone(NO_ROWS, len(numbers), False), several = array_t("I")
+        cdef Py_ssize_t count = 0, i
+        cdef stg_row row
+        cdef int64_t parts
+        for i in range(len(numbers)):
+            row = stg_table_row(self.table, numbers.data.as_uints[i])
+            parts = stg_etag_parts(stg_identity_split(row.identity).etag)
+            if parts > 1 and row.size > (parts - 1) * least_part_bytes:
+                several.append(numbers.data.as_uints[i])
+            else:
+                plain.data.as_uints[count] = numbers.data.as_uints[i]
+                count += 1
+        if not several:
+            return numbers, several
+        array.resize(plain, count)
+        return plain, several
+
+    def archived_rows(self):
+        cdef array_t found = array_t("I")
+        cdef size_t row
+        for row in range(stg_table_count(self.table)):
+            if stg_table_row(self.table, row).mode & STG_ROW_ARCHIVED:
+                found.append(row)
+        return found
+    def keys(self, rows):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef Py_ssize_t i
+        return [from_str(stg_table_row(self.table, numbers.data.as_uints[i]).key) for i in range(len(numbers))]
+
+    def files(self, int64_t least, int64_t most, int64_t since_ns):
+        cdef size_t count = stg_table_count(self.table), index
+        cdef array_t rows = array.clone(NO_ROWS, count, False)
+        cdef Py_ssize_t found = 0, markers = 0
+        cdef stg_row row
+        for index in range(count):
+            row = stg_table_row(self.table, index)
+            if not row.size and (not row.key.len or row.key.ptr[row.key.len - 1] == 47):
+                markers += 1
+            elif least <= row.size <= most and row.mtime_ns >= since_ns:
+                rows.data.as_uints[found] = <uint32_t>index
+                found += 1
+        array.resize(rows, found)
+        return rows, markers
+
+    def select(self, rows):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef KeyTable chosen = KeyTable()
+        cdef stg_row row
+        cdef Py_ssize_t i
+        for i in range(len(numbers)):
+            row = stg_table_row(self.table, numbers.data.as_uints[i])
+            check(stg_table_append(chosen.table, &row))
+        return chosen
+
     @property
     def total_bytes(self):
         return stg_table_total_bytes(self.table)

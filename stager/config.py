@@ -5,13 +5,16 @@ Values only: nothing here reads a file or the environment.
 
 from __future__ import annotations
 
-from typing import Final, final
+import re
+from typing import Final, Literal, final
 
 from msgspec import Struct
 
 __all__ = [
+    "ACCOUNT",
     "BLOCK_BYTES",
     "LEAST_MEMORY_BYTES",
+    "Integrity",
     "Limits",
     "Remote",
     "Retry",
@@ -20,6 +23,9 @@ __all__ = [
     "Timeouts",
     "buffer_bytes_for",
 ]
+
+ACCOUNT: Final = re.compile(r"[0-9]{12}")
+"""An AWS account's id; use ``fullmatch``."""
 
 BLOCK_BYTES: Final = 8 << 20
 """The fixed grid of digests and ranges: every range starts on a multiple of it."""
@@ -100,6 +106,17 @@ class Retry(Struct, frozen=True, kw_only=True):
     cap_s: float = 20.0
 
 
+class Integrity(Struct, frozen=True, kw_only=True):
+    """What is compared of a source's own digests, and which grade every file must reach (None: any).
+
+    ``light``: the checksums that a server announces as such. ``standard``: where it announces none, an ETag that is an
+    MD5 too (1.3 ns of CPU a byte). ``strict``: one of parts as well.
+    """
+
+    level: Literal["light", "standard", "strict"] = "standard"
+    require: Literal["A", "B"] | None = None
+
+
 class Remote(Struct, frozen=True, kw_only=True):
     """How to reach an S3 endpoint; ``None`` leaves the choice to the AWS chain (environment, profile, IMDS)."""
 
@@ -112,3 +129,8 @@ class Remote(Struct, frozen=True, kw_only=True):
     listing_order: str = "auto"  # auto | byte-order | unordered: what the endpoint lists in
     sign_requests: bool = True
     verify_ssl: bool = True
+    use_dualstack_endpoint: bool | None = None  # Amazon's, over IPv6 too; None: as environment and profile say
+    use_fips_endpoint: bool | None = None
+    request_payer: bool = False  # whoever asks pays for requests and transfer
+    expected_bucket_owner: str | None = None  # an account, 12 digits
+    sse_c_key_file: str | None = None  # see `stager.sources.s3_customer_key`

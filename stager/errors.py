@@ -6,12 +6,17 @@
     ├── UserError            the request is wrong
     │   ├── UsageError           2   options or arguments
     │   ├── SpecError            2   the job file; carries every problem found
-    │   └── BadKeysError         2   names the destination cannot hold; carries every one
+    │   ├── FilterError          2   what chooses files; carries every problem found
+    │   ├── BadKeysError         2   names the destination cannot hold; carries every one
+    │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it
     │   ├── NotFoundError        3   no such bucket, key, repository, ref, directory
+    │   ├── ArchivedError        3   objects that have to be restored first; counts them and names the first
     │   ├── AccessDeniedError    3   credentials missing, wrong, or not allowed
     │   ├── IntegrityError       4   what arrived is not what the source promised
     │   ├── ChangedError         4   the object changed while it was copied
+    │   │   └── GoneError            4   or was removed
+    │   ├── GradeError           4   less is known of the bytes than was required; carries the first objects
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
     │   ├── NoSpaceError         5   bytes or inodes
@@ -29,14 +34,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "AccessDeniedError",
+    "ArchivedError",
     "BadKeysError",
+    "BadListingError",
     "BusyError",
     "ChangedError",
     "CommandError",
+    "FilterError",
+    "GoneError",
+    "GradeError",
     "HostError",
     "IntegrityError",
     "InternalError",
@@ -98,8 +108,16 @@ class SpecError(_ManyProblemsError):
     """The job file is wrong; ``problems`` holds every mistake with its place."""
 
 
+class FilterError(_ManyProblemsError):
+    """What chooses files is wrong; ``problems`` holds every mistake, escaped."""
+
+
 class BadKeysError(_ManyProblemsError):
     """Keys of the source that are no safe file names; ``problems`` holds every one, escaped."""
+
+
+class BadListingError(_ManyProblemsError):
+    """A kept listing that is damaged, or another source's; ``problems`` holds the first ones with their lines."""
 
 
 class SourceError(StagerError):
@@ -110,6 +128,40 @@ class SourceError(StagerError):
 
 class NotFoundError(SourceError):
     """No such bucket, key, repository, ref or directory."""
+
+
+class ArchivedError(SourceError):
+    """What is archived and has to be restored first; ``problems`` names the first of ``objects`` of ``size`` bytes."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        problems: Sequence[str] = (),
+        objects: int = 1,
+        size: int = 0,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+        self.objects = objects
+        self.size = size
+
+    @classmethod
+    def of(cls, names: Sequence[str], *, objects: int, size: int, where: str) -> Self:
+        """One error for so many objects, of so many bytes together; ``names`` are those of the first."""
+        return cls(
+            f"{objects} object{' is' if objects == 1 else 's are'} archived and cannot be read now ({size} bytes)",
+            where=where,
+            hint="restore what is wanted, or leave it out: --on-archived skip, or on_archived in a job file",
+            problems=names,
+            objects=objects,
+            size=size,
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
 
 
 class AccessDeniedError(SourceError):
@@ -124,6 +176,21 @@ class IntegrityError(SourceError):
 
 class ChangedError(IntegrityError):
     """The object changed while it was being copied."""
+
+
+class GoneError(ChangedError):
+    """The object was removed while it was being copied."""
+
+
+class GradeError(IntegrityError):
+    """The source does not announce what the required grade needs; ``problems`` names the first objects."""
+
+    def __init__(self, what: str, problems: Sequence[str] = (), *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
 
 
 class TransientError(SourceError):

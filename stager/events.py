@@ -6,13 +6,27 @@ A sink is called on the event loop and must not block for long.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
 from stager.bottleneck import Bottleneck
 from stager.model import Counts, DatasetReceipt
 
-__all__ = ["Event", "Finished", "Listed", "Planned", "Progress", "Sink", "Started", "Warned", "nowhere"]
+__all__ = [
+    "Event",
+    "Finished",
+    "Found",
+    "Listed",
+    "Named",
+    "Planned",
+    "Progress",
+    "Sink",
+    "Started",
+    "Verified",
+    "Warned",
+    "nowhere",
+]
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -29,12 +43,23 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """What is going to move, what stays, what was left out by request."""
+    """What is going to move, what stays, what was left out by request: for its name, by the filter; what will go."""
 
     source: str
     move: Counts
     keep: Counts
     skipped: int
+    left_out: Counts = Counts()
+    delete: Counts = Counts()
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """A file that would be fetched or deleted (in a dry run), or was deleted. Told to those who ask for names."""
+
+    source: str
+    action: Literal["fetch", "delete"]
+    path: bytes
+    bytes: int
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -63,7 +88,32 @@ class Finished(Struct, frozen=True, kw_only=True):
     bottleneck: Bottleneck
 
 
-Event = Started | Listed | Planned | Progress | Warned | Finished
+class Found(Struct, frozen=True, kw_only=True):
+    """A file of a tree that is not as it was recorded. ``what``: "differs", "missing", "unreadable", "foreign" or
+    "repaired"; ``why``, for the first and third: how.
+    """
+
+    source: str  # the tree
+    path: str  # below it, as the operating system's paths are decoded
+    what: str
+    why: str = ""
+
+
+class Verified(Struct, frozen=True, kw_only=True):
+    """A tree has been compared with its manifest. The counts are of files; ``same`` has their bytes."""
+
+    source: str
+    total: Counts
+    same: Counts
+    differs: int
+    missing: int
+    unreadable: int
+    foreign: int
+    repaired: int
+    seconds: float
+
+
+Event = Started | Listed | Planned | Named | Progress | Warned | Finished | Found | Verified
 Sink = Callable[[Event], None]
 
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
-from stager.errors import UsageError
+from stager.errors import HostError, UsageError
 from stager.host.record import JobDirectory
 from stager.host.trees import remove_tree
 from stager.host.workspace import boot_id
-from stager.model import Counts, JobState
+from stager.model import DATASET_NAME, Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
@@ -84,9 +84,32 @@ def find_losses(job: JobDirectory) -> dict[str, Discarded]:
     """
     if not os.path.isdir(job.tree):
         return {}
-    targets = {data["destination"] for data in read_receipt(job).get("datasets", ()) if data["how"] == "copy"}
-    losses = {target: _find_loss(job, target) for target in sorted(targets | {"/code"})}
+    losses = {target: _find_loss(job, target) for target in sorted(_copied_to(job) | {"/code"})}
     return {target: loss for target, loss in losses.items() if loss.total.objects}
+
+
+class _Told(msgspec.Struct):
+    """What is read again of a dataset's receipt."""
+
+    how: str
+    destination: str
+
+
+def _copied_to(job: JobDirectory) -> set[str]:
+    """Where the job's copies are in its view, as its receipt has it: /data/OWNER/NAME or /code, nothing else."""
+    try:
+        told = msgspec.convert(read_receipt(job).get("datasets", []), list[_Told])
+    except msgspec.ValidationError as error:
+        raise _damaged(job, str(error)) from error
+    targets = {data.destination for data in told if data.how == "copy"}
+    for target in targets - {"/code"}:
+        if not target.startswith("/data/") or not DATASET_NAME.fullmatch(target.removeprefix("/data/")):
+            raise _damaged(job, "a copy that is neither a dataset nor the code")
+    return targets
+
+
+def _damaged(job: JobDirectory, why: str) -> HostError:
+    return HostError(f"is damaged: {why}", where=f"{job.path}/{RECEIPT}", hint="look at the job's tree yourself")
 
 
 def _find_loss(job: JobDirectory, target: str) -> Discarded:

@@ -10,14 +10,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
+from stager.filters import EVERYTHING, Filter
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
@@ -28,6 +29,7 @@ from stager.pipeline import SyncOptions, sync
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
+from stager.stages.pin import LISTED, Pinning
 from stager.stages.place import Placement
 from stager.stages.run import run_command
 from stager.transfer import Transfer
@@ -54,6 +56,10 @@ class _Copy:
     below: str  # in tree/ and in state/
     target: str
     remote: Remote | None
+    integrity: Integrity
+    pinning: Pinning
+    filter: Filter = EVERYTHING
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -118,15 +124,17 @@ async def stage_job(
     *,
     transfer: Transfer,
     remote: Remote | None = None,
+    save_listing: str | None = None,
     sink: Sink = nowhere,
 ) -> MountView:
     """Bring every dataset and the code into the job's tree, all at once, and return the view to run in.
 
-    ``remote``: how S3 is reached where the job file names no remote. When one fails the others are cancelled, the
-    record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
+    ``remote``: how S3 is reached where the job file names no remote. ``save_listing``: a directory that gets what was
+    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. When one fails the others are cancelled,
+    the record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
     Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
     """
-    copies = _copies(spec, remote)
+    copies = _copies(spec, remote, save_listing)
     view = _view(spec, job, placement, copies)
     try:
         await asyncio.to_thread(_make_tree, job, copies)
@@ -198,17 +206,27 @@ def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], work
     }
 
 
-def _copies(spec: JobSpec, remote: Remote | None) -> list[_Copy]:
+def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[_Copy]:
+    def pinning(below: str, source: SourceRef, frozen: str | None) -> Pinning:
+        if save_listing is None or frozen is not None or source.scheme not in LISTED:
+            return Pinning(frozen=frozen)
+        return Pinning(save_listing=os.path.join(save_listing, f"{below}.jsonl"))
+
     copies = [
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
-            remote=dataset.remote or remote,
+            remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
+            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
     ]  # fmt: skip
     if spec.code is not None:
-        copies.append(_Copy(name="code", source=spec.code.source, below="code", target="/code", remote=remote))
+        source = spec.code.source
+        copies.append(
+            _Copy(name="code", source=source, below="code", target="/code", remote=remote,
+                  pinning=pinning("code", source, None), integrity=Integrity())
+        )  # fmt: skip
     return copies
 
 
@@ -263,7 +281,11 @@ async def _copy_all(
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        options = SyncOptions(remote=copy.remote, state_dir=os.path.join(job.state_dir, copy.below))
+        state_dir = os.path.join(job.state_dir, copy.below)
+        options = SyncOptions(
+            remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
+            integrity=copy.integrity, on_archived=copy.on_archived,
+        )
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell

@@ -14,6 +14,7 @@ from stager.config import BLOCK_BYTES
 
 __all__ = [
     "DIGEST",
+    "FORMER_NAME",
     "MANIFEST_MAX_BYTES",
     "MANIFEST_NAME",
     "SCHEMA",
@@ -24,6 +25,8 @@ __all__ = [
 
 SCHEMA: Final = 1
 MANIFEST_NAME: Final = "manifest.jsonl"
+FORMER_NAME: Final = "former.jsonl"
+"""Of the same form: files that earlier syncs put there and that are no part of the tree now."""
 MANIFEST_MAX_BYTES: Final = (32 << 20) * 256
 """No larger manifest is read: 32 Mi entries of 256 bytes (one has about 100 beside its path)."""
 DIGEST: Final = "xxh3-128t"
@@ -56,7 +59,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` says where identities come from: those of another source mean nothing here. ``boot`` is the kernel's
     boot id: after another boot, content that had not reached the disk may be missing behind a right-looking inode,
-    so files are re-hashed before they are believed. ``version``: the snapshot's, when every file of it is here.
+    so files are re-hashed before they are believed, unless the manifest is ``durable``: then they had reached it before
+    it was written. ``version`` and ``folder``: the snapshot's, the version only when every file of it is here.
     """
 
     stager_manifest: int = SCHEMA
@@ -65,3 +69,5 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     boot: str
     version: str = ""
+    folder: str | dict[str, str] = ""
+    durable: bool = False

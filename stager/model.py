@@ -14,11 +14,13 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
+from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
     "JOB_NAME",
+    "UNVERIFIED",
     "Access",
     "CodeSpec",
     "Command",
@@ -53,6 +55,17 @@ class Grade(StrEnum):
     C = "C"  # size only
 
 
+UNVERIFIED: Final = {
+    "no-checksum": "the source announces no checksum",
+    "parts-unknown": "only a checksum of parts is announced, whose boundaries are not known",
+    "etag-of-parts": "only an ETag of parts is announced, which --integrity strict compares",
+    "encrypted-etag": "only the ETag of an encrypted object is announced, which is no digest",
+    "no-etag": "not even an ETag is announced",
+    "earlier-run": "kept from an earlier run, which knew why",
+}
+"""Why a file's grade is not A, for programs and for people."""
+
+
 class JobState(StrEnum):
     """A job's record goes through these in order, never back."""
 
@@ -71,16 +84,22 @@ class SourceRef(Struct, frozen=True, kw_only=True):
     location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
+    version_id: str | None = None  # s3: of the one object that is meant
+    pins_versions: bool = False  # s3: objects are pinned to the versions they have when they are listed
     text: str = ""  # for people and receipts
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
-    """One ``[[dataset]]``: appears as /data/OWNER/NAME."""
+    """One ``[[dataset]]``: appears as /data/OWNER/NAME. ``frozen``: the file of a listing, copied as it says."""
 
     name: str
     source: SourceRef
     access: Access = "read-write"
     remote: Remote | None = None
+    integrity: Integrity = Integrity()
+    filter: Filter = EVERYTHING
+    frozen: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -124,6 +143,9 @@ class Counts(Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(objects=self.objects + other.objects, bytes=self.bytes + other.bytes)
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(objects=self.objects - other.objects, bytes=self.bytes - other.bytes)
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -174,8 +196,11 @@ class ExitInfo(Struct, frozen=True, kw_only=True):
 class DatasetReceipt(Struct, frozen=True, kw_only=True):
     """What one sync did: the receipt's body, ready for JSON.
 
-    ``boot`` is the kernel's boot id at that time. Nothing is flushed to the disk: after another boot a file may lack
-    content that had not reached it, so a tree whose receipt names another boot is whole only once synced again.
+    ``boot`` is the kernel's boot id at that time. Unless ``durable`` nothing was flushed to the disk: after another
+    boot a file may lack content that had not reached it, so a tree whose receipt names another boot is whole only once
+    synced again.
+    ``unverified`` counts the objects whose grade is not A by the keys of `UNVERIFIED`. ``read_back_bytes`` were read
+    again from the file for a checksum that has to be taken in order.
     """
 
     source: str
@@ -186,5 +211,13 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     moved: Counts
     grades: Mapping[str, int]  # grade -> objects
     seconds: float
+    unverified: Mapping[str, int] = field(default_factory=dict)
+    read_back_bytes: int = 0
+    continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
+    archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was
+    filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
+    left_out: Counts = Counts()  # by the filter
+    deleted: Counts = Counts()
     boot: str = ""  # of a copy
+    durable: bool = False  # of a copy: every file had reached the disk

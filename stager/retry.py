@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -17,7 +18,10 @@ from msgspec import Struct
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
+    ArchivedError,
     ChangedError,
+    GoneError,
+    GradeError,
     HostError,
     IntegrityError,
     NotFoundError,
@@ -27,10 +31,25 @@ from stager.errors import (
     from_os_error,
 )
 
-__all__ = ["DENIED_IN_A_ROW", "Action", "RequestFailure", "action_for", "damaged", "error_for", "wait_s"]
+__all__ = [
+    "DENIED_IN_A_ROW",
+    "TOO_LOW_AT_MOST",
+    "Action",
+    "RequestFailure",
+    "action_for",
+    "are_too_many",
+    "damaged",
+    "error_for",
+    "too_low",
+    "too_low_error",
+    "wait_s",
+]
 
 DENIED_IN_A_ROW: Final = 16
 """So many AccessDenied without a success between them stop a transfer."""
+
+TOO_LOW_AT_MOST: Final = 100
+"""So many objects that cannot reach the required grade stop a transfer: enough are named."""
 
 CONNECT_ATTEMPTS: Final = 4
 """Attempts while nothing has ever answered: a wrong address should be told soon."""
@@ -78,12 +97,18 @@ _WRONG_SECRET = _Rule(
 )
 _BAD_TOKEN = _Rule(Action.STOP, AccessDeniedError, "the session token is not valid", "check the credentials")
 _DENIED = _Rule(
-    Action.SKIP, AccessDeniedError, "access denied", "check that these credentials may list and read it"
+    Action.SKIP,
+    AccessDeniedError,
+    "access denied",
+    "check that these credentials may list and read it, and whether its bucket wants --request-payer",
 )
 _CHANGED = _Rule(Action.STOP, ChangedError, "changed while it was being copied", "run this again to get the new state")
-_GONE = _Rule(Action.STOP, ChangedError, "was removed while it was being copied", "run this again")
+_GONE = _Rule(Action.STOP, GoneError, "was removed while it was being copied", "run this again")
+_DELETED = _Rule(
+    Action.STOP, NotFoundError, "is a delete marker in this version, which has no content", "name another version"
+)
 _NO_BUCKET = _Rule(Action.STOP, NotFoundError, "no such bucket", "check the name and the endpoint")
-_ARCHIVED = _Rule(Action.SKIP, NotFoundError, "is archived and cannot be read now", "restore it first")
+_ARCHIVED = _Rule(Action.SKIP, ArchivedError, "is archived and cannot be read now", "restore it first")
 _ELSEWHERE = _Rule(Action.REGION, SourceError, "the bucket is in another region", "name it with --region")
 _ENCODED = _Rule(
     Action.SKIP,
@@ -97,7 +122,20 @@ _DAMAGED = _Rule(
     "its bytes do not have the checksum that the server announced",
     "the stored object or the way to it is damaged: try another network, and store it again if that changes nothing",
 )
+_DAMAGED_OR_NO_MD5 = _Rule(
+    Action.REFETCH,
+    IntegrityError,
+    "its bytes do not have the MD5 that its ETag is",
+    "the stored object or the way to it is damaged; where a server's ETags are no MD5s, choose --integrity light",
+)
+_TOO_LOW = _Rule(Action.SKIP, GradeError, "cannot reach the grade that is required")
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
+_NOT_SO = _Rule(
+    Action.STOP,
+    SourceError,
+    "the server refuses the request",
+    "an object stored with SSE-C is read with --sse-c-key-file over https, any other one without it",
+)
 
 _PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
 _PROXY_CREDENTIALS = _Rule(
@@ -126,9 +164,11 @@ _BY_CODE: Final[dict[str, _Rule]] = {
     "InvalidAccessKeyId": _WRONG_KEY,
     "InvalidObjectState": _ARCHIVED,
     "InvalidRange": _CHANGED,
+    "InvalidRequest": _NOT_SO,
     "InvalidSecurity": _BAD_TOKEN,
     "InvalidToken": _BAD_TOKEN,
     "KMS.DisabledException": _DENIED,
+    "MethodNotAllowed": _DELETED,  # GetObject of a version that is a delete marker
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _GONE,
     "NoSuchVersion": _GONE,
@@ -206,7 +246,7 @@ _BY_KIND: Final[dict[str, _Rule]] = {
 }
 
 _REPEATED: Final = (  # compiled when something failed
-    r"(?i)((?:authorization|security-token|signature)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;&<]+"
+    r"(?i)((?:authorization|security-token|signature|customer-key(?:-md5)?)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;&<]+"
 )
 _CERTIFICATE: Final = "certificate: "  # how csrc/tls.c begins what OpenSSL found wrong with one
 _PROXY_HANDSHAKE = _Rule(
@@ -255,7 +295,39 @@ def _without_secrets(message: str) -> str:
 
 def damaged(detail: str, *, where: str) -> StagerError:
     """The error of an object whose parts together do not have the announced checksum, for good."""
-    return _DAMAGED.error(f"{_DAMAGED.what} ({detail})", where=where, hint=_DAMAGED.hint)
+    rule = _damage(detail)
+    return rule.error(f"{rule.what} ({detail})", where=where, hint=rule.hint)
+
+
+def too_low(detail: str, *, where: str) -> StagerError:
+    """The error of an object that cannot reach the required grade, known before its bytes are asked for."""
+    return _TOO_LOW.error(f"{_TOO_LOW.what} ({detail})", where=where)
+
+
+def too_low_error(count: int, required: str, first: Sequence[str], *, where: str) -> GradeError:
+    """The error of all objects that do not reach the required grade; ``first`` names some of them."""
+    objects = "1 object does" if count == 1 else f"{count} objects do"
+    return GradeError(
+        f"{objects} not reach grade {required}, which is required: none of it counts as staged",
+        first,
+        where=where,
+        hint="require less, or store the objects again with a checksum",
+    )
+
+
+def are_too_many(skipped: Sequence[StagerError], denied_in_a_row: int) -> bool:
+    """Whether what was left out ends a transfer."""
+    if denied_in_a_row >= DENIED_IN_A_ROW:
+        return True
+    return isinstance(skipped[-1], GradeError) and sum(map(_is_too_low, skipped)) >= TOO_LOW_AT_MOST
+
+
+def _is_too_low(error: StagerError) -> bool:
+    return isinstance(error, GradeError)
+
+
+def _damage(detail: str) -> _Rule:
+    return _DAMAGED_OR_NO_MD5 if detail.startswith("MD5") else _DAMAGED
 
 
 def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float:
@@ -285,7 +357,9 @@ def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "identity" and failure.where == "content-encoding":
         return _ENCODED
     if failure.kind == "identity" and failure.where == "checksum":
-        return _DAMAGED
+        return _damage(failure.message)
+    if failure.kind == "identity" and failure.where == "grade":
+        return _TOO_LOW
     return _BY_KIND[failure.kind]
 
 

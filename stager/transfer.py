@@ -22,7 +22,7 @@ from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
-from stager.retry import CONNECT_ATTEMPTS, DENIED_IN_A_ROW, Action, action_for, error_for, wait_s
+from stager.retry import CONNECT_ATTEMPTS, Action, action_for, are_too_many, error_for, wait_s
 from stager.steering import Steering
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
@@ -175,10 +175,12 @@ class Lane(Struct, kw_only=True):
             self.steering.refused()
 
     def skip(self, error: StagerError) -> StagerError | None:
-        """Leave one object out; the error that ends everything when too many are denied without a success between."""
+        """Leave one object out; the error that ends everything when too many are denied without a success between, or
+        cannot reach the required grade.
+        """
         self.skipped.append(error)
         self._denied_in_a_row += isinstance(error, AccessDeniedError)
-        return error if self._denied_in_a_row >= DENIED_IN_A_ROW else None
+        return error if are_too_many(self.skipped, self._denied_in_a_row) else None
 
     def set_clock(self, date: str) -> bool:
         """Take the server's time for signing, once; whether that was possible."""

@@ -1,7 +1,11 @@
 """Source URLs: the one place that takes them apart.
 
-``s3://BUCKET[/PREFIX]``, ``git+https://...``, ``git+ssh://...``, ``git+file://...`` (with ``@REF`` and
-``#subdir=...``), ``file:///DIR``, ``bind:/MOUNTED/PATH``.
+``s3://BUCKET[/PREFIX]``, ``s3://BUCKET/KEY?versionId=ID`` (an access point's ARN may stand for the bucket),
+``git+https://...``, ``git+ssh://...``, ``git+file://...`` (with ``@REF`` and ``#subdir=...``), ``file:///DIR``,
+``bind:/MOUNTED/PATH``.
+
+A ``?`` stands for itself in a key, but for a closing ``?versionId=ID``: a key that itself ends so is reached by its
+prefix.
 """
 
 from __future__ import annotations
@@ -17,7 +21,23 @@ __all__ = ["check_endpoint", "parse_source", "redacted"]
 
 _KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_ARN = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}):"
+    r"(?P<resource>.*)",
+    re.DOTALL,
+)
+_ACCESS_POINT = re.compile(
+    r"accesspoint[/:](?P<name>[a-z0-9][a-z0-9-]{1,48}[a-z0-9](?:\.mrap)?)(?:/(?P<prefix>.*))?", re.DOTALL
+)
+_OTHER_ARNS = {
+    "s3-object-lambda": "Object Lambda access points",
+    "s3-outposts": "buckets on Outposts",
+    "s3express": "directory buckets",
+}
+_NAME_THE_BUCKET = "name the bucket behind it, or a plain access point"
 _LONGEST_HOST = 253  # characters (RFC 1035, section 2.3.4, written with dots)
+_VERSION = re.compile(r"(?P<key>.*)\?versionId=(?P<id>[^?]*)", re.DOTALL)
+_VERSION_ID = re.compile(r"[!-~]{1,1024}")  # "URL-ready" (Amazon S3 User Guide, "How S3 Versioning works")
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -78,13 +98,50 @@ def redacted(text: str) -> str:
 def _s3(text: str, rest: str) -> SourceRef:
     if not rest.startswith("//"):
         raise UsageError("not an S3 source", where=redacted(text), hint="write s3://BUCKET/PREFIX")
-    bucket, _, prefix = rest[2:].partition("/")
+    location, version = rest[2:], None
+    if match := _VERSION.fullmatch(location):
+        location, version = match["key"], _version_id(match["id"], redacted(text))
+    location = _access_point(location) if location.startswith("arn:") else _in_bucket(text, location)
+    if version is not None and location.endswith("/"):
+        raise UsageError("a version is one of a single key", where=redacted(text),
+                         hint="write s3://BUCKET/KEY?versionId=ID")
+    return SourceRef(scheme="s3", location=location, version_id=version, text=text)
+
+
+def _in_bucket(text: str, location: str) -> str:
+    bucket, _, prefix = location.partition("/")
     if "@" in bucket or (":" in bucket and "@" in prefix):  # a secret key may hold a slash
         raise UsageError("a URL with a user in it is refused", where="s3://...", hint="use a profile or a remote")
     if not _BUCKET.fullmatch(bucket):
         where = "s3://..." if ":" in bucket else redacted(text)
         raise UsageError("no valid bucket name", where=where, hint="write s3://BUCKET/PREFIX")
-    return SourceRef(scheme="s3", location=f"{bucket}/{prefix}", text=text)
+    return f"{bucket}/{prefix}"
+
+
+def _version_id(encoded: str, shown: str) -> str:
+    found = _unquote(encoded)
+    if not _VERSION_ID.fullmatch(found):
+        raise UsageError("no version id stands after ?versionId=", where=shown)
+    return found
+
+
+def _access_point(arn: str) -> str:
+    """``ARN/PREFIX`` of an access point with the ARN spelled without a slash, as botocore takes it too.
+
+    Source: Amazon S3 User Guide, "Access point naming rules, restrictions, and limitations".
+    """
+    parts = _ARN.fullmatch(arn)
+    service = parts["service"] if parts else ""
+    named = _ACCESS_POINT.fullmatch(parts["resource"]) if parts else None
+    if service in _OTHER_ARNS:
+        raise UsageError(f"{_OTHER_ARNS[service]} are not supported", where="s3://arn:...", hint=_NAME_THE_BUCKET)
+    if parts is None or named is None or service != "s3":
+        raise UsageError("no ARN of an access point", where="s3://arn:...",
+                         hint="write s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/PREFIX, or s3://BUCKET/PREFIX")
+    if not parts["region"] or named["name"].endswith(".mrap"):
+        raise UsageError("Multi-Region Access Points are not supported", where="s3://arn:...", hint=_NAME_THE_BUCKET)
+    arn = f"arn:{parts['partition']}:s3:{parts['region']}:{parts['account']}:accesspoint:{named['name']}"
+    return f"{arn}/{named['prefix'] or ''}"
 
 
 def _git(text: str, transport: str, rest: str, ref: str | None) -> SourceRef:

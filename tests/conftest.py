@@ -14,8 +14,10 @@ from servers.bench_origin import build_origin
 from servers.certificates import Certificates, make_certificates
 from servers.git_http import GitHttp, git_http
 from servers.http_proxy import HttpProxy, http_proxy
+from servers.juicefs_s3 import juicefs_s3
 from servers.moto_s3 import MotoS3, moto_s3
 from servers.rclone_s3 import RcloneS3, rclone_s3
+from servers.s3 import S3Server
 from servers.seaweedfs import SeaweedFS, seaweedfs
 from servers.slow_fuse import SlowFuse, slow_fuse
 from servers.strict_s3 import StrictS3, strict_s3
@@ -67,6 +69,13 @@ def rclone_tls(certificates: Certificates) -> Iterator[RcloneS3]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[MotoS3]:
     with moto_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def juicefs() -> Iterator[S3Server]:
+    """JuiceFS's gateway: MinIO's S3 over a file system."""
+    with juicefs_s3() as server:
         yield server
 
 

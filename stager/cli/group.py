@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "run"]
 # name -> (module, what `stager --help` says). A module's command object is called `command`.
 COMMANDS: Final = {
     "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
+    "verify": ("stager.cli.verify", "Hash a staged tree again, name what differs, and repair it."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
     "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),

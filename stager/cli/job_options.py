@@ -31,6 +31,7 @@ class JobArguments:
     scratch: str | None
     remote: Remote
     transfer: Transfer
+    save_listing: str | None
 
 
 def scratch_option(command: Command) -> Command:
@@ -45,6 +46,8 @@ def job_options(command: Command) -> Command:
     for option in (
         click.option("--job-id", metavar="ID", help="The job's id. [SLURM_JOB_ID, else made of name and time]"),
         click.option("--name", metavar="NAME", help="The job's name, without a job file."),
+        click.option("--save-listing", metavar="DIR", type=click.Path(),
+                     help="Keep what was listed of each dataset below DIR, for frozen = in a job file."),
         click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
@@ -68,6 +71,7 @@ def take_job(jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, .
         scratch=options["scratch"],
         remote=remote_of(options),
         transfer=Transfer(limits=limits, timeouts=timeouts, retry=retry),
+        save_listing=options["save_listing"],
     )
 
 

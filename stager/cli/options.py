@@ -14,15 +14,27 @@ from typing import Any, Final, TypeVar
 import click
 import uvloop
 
+from stager._native import hide_memory
 from stager.cli.figure import Figure
 from stager.cli.limits import chosen_limits, limit_options
 from stager.cli.render import write
 from stager.cli.state import State
-from stager.config import Limits, Remote, Retry, Timeouts
+from stager.config import ACCOUNT, Integrity, Limits, Remote, Retry, Timeouts
+from stager.errors import UsageError
 from stager.host.proxies import check_proxy_setting
 from stager.host.signals import receive
 
-__all__ = ["InterruptedBySignal", "common", "limits_of", "remote_of", "remote_options", "run_async", "speed_options"]
+__all__ = [
+    "InterruptedBySignal",
+    "common",
+    "integrity_of",
+    "integrity_options",
+    "limits_of",
+    "remote_of",
+    "remote_options",
+    "run_async",
+    "speed_options",
+]
 
 T = TypeVar("T")
 Command = Callable[..., Any]
@@ -58,6 +70,13 @@ def common(command: Command) -> Command:
 def remote_options(command: Command) -> Command:
     """Add how an S3 endpoint is reached; `remote_of` makes a `Remote` of them."""
     for option in (
+        click.option("--use-fips-endpoint", is_flag=True, help="Amazon's endpoints with FIPS 140 cryptography."),
+        click.option("--use-dualstack-endpoint", is_flag=True, help="Amazon's endpoints for IPv6 and IPv4."),
+        click.option("--sse-c-key-file", metavar="FILE", type=click.Path(),
+                     help="The key of objects stored with SSE-C: 32 bytes, or base64 of them; private to you."),
+        click.option("--expected-bucket-owner", metavar="ACCOUNT",
+                     help="Fail when the bucket is not of this account, 12 digits."),
+        click.option("--request-payer", is_flag=True, help="Pay for requests and transfer yourself."),
         click.option("--no-verify-ssl", is_flag=True, help="Accept any certificate. Unsafe."),
         click.option("--proxy", metavar="URL",
                      help='The HTTP proxy for S3 and git, or "none". [HTTPS_PROXY, HTTP_PROXY, NO_PROXY]'),
@@ -76,10 +95,13 @@ def remote_options(command: Command) -> Command:
 
 
 def remote_of(options: dict[str, Any]) -> Remote:
-    """Take `remote_options` out of a command's arguments. Raises `UsageError` for a proxy that is none."""
+    """Take `remote_options` out of a command's arguments. Raises `UsageError`: no proxy, no account."""
     proxy = options.pop("proxy")
     if proxy is not None:
         check_proxy_setting(proxy, where="--proxy")
+    owner = options.pop("expected_bucket_owner")
+    if owner is not None and not ACCOUNT.fullmatch(owner):
+        raise UsageError("is no account", where="--expected-bucket-owner", hint="write its 12 digits")
     return Remote(
         proxy=proxy,
         endpoint_url=options.pop("endpoint_url"),
@@ -90,7 +112,29 @@ def remote_of(options: dict[str, Any]) -> Remote:
         listing_order=options.pop("listing_order"),
         sign_requests=not options.pop("no_sign_request"),
         verify_ssl=not options.pop("no_verify_ssl"),
+        use_dualstack_endpoint=options.pop("use_dualstack_endpoint") or None,
+        use_fips_endpoint=options.pop("use_fips_endpoint") or None,
+        request_payer=options.pop("request_payer"),
+        expected_bucket_owner=owner,
+        sse_c_key_file=options.pop("sse_c_key_file"),
     )
+
+
+def integrity_options(command: Command) -> Command:
+    """Add what is compared and required of a source's digests; `integrity_of` makes an `Integrity` of them."""
+    for option in (
+        click.option("--integrity", type=click.Choice(["light", "standard", "strict"]), default="standard",
+                     show_default=True, help="What is compared: checksums that a server announces (light), and ETags "
+                                             "that are an MD5 (standard), and those of parts (strict)."),
+        click.option("--require-integrity", type=click.Choice(["A", "B"]), help="Stage nothing of a lower grade."),
+    ):
+        command = option(command)
+    return command
+
+
+def integrity_of(options: dict[str, Any]) -> Integrity:
+    """Take `integrity_options` out of a command's arguments."""
+    return Integrity(level=options.pop("integrity"), require=options.pop("require_integrity"))
 
 
 def speed_options(command: Command) -> Command:
@@ -126,6 +170,7 @@ def run_async(
     Raises what ``work`` raises, and `InterruptedBySignal` after saying ``how_to_continue``. ``at_end`` is called with
     the exit code before a process whose work does not stop in time is ended.
     """
+    hide_memory()  # credentials are in the environment already; a job has this process's user
     received: list[int] = []
     deadlines: list[threading.Timer] = []
 

@@ -15,22 +15,22 @@ import msgspec
 from stager.cli.state import State
 from stager.cli.text import count, escaped, size
 from stager.errors import InternalError, StagerError
-from stager.events import Event, Finished, Listed, Planned, Progress, Started, Warned
-from stager.model import DatasetReceipt
-from stager.names import lossless
+from stager.events import Event, Finished, Found, Listed, Named, Planned, Progress, Started, Verified, Warned
+from stager.model import UNVERIFIED, DatasetReceipt
+from stager.names import lossless, show, to_json
 
 if TYPE_CHECKING:
     from stager.cli.bar import Bar
 
-__all__ = ["Renderer", "report_error", "summary", "write"]
+__all__ = ["Renderer", "report_error", "summary", "verdict", "write"]
 
 _SCHEMA: Final = 1
 _LINE_EVERY_S: Final = 10.0
 _JSON_PROGRESS_EVERY_S: Final = 1.0
 _PROBLEMS_SHOWN: Final = 20
 _NAMES: Final = {
-    Started: "started", Listed: "listed", Planned: "planned", Progress: "progress", Warned: "warning",
-    Finished: "finished",
+    Started: "started", Listed: "listed", Planned: "planned", Named: "file", Progress: "progress", Warned: "warning",
+    Finished: "finished", Found: "found", Verified: "verified",
 }  # fmt: skip
 
 
@@ -42,6 +42,7 @@ class Renderer:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._told: dict[str, float] = {}
+        self._tells = state.verbosity > 0 and not state.quiet
         self._bar = _make_bar(self._err) if not state.json and not state.quiet and self._err.isatty() else None
 
     def __enter__(self) -> Self:
@@ -67,15 +68,25 @@ class Renderer:
                 self._finish(event)
             case Progress():
                 self._progress(event)
-            case Listed() if self._state.verbosity:
+            case Found():
+                why = f" ({event.why})" if event.why else ""
+                self._say(f"{event.what:10} {show(os.fsencode(event.path))}{why}")
+            case Verified():
+                self._say(verdict(event))
+            case Listed() if self._tells:
                 self._line(f"{event.source}: {count(event.total.objects)}, {size(event.total.bytes)}")
-            case Planned() if self._state.verbosity:
-                self._line(f"{event.source}: {count(event.move.objects)} to fetch, {event.keep.objects} unchanged")
+            case Planned() if self._tells:
+                self._line(f"{event.source}: {_planned(event)}")
+            case Named() if not self._state.quiet:
+                self._print(f"{event.action} {show(event.path)} ({size(event.bytes)})")
 
     def _json(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._due(event, _JSON_PROGRESS_EVERY_S):
             return
-        write(self._out, _json_line(_NAMES[type(event)], msgspec.to_builtins(event)))
+        body = msgspec.to_builtins(event)
+        if isinstance(event, Named):
+            body["path"] = to_json(event.path)
+        write(self._out, _json_line(_NAMES[type(event)], body))
 
     def _progress(self, event: Progress) -> None:
         if self._state.quiet:
@@ -96,6 +107,15 @@ class Renderer:
         text = summary(event.receipt, dry_run=event.dry_run)
         if self._state.verbosity:
             self._line(f"{event.source}: bottleneck: {event.bottleneck.kind}: {event.bottleneck.why}")
+            for why, number in event.receipt.unverified.items():
+                self._line(f"{event.source}: {count(number)} not of grade A: {UNVERIFIED[why]}")
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if not self._state.quiet:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         if self._bar is not None and self._out.isatty():
             self._bar.print(text)
         else:
@@ -115,6 +135,15 @@ class Renderer:
             write(self._err, f"stager: {text}")
 
 
+def _planned(event: Planned) -> str:
+    text = f"{count(event.move.objects)} to fetch, {event.keep.objects} unchanged"
+    if event.left_out.objects:
+        text += f", {event.left_out.objects} left out ({size(event.left_out.bytes)})"
+    if event.delete.objects:
+        text += f", {event.delete.objects} to delete ({size(event.delete.bytes)})"
+    return text
+
+
 def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     """The one line at the end."""
     moved, total = receipt.moved, receipt.total
@@ -124,12 +153,30 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
         text += f" in {receipt.seconds:.1f} s"
         if moved.bytes and receipt.seconds > 0:
             text += f" ({size(moved.bytes / receipt.seconds)}/s)"
+    if receipt.continued_bytes:
+        text += f", {size(receipt.continued_bytes)} of it by an earlier run"
     text += f"; {total.objects - moved.objects} unchanged"
+    if receipt.left_out.objects:
+        text += f"; {receipt.left_out.objects} left out"
+    if receipt.deleted.objects:
+        deleted = f"{count(receipt.deleted.objects, 'file')}, {size(receipt.deleted.bytes)}"
+        text += f"; {'would delete' if dry_run else 'deleted'} {deleted}"
     if receipt.skipped:
         text += f"; {receipt.skipped} skipped for their names"
+    if receipt.archived.objects:
+        text += f"; {receipt.archived.objects} archived and left out"
     if grades := ", ".join(f"{grade} {number}" for grade, number in receipt.grades.items()):
         text += f"; grades: {grades}"
     return text
+
+
+def verdict(event: Verified) -> str:
+    """The one line at the end of a verification."""
+    text = f"{event.source}: {count(event.same.objects, 'file')}, {size(event.same.bytes)} as recorded"
+    told = {"differ": event.differs, "missing": event.missing, "unreadable": event.unreadable, "foreign": event.foreign,
+            "repaired": event.repaired}  # fmt: skip
+    text += "".join(f"; {number} {word}" for word, number in told.items() if number)
+    return f"{text} ({event.seconds:.1f} s)"
 
 
 def report_error(error: Exception, *, json: bool) -> None:

@@ -136,7 +136,10 @@ async def _stage_and_run(
         # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
         with Renderer(state, out=None if state.json else sys.stderr) as sink:
             async with arguments.transfer as transfer:
-                view = await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+                view = await stage_job(
+                    spec, job, placement, transfer=transfer, remote=arguments.remote,
+                    save_listing=arguments.save_listing, sink=sink,
+                )  # fmt: skip
         try:
             outcome.ended = await run_job(spec, job, view, argv)
         finally:

@@ -54,5 +54,8 @@ async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[st
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
     with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
         async with arguments.transfer as transfer:
-            await stage_job(spec, job, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+            await stage_job(
+                spec, job, placement, transfer=transfer, remote=arguments.remote,
+                save_listing=arguments.save_listing, sink=sink,
+            )  # fmt: skip
         return job_id, job.tree, read_receipt(job)

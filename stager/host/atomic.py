@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from stager.errors import HostError, from_os_error
 
-__all__ = ["open_regular", "read_regular", "write_all", "write_file"]
+__all__ = ["is_there", "open_regular", "read_regular", "write_all", "write_file"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SURPRISE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -48,6 +48,17 @@ def read_regular(name: str, *, dir_fd: int, most: int) -> bytes:
 
 def _not_regular(name: str) -> HostError:
     return HostError("is not a regular file", where=name, hint="move it away")
+
+
+def is_there(dir_fd: int, name: str) -> bool:
+    """Whether the directory has an entry of this name. Raises `HostError`."""
+    try:
+        os.lstat(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise from_os_error(error, doing="look for the file", where=name) from error
+    return True
 
 
 def write_file(dir_fd: int, name: str, pieces: Iterable[bytes], *, mode: int = 0o644, durable: bool = False) -> None:

@@ -17,17 +17,19 @@ from typing import Final
 
 import msgspec
 
-from stager._native import Entries, KeyOrder, Recall
+from stager._native import Entries, KeyOrder, KeyTable, Recall
 from stager.errors import from_os_error
 from stager.host.atomic import open_regular, write_all, write_file
 from stager.host.threads import Checkpoint, go_on
 
-__all__ = ["JOURNAL_NAME", "Journal", "recall_journal", "remove_journal"]
+__all__ = ["JOURNAL_NAME", "Journal", "Journaled", "load_journal", "recall_journal", "remove_journal"]
 
 JOURNAL_NAME: Final = "journal"
 
 _FRAME: Final = struct.Struct("<II")
 _HEADER_MAX: Final = 64 << 10
+_RECORD_MIN: Final = 56 + 1  # STG_JOURNAL_HEAD_BYTES and a path
+_RECORDS_MAX: Final = 32 << 20
 _RECORD_MAX: Final = 256 << 10  # above two texts of 64 KiB and what stands before them
 _MAGIC: Final = "stager-journal-2"
 _OPEN: Final = os.O_RDWR | os.O_APPEND
@@ -126,6 +128,37 @@ def recall_journal(
         recall = Recall(entries, order, trusted=bool(trusted_boot) and header[2] == trusted_boot)
         _recall(fd, end, recall, checkpoint)
         return len(recall)
+    except OSError as error:
+        raise from_os_error(error, doing="read the journal", where=name) from error
+    finally:
+        os.close(fd)
+
+
+class Journaled(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal in memory, as far as it is whole and of at most 32 Mi records. A file that was recorded twice has two
+    rows, of which the later one counts.
+    """
+
+    source: str
+    boot: str
+    entries: Entries
+
+
+def load_journal(dir_fd: int, name: str, *, checkpoint: Checkpoint = go_on) -> Journaled | None:
+    """What an unfinished run of any source recorded; None when there is no journal. Blocks. Raises `HostError`."""
+    try:
+        fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, doing="read the journal", where=name) from error
+    try:
+        header, end = _read_header(fd)
+        if header is None or header[0] != _MAGIC:
+            return None
+        entries = Entries(KeyTable(), min(os.fstat(fd).st_size // _RECORD_MIN, _RECORDS_MAX))
+        _recall(fd, end, Recall(entries, None, trusted=False), checkpoint)
+        return Journaled(source=header[1], boot=header[2], entries=entries)
     except OSError as error:
         raise from_os_error(error, doing="read the journal", where=name) from error
     finally:

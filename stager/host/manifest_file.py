@@ -22,6 +22,7 @@ from stager.host.atomic import open_regular
 from stager.host.judge import judge
 from stager.host.threads import Checkpoint, go_on
 from stager.manifest import DIGEST, MANIFEST_MAX_BYTES, MANIFEST_NAME, SCHEMA, DamagedManifestError, Entry, Header
+from stager.names import DIRECTORY_TOO, show
 
 __all__ = ["Manifest", "ManifestFile", "load_manifest", "manifest_pieces"]
 
@@ -44,10 +45,10 @@ _trailer_decoder: Final = msgspec.json.Decoder(_Trailer)
 class ManifestFile:
     """An open manifest whose header and trailer are of this version; what lies between is read by `recall`."""
 
-    def __init__(self, state_fd: int) -> None:
+    def __init__(self, state_fd: int, name: str = MANIFEST_NAME) -> None:
         """Open it. Blocks. `FileNotFoundError`: there is none; `DamagedManifestError`, `HostError`."""
         try:
-            self._fd = open_regular(MANIFEST_NAME, os.O_RDONLY, dir_fd=state_fd)
+            self._fd = open_regular(name, os.O_RDONLY, dir_fd=state_fd)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -107,7 +108,7 @@ class ManifestFile:
             self._trailer = _trailer_decoder.decode(trailer)
             self.header = _header_decoder.decode(head[: self._begin])
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise DamagedManifestError(str(error)) from error
+            raise DamagedManifestError(show(str(error).encode("utf-8", "backslashreplace"))) from error
         if (self.header.stager_manifest, self.header.digest, self.header.block_bytes) != (SCHEMA, DIGEST, BLOCK_BYTES):
             raise DamagedManifestError("another version, digest or grid")
         if not 0 <= self.count * _LINE_MIN <= self._end - self._begin:
@@ -147,16 +148,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return Entry(*found) if found is not None else None
 
 
-def load_manifest(state_fd: int, *, checkpoint: Checkpoint = go_on) -> Manifest:
-    """The whole manifest. Blocks. `FileNotFoundError`: there is none; `DamagedManifestError`, `HostError`."""
-    with ManifestFile(state_fd) as file:
+def load_manifest(
+    state_fd: int, name: str = MANIFEST_NAME, *, one_tree: bool = True, checkpoint: Checkpoint = go_on
+) -> Manifest:
+    """The whole manifest. Blocks. `FileNotFoundError`: there is none; `DamagedManifestError`, `HostError`.
+
+    ``one_tree``: its files have been there together, so none of them can also be a directory.
+    """
+    with ManifestFile(state_fd, name) as file:
         table = KeyTable()
         entries = Entries(table, file.count)
         file.recall(Recall(entries, None, trusted=True), checkpoint=checkpoint)
         order = KeyOrder(table, checkpoint)
         names = judge(table, order, checkpoint=checkpoint)
-        if names.bad or names.markers:
-            raise DamagedManifestError(str(names.bad[0]) if names.bad else "a path is none")
+        bad = [problem for problem in names.bad if one_tree or problem.why != DIRECTORY_TOO]
+        if bad or names.markers:
+            raise DamagedManifestError(str(bad[0]) if bad else "a path is none")
         return Manifest(header=file.header, table=table, entries=entries, order=order)
 
 

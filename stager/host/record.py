@@ -13,7 +13,7 @@ import secrets
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 
@@ -29,6 +29,8 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 
 _FILE: Final = "job.json"
 _MAX_BYTES: Final = 16 << 20
+_NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises for bytes that are no JSON, no UTF-8, not of the type, or nested without end."""
 _ORDER: Final = tuple(JobState)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -76,7 +78,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: JobState
     owner: Owner
-    times: dict[str, float]
+    times: dict[str, Annotated[float, msgspec.Meta(ge=0, lt=253402300800)]]  # until the year 9999
     restart: int = 0
     claim: str = ""
     persist: str | None = None
@@ -216,8 +218,10 @@ class JobDirectory:
             return msgspec.json.decode(read_regular(name, dir_fd=self.fd, most=_MAX_BYTES), type=dict[str, Any])
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.MsgspecError) as error:
-            raise HostError(f"cannot be read: {error}", where=f"{self.path}/{name}") from error
+        except OSError as error:
+            raise from_os_error(error, doing="read the file", where=f"{self.path}/{name}") from error
+        except _NO_JSON as error:
+            raise HostError(f"is damaged: {error}", where=f"{self.path}/{name}") from error
 
     def _write(self, record: Record) -> None:
         body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
@@ -263,7 +267,7 @@ def _read(fd: int, where: str) -> Record | None:
         return None
     except OSError as error:
         raise from_os_error(error, doing="read the job's record", where=f"{where}/{_FILE}") from error
-    except msgspec.MsgspecError as error:
+    except _NO_JSON as error:
         raise HostError(f"the job's record is damaged: {error}", where=f"{where}/{_FILE}") from error
 
 

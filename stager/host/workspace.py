@@ -1,6 +1,7 @@
 """A destination and its state directory, opened once and held by descriptor.
 
-``STATE/`` holds ``manifest.jsonl``, ``journal``, ``receipt.json``, ``lock`` and one ``tmp.*`` directory per run.
+``STATE/`` holds ``manifest.jsonl``, ``journal``, ``receipt.json``, ``lock``, one ``tmp.*`` directory per run, and where
+there is need ``former.jsonl`` and ``foreign.json``.
 Correctness does not rest on the lock: temporaries have a directory of their own and renames are atomic.
 """
 
@@ -23,7 +24,9 @@ STATE_NAME: Final = ".stager"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_NAME: Final = "lock"
 _TMP: Final = "tmp."
-_STALE: Final = re.compile(r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|receipt\.json|journal)\.[0-9a-f]{16}")
+_STALE: Final = re.compile(
+    r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|former\.jsonl|foreign\.json|receipt\.json|journal)\.[0-9a-f]{16}"
+)
 
 
 class Workspace:
@@ -78,6 +81,18 @@ class Workspace:
         except OSError as error:
             raise from_os_error(error, doing="ask for free space", where=self.root) from error
         return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
+
+    def share(self) -> None:
+        """Keep others from working here while a read-only workspace is read. Raises `BusyError`, `HostError`."""
+        if self.state_fd is None:
+            return
+        try:
+            self._lock_fd = open_regular(_LOCK_NAME, os.O_RDONLY, dir_fd=self.state_fd)
+            self._lock(fcntl.LOCK_SH)
+        except (FileNotFoundError, PermissionError):
+            return
+        except OSError as error:
+            raise from_os_error(error, doing="take the lock", where=self.root) from error
 
     def close(self) -> None:
         """Remove this run's temporaries, and what it made if nothing came into it; give the lease back. Idempotent."""
@@ -161,16 +176,22 @@ class Workspace:
         if self.state_fd is None:
             raise ValueError("no state directory")
         self._lock_fd = open_regular(_LOCK_NAME, os.O_RDWR | os.O_CREAT, dir_fd=self.state_fd)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock_fd, 32).decode("ascii", "replace").strip()
-            raise BusyError(
-                f"another stager (process {holder or 'unknown'}) is working here", where=self.root,
-                hint="wait for it to end",
-            ) from None
+        self._lock(fcntl.LOCK_EX)
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)
+
+    def _lock(self, kind: int) -> None:
+        if self._lock_fd is None:
+            raise ValueError("no lock")
+        try:
+            fcntl.flock(self._lock_fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = os.read(self._lock_fd, 32).strip()
+            holder = told.decode() if told.isdigit() else "unknown"
+            raise BusyError(
+                f"another stager (process {holder}) is working here", where=self.root,
+                hint="wait for it to end",
+            ) from None
 
     def _make_tmp(self) -> None:
         """Sweep what dead runs left and make this run's directory."""

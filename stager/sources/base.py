@@ -7,13 +7,34 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stager._native import Entries, KeyTable
+from stager.host.partial import Partials
 
-__all__ = ["Capabilities", "Earlier", "Landing", "OnLanded", "Snapshot", "Source"]
+__all__ = [
+    "Capabilities",
+    "Earlier",
+    "Landing",
+    "OnLanded",
+    "Snapshot",
+    "Source",
+    "Tally",
+    "Wanted",
+    "everything",
+]
+
+Wanted = Callable[[bytes], bool]
+"""Whether anybody will ask for the file of a key."""
+
+
+def everything(_key: bytes) -> bool:
+    """All files are wanted."""
+    return True
+
+
 
 OnLanded = Callable[["array[int]"], None]
 """Called on the loop with rows whose files are complete under their final names; must not block for long."""
@@ -22,12 +43,15 @@ OnLanded = Callable[["array[int]"], None]
 class Capabilities(Struct, frozen=True, kw_only=True):
     """What this source is able to promise, as data.
 
-    ``modes``: entries carry executable bits and symlinks. ``grade``: what its entries reach whatever a server announces
-    of them.
+    ``modes``: entries carry executable bits and symlinks. ``times``: rows carry when a file was last changed; "listed":
+    where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them, ``best`` what
+    any of them can reach.
     """
 
     modes: bool
+    times: Literal["always", "listed", "never"]
     grade: str
+    best: str = "A"
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -38,13 +62,17 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this. ``warnings``: what the user should know, for people.
+    nothing that promises this. ``folder``: what the keys are below at the source, where the reference leaves that open
+    (a prefix may be a folder or one object). ``warnings``: what the user should know, for people. ``archived``: rows,
+    ascending, of what is there and is known not to be readable before it is restored.
     """
 
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
+    folder: bytes = b""
     warnings: tuple[str, ...] = ()
+    archived: array[int] = field(default_factory=lambda: array("I"))
 
 
 class Earlier(Struct, frozen=True, kw_only=True):
@@ -57,17 +85,27 @@ class Earlier(Struct, frozen=True, kw_only=True):
     read_table: Callable[[], KeyTable | None]
 
 
+class Tally(Struct, kw_only=True):
+    """What a fetch counts for the receipt."""
+
+    read_back_bytes: int = 0  # read from files again, for a checksum that is taken in order
+    continued_bytes: int = 0  # fetched by earlier runs, of objects that they did not complete
+
+
 class Landing(Struct, frozen=True, kw_only=True):
     """Where a fetch puts files. The descriptors belong to the caller and stay open until `Source.fetch` returns.
 
     ``root_fd`` is the destination, ``tmp_fd`` a private directory on the same file system. ``entries``, of the
-    snapshot's table, is told of every file in place.
+    snapshot's table, is told of every file in place. ``partials`` keeps large files that are not finished.
     """
 
     root_fd: int
     tmp_fd: int
     entries: Entries
+    partials: Partials
     root: str  # the destination's path, for errors only
+    tally: Tally = field(default_factory=Tally)
+    preserve: bool = False  # files get the source's times of change, where it says any
 
 
 class Source(Protocol):
@@ -83,12 +121,21 @@ class Source(Protocol):
         """Release everything; never raises."""
         ...
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the whole source, pinned. All rows or an error, never a part of them.
 
-        ``earlier`` may spare the listing when the source is still at that version.
+        ``earlier`` may spare the listing when the source is still at that version. What is not ``wanted`` is listed too
+        where it can be a file; where it cannot be one, it is no reason to refuse the rest.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError` (a listing that
         contradicts itself).
+        """
+        ...
+
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """Take what an earlier listing of this source found instead of listing it; `fetch` then copies it as pinned.
+
+        Raises `UsageError`: the listing is of something else, or this source pins nothing that outlasts a run; and
+        what `snapshot` raises.
         """
         ...
 
@@ -98,7 +145,8 @@ class Source(Protocol):
         A file is written in ``landing.tmp_fd``, checked, and renamed below ``landing.root_fd``; no symlink in the
         destination is followed; missing directories are made. ``done`` is told of every finished file, in any
         order, soon after it is in place and stands in ``landing.entries``. On the first permanent error the rest is
-        cancelled, what is in flight leaves no temporary behind, and the error is raised: `ChangedError`,
-        `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`, `NoSpaceError`, `HostError`.
+        cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
+        raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
+        `NoSpaceError`, `HostError`. `ArchivedError`: everything else is in place.
         """
         ...

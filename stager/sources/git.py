@@ -25,6 +25,8 @@ from contextlib import aclosing, suppress
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from stager import _native
 from stager.config import Remote, Retry
 from stager.errors import BadKeysError, ChangedError, IntegrityError, UsageError, from_os_error
@@ -33,7 +35,7 @@ from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import blocking, in_threads
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 
 __all__ = ["GitSource"]
 
@@ -45,6 +47,7 @@ _SHOWN: Final = 20
 _FILES_A_CALL: Final = 128
 _PIECE_BYTES: Final = 1 << 20
 _SHA1_DIGITS: Final = 40
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class GitSource:
@@ -54,7 +57,7 @@ class GitSource:
     when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
-    capabilities = Capabilities(modes=True, grade=Grade.A)
+    capabilities = Capabilities(modes=True, times="never", grade=Grade.A)
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class GitSource:
         """Remove the private directory."""
         await asyncio.to_thread(self._private.close)
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Pin a commit and list its tree. Identity: the blob id, and what git changes in it on the way.
 
         The commit is fetched, unless ``earlier`` is the same one: then not before a file of it is wanted.
@@ -104,7 +107,17 @@ class GitSource:
                 self._pin = pin
                 return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
-        return self._snapshot(pin, await self._list(pin))
+        table, whole = await self._list(pin, wanted)
+        snapshot = self._snapshot(pin, table)
+        return snapshot if whole else replace(snapshot, version="")
+
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
+        commit, _, subdir = listed.version.partition(":")
+        if not _COMMIT.fullmatch(commit) or subdir != (self._ref.subdir or ""):
+            raise UsageError("the listing is of something else", where=self._ref.text, hint="name what was listed")
+        self._pin = pin = await self._repository.find(commit)
+        return self._snapshot(pin, listed.table)
 
     def _version(self, pin: Pin) -> str:
         return f"{pin.commit}:{self._ref.subdir or ''}"
@@ -115,15 +128,18 @@ class GitSource:
             table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=self._version(pin)
         )
 
-    async def _list(self, pin: Pin) -> _native.KeyTable:
+    async def _list(self, pin: Pin, wanted: Wanted) -> tuple[_native.KeyTable, bool]:
+        """Every file, and whether all of them are as they would be if all were wanted."""
         rows = [row async for row in self._repository.list_tree(pin.commit, self._ref.subdir)]
-        await self._refuse_what_is_not_whole(rows)
-        converted = await self._converted(pin.commit, rows)
+        chosen = [row for row in rows if wanted(row.path)]
+        await self._refuse_what_is_not_whole(chosen)
+        converted = await self._converted(pin.commit, rows, chosen)
         table = _native.KeyTable()
         for row in rows:
-            size, identity = converted.get(row.path, (row.size, row.blob))
-            table.append(row.path, size, identity, 0, _MODES[row.mode])
-        return table
+            if row.mode in _MODES:
+                size, identity = converted.get(row.path, (row.size, row.blob))
+                table.append(row.path, size, identity, 0, _MODES[row.mode])
+        return table, len(chosen) == len(rows)
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Git writes into a private directory below ``tmp_fd``; each file is hashed there, then
@@ -207,11 +223,13 @@ class GitSource:
                 "stage the objects from S3, or clone with git lfs and stage the directory",
             )
 
-    async def _converted(self, commit: str, rows: Sequence[TreeRow]) -> dict[bytes, tuple[int, bytes]]:
-        """Files whose bytes git changes on the way out: path to (size then, identity that says how)."""
+    async def _converted(
+        self, commit: str, rows: Sequence[TreeRow], chosen: Sequence[TreeRow]
+    ) -> dict[bytes, tuple[int, bytes]]:
+        """Chosen files whose bytes git changes on the way out: path to (size then, identity that says how)."""
         if not self._prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
             return {}
-        files = {self._prefix + row.path: row for row in rows if row.mode != LINK}
+        files = {self._prefix + row.path: row for row in chosen if row.mode != LINK}
         attributes = await self._repository.attributes(commit, list(files))
         filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
                     if found.get(b"filter", b"lfs") != b"lfs"]

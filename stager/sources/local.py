@@ -33,7 +33,7 @@ from stager.errors import (
 from stager.host.threads import in_threads
 from stager.model import Grade, SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 
 __all__ = ["LocalSource"]
 
@@ -49,7 +49,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE
 class LocalSource:
     """See the module. The directory named may itself be a symlink; below it none is followed."""
 
-    capabilities = Capabilities(modes=True, grade=Grade.B)
+    capabilities = Capabilities(modes=True, times="always", grade=Grade.B, best=Grade.B)
 
     def __init__(self, ref: SourceRef, *, remote: object = None, transfer: object = None) -> None:
         """``remote`` and ``transfer`` are what every source is made with; this one needs neither."""
@@ -66,13 +66,18 @@ class LocalSource:
             os.close(self._root_fd)
             self._root_fd = -1
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Walk the whole directory.
 
         Raises `NotFoundError`, `AccessDeniedError`, `ChangedError` (moved while it was walked), `UsageError` (not a
         directory), `BadKeysError` (special files), `HostError`.
         """
-        return await asyncio.to_thread(self._snapshot)
+        return await asyncio.to_thread(self._snapshot, wanted)
+
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """Never: times and inode numbers say nothing on another host or after a restore."""
+        raise UsageError("a directory cannot be pinned to an earlier listing", where=self._ref.text,
+                         hint="use an s3 or git source")
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Cancelling starts no further file and waits for those being copied."""
@@ -87,7 +92,10 @@ class LocalSource:
             async for landed in finished:
                 done(landed)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, wanted: Wanted) -> Snapshot:
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
         try:
             self._root_fd = os.open(self._ref.location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError:
@@ -106,7 +114,7 @@ class LocalSource:
                 except OSError as error:
                     raise self._error(error, key) from error
                 table.append(key, size, _identity(status), status.st_mtime_ns, stat.S_IFLNK | 0o777)
-            else:
+            elif wanted(key):
                 special.append(f"{show(key)}: {_kind(status.st_mode)}")
         if special:
             rest = [f"and {len(special) - _SHOWN} more"] if len(special) > _SHOWN else []
@@ -169,7 +177,8 @@ class LocalSource:
         try:
             self._check_unchanged(source_fd, name, key, identity)
             if stat.S_ISLNK(mode):
-                digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing)
+                set_mtime_ns = snapshot.table.mtime_ns(row) if landing.preserve else None
+                digest, mtime_ns, ctime_ns = self._copy_link(source_fd, name, key, landing, set_mtime_ns)
             else:
                 digest, mtime_ns, ctime_ns = self._copy_file(source_fd, name, key, mode, landing)
             self._check_unchanged(source_fd, name, key, identity)
@@ -181,7 +190,9 @@ class LocalSource:
         self, source_fd: int, name: bytes, key: bytes, mode: int, landing: Landing
     ) -> tuple[bytes, int, int]:
         try:
-            return _native.copy_file(source_fd, name, landing.tmp_fd, landing.root_fd, key, mode)[1:]
+            return _native.copy_file(
+                source_fd, name, landing.tmp_fd, landing.root_fd, key, mode, preserve=landing.preserve
+            )[1:]
         except PermissionError as error:
             if os.access(name, os.R_OK, dir_fd=source_fd, effective_ids=True):
                 raise from_os_error(error, doing="write", where=f"{landing.root}/{show(key)}") from error
@@ -191,13 +202,15 @@ class LocalSource:
                 raise self._error(error, key) from error
             raise from_os_error(error, doing="copy a file", where=f"{landing.root}/{show(key)}") from error
 
-    def _copy_link(self, source_fd: int, name: bytes, key: bytes, landing: Landing) -> tuple[bytes, int, int]:
+    def _copy_link(
+        self, source_fd: int, name: bytes, key: bytes, landing: Landing, mtime_ns: int | None
+    ) -> tuple[bytes, int, int]:
         temporary = secrets.token_hex(16).encode()
         try:
             target = os.readlink(name, dir_fd=source_fd)
             os.symlink(target, temporary, dir_fd=landing.tmp_fd)
             try:
-                times = _native.publish(landing.tmp_fd, temporary, landing.root_fd, key)
+                times = _native.publish(landing.tmp_fd, temporary, landing.root_fd, key, mtime_ns=mtime_ns)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=landing.tmp_fd)

@@ -9,74 +9,67 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
+from msgspec.structs import replace
+
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
-from stager.config import Remote
-from stager.errors import AccessDeniedError, NotFoundError, StagerError
-from stager.host.proxies import Proxy, proxy_for
+from stager.config import Integrity, Remote
+from stager.errors import GradeError, NotFoundError, StagerError, UsageError, from_os_error
+from stager.host.listing_file import listing_digest
+from stager.host.proxies import proxy_for
+from stager.host.threads import blocking
 from stager.model import SourceRef
 from stager.names import show
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot
-from stager.sources.s3_access import Access
-from stager.sources.s3_announced import Announced, ask_announced, asked_ahead
+from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
+from stager.sources.s3_access import access_for, headers_of
+from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
+from stager.sources.s3_connection import Connection
+from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_large import fetch_large
-from stager.sources.s3_list import Pages, Span, listing_digest
+from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order
-from stager.sources.s3_values import Credentials, Prepared
+from stager.sources.s3_skipped import raise_skipped, raise_too_low
+from stager.sources.s3_values import refresh_pause_s
+from stager.sources.s3_version import look_up, with_versions
 from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
 
 __all__ = ["S3Source"]
 
-_GRADE_COMPARED: Final = "A"  # with the checksum that the server announced
+_GRADE_COMPARED: Final = "A"  # with a digest that the server announced
 _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
+_MULTIPART_AT_ONCE: Final = 32  # of one part each, but for the last the least that S3 lets be uploaded
+_LEAST_PART_BYTES: Final = 5 << 20  # User Guide, "Amazon S3 multipart upload limits"
 _FRESHEN_EVERY_S: Final = 60.0
-
-
-@dataclass(kw_only=True)
-class _Connection:
-    """A bucket reached: what every request to it shares."""
-
-    prepared: Prepared
-    proxy: Proxy | None
-    credentials: Credentials | None
-    endpoint: Endpoint
-    signer: Signer | None
-    lane: Lane
-
-    def template(self, key_prefix: bytes) -> Template:
-        return Template(
-            self.endpoint,
-            self.signer,
-            host_header=self.prepared.host_header,
-            path_prefix=self.prepared.path_prefix,
-            headers=self.prepared.headers,
-            key_prefix=key_prefix,
-        )
 
 
 class S3Source:
     """``s3://BUCKET/PREFIX``. An object is pinned by the ETag its listing showed (grade B; C when it showed none), and
-    compared with the CRC of its bytes where the server announces one (grade A).
+    by its version where one is named; and compared with the digest that the server announces of it, if any (grade A).
     """
 
-    capabilities = Capabilities(modes=False, grade=_GRADE)
+    capabilities = Capabilities(modes=False, times="listed", grade=_GRADE)
 
-    def __init__(self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer) -> None:
+    def __init__(
+        self, ref: SourceRef, *, remote: Remote | None, transfer: Transfer, integrity: Integrity | None = None
+    ) -> None:
         self._bucket, _, prefix = ref.location.partition("/")
         self._prefix = prefix.encode("utf-8", "surrogateescape")
+        self._version_id = (ref.version_id or "").encode()
+        self._pins_versions = ref.pins_versions and not ref.version_id
         self._where = f"s3://{self._bucket}/{show(self._prefix)}"
         self._remote = remote or Remote()
         self._transfer = transfer
-        self._access = Access(self._remote)
-        self._connection: _Connection | None = None
+        self._integrity = integrity or Integrity()
+        self._access = access_for(transfer, self._remote)
+        self._connection: Connection | None = None
         self._template: Template | None = None
 
     async def __aenter__(self) -> Self:
@@ -87,7 +80,7 @@ class S3Source:
         """The engine owns the connections and closes them."""
         self._connection = self._template = None
 
-    async def snapshot(self, earlier: Earlier | None = None) -> Snapshot:
+    async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
         try:
             return await self._snapshot(None)
@@ -97,37 +90,72 @@ class S3Source:
             except RegionMovedError as again:
                 raise again.error from None
 
+    async def adopt(self, listed: Snapshot) -> Snapshot:
+        """See `stager.sources.base.Source.adopt`. The bucket is asked for nothing before `fetch`."""
+        parent, slash, name = self._prefix.rpartition(b"/")
+        single = bool(name) and listed.folder == parent + slash and len(listed.table) == 1
+        if listed.folder != self._folder() and not (single and listed.table.key(0) == name):
+            shown = f"s3://{self._bucket}/{show(listed.folder)}"
+            raise UsageError(f"the listing is of {shown}", where=self._where, hint="name the source that was listed")
+        connection = await self._connect(None)
+        self._take(connection, listed.folder)
+        return replace(listed, pinned={**listed.pinned, **self._pinned(connection, listed.folder)})
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
-        Objects that alone are denied or archived do not stop the rest; they are named when it has ended.
+        Objects that alone are denied or archived do not stop the rest; they are told together when it has ended.
         """
+        try:
+            await self._fetch(snapshot, rows, landing, done)
+        except RegionMovedError as moved:  # adopted: these were the first requests
+            self._take(await self._connect(moved.region), snapshot.folder)
+            try:
+                await self._fetch(snapshot, rows, landing, done)
+            except RegionMovedError as again:
+                raise again.error from None
+
+    async def _fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         connection, template, table = self._connection, self._template, snapshot.table
         if connection is None or template is None:
             raise ValueError("fetch needs the snapshot of this source")
         part_bytes = self._transfer.limits.part_bytes
         # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
         small, large = table.part_rows(rows, part_bytes)
+        several = array("I")
+        if connection.compares:  # a digest of parts can be announced, and takes another way
+            least = 0 if self._integrity.require == "A" else _LEAST_PART_BYTES
+            small, several = table.multipart_rows(small, least)
+        await blocking(_sweep, landing, table, large + several)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
                 self._fetch_small(connection, template, table, small, landing, done),
                 *(
                     self._fetch_large(connection, template, table, share, landing, done)
-                    for start in range(_LARGE_AT_ONCE)
-                    if (share := large[start::_LARGE_AT_ONCE])
+                    for rows, at_once in ((large, _LARGE_AT_ONCE), (several, _MULTIPART_AT_ONCE))
+                    for start in range(at_once)
+                    if (share := rows[start::at_once])
                 ),
             )
-        except RegionMovedError as moved:
-            raise moved.error from None
+        except GradeError:
+            pass  # enough of them: all that were met are told below
         finally:
             fresh.cancel()
             await asyncio.gather(fresh, return_exceptions=True)  # what is in place does not depend on how it ended
-        _raise_skipped(connection.lane.skipped, self._where)
+        raise_too_low(connection.lane.skipped, self._integrity.require, where=self._where)
+        if skipped := connection.lane.skipped:
+            stand = frozenset(landing.entries.stands())
+            sizes = {self._name(table.key(row)): table.size(row) for row in rows if row not in stand}
+            raise_skipped(skipped, sizes, where=self._where)
 
-    async def _connect(self, region: str | None) -> _Connection:
+    async def _connect(self, region: str | None) -> Connection:
         credentials = await self._access.credentials()
         prepared = await self._access.prepare(self._bucket, region)
+        key_file = self._remote.sse_c_key_file
+        if key_file is not None:
+            check_way(prepared, self._remote)
+        key = await blocking(read_customer_key, key_file) if key_file is not None else None
         proxy = proxy_for(prepared.url, self._remote.proxy)
         secured = prepared.tls or (proxy is not None and proxy.tls)
         endpoint = Endpoint(
@@ -152,15 +180,23 @@ class S3Source:
         lane = Lane(
             transfer=self._transfer, where=self._where, signer=signer, steering=self._transfer.steer(endpoint)
         )
-        connection = _Connection(
-            prepared=prepared, proxy=proxy, credentials=credentials, endpoint=endpoint, signer=signer, lane=lane
+        connection = Connection(
+            prepared=prepared,
+            proxy=proxy,
+            credentials=credentials,
+            endpoint=endpoint,
+            signer=signer,
+            lane=lane,
+            headers=prepared.headers + headers_of(self._remote),
+            key=key,
+            integrity=self._integrity,
         )
         lane.refresh = lambda: self._renew(connection, again=True)
         return connection
 
-    async def _renew(self, connection: _Connection, *, again: bool) -> bool:
+    async def _renew(self, connection: Connection, *, again: bool) -> bool:
         """Take the chain's credentials if they are other ones; whether they were."""
-        current = await self._access.credentials(again=again)
+        current = await self._access.credentials(refused=connection.credentials if again else None)
         if current is None or connection.credentials is None or connection.signer is None:
             return False
         if current.same_as(connection.credentials):
@@ -173,10 +209,10 @@ class S3Source:
         connection.credentials = current
         return True
 
-    async def _stay_fresh(self, connection: _Connection) -> None:
+    async def _stay_fresh(self, connection: Connection) -> None:
         """Renew temporary credentials before they end, and addresses, while a long copy runs."""
         while True:
-            await asyncio.sleep(_FRESHEN_EVERY_S)
+            await asyncio.sleep(refresh_pause_s(connection.credentials, time.time(), most_s=_FRESHEN_EVERY_S))
             with contextlib.suppress(StagerError):
                 await self._renew(connection, again=False)
             with contextlib.suppress(StagerError):
@@ -184,34 +220,59 @@ class S3Source:
 
     async def _snapshot(self, region: str | None) -> Snapshot:
         connection = await self._connect(region)
-        folder = self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
-        listed = await list_folder(self._pages(connection, folder), in_byte_order=self._lists_in_order(connection))
-        table = listed.table
-        if not len(table) and self._prefix:
-            folder, table = await self._single_key(connection)
-        self._connection = connection
-        self._template = connection.template(folder)
-        return Snapshot(
-            table=table,
-            pinned={
-                "bucket": self._bucket,
-                "prefix": show(folder),
-                "endpoint": connection.prepared.url,
-                **({"proxy": connection.proxy.url} if connection.proxy else {}),
-                "listing": await asyncio.to_thread(listing_digest, table),
-            },
-            warnings=listed.warnings,
-        )
+        folder, table, warnings = await self._listed(connection)
+        self._take(connection, folder)
+        if self._pins_versions and len(table):
+            template = connection.template(folder, objects=True)
+            table = await with_versions(connection.lane, template, table, name=self._name)
+        listing = {"listing": await asyncio.to_thread(listing_digest, table)}
+        pinned = {**self._pinned(connection, folder), **listing}
+        # Where a listing does not tell what is restored, the objects' own requests will.
+        archived = table.archived_rows() if connection.tells_what_is_restored else array("I")
+        return Snapshot(table=table, pinned=pinned, folder=folder, warnings=warnings, archived=archived)
 
-    def _lists_in_order(self, connection: _Connection) -> bool:
+    async def _listed(self, connection: Connection) -> tuple[bytes, KeyTable, tuple[str, ...]]:
+        """What the keys are below, the objects, and what the user should know."""
+        if self._version_id:
+            parent, slash, name = self._prefix.rpartition(b"/")
+            folder = parent + slash
+            template = connection.template(folder, objects=True)
+            where = f"{self._where}?versionId={show(self._version_id)}"
+            return folder, await look_up(connection.lane, template, name, self._version_id, where=where), ()
+        folder = self._folder()
+        listed = await list_folder(self._pages(connection, folder), in_byte_order=self._lists_in_order(connection))
+        if not len(listed.table) and self._prefix:
+            return *await self._single_key(connection), listed.warnings
+        return folder, listed.table, listed.warnings
+
+    def _folder(self) -> bytes:
+        return self._prefix if self._prefix.endswith(b"/") or not self._prefix else self._prefix + b"/"
+
+    def _take(self, connection: Connection, folder: bytes) -> None:
+        self._connection = connection
+        self._template = connection.template(folder, objects=True)
+
+    def _pinned(self, connection: Connection, folder: bytes) -> dict[str, str]:
+        return {
+            "bucket": self._bucket,
+            "prefix": show(folder),
+            "endpoint": connection.prepared.url,
+            **({"proxy": connection.proxy.url} if connection.proxy else {}),
+            **({"version_id": self._version_id.decode()} if self._version_id else {}),
+        }
+
+    def _lists_in_order(self, connection: Connection) -> bool:
         return lists_in_byte_order(connection.prepared.host, self._bucket, self._remote.listing_order)
 
-    def _pages(self, connection: _Connection, folder: bytes) -> Pages:
+    def _pages(self, connection: Connection, folder: bytes) -> Pages:
         return Pages(
-            lane=connection.lane, template=connection.template(folder), folder=folder, where=self._where
+            lane=connection.lane,
+            template=connection.template(folder, objects=False),
+            folder=folder,
+            where=self._where,
         )
 
-    async def _single_key(self, connection: _Connection) -> tuple[bytes, KeyTable]:
+    async def _single_key(self, connection: Connection) -> tuple[bytes, KeyTable]:
         """The prefix as the key of one object."""
         table = KeyTable()
         hint = "* and ? stand for themselves: name a prefix" if set(b"*?") & set(self._prefix) else "check the spelling"
@@ -225,12 +286,12 @@ class S3Source:
         listed = first.table
         if not len(listed) or listed.key(0) != name:  # of all keys that begin with a name, it is itself the first
             raise missing
-        table.append(name, listed.size(0), listed.identity(0))
+        table.append(name, listed.size(0), listed.identity(0), listed.mtime_ns(0), listed.mode(0))
         return folder, table
 
     async def _fetch_small(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
@@ -248,7 +309,9 @@ class S3Source:
         await connection.lane.run(
             Work(
                 items=rows,
-                submit=lambda some: engine.fetch_objects(template, table, some, landing.root_fd, landing.tmp_fd),
+                submit=lambda some: engine.fetch_objects(
+                    template, table, some, landing.root_fd, landing.tmp_fd, preserve=landing.preserve
+                ),
                 landed=landed,
                 name=lambda row: self._name(table.key(row)),
             )
@@ -256,34 +319,38 @@ class S3Source:
 
     async def _fetch_large(
         self,
-        connection: _Connection,
+        connection: Connection,
         template: Template,
         table: KeyTable,
         rows: array[int],
         landing: Landing,
         done: OnLanded,
     ) -> None:
-        async def ask(row: int) -> Announced | None:
-            if not connection.prepared.asks_for_checksums:
-                return None
+        async def ask(row: int) -> Announced:
+            if not connection.compares:
+                return NOTHING
             return await ask_announced(connection.lane, template, table, row, name=self._name(table.key(row)))
 
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:
                 name = self._name(table.key(row))
-                if await fetch_large(connection.lane, template, table, row, landing, name=name, asked=asked):
+                required = self._integrity.require
+                lane = connection.lane
+                if await fetch_large(
+                    lane, template, table, row, landing, name=name, asked=asked, required=required
+                ):
                     done(array("I", [row]))
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
 
 
-def _raise_skipped(skipped: list[StagerError], where: str) -> None:
-    if not skipped:
-        return
-    first = skipped[0]
-    if len({error.where for error in skipped}) == 1:  # parts of one object
-        raise first
-    kind = AccessDeniedError if any(isinstance(error, AccessDeniedError) for error in skipped) else type(first)
-    objects = len({error.where for error in skipped})
-    raise kind(f"{objects} objects could not be read; the first is {first.where}: {first.what}", where=where)
+def _sweep(landing: Landing, table: KeyTable, large: array[int]) -> None:
+    """Before their space is needed, remove unfinished files that nothing continues: of objects gone, or changed."""
+    names = {
+        landing.partials.name_of(table.key(row), table.size(row), table.identity(row)) for row in large
+    }
+    try:
+        landing.partials.keep_only(names)
+    except OSError as error:
+        raise from_os_error(error, doing="remove unfinished files", where=landing.root) from error

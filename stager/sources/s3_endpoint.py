@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlsplit
@@ -26,6 +27,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,
     CredentialRetrievalError,
+    EndpointProviderError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
@@ -34,6 +36,8 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
     UnknownCredentialError,
+    UnsupportedS3AccesspointConfigurationError,
+    UnsupportedS3ConfigurationError,
 )
 from botocore.httpsession import ProxyConfiguration
 
@@ -49,6 +53,15 @@ __all__ = ["Session"]
 
 _PLACEHOLDER: Final = "stager-placeholder"
 _CREDENTIAL: Final = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
+_AMAZON: Final = (".amazonaws.com", ".amazonaws.com.cn")
+_RESERVED: Final = {
+    "--x-s3": "directory buckets",
+    "--xa-s3": "access points of directory buckets",
+    "--ol-s3": "Object Lambda access points",
+    "--op-s3": "access points on Outposts",
+    ".mrap": "Multi-Region Access Points",
+}
+"""Ends of names that no bucket has: Amazon S3 User Guide, "General purpose bucket naming rules"."""
 _MADE_BY_THE_SIGNER: Final = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _ASK_BY_HAND: Final = "check the profile; what it runs can be tried by hand"
 _CREDENTIALS_WITHIN_S: Final = 120.0  # a helper that asks a person something nobody sees would hold the run for ever
@@ -137,14 +150,19 @@ class Session:
             access_key=frozen.access_key,
             secret_key=Secret(frozen.secret_key),
             token=Secret(frozen.token) if frozen.token else None,
+            expires_s=self._expires_s(),
         )
+
+    def _expires_s(self) -> float | None:
+        expiry = getattr(self._credentials, "_expiry_time", None)  # nothing public tells it
+        return expiry.timestamp() if isinstance(expiry, datetime) else None
 
     async def _freeze(self, *, again: bool) -> Any:
         if again:
             self._session = self._credentials = None
         if self._credentials is None:
             session = self._aws()
-            _keep_metadata_off_proxies(session)
+            _confine_metadata(session)
             self._credentials = await session.get_credentials()
         if self._credentials is None:
             raise NoCredentialsError
@@ -162,10 +180,23 @@ class Session:
                 client.meta.events.register_first("before-send.s3", _capture)
                 await client.get_object(Bucket=bucket, Key=_PLACEHOLDER)
         except _CapturedError as captured:
+            self._check_host(bucket, urlsplit(captured.request.url).hostname or "", where)
             return _prepared(captured.request, where, signed=self._remote.sign_requests)
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
-            raise _mapped(error, where) from error
+            raise _mapped(error, where) from None  # a traceback would show an endpoint as a profile has it
         raise SourceError("aiobotocore prepared no request", where=where)
+
+    def _check_host(self, bucket: str, host: str, where: str) -> None:
+        """Refuse what Amazon serves in other ways than buckets, and an endpoint that is not what was asked for."""
+        for ending, what in _RESERVED.items():
+            if bucket.endswith(ending) and host.endswith(_AMAZON):
+                raise SourceError(f"{what} are not supported", where=where, hint="name the bucket behind it")
+        remote = self._remote
+        for wanted, word in ((remote.use_fips_endpoint, "fips"), (remote.use_dualstack_endpoint, "dualstack")):
+            if wanted and word not in re.split(r"[.-]", host):
+                raise UsageError(
+                    f"use_{word}_endpoint has no effect on this endpoint", where=host, hint="leave one of them out"
+                )
 
     def _aws(self) -> AioSession:
         if self._session is None:
@@ -183,6 +214,9 @@ class Session:
         options: dict[str, Any] = {"retries": {"total_max_attempts": 3}}
         if not remote.sign_requests:
             options["signature_version"] = UNSIGNED
+        for name in ("use_dualstack_endpoint", "use_fips_endpoint"):
+            if (wanted := getattr(remote, name)) is not None:
+                options[name] = wanted
         if remote.addressing_style != "auto":
             options["s3"] = {"addressing_style": remote.addressing_style}
         chosen = region or remote.region or self._environment.get("AWS_REGION") or session.get_config_variable("region")
@@ -195,11 +229,26 @@ class Session:
         )
 
 
-def _keep_metadata_off_proxies(session: AioSession) -> None:
-    """Instance metadata is this host's own; botocore would ask a proxy for it, which answers for another host."""
-    with suppress(UnknownCredentialError):
-        provider = session.get_component("credential_provider").get_provider("iam-role")
-        provider._role_fetcher._session._proxy_config = ProxyConfiguration()  # noqa: SLF001 - nothing public sets it
+def _confine_metadata(session: AioSession) -> None:
+    """What gives credentials to this host or container is asked directly, and its answer is taken as it is.
+
+    botocore would ask a proxy for instance metadata, which answers for another host, and would carry a container's
+    token to wherever an answer points.
+    """
+    chain = session.get_component("credential_provider")
+    for name, fetcher in (("iam-role", "_role_fetcher"), ("container-role", "_fetcher")):
+        with suppress(UnknownCredentialError):
+            _confine(getattr(chain.get_provider(name), fetcher)._session)  # noqa: SLF001 - nothing public leads there
+
+
+def _confine(http: Any) -> None:
+    find = http._get_session  # noqa: SLF001
+
+    async def find_straight(proxy_url: str | None) -> _Straight:
+        return _Straight(await find(proxy_url))
+
+    http._proxy_config = ProxyConfiguration()  # noqa: SLF001
+    http._get_session = find_straight  # noqa: SLF001
 
 
 def _capture(request: Any, **_: object) -> None:
@@ -274,7 +323,9 @@ def _credentials_error(error: Exception) -> StagerError:
             mapped = _mapped(error, where)
             if isinstance(mapped, TransientError):
                 return mapped
-            return AccessDeniedError(f"the chain gives none: {mapped.what}", where=where, hint=mapped.hint)
+            denied = str(error.response.get("Error", {}).get("Code", "")).startswith("AccessDenied")
+            hint = _ASK_BY_HAND if denied else mapped.hint  # what is told of denied objects is of no use here
+            return AccessDeniedError(f"the chain gives none: {mapped.what}", where=where, hint=hint)
         case BotoCoreError():
             return _mapped(error, where)
         case OSError():
@@ -303,7 +354,13 @@ def _mapped(error: Exception, where: str) -> StagerError:
             return AccessDeniedError(f"the credentials are not complete ({_one_line(error)})", where=where)
         case ProfileNotFound():
             return UsageError("no such profile", where=str(error.kwargs.get("profile", "")), hint="check --profile")
-        case ParamValidationError() | ValueError():
+        case (
+            ParamValidationError()
+            | ValueError()
+            | EndpointProviderError()
+            | UnsupportedS3AccesspointConfigurationError()
+            | UnsupportedS3ConfigurationError()
+        ):
             return UsageError(f"aiobotocore refuses this source ({_one_line(error)})", where=where)
         case HTTPClientError() if isinstance(ours := error.kwargs.get("error"), StagerError):
             return ours  # a proxy's URL that is none

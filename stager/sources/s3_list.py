@@ -5,7 +5,6 @@ Source: Amazon S3 API reference, ListObjectsV2.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +16,7 @@ from stager._native import Batch, KeyTable, ListPage, Template
 from stager.errors import ChangedError, IntegrityError, NotFoundError
 from stager.transfer import Lane, Work
 
-__all__ = ["PAGES_WITHOUT_A_KEY", "PAGE_KEYS", "Pages", "Span", "list_serially", "listing_digest"]
+__all__ = ["PAGES_WITHOUT_A_KEY", "PAGE_KEYS", "Pages", "Span", "list_serially"]
 
 PAGE_KEYS: Final = 1000  # the most there is
 PAGES_WITHOUT_A_KEY: Final = 1000  # in a row; a server may filter pages empty, but not for ever
@@ -99,16 +98,6 @@ async def list_serially(pages: Pages) -> KeyTable:
         if not token or token in seen:
             raise IntegrityError("the listing does not go on: its token is missing or repeats", where=pages.where)
         seen.add(token)
-
-
-def listing_digest(table: KeyTable) -> str:
-    """BLAKE2b-128 over key, size and ETag of every object, as listed."""
-    digest = hashlib.blake2b(digest_size=16)
-    lines, row = table.lines(0)
-    while lines:
-        digest.update(lines)
-        lines, row = table.lines(row)
-    return digest.hexdigest()
 
 
 def _query(prefix: bytes, token: bytes, after: bytes, *, most: int) -> bytes:

@@ -75,6 +75,8 @@ def read_settings(remote: Remote, environment: Mapping[str, str] = os.environ) -
         return None
     if os.path.lexists(os.path.expanduser(_CUSTOM_MODELS)):
         return None
+    if remote.use_dualstack_endpoint is not None or remote.use_fips_endpoint is not None:
+        return None
     of_requests = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
     of_answers = environment.get("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_supported")
     if of_requests not in _CHECKSUMS_WHEN or of_answers not in _CHECKSUMS_WHEN:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from array import array
 from typing import Final
 
@@ -16,10 +14,9 @@ from stager._native import (
     Comparison,
     Entries,
     KeyOrder,
-    digest_bytes,
-    digest_fd,
 )
 from stager.errors import BadKeysError, NoSpaceError, from_os_error
+from stager.host.recheck import recheck
 from stager.host.threads import Checkpoint, go_on
 from stager.model import Counts
 from stager.names import Names, show
@@ -34,7 +31,9 @@ _OBSTACLES: Final = {
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to do: rows to fetch, ascending. ``directories``: how many may have to be made."""
+    """What to do: rows to fetch, ascending. ``directories``: how many may have to be made. ``unknown``: directories
+    above these rows in which nothing is recorded, where the destination is not empty.
+    """
 
     fetch: array[int]
     keep: Counts
@@ -42,6 +41,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     move: Counts
     directories: int
     disk_bytes: int  # what `move` takes on disk in whole blocks, less the files it replaces
+    unknown: tuple[bytes, ...] = ()
 
 
 def plan(
@@ -52,16 +52,20 @@ def plan(
     *,
     fresh: bool,
     block_bytes: int,
+    required: str | None = None,
+    from_disk: bool = False,
     checkpoint: Checkpoint = go_on,
 ) -> Plan:
     """Compare; the entries of the files that are what the source has stand then. Writes nothing to the disk, blocks.
 
     An entry that was recalled as trusted is believed when size, mtime and ctime of its file agree; a doubtful one only
-    after the content has been hashed again. ``root_fd`` None or ``fresh``: the destination is empty. Raises
-    `BadKeysError` listing every place where a directory, a file or a symlink of the destination stands in the way;
-    `HostError`.
+    after the content has been hashed again (``from_disk``: not what is cached of it); one below the grade ``required``
+    is not. ``root_fd`` None or ``fresh``: the destination is empty. Raises `BadKeysError` listing every place where a
+    directory, a file or a symlink of the
+    destination stands in the way; `HostError`.
     """
-    comparison = Comparison(entries, root_fd=-1 if root_fd is None or fresh else root_fd, block_bytes=block_bytes)
+    below = -1 if root_fd is None or fresh else root_fd
+    comparison = Comparison(entries, root_fd=below, block_bytes=block_bytes, required=required)
     fetch = array("I")
     conflicts: list[str] = []
     for start in range(0, len(names.good), _ROWS_A_CALL):
@@ -69,7 +73,7 @@ def plan(
         rows = names.good[start : start + _ROWS_A_CALL]
         wanted, doubtful = _compare(comparison, entries, rows, conflicts)
         if doubtful and root_fd is not None:
-            _hash_again(entries, doubtful, root_fd, checkpoint)
+            _hash_again(entries, doubtful, root_fd, from_disk, checkpoint)
             changed, _ = _compare(comparison, entries, doubtful, conflicts)
             wanted = array("I", sorted([*wanted, *changed])) if changed else wanted
         fetch.extend(wanted)
@@ -78,6 +82,7 @@ def plan(
             f"{len(conflicts)} names are taken in the destination", conflicts, hint="move what is there out of the way"
         )
     move = Counts(objects=comparison.fetched, bytes=comparison.fetched_bytes)
+    unknown = comparison.unknown_directories(order) if fetch and root_fd is not None and not fresh else ()
     return Plan(
         fetch=fetch,
         keep=Counts(objects=comparison.kept, bytes=comparison.total_bytes - move.bytes),
@@ -85,6 +90,7 @@ def plan(
         move=move,
         directories=comparison.directories(order),
         disk_bytes=comparison.disk_bytes,
+        unknown=tuple(unknown),
     )
 
 
@@ -117,23 +123,10 @@ def _compare(
     return wanted, array("I", (row for row, outcome in odd if outcome == OUTCOME_HASH))
 
 
-def _hash_again(entries: Entries, rows: array[int], root_fd: int, checkpoint: Checkpoint) -> None:
-    for row in rows:
-        checkpoint()
-        found = entries.recorded(row)
-        if found is not None:
-            path, mode = entries.table.key(row), found[6]
-            entries.vouch(row, _digest(root_fd, path, mode) == found[3])
-
-
-def _digest(root_fd: int, path: bytes, mode: int) -> bytes:
-    try:
-        if stat.S_ISLNK(mode):
-            return digest_bytes(os.readlink(path, dir_fd=root_fd))
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=root_fd)
-        try:
-            return digest_fd(fd)[1]
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise from_os_error(error, doing="read the file again", where=path) from error
+def _hash_again(
+    entries: Entries, rows: array[int], root_fd: int, from_disk: bool, checkpoint: Checkpoint
+) -> None:
+    for odd in recheck(entries, rows, root_fd, stands=False, from_disk=from_disk, checkpoint=checkpoint):
+        if odd.errno:
+            path = entries.table.key(odd.row)
+            raise from_os_error(OSError(odd.errno, ""), doing="read the file again", where=path)

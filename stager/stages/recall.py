@@ -16,9 +16,12 @@ __all__ = ["NOTHING_RECORDED", "Recalled", "Recorded", "read_manifest", "read_ta
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
-    """What a manifest says of itself; without a header when there is none. ``damage``: why it is not believed."""
+    """What a manifest says of itself, and how many files it names; without a header when there is none. ``damage``: why
+    it is not believed.
+    """
 
     header: Header | None = None
+    entries: int = 0
     damage: str = ""
 
 
@@ -26,11 +29,15 @@ NOTHING_RECORDED: Final = Recorded()
 
 
 class Recalled(Struct, frozen=True, kw_only=True):
-    """``manifest_entries``: how many a manifest of this source and boot holds when nothing is recorded beside it, so
-    that it need not be written again if all of them stand; else None. ``warnings``: for people.
+    """``manifest_entries``: how many a manifest of this source holds that is of this boot or durable, when nothing is
+    recorded beside it, so that it need not be written again if all of them stand; else None. ``others``: the manifest
+    has records of files that the table does not have. ``damaged``: there is a manifest that is not believed.
+    ``warnings``: for people.
     """
 
     manifest_entries: int | None
+    others: bool = False
+    damaged: bool = False
     warnings: tuple[str, ...]
 
 
@@ -43,7 +50,7 @@ def read_manifest(state_fd: int | None) -> Recorded:
         return NOTHING_RECORDED
     try:
         with ManifestFile(state_fd) as file:
-            return Recorded(header=file.header)
+            return Recorded(header=file.header, entries=file.count)
     except FileNotFoundError:
         return NOTHING_RECORDED
     except DamagedManifestError as error:
@@ -73,38 +80,44 @@ def recall(
     source: str,
     boot: str,
     verify: bool = False,
+    only_durable: bool = False,
     checkpoint: Checkpoint = go_on,
 ) -> Recalled:
     """Note in ``entries`` what the manifest and the journal say of them, where they were written for ``source``.
 
-    What was recorded in another boot than ``boot``, or with ``verify`` all of it, is doubtful. Blocks. `HostError`.
+    What was recorded in another boot than ``boot`` or, with ``only_durable``, in this one, is doubtful unless it was
+    durable then; with ``verify`` all of it is. Blocks. `HostError`.
     """
     if state_fd is None:
         return Recalled(manifest_entries=None, warnings=())
-    trusted_boot = "" if verify else boot
-    count, warnings = 0, _why_not(manifest, source)
+    trusted_boot = "" if verify or only_durable else boot
+    count, passed, warnings, damaged = 0, 0, _why_not(manifest, source), bool(manifest.damage)
     header = manifest.header
     if header is not None and not warnings:
-        trusted = bool(trusted_boot) and header.boot == trusted_boot
+        trusted = (header.durable and not verify) or (bool(trusted_boot) and header.boot == trusted_boot)
         try:
-            count = _recall_manifest(state_fd, header, Recall(entries, order, trusted=trusted), checkpoint)
+            count, passed = _recall_manifest(state_fd, header, Recall(entries, order, trusted=trusted), checkpoint)
         except DamagedManifestError as error:
             entries.forget()
-            header, warnings = None, _damaged(str(error))
+            header, warnings, damaged = None, _damaged(str(error)), True
     journaled = recall_journal(
         state_fd, JOURNAL_NAME, entries, order, source=source, trusted_boot=trusted_boot, checkpoint=checkpoint
     )
-    holds = header is not None and not warnings and bool(boot) and header.boot == boot and not journaled
-    return Recalled(manifest_entries=count if holds else None, warnings=warnings)
+    holds = header is not None and not warnings and not journaled and not passed
+    if header is not None and not header.durable:
+        holds = holds and bool(boot) and header.boot == boot and not only_durable
+    return Recalled(
+        manifest_entries=count if holds else None, others=passed > 0, damaged=damaged, warnings=warnings
+    )
 
 
-def _recall_manifest(state_fd: int, header: Header, recall: Recall, checkpoint: Checkpoint) -> int:
+def _recall_manifest(state_fd: int, header: Header, recall: Recall, checkpoint: Checkpoint) -> tuple[int, int]:
     try:
         with ManifestFile(state_fd) as file:
             if file.header != header:
                 raise DamagedManifestError("it changed meanwhile")
             file.recall(recall, checkpoint=checkpoint)
-            return file.count
+            return file.count, recall.passed
     except FileNotFoundError as error:
         raise DamagedManifestError("it is gone") from error
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import SpecError, UsageError
-from stager.host.proxies import check_proxy_setting
+from stager.host.listing_file import LISTED
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
@@ -28,6 +28,8 @@ from stager.model import (
     SourceRef,
 )
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
+from stager.stages.spec_filter import filter_of
+from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
     NOT_YET,
     TABLES,
@@ -37,7 +39,6 @@ from stager.stages.spec_schema import (
     LogsTable,
     Problems,
     PublicTable,
-    S3Table,
     ViewTable,
     convert_table,
     find_unknown,
@@ -51,9 +52,6 @@ PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_ADDRESSING_STYLES = ("auto", "path", "virtual")
-_LISTING_ORDERS = ("auto", "byte-order", "unordered")
-_ENDPOINT = re.compile(r"https?://[^/@\s]+(/[^@\s]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
 _LATER = "not available in this version"
@@ -139,8 +137,8 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
             problems.add(name, _LATER)
     find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
     _check_version(table, problems)
-    remotes = _remotes(table.get("s3", {}), problems)
-    datasets = _datasets(table.get("dataset", []), remotes, problems)
+    remotes = read_remotes(table.get("s3", {}), problems)
+    datasets = _datasets(table.get("dataset", []), remotes, base, problems)
     public = _publics(table.get("public", []), problems)
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
@@ -181,53 +179,6 @@ def _check_view(table: Mapping[str, Any], problems: Problems) -> None:
             problems.add("view.profile", f'"strict" is {_LATER}')
 
 
-def _remotes(given: object, problems: Problems) -> dict[str, Remote]:
-    if not isinstance(given, dict):
-        problems.add("s3", "must hold tables such as [s3.ceph]")
-        return {}
-    remotes: dict[str, Remote] = {}
-    for name, table in given.items():
-        place = f"s3.{name}" if JOB_NAME.fullmatch(name) else f"s3.{shown(name)}"
-        if not JOB_NAME.fullmatch(name):
-            problems.add(place, "is no name for a remote: letters, digits, '.', '_' and '-'")
-        found = convert_table(place, table, S3Table, problems)
-        if found is None:
-            remotes[name] = Remote()
-            continue
-        if found.endpoint_url is not None and not _ENDPOINT.fullmatch(found.endpoint_url):
-            problems.add(f"{place}.endpoint_url", "must be http://HOST or https://HOST, without a user in it")
-        if found.ca_bundle is not None and not found.ca_bundle.startswith("/"):
-            problems.add(f"{place}.ca_bundle", "must be an absolute path")
-        if found.proxy is not None:
-            _check_proxy(f"{place}.proxy", found.proxy, problems)
-        _check_choice(f"{place}.addressing_style", found.addressing_style, _ADDRESSING_STYLES, problems)
-        _check_choice(f"{place}.listing_order", found.listing_order, _LISTING_ORDERS, problems)
-        remotes[name] = Remote(
-            endpoint_url=found.endpoint_url,
-            profile=found.profile,
-            region=found.region,
-            ca_bundle=found.ca_bundle,
-            proxy=found.proxy,
-            addressing_style=found.addressing_style,
-            listing_order=found.listing_order,
-            sign_requests=found.sign_requests,
-            verify_ssl=found.verify_ssl,
-        )
-    return remotes
-
-
-def _check_proxy(place: str, setting: str, problems: Problems) -> None:
-    try:
-        check_proxy_setting(setting, where="")
-    except UsageError as error:
-        problems.add(place, one_line(str(error)))
-
-
-def _check_choice(place: str, given: str, choices: tuple[str, ...], problems: Problems) -> None:
-    if given not in choices:
-        problems.add(place, f"is one of {', '.join(choices)}, not {shown(given)}")
-
-
 def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, object]]:
     if not isinstance(given, list):
         problems.add(place, f"must be a list of tables; write [[{place}]]")
@@ -235,7 +186,9 @@ def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, ob
     return [(f"{place}[{number}]", table) for number, table in enumerate(given, 1)]
 
 
-def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) -> tuple[DatasetSpec, ...]:
+def _datasets(
+    given: object, remotes: Mapping[str, Remote], base: str, problems: Problems
+) -> tuple[DatasetSpec, ...]:
     names: list[str] = []
     specs: list[DatasetSpec] = []
     for place, table in _tables("dataset", given, problems):
@@ -255,8 +208,27 @@ def _datasets(given: object, remotes: Mapping[str, Remote], problems: Problems) 
             continue
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
+        if found.frozen is not None and (source.scheme not in LISTED or not _is_path(found.frozen)):
+            problems.add(f"{place}.frozen", "names the file of a listing, of an s3:// or git+ source")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        specs.append(DatasetSpec(name=found.name, source=source, access=found.access, remote=remote))
+        for name in ("integrity", "require_integrity"):
+            if source.scheme == "bind" and getattr(found, name) is not None:
+                problems.add(f"{place}.{name}", "is for what is copied")
+        integrity = Integrity(level=found.integrity or "standard", require=found.require_integrity)
+        frozen = os.path.join(base, found.frozen) if found.frozen is not None else None
+        wanted = filter_of(place, found, source, base, problems)
+        specs.append(
+            DatasetSpec(
+                name=found.name,
+                source=source,
+                access=found.access,
+                remote=remote,
+                frozen=frozen,
+                filter=wanted,
+                integrity=integrity,
+                on_archived=found.on_archived,
+            )
+        )
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 
@@ -304,7 +276,7 @@ def _code_source(place: str, text: str, ref: str | None, base: str, problems: Pr
         return source
     if ref is not None:
         problems.add(place, "ref is for git sources")
-    if not text or "\0" in text:
+    if not _is_path(text):
         problems.add(place, f"{shown(text)} is no path")
         return None
     path = os.path.normpath(os.path.join(base, text))
@@ -371,6 +343,10 @@ def _environment(given: Mapping[str, str], problems: Problems) -> dict[str, str]
         if "\0" in value:
             problems.add(place, "holds a NUL")
     return dict(given)
+
+
+def _is_path(text: str) -> bool:
+    return bool(text) and "\0" not in text
 
 
 def _pair(option: str, text: str, problems: Problems) -> tuple[str, str]:

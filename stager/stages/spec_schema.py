@@ -64,6 +64,16 @@ class DatasetTable(_Table, frozen=True, kw_only=True):
     ref: str | None = None
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
+    integrity: Literal["light", "standard", "strict"] | None = None
+    require_integrity: Literal["A", "B"] | None = None
+    frozen: str | None = None
+    include: list[str] = []
+    exclude: list[str] = []
+    files_from: str | None = None
+    min_size: str | None = None
+    max_size: str | None = None
+    newer: str | None = None
+    on_archived: Literal["fail", "skip"] = "fail"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
@@ -97,6 +107,11 @@ class S3Table(_Table, frozen=True, kw_only=True):
     listing_order: str = "auto"
     sign_requests: bool = True
     verify_ssl: bool = True
+    use_dualstack_endpoint: bool | None = None
+    use_fips_endpoint: bool | None = None
+    request_payer: bool = False
+    expected_bucket_owner: str | None = None
+    sse_c_key_file: str | None = None
 
 
 def shown(text: str) -> str:

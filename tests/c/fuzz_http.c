@@ -25,8 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             FUZZ_ASSERT(whole.parsed.status >= 200 && whole.parsed.status < 600);
             FUZZ_ASSERT(!whole.parsed.chunked || whole.parsed.content_length < 0);
             FUZZ_ASSERT(!whole.parsed.has_range || whole.parsed.range_first <= whole.parsed.range_last);
-            struct stg_announced announced = stg_checksum_announced(&whole.parsed);
-            FUZZ_ASSERT(announced.kind == STG_CRC64NVME || announced.value <= UINT32_MAX);
+            FUZZ_ASSERT(whole.parsed.parts >= -1);
+            for (enum stg_etags etags = STG_ETAGS_NONE; etags <= STG_ETAGS_PARTS; etags++) {
+                struct stg_announced announced = stg_checksum_announced(&whole.parsed, etags);
+                FUZZ_ASSERT((announced.kind == STG_SUM_NONE) == (announced.why != STG_WHY_NONE));
+                FUZZ_ASSERT(announced.kind <= STG_SUM_MD5 && announced.parts <= STG_PARTS_MAX);
+                FUZZ_ASSERT(etags != STG_ETAGS_NONE || announced.kind != STG_SUM_MD5);
+            }
             FUZZ_ASSERT(whole.body < 0 || whole.complete || whole.rest == 0);
         }
         check_same(&whole, text, size, 1, method_head);

@@ -91,7 +91,8 @@ static int drive_heads_same(const struct stg_http_head *a, const struct stg_http
            drive_str_same(a->checksum_crc64nvme, b->checksum_crc64nvme) &&
            drive_str_same(a->checksum_sha1, b->checksum_sha1) &&
            drive_str_same(a->checksum_sha256, b->checksum_sha256) &&
-           drive_str_same(a->checksum_type, b->checksum_type);
+           drive_str_same(a->checksum_type, b->checksum_type) && drive_str_same(a->sse, b->sse) &&
+           drive_str_same(a->sse_customer, b->sse_customer) && a->parts == b->parts;
 }
 
 static int drive_same(const struct drive *a, const struct drive *b)

@@ -151,6 +151,13 @@ static int loopback_answer(int fd, const char *request)
                      strcmp(how, "busy") ? "403 Forbidden" : "503 Slow Down");
         return loopback_send(fd, head, (size_t)n);
     }
+    if (is_head && strcmp(how, "parted") == 0) { /* of two parts, the first of 600 bytes */
+        const char *asked = strstr(request, "?partNumber=");
+        int is_second = asked && asked[12] == '2';
+        n += snprintf(head + n, sizeof head - (size_t)n, "content-range: bytes %s/%lld\r\nx-amz-mp-parts-count: 2\r\n",
+                      is_second ? "600-999" : "0-599", size);
+        len = is_second ? 400 : 600;
+    }
     if (is_head) {
         n += snprintf(head + n, sizeof head - (size_t)n, "content-length: %lld\r\n\r\n", len);
         return loopback_send(fd, head, (size_t)n);

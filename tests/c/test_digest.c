@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "digest_kernel.h"
+#include "readback.h"
 
 #define LONGEST ((size_t)17 << 20)
 #define MAX_BLOCKS 3
@@ -206,6 +207,29 @@ static void test_descriptor_that_cannot_be_read_gives_its_errno(void)
     CHECK_EQ(stg_digest_fd(-1, digest, NULL), -EBADF);
 }
 
+static void test_block_that_is_read_back_has_its_digest_and_crc(void)
+{
+    uint8_t digest[STG_DIGEST_BYTES], wanted[STG_DIGEST_BYTES];
+    FILE *file = tmpfile();
+    int fd = fileno(file);
+    uint64_t crc;
+
+    CHECK_EQ(write(fd, pattern, LONGEST), LONGEST);
+    for (size_t len = 0; len <= STG_BLOCK_BYTES; len = len * 5 + 1) {
+        CHECK_EQ(stg_read_back(fd, STG_BLOCK_BYTES, (int64_t)len, STG_CRC32C, digest, &crc), 0);
+        stg_digest_bytes(pattern + STG_BLOCK_BYTES, len, wanted);
+        CHECK(!memcmp(digest, wanted, sizeof(digest)));
+        CHECK_EQ(crc, stg_crc_update(STG_CRC32C, 0, pattern + STG_BLOCK_BYTES, len));
+    }
+    CHECK_EQ(stg_read_back(fd, 0, STG_BLOCK_BYTES, STG_CRC_NONE, digest, &crc), 0);
+    CHECK_EQ(crc, 0);
+    CHECK_EQ(stg_read_back(fd, LONGEST - 5, 6, STG_CRC_NONE, digest, &crc), -ENODATA);
+    CHECK_EQ(stg_read_back(fd, 0, STG_BLOCK_BYTES + 1, STG_CRC_NONE, digest, &crc), -EINVAL);
+    CHECK_EQ(stg_read_back(fd, -1, 1, STG_CRC_NONE, digest, &crc), -EINVAL);
+    CHECK_EQ(stg_read_back(-1, 0, 1, STG_CRC_NONE, digest, &crc), -EBADF);
+    fclose(file);
+}
+
 int main(void)
 {
     pattern_fill();
@@ -218,6 +242,7 @@ int main(void)
     RUN(test_combining_no_blocks_is_refused);
     RUN(test_file_has_the_digest_of_its_bytes_wherever_its_offset_stands);
     RUN(test_descriptor_that_cannot_be_read_gives_its_errno);
+    RUN(test_block_that_is_read_back_has_its_digest_and_crc);
     free(pattern);
     END();
 }

@@ -323,6 +323,55 @@ static void test_ranges_have_the_checksum_that_was_asked_for(void)
     tear_down(&bench);
 }
 
+static uint64_t announced_number(const struct stg_announced *announced)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < stg_sum_bytes(announced->kind); i++)
+        value = value << 8 | announced->value[i];
+    return value;
+}
+
+/* "good" has neither a checksum nor an ETag that is one. */
+static void test_objects_below_the_required_grade_are_refused_before_their_bytes(void)
+{
+    struct bench bench = set_up(usual());
+    uint32_t rows[] = {add(&bench, "sum-crc32", 5, 9 << 20), add(&bench, "good", 7, 100)};
+    stg_template_set_checks(bench.template_, STG_ETAGS_PARTS, 'A');
+    struct stg_batch *batch = start_objects(&bench, rows, 2);
+    struct outcome outcome = wait_for(&bench, 2);
+    CHECK_EQ(outcome.done, 1);
+    CHECK_EQ(outcome.last.kind, STG_FAIL_IDENTITY);
+    CHECK(strcmp(outcome.last.where, "grade") == 0);
+    CHECK_EQ(batch->results[0].verified, 1);
+    CHECK_EQ(batch->results[1].why, STG_WHY_UNTOLD);
+    CHECK(faccessat(root_fd, "good/7/100", F_OK, 0) < 0);
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
+static void test_heads_of_parts_tell_where_they_lie(void)
+{
+    struct bench bench = set_up(usual());
+    struct stg_batch *batch = NULL;
+    uint32_t parted = add(&bench, "parted", 5, 1000), rows[] = {parted, parted, add(&bench, "good", 7, 100)};
+    uint32_t numbers[] = {1, 2, 1};
+    CHECK_EQ(stg_batch_parts(bench.template_, bench.table, rows, numbers, 3, &batch), 0);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    CHECK_EQ(wait_for(&bench, 3).done, 3);
+    CHECK_EQ(batch->parts[0].offset, 0);
+    CHECK_EQ(batch->parts[0].length, 600);
+    CHECK_EQ(batch->parts[1].offset, 600);
+    CHECK_EQ(batch->parts[1].length, 400);
+    CHECK_EQ(batch->parts[1].count, 2);
+    CHECK_EQ(batch->parts[2].count, -1);
+    stg_batch_unref(batch);
+    numbers[2] = 0;
+    CHECK_EQ(stg_batch_parts(bench.template_, bench.table, rows, numbers, 3, &batch), -EINVAL);
+    numbers[2] = STG_PARTS_MAX + 1;
+    CHECK_EQ(stg_batch_parts(bench.template_, bench.table, rows, numbers, 3, &batch), -EINVAL);
+    tear_down(&bench);
+}
+
 static void test_heads_tell_what_is_announced(void)
 {
     struct bench bench = set_up(usual());
@@ -336,12 +385,14 @@ static void test_heads_tell_what_is_announced(void)
     CHECK_EQ(outcome.done, 5);
     CHECK_EQ(outcome.last.kind, STG_FAIL_HTTP);
     CHECK_EQ(outcome.last.status, 503);
-    CHECK_EQ(batch->announced[0].kind, STG_CRC32);
-    CHECK(batch->announced[0].value == loopback_crc(STG_CRC32, 5, 9 << 20));
-    CHECK_EQ(batch->announced[1].kind, STG_CRC64NVME);
-    CHECK(batch->announced[1].value == loopback_crc(STG_CRC64NVME, 6, 100));
-    for (unsigned i = 2; i < 6; i++)
-        CHECK_EQ(batch->announced[i].kind, STG_CRC_NONE);
+    CHECK_EQ(batch->announced[0].kind, STG_SUM_CRC32);
+    CHECK(announced_number(&batch->announced[0]) == loopback_crc(STG_CRC32, 5, 9 << 20));
+    CHECK_EQ(batch->announced[1].kind, STG_SUM_CRC64NVME);
+    CHECK(announced_number(&batch->announced[1]) == loopback_crc(STG_CRC64NVME, 6, 100));
+    for (unsigned i = 2; i < 6; i++) {
+        CHECK_EQ(batch->announced[i].kind, STG_SUM_NONE);
+        CHECK_EQ(batch->announced[i].why, STG_WHY_UNTOLD);
+    }
     stg_batch_unref(batch);
     CHECK_EQ(stg_batch_heads(bench.template_, bench.table, rows, 0, &batch), -EINVAL);
     rows[0] = 6;
@@ -661,6 +712,8 @@ int main(void)
     RUN(test_bytes_without_the_announced_checksum_are_not_kept);
     RUN(test_ranges_have_the_checksum_that_was_asked_for);
     RUN(test_heads_tell_what_is_announced);
+    RUN(test_objects_below_the_required_grade_are_refused_before_their_bytes);
+    RUN(test_heads_of_parts_tell_where_they_lie);
     RUN(test_wrong_answers_fail_by_kind);
     RUN(test_a_late_byte_after_an_answer_is_not_taken_for_content);
     RUN(test_cancelled_batch_completes_every_request);

@@ -239,6 +239,83 @@ static void test_comparison_tells_what_is_in_the_way_and_what_is_replaced(void)
     stg_table_unref(table);
 }
 
+static void test_directories_are_unknown_below_which_nothing_was_recorded(void)
+{
+    struct stg_table *table = TABLE("top", "a/b/new", "a/x/new", "a/b/old", "c/d/e/new", "//", "c/known", "a/x-y");
+    struct stg_order *order = order_of(table);
+    struct stg_entries *entries = stg_entries_new(table, 8);
+    static const char *const expected[] = {"a/x", "c/d/e", "c/d"};
+    struct stg_directory found[8];
+
+    CHECK_EQ(stg_unknown_directories(order, entries, NULL), 0);
+    for (size_t row = 0; row < 8; row++)
+        entries->rows[row].standing = row == 3 || row == 5 || row == 6 ? STG_UNKNOWN : STG_WANTED;
+    entries->rows[3].grade = entries->rows[6].grade = 'B'; /* recorded */
+    CHECK_EQ(stg_unknown_directories(order, entries, NULL), 3);
+    CHECK_EQ(stg_unknown_directories(order, entries, found), 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct stg_str key = stg_table_row(table, found[i].row).key;
+
+        CHECK_EQ(found[i].len, strlen(expected[i]));
+        CHECK_EQ(memcmp(key.ptr, expected[i], found[i].len), 0);
+    }
+    stg_entries_free(entries);
+    stg_order_free(order);
+    stg_table_unref(table);
+}
+
+static void record_as_it_stands(int root_fd, struct stg_entries *entries, size_t row, const char *name, char grade)
+{
+    struct stat st;
+    int fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0 && write(fd, "abc", 3) == 3 && fstat(fd, &st) == 0);
+    close(fd);
+    entries->rows[row] = (struct stg_entry){.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+                                            .ctime_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec,
+                                            .mode = 0600,
+                                            .grade = grade,
+                                            .standing = STG_TRUSTED};
+}
+
+static void test_what_was_recorded_below_the_required_grade_is_fetched_again(void)
+{
+    static const uint32_t rows[] = {0, 1, 2};
+    char root[] = "/tmp/stg-test-entries-XXXXXX";
+    int fd = open(mkdtemp(root), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stg_table *table = TABLE("a", "b", "c");
+    struct stg_entries *entries = stg_entries_new(table, 3);
+    struct stg_comparison comparison;
+    uint8_t outcomes[3];
+    uint32_t failed, found[3] = {9, 9, 9};
+    int64_t whys[STG_WHYS];
+
+    record_as_it_stands(fd, entries, 0, "a", 'A');
+    record_as_it_stands(fd, entries, 1, "b", 'B');
+    record_as_it_stands(fd, entries, 2, "c", 'C');
+    stg_comparison_init(&comparison, entries, fd, 4096);
+    comparison.required = 'B';
+    CHECK_EQ(stg_compare(&comparison, rows, 3, outcomes, &failed), 3);
+    CHECK(outcomes[0] == STG_KEEP && outcomes[1] == STG_KEEP && outcomes[2] == STG_FETCH);
+    stg_comparison_clear(&comparison);
+    entries->rows[2].standing = STG_STANDS; /* it was, and is no better */
+    entries->rows[2].why = STG_WHY_UNPINNED;
+    CHECK_EQ(stg_entries_below(entries, 'B', found, 3), 1);
+    CHECK_EQ(found[0], 2);
+    CHECK_EQ(stg_entries_below(entries, 'A', found, 1), 2);
+    CHECK(found[0] == 1 && found[1] == 9);
+    CHECK_EQ(stg_entries_below(entries, 0, found, 3), 0);
+    stg_entries_count_whys(entries, whys);
+    CHECK(whys[STG_WHY_NONE] == 1 && whys[STG_WHY_UNPINNED] == 1 && whys[STG_WHY_UNTOLD] == 0);
+    unlinkat(fd, "a", 0);
+    unlinkat(fd, "b", 0);
+    unlinkat(fd, "c", 0);
+    close(fd);
+    rmdir(root);
+    stg_entries_free(entries);
+    stg_table_unref(table);
+}
+
 int main(void)
 {
     RUN(test_many_rows_are_sorted_by_key_and_equal_keys_by_row);
@@ -247,6 +324,8 @@ int main(void)
     RUN(test_wrong_length_of_base64_and_bytes_in_it_are_refused);
     RUN(test_journal_ends_at_the_first_record_that_is_not_whole_or_not_right);
     RUN(test_directories_above_wanted_rows_are_counted_once);
+    RUN(test_directories_are_unknown_below_which_nothing_was_recorded);
     RUN(test_comparison_tells_what_is_in_the_way_and_what_is_replaced);
+    RUN(test_what_was_recorded_below_the_required_grade_is_fetched_again);
     END();
 }

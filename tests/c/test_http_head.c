@@ -59,6 +59,8 @@ static void test_texts_of_every_known_field_are_found_in_any_case(void)
     CHECK_STR(head.checksum_crc32c, "b");
     CHECK_STR(head.checksum_sha1, "c");
     CHECK_STR(head.checksum_sha256, "d");
+    CHECK(FIELDS("X-Amz-Meta-Mtimes: 7\r\nX-Amz-Meta-Mtime: 1700000000.5\r\n") > 0);
+    CHECK_STR(head.mtime, "1700000000.5");
 }
 
 static void test_status_line_variants_are_accepted(void)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static char directory[] = "/tmp/stg-landing-XXXXXX";
+static const struct stg_made WRITTEN; /* with no mode and no time of its own */
 static struct stg_landing landing;
 static struct stg_parents parents[3];
 static atomic_int losing; /* closing a regular file reports that a write was lost, as NFS and quotas do */
@@ -47,13 +48,32 @@ static void test_body_stored_at_once_is_published_only_after_it_was_closed_well(
     const char *where = "";
     CHECK_EQ(stg_names_init(&names), 0);
     losing = 1;
-    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), 0, "text", 4, 0, &stored, &where), -ENOSPC);
+    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), WRITTEN, "text", 4, 0, &stored, &where), -ENOSPC);
     losing = 0;
     CHECK(strcmp(where, "close") == 0);
     check_nothing_arrived("a/b");
-    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), 0640, "text", 4, 0, &stored, &where), 0);
+    CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("a/b"), (struct stg_made){.mode = 0640}, "text", 4, 0, &stored,
+                               &where), 0);
     CHECK_EQ(stored.size, 4);
     CHECK_EQ(stored.mode & 07777, 0640);
+}
+
+static void test_file_has_its_time_before_it_is_published(void)
+{
+    const int64_t times[] = {INT64_C(1700000000123456789), -1, INT64_C(-1500000000)};
+    struct stg_names names = {0};
+    struct stg_cache_budget cached = {0};
+    struct stg_behind behind = {.budget = &cached};
+    struct stg_hand hand = {0, &names, &behind};
+    const char *where = "";
+    CHECK_EQ(stg_names_init(&names), 0);
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        struct stg_stored stored = {0};
+        struct stg_made made = {.has_mtime = 1, .mtime_ns = times[i]};
+        CHECK_EQ(stg_landing_store(&landing, hand, STG_STR("dated"), made, "text", 4, 0, &stored, &where), 0);
+        CHECK_EQ(stored.mtime_ns, times[i]);
+        CHECK_EQ(unlinkat(landing.root_fd, "dated", 0), 0);
+    }
 }
 
 struct ended {
@@ -90,7 +110,7 @@ static struct ended store_by_disk_thread(const char *key)
                                      .hooks = {&ended, on_wake, on_done, on_announce}};
     struct stg_sink *sink = NULL;
     CHECK_EQ(stg_sink_new(&config, &sink), 0);
-    struct stg_file *file = stg_file_new(sink, &landing, 0, (struct stg_str){key, strlen(key)}, 0, NULL, 0);
+    struct stg_file *file = stg_file_new(sink, &landing, 0, (struct stg_str){key, strlen(key)}, WRITTEN, NULL, 0);
     struct stg_buffer *buffer = stg_sink_take(sink, 0);
     memset(buffer->data, 'x', 4096);
     buffer->start = 0;
@@ -129,7 +149,7 @@ static void test_copy_is_published_only_after_it_was_closed_well(void)
     close(source);
     losing = 1;
     CHECK_EQ(stg_copy_file(landing.root_fd, STG_STR("source"), landing.tmp_fd, landing.root_fd, STG_STR("d"), 0644,
-                           digest, &stored), -ENOSPC);
+                           0, digest, &stored), -ENOSPC);
     losing = 0;
     check_nothing_arrived("d");
 }
@@ -198,6 +218,7 @@ int main(void)
     for (int i = 0; i < 3; i++)
         stg_parents_init(&parents[i], landing.root_fd);
     RUN(test_body_stored_at_once_is_published_only_after_it_was_closed_well);
+    RUN(test_file_has_its_time_before_it_is_published);
     RUN(test_body_stored_by_a_disk_thread_is_published_only_after_it_was_closed_well);
     RUN(test_copy_is_published_only_after_it_was_closed_well);
     RUN(test_lost_write_is_known_when_the_file_of_ranges_is_closed);

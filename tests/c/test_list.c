@@ -286,6 +286,20 @@ static void test_archived_objects_are_marked(void)
     CHECK(ROW(0).mode == 0 && ROW(1).mode == STG_ROW_ARCHIVED && ROW(2).mode == STG_ROW_ARCHIVED && ROW(3).mode == 0);
 }
 
+#define RESTORE(is) "<Contents><Key>k</Key><Size>1</Size>" is "<StorageClass>GLACIER</StorageClass></Contents>"
+#define RESTORING(text) "<RestoreStatus><IsRestoreInProgress>" text "</IsRestoreInProgress></RestoreStatus>"
+
+static void test_restored_objects_are_not_archived(void)
+{
+    CHECK_EQ(SCAN(ROOT(RESTORE(RESTORING("false")) RESTORE(RESTORING("true")) RESTORE(RESTORING("FALSE"))
+                           RESTORE("<RestoreStatus/>") RESTORE("<Other><IsRestoreInProgress>false</IsRestoreInProgress></Other>"))),
+             0);
+    CHECK_EQ(page.archived, 3);
+    CHECK(ROW(0).mode == 0 && ROW(1).mode == STG_ROW_ARCHIVED && ROW(2).mode == 0 && ROW(3).mode == STG_ROW_ARCHIVED &&
+          ROW(4).mode == STG_ROW_ARCHIVED);
+    CHECK_EQ(SCAN(ROOT(RESTORE(RESTORING("false") RESTORING("true")))), -EBADMSG);
+}
+
 static void test_common_prefixes_that_nobody_asked_for_are_refused(void)
 {
     CHECK_EQ(SCAN(ROOT("<CommonPrefixes/>")), 0);
@@ -330,6 +344,7 @@ int main(void)
     RUN(test_etag_that_cannot_be_sent_back_is_refused_with_its_key);
     RUN(test_last_modified_is_utc_to_the_nanosecond);
     RUN(test_archived_objects_are_marked);
+    RUN(test_restored_objects_are_not_archived);
     RUN(test_common_prefixes_that_nobody_asked_for_are_refused);
     RUN(test_key_of_the_longest_size_fits_and_no_more);
     stg_table_unref(table);

@@ -65,6 +65,20 @@ static void test_dates_that_do_not_exist_are_refused(void)
     CHECK_EQ(stg_time_to_unix((struct stg_time){10000, 1, 1, 0, 0, 0}), -1);
 }
 
+static void test_seconds_with_a_fraction_are_nanoseconds_or_refused(void)
+{
+    CHECK_EQ(stg_seconds_parse(STG_STR("1700000000")), INT64_C(1700000000000000000));
+    CHECK_EQ(stg_seconds_parse(STG_STR("1700000000.123456789")), INT64_C(1700000000123456789));
+    CHECK_EQ(stg_seconds_parse(STG_STR("1700000000.5")), INT64_C(1700000000500000000));
+    CHECK_EQ(stg_seconds_parse(STG_STR("1.0000000019")), INT64_C(1000000001));
+    CHECK_EQ(stg_seconds_parse(STG_STR("0")), 0);
+    CHECK_EQ(stg_seconds_parse(STG_STR("9223372035.999999999")), INT64_C(9223372035999999999));
+    const char *wrong[] = {"", ".5", "1.", "-1", "+1", " 1", "1 ", "1e9", "1.5.5", "9223372036", "99999999999999999999",
+                           "2024-05-01T00:00:00Z"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_EQ(stg_seconds_parse((struct stg_str){wrong[i], strlen(wrong[i])}), -1);
+}
+
 int main(void)
 {
     RUN(test_texts_compare_by_bytes_a_prefix_first);
@@ -72,5 +86,6 @@ int main(void)
     RUN(test_tokens_are_what_rfc_9110_says);
     RUN(test_time_goes_there_and_back_as_in_the_c_library);
     RUN(test_dates_that_do_not_exist_are_refused);
+    RUN(test_seconds_with_a_fraction_are_nanoseconds_or_refused);
     END();
 }

@@ -29,6 +29,7 @@ from stager.errors import (
     UsageError,
 )
 from stager.host.gitrepo import PinnedRepository
+from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
 from stager.sources.base import Landing, Snapshot
@@ -56,8 +57,11 @@ def stage(ref: SourceRef | str, root: Path, **options: object) -> tuple[Snapshot
                 async with source:
                     snapshot = await source.snapshot()
                     entries = Entries(snapshot.table)
-                    where = Landing(root_fd=fds[0], tmp_fd=fds[1], entries=entries, root=str(root / "tree"))
-                    await source.fetch(snapshot, array("I", range(len(snapshot.table))), where, told.extend)
+                    with Partials(fds[1], "test") as partials:
+                        where = Landing(
+                            root_fd=fds[0], tmp_fd=fds[1], entries=entries, partials=partials, root=str(root / "tree")
+                        )
+                        await source.fetch(snapshot, array("I", range(len(snapshot.table))), where, told.extend)
             finally:
                 assert os.listdir(root / "state") == []
                 assert os.listdir(root / "tmp") == []

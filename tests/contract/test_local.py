@@ -16,6 +16,7 @@ import pytest
 from entries import listed
 from stager._native import Entries
 from stager.errors import AccessDeniedError, BadKeysError, ChangedError, NotFoundError, UsageError
+from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.sources.base import Landing
 from stager.sources.local import LocalSource
@@ -40,7 +41,10 @@ def copy(
                 snapshot = await local.snapshot()
                 between()
                 entries = Entries(snapshot.table)
-                where = Landing(root_fd=fds[0], tmp_fd=fds[1], entries=entries, root=str(tree))
+                partials = stack.enter_context(Partials(fds[1], "test"))
+                where = Landing(
+                    root_fd=fds[0], tmp_fd=fds[1], entries=entries, partials=partials, root=str(tree)
+                )
                 rows = array("I", range(len(snapshot.table)))
                 await local.fetch(snapshot, rows, where, told.extend)
         assert os.listdir(root / "tmp") == []

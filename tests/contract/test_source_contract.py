@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from msgspec.structs import replace
 
 from contract.places import Place, S3Place
 from contract.trees import GitPlace, LocalPlace
@@ -18,10 +20,11 @@ from entries import listed
 from servers.s3 import object_bytes
 from stager._native import Entries, KeyTable
 from stager.config import BLOCK_BYTES, Limits, Retry
-from stager.errors import ChangedError, HostError, NotFoundError, StagerError
+from stager.errors import ChangedError, HostError, NotFoundError, StagerError, UsageError
+from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
-from stager.pipeline import open_source
+from stager.opening import open_source
 from stager.sources.base import Landing, Snapshot, Source
 from stager.transfer import Transfer
 
@@ -35,7 +38,7 @@ FILES = {
     "ünï/codé \u4e2d": b"unicode",
     "q?u#e;r:y,'\"!*()": b"punctuation",
 }
-S3_SERVERS = ["weed", "rclone", "moto", "rclone_tls"]
+S3_SERVERS = ["weed", "rclone", "juicefs", "moto", "rclone_tls"]
 
 
 @pytest.fixture(params=[*S3_SERVERS, "git-http", "git-file", "local"])
@@ -66,7 +69,10 @@ def landing(root: Path, table: KeyTable) -> Iterator[Landing]:
     root_fd = os.open(root / "tree", os.O_RDONLY | os.O_DIRECTORY)
     tmp_fd = os.open(root / "tmp", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield Landing(root_fd=root_fd, tmp_fd=tmp_fd, entries=Entries(table), root=str(root / "tree"))
+        with Partials(tmp_fd, "test") as partials:
+            yield Landing(
+                root_fd=root_fd, tmp_fd=tmp_fd, entries=Entries(table), partials=partials, root=str(root / "tree")
+            )
     finally:
         os.close(root_fd)
         os.close(tmp_fd)
@@ -80,15 +86,16 @@ def use(
     choose: Callable[[Snapshot], array[int]] = lambda snapshot: array("I", range(len(snapshot.table))),
     between: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
+    adopt: Snapshot | None = None,
 ) -> tuple[Snapshot, list[Entry]]:
-    """Snapshot, then ``between``, then fetch."""
+    """Snapshot, or adopt one, then ``between``, then fetch."""
 
     async def run() -> tuple[Snapshot, list[Entry]]:
         told = array("I")
         async with Transfer(limits=limits, retry=Retry(attempts=3, base_s=0.01)) as transfer:
             source: Source = open_source(ref, remote=place.remote, transfer=transfer)
             async with source:
-                snapshot = await source.snapshot()
+                snapshot = await source.snapshot() if adopt is None else await source.adopt(adopt)
                 await asyncio.to_thread(between)
                 with landing(root, snapshot.table) as where:
                     await source.fetch(snapshot, choose(snapshot), where, told.extend)
@@ -117,6 +124,18 @@ def test_snapshot_lists_every_file_once_and_the_neighbour_not(place: Place, tmp_
     found = {key.decode(): size for key, size, *_ in snapshot.table.rows()}
     assert found == {path: len(content) for path, content in FILES.items()}
     assert len(snapshot.table) == len(FILES)
+
+
+def test_rows_carry_times_as_the_source_promises(place: Place, tmp_path: Path) -> None:
+    began_s = time.time()
+    ref = place.fill({"a": b"one", "d/b": b""})
+    snapshot, _ = use(place, ref, tmp_path, choose=lambda _: array("I"))
+    times_s = [mtime_ns / 1e9 for _, _, _, mtime_ns, _ in snapshot.table.rows()]
+    promised = open_source(ref, remote=place.remote, transfer=Transfer()).capabilities.times
+    if promised == "never":
+        assert times_s == [0, 0]
+    else:
+        assert all(began_s - 2 <= time_s <= time.time() + 2 for time_s in times_s)
 
 
 def test_identity_is_stable_until_the_content_changes(place: Place, tmp_path: Path) -> None:
@@ -193,6 +212,25 @@ def test_file_removed_after_the_snapshot_is_an_error(place: Place, tmp_path: Pat
     with pytest.raises(ChangedError, match="b"):
         use(place, ref, tmp_path, between=lambda: place.remove("b"))
     assert not (tmp_path / "tree" / "b").exists()
+
+
+def test_listing_of_an_earlier_run_is_adopted_and_nothing_newer_is_fetched(place: Place, tmp_path: Path) -> None:
+    ref = place.fill({"a": b"first", "sub/b": b"stays", "c": b""})
+    earlier, _ = use(place, ref, tmp_path, choose=lambda _: array("I"))
+    place.put("new", b"not listed")
+    if isinstance(place, LocalPlace):
+        with pytest.raises(UsageError):
+            use(place, ref, tmp_path, adopt=earlier)
+        return
+    snapshot, entries = use(place, ref, tmp_path, adopt=earlier)
+    assert tree(tmp_path / "tree") == {"a": b"first", "sub/b": b"stays", "c": b""}
+    assert (snapshot.version, len(entries)) == (earlier.version, 3)
+    place.put("a", b"other")
+    if not place.pins_content:
+        with pytest.raises(ChangedError, match="a"):
+            use(place, ref, tmp_path, adopt=earlier)
+    with pytest.raises(UsageError):
+        use(place, ref, tmp_path, adopt=replace(earlier, version="other", folder=b"other/"))
 
 
 def test_symlink_in_the_destination_is_never_written_through(place: Place, tmp_path: Path) -> None:

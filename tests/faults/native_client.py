@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from servers.s3 import S3Server
+from servers.strict_s3 import StrictS3
 from stager._native import Batch, Endpoint, Engine, Failure, KeyTable, Signer, Template
 
 __all__ = ["NativeClient"]
@@ -26,7 +27,7 @@ class NativeClient:
     ``address`` is where to connect: the server's own, or a proxy's in front of it.
     """
 
-    def __init__(self, server: S3Server, address: tuple[str, int], **limits: int) -> None:
+    def __init__(self, server: S3Server | StrictS3, address: tuple[str, int], **limits: int) -> None:
         self.engine = Engine(**limits)
         host, port = address
         self._endpoint = Endpoint(
@@ -41,8 +42,11 @@ class NativeClient:
         self._host_header = f"{host}:{port}"
         self._left: dict[Batch, int] = {}
         self._failures: dict[Batch, list[Failure]] = {}
+        self._tables: dict[Batch, KeyTable] = {}
 
-    def fetch_objects(self, bucket: str, objects: Mapping[str, bytes], root: Path) -> Batch:
+    def fetch_objects(
+        self, bucket: str, objects: Mapping[str, bytes], root: Path, *, checksums: bool = False, etags: str = "none"
+    ) -> Batch:
         """Fetch whole objects into ``root``, whose temporaries lie in ``root/.tmp``."""
         table = KeyTable()
         for key, content in objects.items():
@@ -50,7 +54,14 @@ class NativeClient:
         (root / ".tmp").mkdir(exist_ok=True)
         with _Opened(root) as root_fd, _Opened(root / ".tmp") as tmp_fd:
             rows = array("q", range(len(table)))
-            return self._started(self.engine.fetch_objects(self._template(bucket), table, rows, root_fd, tmp_fd))
+            template = self._template(bucket, checksums=checksums, etags=etags)
+            batch = self._started(self.engine.fetch_objects(template, table, rows, root_fd, tmp_fd))
+        self._tables[batch] = table
+        return batch
+
+    def table(self, batch: Batch) -> KeyTable:
+        """The objects of a batch."""
+        return self._tables[batch]
 
     def fetch_ranges(self, bucket: str, key: str, content: bytes, part_bytes: int, file: Path) -> Batch:
         """Fetch one object in parts of ``part_bytes`` into ``file``."""
@@ -88,9 +99,15 @@ class NativeClient:
         self._failures[batch] = []
         return batch
 
-    def _template(self, bucket: str) -> Template:
-        prefix = f"/{bucket}/".encode()
-        return Template(self._endpoint, self._signer, host_header=self._host_header, path_prefix=prefix)
+    def _template(self, bucket: str, *, checksums: bool = False, etags: str = "none") -> Template:
+        return Template(
+            self._endpoint,
+            self._signer,
+            host_header=self._host_header,
+            path_prefix=f"/{bucket}/".encode(),
+            headers=(("x-amz-checksum-mode", "ENABLED"),) if checksums else (),
+            etags=etags,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from servers.process import console_script
+from stager.cli.group import run as run_command_line
 
-__all__ = ["Synced", "receipt", "run_sync", "tree"]
+__all__ = ["Synced", "receipt", "run", "run_here", "run_sync", "sync_here", "tree"]
 
 _WITHIN_S = 90
 _STATE = ".stager"
@@ -29,8 +33,13 @@ class Synced:
 
 def run_sync(source: str, destination: Path, environment: Mapping[str, str], *options: str) -> Synced:
     """Run it to its end. TimeoutExpired: it hung."""
+    return run("sync", source, str(destination), *options, environment=environment)
+
+
+def run(*arguments: str, environment: Mapping[str, str]) -> Synced:
+    """Run any command of stager to its end. TimeoutExpired: it hung."""
     done = subprocess.run(
-        [console_script("stager"), "sync", source, str(destination), *options],
+        [console_script("stager"), *arguments],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -39,6 +48,24 @@ def run_sync(source: str, destination: Path, environment: Mapping[str, str], *op
         check=False,
     )
     return Synced(status=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def run_here(*arguments: str, environment: Mapping[str, str]) -> Synced:
+    """Run a command in this process, for tests that are about what it does and not about how it ends."""
+    out, err = io.StringIO(), io.StringIO()
+    variables = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
+    with (
+        mock.patch.dict(os.environ, variables, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        status = run_command_line(arguments)
+    return Synced(status=status, out=out.getvalue(), err=err.getvalue())
+
+
+def sync_here(source: str, destination: Path, environment: Mapping[str, str], *options: str) -> Synced:
+    """`run_sync` in this process."""
+    return run_here("sync", source, str(destination), *options, environment=environment)
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from servers.moto_s3 import MotoS3
 from servers.rclone_s3 import RcloneS3
 from servers.s3 import Objects, S3Server, object_bytes
 from servers.seaweedfs import SeaweedFS
-from servers.strict_s3 import Reply, StrictS3
+from servers.strict_s3 import ALGORITHMS, Reply, StrictS3
 
 LARGE = 17 << 20
 OBJECTS = {
@@ -24,7 +24,6 @@ OBJECTS = {
     "mid": object_bytes(3 << 20, seed=2),
     "small": object_bytes(1000, seed=3),
 }
-ALGORITHMS = ("crc32", "crc32c", "crc64nvme")
 BUCKET = "bucket"
 SOURCE = f"s3://{BUCKET}/"
 
@@ -60,13 +59,14 @@ def test_objects_with_their_announced_checksum_have_grade_a(server: StrictS3, tm
     assert [target for method, target in server.requests if method == "HEAD"] == [f"/{BUCKET}/large"]
 
 
-def test_objects_without_a_checksum_or_with_a_composite_have_grade_b(server: StrictS3, tmp_path: Path) -> None:
-    assert run_sync(SOURCE, tmp_path / "none", server.environment()).status == 0
-    assert grades(tmp_path / "none") == {"B": 4}
-    server.algorithm, server.composites = "crc32", {"large", "mid"}
-    assert run_sync(SOURCE, tmp_path / "some", server.environment()).status == 0
-    assert grades(tmp_path / "some") == {"A": 2, "B": 2}
-    assert tree(tmp_path / "none") == tree(tmp_path / "some") == OBJECTS
+def test_objects_without_a_checksum_are_compared_with_an_etag_that_is_an_md5(server: StrictS3, tmp_path: Path) -> None:
+    server.encryption = {"mid": "aws:kms", "small": "AES256"}
+    assert run_sync(SOURCE, tmp_path / "dst", server.environment()).status == 0
+    assert grades(tmp_path / "dst") == {"A": 3, "B": 1}
+    assert receipt(tmp_path / "dst")["unverified"] == {"encrypted-etag": 1}
+    assert run_sync(SOURCE, tmp_path / "light", server.environment(), "--integrity", "light").status == 0
+    assert receipt(tmp_path / "light")["unverified"] == {"encrypted-etag": 1, "no-checksum": 3}
+    assert tree(tmp_path / "dst") == tree(tmp_path / "light") == OBJECTS
 
 
 def test_user_who_wants_no_checksums_is_not_sent_any(server: StrictS3, tmp_path: Path) -> None:
@@ -77,11 +77,13 @@ def test_user_who_wants_no_checksums_is_not_sent_any(server: StrictS3, tmp_path:
     assert {method for method, _ in server.requests} == {"GET"}
 
 
+@pytest.mark.parametrize("algorithm", ["", "crc64nvme", "sha256"])
 @pytest.mark.parametrize(("key", "at"), [("small", 999), ("mid", 77), ("large", 5)])
 def test_flipped_byte_is_found_and_fetched_again(
-    server: StrictS3, proxy: FaultProxy, environment: dict[str, str], tmp_path: Path, key: str, at: int
+    server: StrictS3, proxy: FaultProxy, environment: dict[str, str], tmp_path: Path, key: str, at: int, algorithm: str
 ) -> None:
-    server.algorithm = "crc64nvme"
+    """Without an algorithm, by the ETag."""
+    server.algorithm = algorithm
     proxy.add(Fault(path=key, corrupt_at=at))
     done = run_sync(SOURCE, tmp_path / "dst", environment)
     assert (done.status, done.err) == (0, "")

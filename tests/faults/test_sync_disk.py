@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -20,6 +21,7 @@ from servers.slow_fuse import SlowFuse
 pytestmark = pytest.mark.root
 
 OBJECTS = dict(small_objects(30)) | {"large": object_bytes(17 << 20, seed=1), "mid": object_bytes(3 << 20, seed=2)}
+FEW = dict(small_objects(3))
 NO_SPACE, THIS_NODE = 5, 6
 
 
@@ -28,6 +30,14 @@ def source(weed: SeaweedFS, bucket_name: Callable[[], str]) -> str:
     bucket = bucket_name()
     weed.make_bucket(bucket)
     weed.fill(bucket, OBJECTS)
+    return f"s3://{bucket}/"
+
+
+@pytest.fixture(scope="module")
+def small_source(weed: SeaweedFS, bucket_name: Callable[[], str]) -> str:
+    bucket = bucket_name()
+    weed.make_bucket(bucket)
+    weed.fill(bucket, FEW)
     return f"s3://{bucket}/"
 
 
@@ -81,12 +91,65 @@ def test_file_whose_closing_fails_stays_invisible(
 ) -> None:
     destination = slow_disk.mountpoint / "dst"
     destination.mkdir()
-    slow_disk.fail("flush", errno.EDQUOT, path="large-" if path == "large" else "stg-part-")
+    slow_disk.fail("flush", errno.EDQUOT, path="partial/" if path == "large" else "stg-part-")
     assert run_sync(source, destination, weed.environment()).status == NO_SPACE
     assert path not in tree(destination)
     slow_disk.clear("flush")
     assert run_sync(source, destination, weed.environment()).status == 0
     assert tree(destination) == OBJECTS
+
+
+@pytest.mark.parametrize(
+    ("operation", "error", "path", "status"),
+    [
+        ("write", errno.ENOSPC, "journal", NO_SPACE),
+        ("write", errno.EIO, "manifest", THIS_NODE),
+        ("write", errno.EDQUOT, "receipt", NO_SPACE),
+        ("create", errno.ENOSPC, "manifest", NO_SPACE),
+        ("rename", errno.EIO, "manifest", THIS_NODE),
+        ("rename", errno.ENOSPC, "receipt", NO_SPACE),
+        ("flush", errno.EDQUOT, "manifest", NO_SPACE),
+        ("flush", errno.EIO, "receipt", THIS_NODE),
+        ("unlink", errno.EIO, "journal", THIS_NODE),
+    ],
+)
+def test_disk_that_fails_under_the_records_leaves_none_that_is_believed(
+    weed: SeaweedFS, small_source: str, slow_disk: SlowFuse, operation: str, error: int, path: str, status: int
+) -> None:
+    destination = slow_disk.mountpoint / "dst"
+    destination.mkdir()
+    slow_disk.fail(operation, error, path=path)
+    done = run_sync(small_source, destination, weed.environment())
+    slow_disk.clear(operation)
+    assert (done.status, len(done.err.splitlines())) == (status, 1), done
+    assert FEW.items() >= tree(destination).items(), "what is visible is right"
+    if path != "journal":
+        assert tree(destination) == FEW
+    with contextlib.suppress(FileNotFoundError):
+        receipt(destination)
+        assert (operation, path) == ("unlink", "journal"), "the receipt comes before that"
+    again = run_sync(small_source, destination, weed.environment())
+    assert (again.status, tree(destination)) == (0, FEW)
+    if path != "journal":
+        assert receipt(destination)["moved"]["objects"] == 0, "the journal has all of it"
+    left = set(os.listdir(destination / ".stager"))
+    assert left == {"lock", "manifest.jsonl", "receipt.json"}
+
+
+@pytest.mark.parametrize("operation", ["read", "open", "getattr", "statfs"])
+def test_disk_that_errs_when_it_is_looked_at_is_an_error_and_not_a_reason_to_fetch(
+    weed: SeaweedFS, small_source: str, slow_disk: SlowFuse, operation: str
+) -> None:
+    destination = slow_disk.mountpoint / "dst"
+    destination.mkdir()
+    assert run_sync(small_source, destination, weed.environment()).status == 0
+    slow_disk.fail(operation, errno.EIO, path="" if operation == "statfs" else "0000/")
+    done = run_sync(small_source, destination, weed.environment(), "--verify")
+    slow_disk.clear(operation)
+    assert (done.status, len(done.err.splitlines())) == (THIS_NODE, 1), done
+    assert tree(destination) == FEW
+    assert run_sync(small_source, destination, weed.environment(), "--verify").status == 0
+    assert receipt(destination)["moved"]["objects"] == 0
 
 
 def test_killed_while_the_disk_hangs_the_next_run_completes(weed: SeaweedFS, source: str, slow_disk: SlowFuse) -> None:
@@ -116,7 +179,7 @@ def test_interrupted_while_the_disk_hangs_it_says_how_to_continue_and_leaves_not
             stderr=subprocess.PIPE,
             text=True,
         ) as stager,
-        slow_disk.holding("write", path="large"),
+        slow_disk.holding("write", path="partial/"),
     ):
         slow_disk.wait_held("write")
         stager.send_signal(signal.SIGINT)

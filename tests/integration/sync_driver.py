@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,11 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outcome", "Sync", "tree", "wait_until"]
+import pytest
+
+from stager.cli.group import run
+
+__all__ = ["Outcome", "Sync", "SyncHere", "tree", "wait_until"]
 
 _PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
 _WAIT_S = 60.0
@@ -49,12 +55,17 @@ class Sync:
         return Outcome(process.returncode, out, err)
 
     def start(
-        self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *options: str,
+        source: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        standard_input: int | None = None,
     ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", _PROGRAM, "sync", source or self.source, str(self.destination), *options]
         return subprocess.Popen(
             argv,
             env={**os.environ, **self.environment, **(environment or {})},
+            stdin=standard_input,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,6 +75,23 @@ class Sync:
         process.send_signal(number)
         out, err = process.communicate(timeout=_WAIT_S)
         return Outcome(process.returncode, out, err)
+
+
+class SyncHere(Sync):
+    """The same within this process, ten times as fast: for tests of what it does, not of how it starts and ends."""
+
+    def run(self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None) -> Outcome:
+        return self.command("sync", source or self.source, str(self.destination), *options, environment=environment)
+
+    def command(self, *argv: str, environment: Mapping[str, str] | None = None) -> Outcome:
+        """Any command line."""
+        out, err = io.StringIO(), io.StringIO()
+        set_here = {**self.environment, **(environment or {})}
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in set_here.items():
+                patch.setenv(name, value)
+            code = run(argv)
+        return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def tree(root: Path) -> dict[str, bytes]:

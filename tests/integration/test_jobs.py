@@ -8,8 +8,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from integration.job_driver import PROGRAM, Node
+from integration.other_user import python_for, readable_copy
 from servers.git_http import GitHttp
 from servers.moto_s3 import MotoS3
 from servers.repositories import commit_files, git, make_repository
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -370,8 +367,8 @@ def test_ordinary_user_runs_a_job() -> None:
     base = Path(tempfile.mkdtemp(prefix="stager-user-"))
     try:
         base.chmod(0o1777)
-        library = _readable_copy(base / "library")
-        python = _python_for(user, library)
+        library = readable_copy(base / "library")
+        python = python_for(user, library)
         for name in ("public", "source"):
             (base / name).mkdir()
             (base / name / "f").write_bytes(name.encode())
@@ -390,30 +387,6 @@ def test_ordinary_user_runs_a_job() -> None:
         assert os.listdir(base / "public") == ["f"]
     finally:
         shutil.rmtree(base)
-
-
-def _readable_copy(library: Path) -> Path:
-    """What a job of local data imports, stager too, where every user can read it: the checkout may lie in /root."""
-    packages = Path(sysconfig.get_path("platlib"))
-    for package in (ROOT / "stager", packages / "click", packages / "msgspec", packages / "uvloop"):
-        shutil.copytree(package, library / package.name)
-    shutil.copy(packages / "typing_extensions.py", library)
-    return library
-
-
-def _python_for(user: int, library: Path) -> str:
-    """A Python that ``user`` can execute and that can import what is in ``library``."""
-    program = f"import sys; sys.path.insert(0, {str(library)!r}); import stager.jobs, uvloop, click"
-    for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
-        try:
-            done = subprocess.run(
-                [python, "-I", "-c", program], user=user, group=user, extra_groups=[], cwd="/", capture_output=True
-            )
-        except OSError:
-            continue
-        if done.returncode == 0:
-            return python
-    pytest.skip(f"no Python with stager's dependencies that uid {user} can execute")
 
 
 def test_end_of_a_job_names_what_goes_with_its_copies(node: Node, source: Path) -> None:

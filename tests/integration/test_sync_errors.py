@@ -282,14 +282,15 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert shapes == {
         "started": {"source"},
         "listed": {"source", "total"},
-        "planned": {"source", "move", "keep", "skipped"},
+        "planned": {"source", "move", "keep", "skipped", "left_out", "delete"},
         "progress": {"source", "done", "move", "received_bytes", "seconds"},
         "finished": {"source", "receipt", "dry_run", "bottleneck"},
     }
     assert {event["schema"] for event in done.events} == {1}
     receipt = done.event("finished")["receipt"]
     assert set(receipt) == {
-        "source", "destination", "how", "pinned", "total", "moved", "grades", "seconds", "skipped", "boot",
+        "source", "destination", "how", "pinned", "total", "moved", "grades", "unverified", "read_back_bytes",
+        "seconds", "continued_bytes", "skipped", "archived", "filter", "left_out", "deleted", "boot", "durable",
     }  # fmt: skip
     assert set(done.event("finished")["bottleneck"]) == {"kind", "why", "figures"}
     failed = sync.run("--json", source=sync.source + "/nothing")

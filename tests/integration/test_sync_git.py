@@ -43,6 +43,16 @@ def test_second_run_of_the_same_commit_fetches_no_pack(sync: Sync, git_server: G
     assert tree(sync.destination) == FILES
 
 
+def test_destination_is_meant_from_where_the_command_is_given(
+    sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sync.destination = Path("dst")
+    done = sync.run()
+    assert done.code == 0, done.err
+    assert tree(tmp_path / "dst") == FILES
+
+
 def test_second_run_of_a_full_commit_id_asks_the_server_nothing(sync: Sync, git_server: GitHttp) -> None:
     assert sync.run().code == 0
     commit = commit_in_receipt(sync)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from integration.sync_driver import Sync, tree
 from servers.s3 import object_bytes
 from servers.strict_s3 import Reply, StrictS3, strict_s3
 from stager._native import Entries
+from stager.host.partial import Partials
 from stager.sources import s3
 from stager.sources.base import Landing
 from stager.sources.s3 import S3Source
@@ -161,8 +164,14 @@ def test_refresh_that_fails_beside_a_copy_does_not_fail_the_copy(
             monkeypatch.setattr(source, "_fetch_small", fetch)
             monkeypatch.setattr(source, "_renew", refresh)
             monkeypatch.setattr(s3, "_FRESHEN_EVERY_S", 0.0)
-            landing = Landing(root_fd=-1, tmp_fd=-1, entries=Entries(snapshot.table), root=str(tmp_path))
-            await source.fetch(snapshot, array("I", [0]), landing, lambda _: None)
+            with ExitStack() as stack:
+                directory = os.open(tmp_path, os.O_RDONLY)
+                stack.callback(os.close, directory)
+                partials = stack.enter_context(Partials(directory, "test"))
+                landing = Landing(
+                    root_fd=-1, tmp_fd=-1, entries=Entries(snapshot.table), partials=partials, root=str(tmp_path)
+                )
+                await source.fetch(snapshot, array("I", [0]), landing, lambda _: None)
 
     asyncio.run(main())
     assert failed.is_set()
@@ -222,7 +231,8 @@ def test_archived_object_is_named_and_the_others_come(sync: Sync, server: Strict
     server.reply(Reply(path="/d1/f04", status=403, code="InvalidObjectState", times=5))
     failed = sync.run()
     assert failed.code == 3
-    assert "d1/f04: is archived" in failed.err
+    assert "1 object is archived" in failed.err
+    assert failed.err.splitlines()[1:] == ["  s3://data/d1/f04"]
     assert len(tree(sync.destination)) == len(FILES) - 1
 
 

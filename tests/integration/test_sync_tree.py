@@ -77,7 +77,7 @@ def test_first_sync_brings_everything_and_leaves_only_its_records(sync: Sync) ->
     assert tree(sync.destination) == FILES
     assert sorted(os.listdir(state(sync))) == ["lock", "manifest.jsonl", "receipt.json"]
     assert receipt(sync)["total"] == {"objects": 31, "bytes": sum(map(len, FILES.values()))}
-    assert receipt(sync)["grades"] == {"B": 31}
+    assert (receipt(sync)["grades"], receipt(sync)["unverified"]) == ({"A": 31}, {})
     header, entries = decode((state(sync) / "manifest.jsonl").read_bytes())
     assert header.boot == boot_id()
     assert {path.decode() for path in entries} == set(FILES)

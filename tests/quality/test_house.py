@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 400
 
-LONGER_FOR_A_REASON: dict[str, str] = {}
+LONGER_FOR_A_REASON: dict[str, str] = {
+    "stager/_native.pyi": "one stub for one native module, whose documentation it is",
+}
 """Path and reason of each file that may be longer."""
 
 LEFTOVERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

@@ -19,7 +19,8 @@ PACKAGE = ROOT / "stager"
 LAYERS = (
     (
         "values",
-        {"amounts", "bottleneck", "config", "errors", "events", "manifest"}
+        {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
+        | {"globs", "manifest"}
         | {"model", "names", "paths", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),
@@ -27,7 +28,11 @@ LAYERS = (
     ("transfer", {"pacing", "steering", "transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
-    ("pipeline", {"pipeline", "jobs", "job_end"}),
+    (
+        "pipeline",
+        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "progress"}
+        | {"sync_options", "telling", "verify"},
+    ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
 )

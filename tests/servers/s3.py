@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import random
 import urllib.parse
@@ -66,10 +67,10 @@ class S3Server:
         }
         return variables if self.ca_file is None else {**variables, "AWS_CA_BUNDLE": self.ca_file}
 
-    def client(self, *, identity: Identity | None = None, region: str | None = None) -> Any:
+    def client(self, *, identity: Identity | None = None, region: str | None = None, attempts: int = 3) -> Any:
         """A botocore client. The caller closes it."""
         identity = identity or self.identity
-        return botocore.session.Session().create_client(
+        return _session().create_client(
             "s3",
             endpoint_url=self.endpoint_url,
             region_name=region or self.region,
@@ -78,7 +79,7 @@ class S3Server:
             verify=self.ca_file or True,
             config=botocore.config.Config(
                 s3={"addressing_style": "path"},
-                retries={"total_max_attempts": 3},
+                retries={"total_max_attempts": attempts},
                 proxies={},
                 request_checksum_calculation="when_required",
             ),
@@ -138,6 +139,12 @@ def small_objects(
     for index in range(count):
         head = b"%016x" % index
         yield f"{prefix}{index // per_folder:04d}/{index:06d}.bin", (head + text)[:size]
+
+
+@functools.cache
+def _session() -> botocore.session.Session:
+    """One for all: each would read the description of S3 again, a quarter of a second of CPU."""
+    return botocore.session.Session()
 
 
 def _pairs(objects: Objects) -> Iterator[tuple[str, bytes]]:

@@ -27,7 +27,8 @@ _HELD_WITHIN_S = 60.0
 class SlowFuse:
     """``mountpoint`` shows ``backing``. Each operation has at most one rule; the last one given holds.
 
-    Operations: getattr readdir statfs open create read write truncate flush fsync rename link symlink mkdir unlink.
+    Operations: getattr readdir statfs open create read write truncate flush fsync rename link symlink mkdir unlink
+    utimens.
     A rule is for paths containing ``path``, and for reads and writes that reach beyond ``from_byte``.
     """
 
@@ -56,6 +57,10 @@ class SlowFuse:
     def fail(self, operation: str, error: int, *, path: str = "", from_byte: int = 0) -> None:
         """Let the operation fail with that errno."""
         self._rule(operation, path=path, from_byte=from_byte, error=error)
+
+    def fold(self) -> None:
+        """From now on names of another case are the same name, as on file systems of other systems."""
+        (self.control / "folds").touch()
 
     def clear(self, operation: str) -> None:
         """Back to normal; whoever waits goes on."""

@@ -48,7 +48,7 @@ class PassThrough(mfusepy.Operations):
         return rule if rule["path"] in path and end_byte >= rule["from_byte"] else None
 
     def _under(self, path: str) -> str:
-        return self._backing + path
+        return self._backing + (path.casefold() if (self._control / "folds").exists() else path)
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         self._obey("getattr", path)
@@ -118,6 +118,7 @@ class PassThrough(mfusepy.Operations):
         return 0
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
+        self._obey("utimens", path)
         os.utime(self._under(path), ns=times or (time.time_ns(),) * 2, follow_symlinks=False)
         return 0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +37,7 @@ def client(server: StrictS3, **changes: str) -> Any:
     return botocore.session.Session().create_client("s3", endpoint_url=server.endpoint_url, config=config, **chosen)
 
 
-def refusal(server: StrictS3, parameters: dict[str, str] | None = None, **changes: str) -> str:
+def refusal(server: StrictS3, parameters: dict[str, Any] | None = None, **changes: str) -> str:
     with_changes = client(server, **changes)
     try:
         with pytest.raises(botocore.exceptions.ClientError) as error:
@@ -56,9 +59,9 @@ def test_signed_listing_in_pages_and_every_object_are_served(server: StrictS3) -
     reader.close()
 
 
-@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme"])
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"])
 def test_checksums_are_those_that_botocore_computes(server: StrictS3, algorithm: str) -> None:
-    server.algorithm, server.composites = algorithm, {"a/b"}
+    server.algorithm, server.composites, server.parts = algorithm, {"a/b"}, {"a/b": [7, 8]}
     reader = client(server)
     name = f"Checksum{algorithm.upper()}"
     for key, content in server.buckets["bucket"].items():
@@ -70,6 +73,19 @@ def test_checksums_are_those_that_botocore_computes(server: StrictS3, algorithm:
         assert answer[name].endswith("-2") is (key == "a/b")
     assert name not in reader.head_object(Bucket="bucket", Key="a-b")
     assert name not in reader.get_object(Bucket="bucket", Key="a-b", Range="bytes=0-1")
+    reader.close()
+
+
+def test_heads_of_parts_tell_where_they_lie(server: StrictS3) -> None:
+    server.parts = {"a-b": [5, 7, 3]}
+    reader = client(server)
+    heads = [reader.head_object(Bucket="bucket", Key="a-b", PartNumber=number) for number in (1, 2, 3)]
+    assert [head["ContentLength"] for head in heads] == [5, 7, 3]
+    assert [head["ContentRange"] for head in heads] == ["bytes 0-4/15", "bytes 5-11/15", "bytes 12-14/15"]
+    assert {head["PartsCount"] for head in heads} == {3}
+    assert "PartsCount" not in reader.head_object(Bucket="bucket", Key="a/b", PartNumber=1)
+    with pytest.raises(botocore.exceptions.ClientError, match="416"):
+        reader.head_object(Bucket="bucket", Key="a-b", PartNumber=4)
     reader.close()
 
 
@@ -120,3 +136,61 @@ def test_replies_on_order_come_first_and_end(server: StrictS3) -> None:
     reader = client(server)
     assert reader.get_object(Bucket="bucket", Key="a-b")["Body"].read()
     reader.close()
+
+
+def test_objects_of_a_customers_key_want_it_over_https_with_its_md5(certificates: Certificates) -> None:
+    key = bytes(range(32))
+    asked = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+    with strict_s3(certificates) as server:
+        server.buckets["bucket"], server.customer_keys = {"a-b": b"secret", "plain": b""}, {"a-b": key}
+        reader = client(server)
+        answer = reader.get_object(Bucket="bucket", Key="a-b", **asked)
+        assert (answer["Body"].read(), answer["SSECustomerAlgorithm"]) == (b"secret", "AES256")
+        listed = reader.list_objects_v2(Bucket="bucket")["Contents"][0]["ETag"]
+        assert listed == answer["ETag"] == reader.head_object(Bucket="bucket", Key="a-b", **asked)["ETag"]
+        assert listed.strip('"') != hashlib.md5(b"secret").hexdigest()
+        reader.close()
+        assert refusal(server) == "InvalidRequest"
+        assert refusal(server, {**asked, "Key": "plain"}) == "InvalidRequest"
+        assert refusal(server, {**asked, "SSECustomerKey": bytes(32)}) == "AccessDenied"
+        wrong = {"SSECustomerKey": base64.b64encode(key).decode(), "SSECustomerKeyMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        assert refusal(server, {**asked, **wrong}) == "InvalidArgument"
+
+
+def test_who_pays_and_whose_the_bucket_is_are_conditions(server: StrictS3) -> None:
+    server.requester_pays, server.owners = {"bucket"}, {"bucket": "123456789012"}
+    assert refusal(server) == "AccessDenied"
+    assert refusal(server, {"RequestPayer": "requester", "ExpectedBucketOwner": "0" * 12}) == "AccessDenied"
+    reader = client(server)
+    answer = reader.get_object(
+        Bucket="bucket", Key="a-b", RequestPayer="requester", ExpectedBucketOwner="123456789012"
+    )
+    assert answer["RequestCharged"] == "requester"
+    reader.close()
+
+
+def test_archived_objects_are_listed_with_their_restores_and_read_when_these_are_done(server: StrictS3) -> None:
+    server.storage_classes = dict.fromkeys(KEYS, "GLACIER") | {"empty": "INTELLIGENT_TIERING/ARCHIVE_ACCESS"}
+    server.restored = {"a/b": True, "é": False}
+    reader = client(server)
+    rows = reader.list_objects_v2(Bucket="bucket", OptionalObjectAttributes=["RestoreStatus"])["Contents"]
+    told = {row["Key"]: row["RestoreStatus"]["IsRestoreInProgress"] for row in rows if "RestoreStatus" in row}
+    assert told == {"a/b": False, "é": True}
+    assert [row["StorageClass"] for row in rows] == ["GLACIER"] * 3 + ["INTELLIGENT_TIERING", "GLACIER"]
+    assert not any("RestoreStatus" in row for row in reader.list_objects_v2(Bucket="bucket")["Contents"])
+    assert reader.get_object(Bucket="bucket", Key="a/b")["Body"].read()
+    assert reader.head_object(Bucket="bucket", Key="a-b")["StorageClass"] == "GLACIER"
+    reader.close()
+    for key in ("a-b", "é", "empty"):
+        assert refusal(server, {"Key": key}) == "InvalidObjectState"
+
+
+def test_token_ends_by_the_clock_or_after_its_uses(server: StrictS3) -> None:
+    server.token_ends = {"past": time.time() - 1, "twice": time.time() + 3600}
+    server.token_uses = {"twice": 2}
+    assert refusal(server, aws_session_token="past") == "ExpiredToken"
+    reader = client(server, aws_session_token="twice")
+    for _ in range(2):
+        reader.head_object(Bucket="bucket", Key="a-b")
+    reader.close()
+    assert refusal(server, aws_session_token="twice") == "ExpiredToken"

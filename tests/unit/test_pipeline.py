@@ -9,7 +9,8 @@ import pytest
 
 from stager.config import Remote
 from stager.errors import UsageError
-from stager.pipeline import SyncOptions, open_source, sync, travels_in_the_open
+from stager.opening import open_source, travels_in_the_open
+from stager.pipeline import SyncOptions, sync
 from stager.transfer import Transfer
 from stager.urls import parse_source
 

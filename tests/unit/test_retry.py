@@ -10,7 +10,10 @@ import pytest
 from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
+    ArchivedError,
     ChangedError,
+    GoneError,
+    GradeError,
     HostError,
     IntegrityError,
     NoSpaceError,
@@ -19,7 +22,7 @@ from stager.errors import (
     StagerError,
     TransientError,
 )
-from stager.retry import Action, action_for, damaged, error_for, wait_s
+from stager.retry import TOO_LOW_AT_MOST, Action, action_for, are_too_many, damaged, error_for, too_low, wait_s
 
 
 @dataclass
@@ -52,9 +55,10 @@ class Failure:
         (400, "InvalidToken", Action.STOP, AccessDeniedError),
         (403, "AccessDenied", Action.SKIP, AccessDeniedError),
         (403, "", Action.SKIP, AccessDeniedError),
-        (403, "InvalidObjectState", Action.SKIP, NotFoundError),
+        (403, "InvalidObjectState", Action.SKIP, ArchivedError),
         (404, "NoSuchBucket", Action.STOP, NotFoundError),
-        (404, "NoSuchKey", Action.STOP, ChangedError),
+        (404, "NoSuchKey", Action.STOP, GoneError),
+        (405, "MethodNotAllowed", Action.STOP, NotFoundError),
         (412, "PreconditionFailed", Action.STOP, ChangedError),
         (412, "", Action.STOP, ChangedError),
         (416, "InvalidRange", Action.STOP, ChangedError),
@@ -97,7 +101,7 @@ def test_answer_is_judged_by_its_code_first(
         ("answer", 403, "", Action.STOP, AccessDeniedError),
         ("answer", 502, "", Action.RETRY, TransientError),
         ("answer", 503, "", Action.SLOW_DOWN, TransientError),
-        ("answer", 404, "", Action.STOP, ChangedError),
+        ("answer", 404, "", Action.STOP, GoneError),
         ("answer", 412, "", Action.STOP, ChangedError),
         ("answer", 418, "", Action.STOP, SourceError),
         ("connect", 0, "", Action.RETRY, TransientError),
@@ -179,6 +183,18 @@ def test_bytes_without_the_announced_checksum_are_fetched_once_more_and_told_ali
     told = error_for(failure, where="s3://b/k")
     assert isinstance(told, IntegrityError)
     assert str(told) == str(damaged(detail, where="s3://b/k"))
+    assert "--integrity" not in str(told)
+    assert "--integrity light" in str(damaged("MD5 is 00, and 01 was announced", where="s3://b/k"))
+
+
+def test_object_below_the_required_grade_is_left_out_until_there_are_enough_to_name() -> None:
+    failure = Failure(kind="identity", where="grade", status=200, message="no checksum is announced")
+    assert action_for(failure) is Action.SKIP
+    error = error_for(failure, where="s3://b/k")
+    assert isinstance(error, GradeError)
+    assert str(error) == str(too_low("no checksum is announced", where="s3://b/k"))
+    assert not are_too_many([error] * (TOO_LOW_AT_MOST - 1), 0)
+    assert are_too_many([error] * TOO_LOW_AT_MOST, 0)
 
 
 @pytest.mark.parametrize(

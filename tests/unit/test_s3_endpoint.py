@@ -74,9 +74,81 @@ def test_unsigned_request_has_no_scope() -> None:
     assert asyncio.run(Session(Remote(sign_requests=False)).credentials()) is None
 
 
-def test_directory_bucket_is_refused_by_name() -> None:
-    with pytest.raises(SourceError, match="x--use1-az1--x-s3"):
-        prepare("x--use1-az1--x-s3")
+@pytest.mark.parametrize(
+    ("bucket", "what"),
+    [
+        ("x--use1-az1--x-s3", "directory buckets"),
+        ("x--use1-az1--xa-s3", "access points of directory buckets"),
+        ("name-hrzrlukc5m36ft7okagglf3gmwl--ol-s3", "Object Lambda access points"),
+        ("test-accessp-e0000075e8c0f5d4f3a5--op-s3", "access points on Outposts"),
+        ("mfzwi23gnjvgw.mrap", "Multi-Region Access Points"),
+    ],
+)
+def test_what_only_looks_like_a_bucket_is_refused_by_name(bucket: str, what: str) -> None:
+    with pytest.raises(SourceError, match=f"^s3://{bucket}: {what} are not supported"):
+        prepare(bucket)
+
+
+WEST = "us-west-2"
+POINT = "arn:aws:s3:us-west-2:123456789012:accesspoint:my-ap"
+ALIAS = "my-ap-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias"
+LINK = "vpce-1a2b3c4d-5e6f.s3.us-west-2.vpce.amazonaws.com"
+DUAL, FIPS = {"use_dualstack_endpoint": True}, {"use_fips_endpoint": True}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "settings", "host", "path"),
+    [
+        ("bucket", DUAL, "bucket.s3.dualstack.us-west-2.amazonaws.com", "/"),
+        ("dotted.bucket", DUAL, "s3.dualstack.us-west-2.amazonaws.com", "/dotted.bucket/"),
+        ("bucket", FIPS, "bucket.s3-fips.us-west-2.amazonaws.com", "/"),
+        ("bucket", DUAL | FIPS, "bucket.s3-fips.dualstack.us-west-2.amazonaws.com", "/"),
+        ("bucket", {"endpoint_url": f"https://bucket.{LINK}"}, f"bucket.{LINK}", "/bucket/"),
+        (ALIAS, {}, f"{ALIAS}.s3.us-west-2.amazonaws.com", "/"),
+        (POINT, {}, "my-ap-123456789012.s3-accesspoint.us-west-2.amazonaws.com", "/"),
+        (POINT, {"region": "eu-west-1"}, "my-ap-123456789012.s3-accesspoint.us-west-2.amazonaws.com", "/"),
+        (POINT, {"addressing_style": "path"}, "my-ap-123456789012.s3-accesspoint.us-west-2.amazonaws.com", "/"),
+        (POINT, DUAL, "my-ap-123456789012.s3-accesspoint.dualstack.us-west-2.amazonaws.com", "/"),
+        (POINT, FIPS, "my-ap-123456789012.s3-accesspoint-fips.us-west-2.amazonaws.com", "/"),
+        (POINT, {"endpoint_url": f"https://accesspoint.{LINK}"}, f"my-ap-123456789012.accesspoint.{LINK}", "/"),
+    ],
+)
+def test_address_comes_from_the_resolver_of_botocore(
+    bucket: str, settings: dict[str, object], host: str, path: str
+) -> None:
+    settings = {"region": WEST, **settings}
+    found = asyncio.run(Session(Remote(**settings)).prepare(bucket))  # type: ignore[arg-type]
+    assert (found.host, found.path_prefix, found.tls) == (host, path.encode(), True)
+    assert (found.region, found.service) == (WEST, "s3")
+
+
+@pytest.mark.parametrize("where", ["environment", "profile"])
+def test_dual_stack_and_fips_of_environment_and_profile_count_and_a_remote_stands_above(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "environment":
+        monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+        monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    else:
+        (tmp_path / "config").write_text("[default]\nuse_dualstack_endpoint = true\nuse_fips_endpoint = true\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert prepare(region=None).host == "bucket.s3-fips.dualstack.us-east-1.amazonaws.com"
+    assert prepare(use_dualstack_endpoint=False).host == "bucket.s3-fips.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "settings", "words"),
+    [
+        ("bucket", FIPS | {"endpoint_url": "https://s3.example"}, "use_fips_endpoint has no effect"),
+        ("bucket", DUAL | {"endpoint_url": "https://s3.example"}, "use_dualstack_endpoint has no effect"),
+        ("bucket", FIPS | {"region": "cn-north-1"}, "Partition does not support FIPS"),
+    ],
+)
+def test_endpoint_that_is_not_what_was_asked_for_is_refused(
+    bucket: str, settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        asyncio.run(Session(Remote(**settings)).prepare(bucket))  # type: ignore[arg-type]
 
 
 def test_profile_gives_its_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

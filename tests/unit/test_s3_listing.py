@@ -253,6 +253,8 @@ def test_failing_page_of_many_is_the_error_of_the_listing() -> None:
         ("s3-fips.us-east-1.amazonaws.com", "b", True),
         ("b.s3-accelerate.amazonaws.com", "b", True),
         ("s3-us-west-2.amazonaws.com", "b", True),
+        ("bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com", "b", True),
+        ("a-123456789012.accesspoint.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com", "a", False),
         ("b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com", "b--use1-az4--x-s3", False),
         ("s3.us-east-1.amazonaws.com", "b--use1-az4--x-s3", False),
         ("a-1-s3alias.s3.us-east-1.amazonaws.com", "a-1-s3alias", False),

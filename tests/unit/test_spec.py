@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import SpecError
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, parse_spec, with_options
@@ -49,6 +49,8 @@ name = "speech/words"
 source = "git+ssh://git@git.example/speech/words"
 ref = "3f2c9a1"
 access = "read-write"
+integrity = "strict"
+require_integrity = "A"
 [[dataset]]
 name = "lab/scans"
 source = "bind:/mnt/efs/scans"
@@ -77,6 +79,9 @@ proxy = "http://proxy.example:3128"
         listing_order="byte-order",
         proxy="http://proxy.example:3128",
     )
+    assert [dataset.integrity for dataset in spec.datasets] == [
+        Integrity(), Integrity(level="strict", require="A"), Integrity(),
+    ]  # fmt: skip
     assert spec.public[0].source == "/srv/public/imagenet"
     assert spec.logs.persist == "/base/results/{job.name}"
     assert (spec.environment, spec.workdir, spec.pass_credentials) == ({"EPOCHS": "3"}, "/data/vision/mnist", False)
@@ -137,6 +142,8 @@ MISTAKES = [
     ("ref for s3", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nref="x"\n', "ref is for git sources"),
     ("two refs", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://h/r@a"\nref="b"\n', "keep ref ="),
     ("option as ref", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://h/r"\nref="--x"\n', "is no ref"),
+    ("other grade", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nrequire_integrity="C"\n', "require_integrity"),
+    ("grade of a bind", HEAD + '[[dataset]]\nname="a/b"\nsource="bind:/x"\nintegrity="light"\n', "for what is copied"),
     ("other access", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\naccess="rw"\n', "dataset[1].access"),
     ("public upwards", HEAD + '[[public]]\nname = ".."\nsource = "/srv"\n', "public[1].name"),
     ("public relative", HEAD + '[[public]]\nname = "p"\nsource = "srv"\n', "public[1].source"),
@@ -275,3 +282,54 @@ def test_option_that_repeats_a_dataset_of_the_file_is_refused() -> None:
     spec = parse(HEAD + '[[dataset]]\nname = "a/b"\nsource = "s3://bkt"\n')
     with pytest.raises(SpecError, match="there twice"):
         with_options(spec, data=["a/b=s3://other"], base="/")
+
+
+def dataset(text: str, source: str = "s3://b/p") -> str:
+    return f'{HEAD}[[dataset]]\nname = "o/d"\nsource = "{source}"\n{text}'
+
+
+def test_dataset_says_which_files_are_wanted(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a\n./d/b\n")
+    text = dataset(
+        'exclude = ["bad*", "!bad/one"]\ninclude = ["*.jpg"]\nmin_size = "1K"\nmax_size = "2G"\n'
+        'newer = "2023-11-14"\nfiles_from = "list"\n'
+    )
+    wanted = parse_spec(text.encode(), where="", base=str(tmp_path)).datasets[0].filter
+    assert [(rule.include, rule.glob) for rule in wanted.rules] == [
+        (True, b"*.jpg"), (False, b"bad*"), (True, b"bad/one"),
+    ]  # fmt: skip
+    assert (wanted.min_bytes, wanted.max_bytes, wanted.paths) == (1024, 2 << 30, frozenset([b"a", b"d/b"]))
+    assert wanted.since_ns == 1_699_920_000 * 10**9
+    assert not parse(dataset("")).datasets[0].filter
+
+
+def test_every_mistake_in_what_chooses_files_is_told_with_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    told = problems(
+        dataset(
+            'exclude = ["a//b", "ok", "["]\nmin_size = "12"\nnewer = "soon"\n'
+            f'files_from = "{tmp_path}/pipe"\nmax_size = 3\n'
+        )
+    )
+    assert "dataset[1].max_size" in told
+    told = problems(
+        dataset(
+            f'exclude = ["a//b", "ok", "["]\nmin_size = "12"\nnewer = "soon"\nfiles_from = "{tmp_path}/pipe"\n'
+        )
+    )
+    assert told.count("dataset[1].exclude") == 2
+    assert "the pattern 'a//b' has an empty segment" in told
+    assert "dataset[1].min_size (line 8): '12' has no unit" in told
+    assert "dataset[1].newer" in told
+    assert "dataset[1].files_from (line 10): " in told
+    assert "it is not a regular file" in told
+    assert "no times" in problems(dataset('newer = "7d"', "git+https://h/r"))
+    assert "a bind shows all" in problems(dataset('include = ["x"]', "bind:/mnt/x"))
+
+
+def test_frozen_listing_is_found_from_the_job_file_and_is_for_sources_that_are_listed() -> None:
+    job = 'version = 1\n[job]\nname = "j"\n[[dataset]]\nname = "a/b"\n'
+    (dataset,) = parse(f'{job}source = "s3://b/p"\nfrozen = "lists/p.jsonl"\n').datasets
+    assert dataset.frozen == "/base/lists/p.jsonl"
+    for source, frozen in (("file:///d", "f"), ("bind:/d", "f"), ("s3://b/p", ""), ("s3://b/p", "a\\u0000")):
+        assert "dataset[1].frozen" in problems(f'{job}source = "{source}"\nfrozen = "{frozen}"\n')

@@ -7,12 +7,16 @@ import pytest
 from stager.errors import UsageError
 from stager.urls import check_endpoint, parse_source
 
+ARN = "arn:aws:s3:us-west-2:123456789012:accesspoint"
+
 
 @pytest.mark.parametrize(
     ("text", "scheme", "location", "ref", "subdir"),
     [
         ("s3://bucket", "s3", "bucket/", None, None),
         ("s3://bucket/a/b/", "s3", "bucket/a/b/", None, None),
+        (f"s3://{ARN}/my-ap", "s3", f"{ARN}:my-ap/", None, None),
+        (f"s3://{ARN}:my-ap/a@b/", "s3", f"{ARN}:my-ap/a@b/", None, None),
         ("git+https://host/vision/net", "git", "https://host/vision/net", None, None),
         ("git+https://host/vision/net@v1.4#subdir=a/b", "git", "https://host/vision/net", "v1.4", "a/b"),
         ("git+https://host/vision/net@feature/x", "git", "https://host/vision/net", "feature/x", None),
@@ -35,14 +39,43 @@ def test_good_source_is_taken_apart(
 
 
 @pytest.mark.parametrize(
+    ("text", "location", "version_id"),
+    [
+        ("s3://b/k?versionId=3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY", "b/k", "3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY"),
+        ("s3://b/k?versionId=a%2Bb", "b/k", "a+b"),
+        ("s3://b/dir/what?x=1?versionId=null", "b/dir/what?x=1", "null"),
+        ("s3://b/k?versionId=v?x=1", "b/k?versionId=v?x=1", None),
+        ("s3://b/k?versionid=v", "b/k?versionid=v", None),
+        ("s3://b/k?", "b/k?", None),
+    ],
+)
+def test_version_of_a_key_is_what_closes_the_url(text: str, location: str, version_id: str | None) -> None:
+    source = parse_source(text)
+    assert (source.location, source.version_id, source.text) == (location, version_id, text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
         "data",
+        "s3://b/k?versionId=",
+        "s3://b/k?versionId=a%20b",
+        "s3://b/k?versionId=%00",
+        "s3://b/k?versionId=" + "v" * 1025,
+        "s3://b/?versionId=v",
+        "s3://b/dir/?versionId=v",
+        "s3://b?versionId=v",
         "http://host/x",
         "s3:bucket",
         "s3:///key",
         "s3://bu cket/x",
+        "s3://arn:aws:s3:::bucket/key",
+        f"s3://{ARN}",
+        f"s3://{ARN}/My-Ap/x",
+        f"s3://{ARN}/my-ap:x",
+        "s3://arn:aws:s3:us-west-2:1234:accesspoint/my-ap",
+        "s3://arn:aws:sqs:us-west-2:123456789012:accesspoint/my-ap",
         "git+https://host/x@-upload-pack=touch",
         "git+https://host/x@",
         "git+https://host/x@a..b",
@@ -145,3 +178,17 @@ def test_percent_encoding_of_a_file_source_stands_for_bytes() -> None:
     assert parse_source("file:///d%ff/%E3%80%80").location == "/d\udcff/\u3000"
     with pytest.raises(UsageError):
         parse_source("file:///d%00")
+
+
+@pytest.mark.parametrize(
+    ("arn", "words"),
+    [
+        ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/x", "Multi-Region Access Points are not supported"),
+        ("arn:aws:s3-object-lambda:us-west-2:123456789012:accesspoint/a-b", "Object Lambda access points are not"),
+        ("arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/accesspoint/a", "buckets on Outposts are not"),
+        ("arn:aws:s3express:us-west-2:123456789012:accesspoint/a--usw2-az1--xa-s3", "directory buckets are not"),
+    ],
+)
+def test_what_cannot_be_signed_is_refused_by_name(arn: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_source(f"s3://{arn}")

@@ -1,0 +1,209 @@
+"""What a sync is going to do, decided before anything is moved: the source's side of it, then the destination's."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stager._native import Entries, KeyOrder
+from stager.errors import ArchivedError
+from stager.events import Listed, Planned, Sink, Warned
+from stager.host.commit import Commit
+from stager.host.judge import judge
+from stager.host.partial import partial_bytes
+from stager.host.threads import Checkpoint, blocking, stoppable
+from stager.host.workspace import Workspace, boot_id
+from stager.leftovers import Leftovers
+from stager.manifest import Header
+from stager.model import Counts, Grade, SourceRef
+from stager.names import Names, bad_keys_error, to_json
+from stager.opening import travels_in_the_open, what_identities_mean
+from stager.sources.base import Earlier, Snapshot, Source
+from stager.stages.archived import archived_among, leave_out, told_of
+from stager.stages.choose import Chosen, check_filter, choose
+from stager.stages.plan import Plan, check_space, plan
+from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
+from stager.sync_options import SyncOptions
+from stager.telling import tell_deleted, tell_fetched
+
+__all__ = ["Decided", "Decision", "Seen"]
+
+_OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
+_BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """The source as it was listed: ``whole``, and of that what is wanted."""
+
+    manifest: Recorded  # of an earlier run
+    leftovers: Leftovers
+    whole: Snapshot
+    snapshot: Snapshot
+    left_out: Counts  # by the filter
+    order: KeyOrder
+    names: Names
+    header: Header
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What is to be done, decided before anything is moved."""
+
+    entries: Entries
+    names: Names  # without what is archived
+    planned: Plan
+    archived: Counts
+    manifest_entries: int | None  # see `Recalled`
+
+
+class Decision(Struct, frozen=True):
+    """Makes one. ``commit``: what is there has to be on the disk to be believed."""
+
+    ref: SourceRef
+    options: SyncOptions
+    sink: Sink
+    source: Source
+    workspace: Workspace
+    commit: Commit | None = None
+
+    async def see(self) -> Seen:
+        """List, choose and judge: nothing of the destination but its records is looked at."""
+        check_filter(self.options.filter, self.source.capabilities, where=self.ref.text)
+        manifest = await blocking(read_manifest, self.workspace.state_fd)
+        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete)
+        await blocking(leftovers.refuse, manifest)
+        wanted = self.options.filter.wants_path()
+        whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest), wanted)
+        total = Counts(objects=len(whole.table), bytes=whole.table.total_bytes)
+        self.sink(Listed(source=self.ref.text, total=total))
+        await blocking(leftovers.refuse_empty, whole.table)
+        chosen = await stoppable(self._choose, whole)
+        if travels_in_the_open(whole.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
+            self.warn(_OPEN_WARNING)
+        self.warn(*whole.warnings, *chosen.warnings)
+        order = await stoppable(self._order, chosen)
+        names = await stoppable(self._judge, chosen, order)
+        version = "" if chosen.left_out.objects or names.bad else whole.version
+        archived = chosen.table.archived_rows() if whole.archived else whole.archived
+        header = Header(
+            source=what_identities_mean(self.ref, whole), folder=to_json(whole.folder), boot=boot_id(),
+            version=version, durable=self.commit is not None,
+        )  # fmt: skip
+        return Seen(
+            manifest=manifest,
+            leftovers=leftovers,
+            whole=whole,
+            snapshot=replace(whole, table=chosen.table, version=version, archived=archived),
+            left_out=chosen.left_out,
+            order=order,
+            names=names,
+            header=header,
+        )
+
+    async def decide(self, seen: Seen) -> Decided:
+        """Compare with what is there: nothing is changed yet."""
+        leftovers, names, order = seen.leftovers, seen.names, seen.order
+        entries = Entries(seen.snapshot.table)
+        recalled = await stoppable(self._recall, seen, entries)
+        again, warnings = await stoppable(
+            leftovers.gather, seen.manifest, recalled, entries, order, names, seen.header, verify=self.options.verify
+        )
+        planned = await stoppable(self._compare, entries, order, names)
+        archived = archived_among(seen.snapshot, planned.fetch, where=self.ref.text)
+        archived_counts = self.leave_out(archived)
+        if archived:
+            names = leave_out(seen.snapshot, names, planned.fetch)
+            planned = await stoppable(self._compare, entries, order, names)
+        more = await stoppable(leftovers.plan, seen.whole.table, order, seen.manifest)
+        self.warn(*recalled.warnings, *warnings, *more)
+        self.sink(
+            Planned(
+                source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad),
+                left_out=seen.left_out, delete=leftovers.deletion.counts,
+            )
+        )  # fmt: skip
+        if self.options.dry_run and self.options.names:
+            await tell_fetched(self.sink, self.ref.text, seen.snapshot.table, planned.fetch)
+            await tell_deleted(self.sink, self.ref.text, leftovers.deletion.files)
+        leftovers.check()
+        return Decided(
+            entries=entries,
+            names=names,
+            planned=planned,
+            archived=archived_counts,
+            manifest_entries=None if again else recalled.manifest_entries,
+        )
+
+    def warn(self, *texts: str) -> None:
+        """Tell the user."""
+        for text in texts:
+            self.sink(Warned(source=self.ref.text, text=text))
+
+    def leave_out(self, archived: ArchivedError | None) -> Counts:
+        """How much that is; raises it unless it was asked to leave such objects out."""
+        if archived is None:
+            return Counts()
+        if self.options.on_archived == "fail":
+            raise archived
+        left_out, text = told_of(archived)
+        self.warn(text)
+        return left_out
+
+    def _earlier(self, manifest: Recorded) -> Earlier | None:
+        if manifest.header is None or not manifest.header.version or self.options.delete is not None:
+            return None  # and deleting rests on a listing of its own
+        return Earlier(
+            version=manifest.header.version, read_table=functools.partial(read_table, self.workspace.state_fd)
+        )
+
+    def _choose(self, checkpoint: Checkpoint, whole: Snapshot) -> Chosen:
+        wanted, where = self.options.filter, self.ref.text
+        return choose(whole.table, wanted, self.source.capabilities, where=where, checkpoint=checkpoint)
+
+    def _order(self, checkpoint: Checkpoint, chosen: Chosen) -> KeyOrder:
+        return KeyOrder(chosen.table, checkpoint)
+
+    def _judge(self, checkpoint: Checkpoint, chosen: Chosen, order: KeyOrder) -> Names:
+        margin = len(os.fsencode(self.workspace.root)) + 1
+        fold = self.workspace.folds_names
+        names = judge(chosen.table, order, margin=margin, fold=fold, checkpoint=checkpoint)
+        if names.bad and self.options.on_bad_key == "fail":
+            raise bad_keys_error(names.bad, where=self.ref.text)
+        return names
+
+    def _recall(self, checkpoint: Checkpoint, seen: Seen, entries: Entries) -> Recalled:
+        return recall(
+            self.workspace.state_fd,
+            seen.manifest,
+            entries,
+            seen.order,
+            source=seen.header.source,
+            boot=seen.header.boot,
+            verify=self.options.verify,
+            only_durable=self.commit is not None,
+            checkpoint=checkpoint,
+        )
+
+    def _compare(self, checkpoint: Checkpoint, entries: Entries, order: KeyOrder, names: Names) -> Plan:
+        workspace, dry = self.workspace, self.options.dry_run
+        if self.commit is not None and not workspace.fresh:
+            self.commit.flush()
+        free_bytes, free_inodes, block_bytes = (0, None, _BLOCK_BYTES) if dry else workspace.free()
+        planned = plan(
+            entries,
+            order,
+            names,
+            workspace.root_fd,
+            fresh=workspace.fresh,
+            block_bytes=block_bytes,
+            required=self.options.integrity.require,
+            from_disk=self.commit is not None,
+            checkpoint=checkpoint,
+        )
+        if not dry:
+            _, state_fd, _ = workspace.descriptors()
+            check_space(planned, free_bytes + partial_bytes(state_fd), free_inodes, where=workspace.root)
+        return planned

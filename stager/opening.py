@@ -1,0 +1,69 @@
+"""A source by its reference: the only place that knows which kinds there are."""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import json
+from collections.abc import Callable
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+from stager.config import Integrity, Remote
+from stager.errors import UsageError
+from stager.model import SourceRef
+from stager.sources.base import Snapshot, Source
+from stager.transfer import Transfer
+
+__all__ = ["open_source", "travels_in_the_open", "what_identities_mean"]
+
+# A scheme's module is imported when a source of it is opened.
+# Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered; those
+# of _CHECKING with integrity.
+_SOURCES: Final = {
+    "s3": ("stager.sources.s3", "S3Source"),
+    "git": ("stager.sources.git", "GitSource"),
+    "file": ("stager.sources.local", "LocalSource"),
+}
+_WORKING: Final = frozenset({"git"})
+_CHECKING: Final = frozenset({"s3"})
+
+
+def open_source(
+    ref: SourceRef,
+    *,
+    remote: Remote | None,
+    transfer: Transfer,
+    state_dir: str | None = None,
+    integrity: Integrity | None = None,
+) -> Source:
+    """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
+
+    ``state_dir``: where a source may work that needs disk space of its own; None: in the user's scratch.
+    """
+    if ref.scheme not in _SOURCES:
+        raise UsageError("this kind of source is not copied", where=ref.text, hint="use it in a job, as a bind")
+    module, name = _SOURCES[ref.scheme]
+    make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
+    if ref.scheme in _WORKING:
+        return make(ref, remote=remote, transfer=transfer, state_dir=state_dir)
+    if ref.scheme in _CHECKING:
+        return make(ref, remote=remote, transfer=transfer, integrity=integrity or Integrity())
+    return make(ref, remote=remote, transfer=transfer)
+
+
+def what_identities_mean(ref: SourceRef, snapshot: Snapshot) -> str:
+    """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
+    return json.dumps([ref.scheme, ref.location, ref.subdir or "", snapshot.pinned.get("endpoint", "")])
+
+
+def travels_in_the_open(endpoint: str) -> bool:
+    """Whether data of an endpoint crosses a network as plain http, where anyone on the way may change it."""
+    parts = urlsplit(endpoint)
+    if parts.scheme != "http" or parts.hostname is None or parts.hostname == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return True

@@ -1,0 +1,120 @@
+"""Look at a staged tree: its manifest, and which of its files are not what was recorded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from array import array
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+
+from msgspec import Struct
+
+from stager.errors import IntegrityError, UsageError
+from stager.events import Found
+from stager.host.foreign_files import ForeignFiles
+from stager.host.manifest_file import Manifest, load_manifest
+from stager.host.mounts import lies_within
+from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
+from stager.host.threads import Checkpoint, in_threads, stoppable
+from stager.host.workspace import STATE_NAME
+from stager.manifest import MANIFEST_NAME, DamagedManifestError
+
+__all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "read_whole_manifest", "staged_below"]
+
+_FOREIGN_AT_ONCE: Final = 1000
+_JOB_RECORD, _TREE, _STATE = "job.json", "tree", "state"
+_WHY: Final = {
+    "kind": "it is no longer the file that was staged, or a symlink stands above it",
+    "size": "another size",
+    "content": "other content",
+    "executable": "who may execute it",
+}
+
+
+class Staged(Struct, frozen=True):
+    """A staged tree and where its state is; None: in its own .stager."""
+
+    tree: str
+    state: str | None
+
+
+def staged_below(directory: str, state_dir: str | None) -> tuple[Staged, ...]:
+    """The trees that ``directory`` stands for: what a sync filled, one copy of a job, or all copies of a job when it is
+    the job's tree, whose state lies beside it. Blocks. Raises `UsageError`: nothing was staged there.
+    """
+    own = os.path.join(directory, STATE_NAME)
+    if state_dir is not None or (os.path.lexists(own) and stat.S_ISDIR(os.lstat(own).st_mode)):
+        return (Staged(directory, state_dir),)
+    real = os.path.realpath(directory)
+    job = _job_of(real)
+    found = tuple(one for one in _copies_of(job) if lies_within(one.tree, real)) if job is not None else ()
+    if not found:
+        hint = "name a directory that `stager sync` filled, or its state with --state-dir"
+        raise UsageError("nothing was staged here", where=directory, hint=hint)
+    return found
+
+
+def _job_of(path: str) -> str | None:
+    """The directory of the job in whose tree ``path`` lies."""
+    while path != (above := os.path.dirname(path)):
+        if os.path.basename(path) == _TREE and os.path.isfile(os.path.join(above, _JOB_RECORD)):
+            return above
+        path = above
+    return None
+
+
+def _copies_of(job: str) -> list[Staged]:
+    """What was copied for a job, in the order of its names."""
+    top = os.path.join(job, _STATE)
+    states = sorted(path for path, _, files in os.walk(top) if MANIFEST_NAME in files)
+    return [Staged(os.path.join(job, _TREE, os.path.relpath(state, top)), state) for state in states]
+
+
+def read_whole_manifest(checkpoint: Checkpoint, state_fd: int | None, where: str) -> Manifest:
+    """The manifest with all of its entries. Blocks. Raises `UsageError` (none), `IntegrityError` (damaged)."""
+    hint = "`stager sync` it again"
+    if state_fd is None:
+        raise UsageError("nothing was staged here", where=where, hint=hint)
+    try:
+        return load_manifest(state_fd, checkpoint=checkpoint)
+    except FileNotFoundError:
+        raise UsageError("has no manifest: no sync has finished here", where=where, hint=hint) from None
+    except DamagedManifestError as error:
+        raise IntegrityError(f"the manifest is damaged ({error})", where=where, hint=hint) from error
+
+
+async def inspect_files(manifest: Manifest, root_fd: int) -> AsyncGenerator[tuple[array[int], list[Odd]], None]:
+    """Every file hashed again, over the usable cores: rows that have been looked at, and those of them that are not
+    what was recorded. The entries of the others stand. Use it inside `contextlib.aclosing`.
+    """
+    rows = array("I", range(len(manifest.table)))
+    check = partial(_check_and_name, partial(check_piece, manifest.entries, root_fd, True, False))
+    pieces = pieces_of(manifest.table, rows)
+    async with aclosing(in_threads(check, pieces, threads=threads_here())) as results:
+        async for result in results:
+            yield result
+
+
+def _check_and_name(check: partial[list[Odd]], rows: array[int]) -> tuple[array[int], list[Odd]]:
+    return rows, check(rows)
+
+
+async def found_foreign(manifest: Manifest, root_fd: int, tree: str) -> AsyncGenerator[Found, None]:
+    """Every file below the tree that the manifest does not have. Raises `HostError`."""
+    walk = ForeignFiles(root_fd, manifest.order)
+    while some := await stoppable(walk.some, _FOREIGN_AT_ONCE):
+        for path in sorted(some):
+            yield Found(source=tree, path=os.fsdecode(path), what="foreign")
+
+
+def found_odd(manifest: Manifest, odd: Odd, tree: str) -> Found:
+    """What there is to tell of a file."""
+    path = os.fsdecode(manifest.table.key(odd.row))
+    if odd.what == "unreadable":
+        return Found(source=tree, path=path, what=odd.what, why=os.strerror(odd.errno))
+    if odd.what == "missing":
+        return Found(source=tree, path=path, what=odd.what)
+    return Found(source=tree, path=path, what="differs", why=_WHY[odd.what])
