@@ -252,9 +252,13 @@ def _lock_places(places: Sequence[Place]) -> None:
 
 
 def _hide_places(places: Sequence[Place], own: frozenset[int]) -> None:
-    """Every way to these directories ends in an empty one, except through the staged trees themselves."""
+    """Every way to these directories ends in an empty one, except through the staged trees themselves.
+
+    The table is read once, for there may be hundreds of places: what covers one of them is no way to another.
+    """
+    rows = mounts.read_mountinfo()
     for place in places:
-        for row in mounts.read_mountinfo():
+        for row in rows:
             if row.device != place.device:
                 continue
             if mounts.lies_within(place.root, row.root):

@@ -28,10 +28,11 @@ from servers.http_proxy import HttpProxy, http_proxy
 from servers.s3 import Identity
 from servers.strict_s3 import Reply, StrictS3, strict_s3
 
-SECRET = "secret-key/of+hunter2="
-TOKEN = "session-token/of+hunter3=="
-PASSWORD = "proxy:password@hunter4"
-KEY = b"customer-key-of-hunter5-32-bytes"
+_OWN = f"{os.getpid():08}"  # other tests beside this one have secrets of their own, which a job of root may see
+SECRET = f"secret-key/of+hunter2-{_OWN}="
+TOKEN = f"session-token/of+hunter3-{_OWN}=="
+PASSWORD = f"proxy:password@hunter4-{_OWN}"
+KEY = f"customer-key-of-hunter5-{_OWN}".encode()  # 32 bytes
 FILES = {"large": bytes(17 << 20), "small": b"abc"}
 USER = 4711
 _WAIT_S = 60.0
