@@ -54,7 +54,7 @@ class Bucket:
         if self.before is not None:
             self.before()
         prefix = query.get("prefix", b"")
-        keys = sorted((key for key in self.keys if key.startswith(prefix)), key=self.order)
+        keys = sorted((key for key in tuple(self.keys) if key.startswith(prefix)), key=self.order)
         places = [self.order(key) for key in keys]
         start = 0
         if "continuation-token" in query:
