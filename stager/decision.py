@@ -109,8 +109,9 @@ class Decision(Struct, frozen=True):
         entries = Entries(seen.snapshot.table)
         recalled = await stoppable(self._recall, seen, entries)
         again, warnings = await stoppable(
-            leftovers.gather, seen.manifest, recalled, entries, order, names, seen.header, verify=self.options.verify
-        )
+            leftovers.gather, seen.manifest, recalled, entries, order, names, seen.header,
+            verify=self.options.verify or self.commit is not None,
+        )  # fmt: skip
         planned = await stoppable(self._compare, entries, order, names)
         archived = archived_among(seen.snapshot, planned.fetch, where=self.ref.text)
         archived_counts = self.leave_out(archived)

@@ -73,8 +73,8 @@ class Leftovers:
             return
         if manifest.damage:
             raise self._refusal(f"the manifest is damaged ({manifest.damage}): nothing is deleted", _ONCE)
-        if asked.everything and workspace.folds_names:
-            raise self._refusal("this file system takes several names for one: --delete=all is not safe in it", "")
+        if workspace.folds_names:  # a name that went may be another spelling of one that came
+            raise self._refusal("this file system takes several names for one: deleting is not safe in it", "")
         state_fd = workspace.state_fd
         begun = not asked.everything and state_fd is not None and is_there(state_fd, JOURNAL_NAME)
         if manifest.header is None and not workspace.fresh and not begun:

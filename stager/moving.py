@@ -37,7 +37,7 @@ async def move(
     """
     root_fd, state_fd, tmp_fd = workspace.descriptors()
     journal = await blocking(Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot)
-    partials = await blocking(open_partials, state_fd, header.source)
+    partials = await blocking(open_partials, state_fd, header.source, from_disk=header.durable)
     landing = Landing(
         root_fd=root_fd,
         tmp_fd=tmp_fd,

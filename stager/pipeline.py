@@ -146,6 +146,7 @@ class _Sync(Struct, frozen=True):
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
         tally = Tally()
+        self.workspace.fresh = False  # from here on, also when the source is listed again
         if planned.fetch:
             met = self.decision.leave_out(await self._fetch(seen, decided, tally))
             archived += met

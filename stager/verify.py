@@ -17,10 +17,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stager.config import Remote
+from stager.config import Integrity, Remote
 from stager.errors import ChangedError, HostError, IntegrityError, UsageError
 from stager.events import Found, Sink, Started, Verified, Warned, nowhere
+from stager.host.atomic import is_there
 from stager.host.commit import Commit
+from stager.host.journal import JOURNAL_NAME
 from stager.host.manifest_file import Manifest
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
@@ -45,6 +47,7 @@ class Repair(Struct, frozen=True, kw_only=True):
 
     transfer: Transfer
     remote: Remote | None = None
+    integrity: Integrity = Integrity()
 
 
 class _Tally(Struct):
@@ -155,6 +158,9 @@ class _Repairing(Struct, frozen=True):
     async def run(self) -> None:
         root_fd, state_fd, _ = self.workspace.descriptors()
         _refuse_anothers(state_fd, self.workspace.root)
+        if await blocking(is_there, state_fd, JOURNAL_NAME):
+            raise UsageError("a run that changed this tree did not finish", where=self.workspace.root,
+                             hint="`stager sync` finishes it, and puts right what differs")
         ref = _recorded_source(self.manifest, self.workspace.root)
         remote, transfer = self.repair.remote, self.repair.transfer
         commit = None
@@ -162,11 +168,14 @@ class _Repairing(Struct, frozen=True):
             commit = await blocking(Commit, self.workspace.root, root_fd)
         try:
             state_dir = os.readlink(f"/proc/self/fd/{state_fd}")
-            async with open_source(ref, remote=remote, transfer=transfer, state_dir=state_dir) as source:
+            opened = open_source(
+                ref, remote=remote, transfer=transfer, state_dir=state_dir, integrity=self.repair.integrity
+            )
+            async with opened as source:
                 header = self.manifest.header
                 if ref.scheme == "git" and not header.version:
                     raise UsageError("the manifest does not say of which commit it is", where=self.workspace.root,
-                                     hint="names were skipped: `stager sync` it again")
+                                     hint="some files of it were left out: `stager sync` it again")
                 recorded = Snapshot(
                     table=self.manifest.table, pinned={}, version=header.version, folder=from_json(header.folder)
                 )

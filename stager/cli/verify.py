@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
+from stager.cli.options import (
+    common,
+    integrity_of,
+    integrity_options,
+    limits_of,
+    remote_of,
+    remote_options,
+    run_async,
+    speed_options,
+)
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.errors import HostError, IntegrityError, StagerError
@@ -25,6 +34,7 @@ __all__ = ["command"]
 @click.option("--repair", is_flag=True, help="Fetch again what differs, is missing or cannot be read.")
 @click.option("--strict", is_flag=True, help="Files that are none of the dataset's are an error too.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Where the state is when it is not in DIR/.stager.")
+@integrity_options
 @speed_options
 @remote_options
 @common
@@ -46,7 +56,8 @@ def command(
     remote = remote_of(options)
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
-        wanted = Repair(transfer=transfer, remote=remote) if repair else None
+        integrity = integrity_of(options)
+        wanted = Repair(transfer=transfer, remote=remote, integrity=integrity) if repair else None
         run_async(
             _verify(staged_below(directory, state_dir), strict, wanted, sink),
             how_to_continue="run the same command again",

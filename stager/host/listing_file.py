@@ -38,6 +38,7 @@ _ROWS_AT_ONCE: Final = 4096
 _PROBLEMS_MAX: Final = 5
 _SIZE_MAX: Final = 2**63 - 1
 _VERSION_BEGINS: Final = "\0"  # csrc/identity.h
+_NO_VERSION: Final = "null"  # what is stored under it is replaced in place
 _ETAG: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 _VERSION_ID: Final = re.compile(r"[!-~]{0,1024}")
 _ANYWHERE: Final = -100  # AT_FDCWD: the path is absolute
@@ -252,7 +253,7 @@ class _Rows:
             raise ValueError("an ETag or a version id with characters that none has")
         if not self._is_mode(row.mode) or not -_SIZE_MAX <= row.mtime_ns <= _SIZE_MAX:
             raise ValueError("a mode or a time that is none")
-        if not row.etag and not row.version_id:
+        if not row.etag and row.version_id in ("", _NO_VERSION):
             raise ValueError("neither ETag nor version: nothing pins this object")
         identity = row.etag + _VERSION_BEGINS + row.version_id if row.version_id else row.etag
         self._table.append(key, row.size, identity.encode("latin-1"), row.mtime_ns, row.mode)

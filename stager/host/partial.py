@@ -53,9 +53,10 @@ class Block(Struct, frozen=True):
 class Partials:
     """The unfinished files of one destination. Its methods block, and raise OSError unless they say more."""
 
-    def __init__(self, state_fd: int, source: str) -> None:
-        """``source``: under which text identities mean something."""
+    def __init__(self, state_fd: int, source: str, *, from_disk: bool = False) -> None:
+        """``source``: under which text identities mean something. ``from_disk``: what is cached does not count."""
         self._source = os.fsencode(source)
+        self._from_disk = from_disk
         with contextlib.suppress(FileExistsError):
             os.mkdir(PARTIAL_NAME, 0o700, dir_fd=state_fd)
         self._state_fd = state_fd
@@ -79,7 +80,7 @@ class Partials:
 
     def of(self, key: bytes, size: int, identity: bytes) -> Partial:
         """The object's unfinished file, to be opened."""
-        return Partial(self._fd, self._id_of(key, size, identity), size)
+        return Partial(self._fd, self._id_of(key, size, identity), size, from_disk=self._from_disk)
 
     def close(self) -> None:
         """Nothing is removed but the directory, when it is empty. Idempotent."""
@@ -98,8 +99,9 @@ class Partials:
 class Partial:
     """One unfinished file. What blocks says so; all but `close` raise OSError."""
 
-    def __init__(self, dir_fd: int, object_id: bytes, size: int) -> None:
+    def __init__(self, dir_fd: int, object_id: bytes, size: int, *, from_disk: bool) -> None:
         self._dir_fd = dir_fd
+        self._from_disk = from_disk
         self._name = object_id.hex()
         self._id = object_id
         self._size = size
@@ -130,6 +132,9 @@ class Partial:
     def recall(self, checkpoint: Checkpoint, crc_kind: str | None) -> list[Block]:
         """The recorded blocks that stand, ascending: read again now. Blocks."""
         found = []
+        if self._from_disk:  # what the disk did not take may still be cached, and its error told to somebody else
+            os.fsync(self.fd)
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for number in sorted(self._recorded):
             checkpoint()
             offset = number * BLOCK_BYTES
@@ -237,10 +242,10 @@ class Partial:
         return digest_bytes(self._id + body)[:_CHECK_BYTES] + body
 
 
-def open_partials(state_fd: int, source: str) -> Partials:
+def open_partials(state_fd: int, source: str, *, from_disk: bool = False) -> Partials:
     """The unfinished files of a destination; see `Partials`. Blocks. Raises `NoSpaceError`, `HostError`."""
     try:
-        return Partials(state_fd, source)
+        return Partials(state_fd, source, from_disk=from_disk)
     except OSError as error:
         raise from_os_error(error, doing="open the directory of unfinished files", where=PARTIAL_NAME) from error
 

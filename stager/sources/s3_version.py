@@ -50,7 +50,8 @@ async def look_up(lane: Lane, template: Template, key: bytes, version_id: bytes,
         raise SourceError("the server does not say that it has this version", where=where,
                           hint="it may keep no versions: leave ?versionId= out")
     found = KeyTable()
-    found.append(key, size, etag + _SEPARATOR + version_id)
+    pinned = etag + _SEPARATOR + version_id if etag or version_id != _NULL else b""
+    found.append(key, size, pinned)
     return found
 
 

@@ -30,6 +30,7 @@ from stager.names import show
 __all__ = ["Deleted", "Deletion", "Kept", "check_amount", "delete", "plan_deletion"]
 
 _FILES_A_STEP: Final = 1024
+_NOT_TO_BE_READ: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Deletion(Struct, frozen=True, kw_only=True):
@@ -155,7 +156,12 @@ def _is_as_recorded(tree: Tree, former: Entries, row: int, found: Found) -> bool
         return True
     if is_link:
         return digest_bytes(tree.target(found.path)) == digest
-    fd = tree.open(found.path)
+    try:
+        fd = tree.open(found.path)
+    except OSError as error:
+        if error.errno in _NOT_TO_BE_READ:
+            return False
+        raise
     try:
         return digest_fd(fd)[1] == digest
     finally:

@@ -20,6 +20,7 @@ from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.git_http import GitHttp
 from servers.rclone_s3 import RcloneS3
 from servers.repositories import commit_files, make_repository
+from stager.host.removal import Tree
 from stager.sources import s3_list, s3_list_parallel
 
 FILES = {f"d{n % 3}/f{n}": b"content %d" % n for n in range(30)} | {"top": b"top", "only/one": b"1"}
@@ -135,6 +136,23 @@ def test_what_was_changed_here_stays_and_is_told(synced: SyncHere, bucket: Bucke
     assert not (synced.destination / "d0/f3").exists()
     assert (synced.destination / "d0/f0").read_bytes() == b"my own work"
     assert (synced.destination / "d0/f6").is_symlink()
+
+
+def test_file_that_may_not_be_read_any_more_stays_and_stops_nothing(
+    synced: SyncHere, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so the refusal is played."""
+    (synced.destination / "d0/f0").chmod(0)
+    bucket.drop("d0/f0", "d0/f3")
+
+    def refuse(_: Tree, path: bytes) -> int:
+        raise PermissionError(errno.EACCES, "refused", path)
+
+    monkeypatch.setattr(Tree, "open", refuse)
+    done = synced.run("--delete")
+    assert done.code == 0, done.err
+    assert "stays, for it was changed here: d0/f0" in done.err
+    assert not (synced.destination / "d0/f3").exists()
 
 
 def test_what_changes_while_the_source_is_copied_stays(synced: SyncHere, bucket: Bucket, proxy: FaultProxy) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from faults.syncing import receipt, run_here, sync_here, tree
+from integration.sync_driver import wait_until
 from servers.moto_s3 import MotoS3
 from servers.rclone_s3 import RcloneS3
 from servers.repositories import commit_files, make_repository
@@ -248,6 +249,7 @@ def test_object_that_changes_while_it_is_copied_fails_or_is_listed_again(
 
     def change(_: str, target: str) -> None:
         if target == "/b/a":
+            wait_until(lambda: (tmp_path / "b").exists())
             strict.buckets["b"]["a"] = b"new"
 
     strict.on_request = change
@@ -256,3 +258,4 @@ def test_object_that_changes_while_it_is_copied_fails_or_is_listed_again(
     if status == 0:
         assert "is listed again" in done.err
         assert tree(tmp_path) == {"a": b"new", "b": b"same"}
+    assert strict.requests.count(("GET", "/b/b")) == 1

@@ -85,6 +85,7 @@ def test_file_is_whole_or_not_there(tmp_path: Path) -> None:
         ('{"key":"a","size":1,"etag":"\\u0100"}', "line 3"),
         ('{"key":"a","size":1,"version_id":"a b"}', "a version id"),
         ('{"key":"a","size":1}', "neither ETag nor version"),
+        ('{"key":"a","size":1,"version_id":"null"}', "neither ETag nor version"),
         ('{"key":"a","size":1,"etag":"x","mode":2541}', "a mode"),
         ('{"key":"a","size":1,"etag":"x","mtime_ns":9223372036854775808}', "line 3"),
         ('{"key":{"base64":"!"},"size":1,"etag":"x"}', "base64"),
