@@ -2,7 +2,8 @@
 
 ``STATE/partial/`` holds two files for each: NAME, as long as the object and with holes where blocks are missing, and
 NAME.blocks, append-only: 24 bytes that say whose blocks these are, then 32 for each block that has been written.
-NAME is the digest of source, key, size and identity, so bytes of one version never continue another one's.
+NAME is the digest of source, key, size and ETag (or version, where there is none), so bytes of one content never
+continue another one's.
 
 No record is believed: a block counts once it has been read again and has the recorded digest. Within one boot that is
 not needed against crashes, for what was written before the record is in the page cache. But it costs less than a tenth
@@ -92,8 +93,10 @@ class Partials:
             os.rmdir(PARTIAL_NAME, dir_fd=self._state_fd)
 
     def _id_of(self, key: bytes, size: int, identity: bytes) -> bytes:
-        head = b"%d %d %d\n" % (len(self._source), len(identity), size)
-        return digest_bytes(head + self._source + identity + key)
+        etag, _, version = identity.partition(b"\0")  # csrc/identity.h
+        content = etag or version
+        head = b"%d %d %d\n" % (len(self._source), len(content), size)
+        return digest_bytes(head + self._source + content + key)
 
 
 class Partial:

@@ -82,6 +82,12 @@ def test_another_version_key_or_source_finds_nothing(state: int) -> None:
     assert len(recalled(state)) == 2
 
 
+def test_content_that_is_pinned_to_its_version_too_is_continued(state: int) -> None:
+    leave(state, 0, 1)
+    assert len(recalled(state, identity=b"etag\0version")) == 2
+    assert recalled(state, identity=b"\0version") == recalled(state, identity=b"\0etag2") == []
+
+
 def test_only_what_can_be_continued_is_kept(state: int, tmp_path: Path) -> None:
     names = [leave(state, 0, key=key) for key in (b"a", b"b")]
     with Partials(state, "source") as partials:
