@@ -1,4 +1,5 @@
 #include "digest.h"
+#include "readback.h"
 
 #include "digest_kernel.h"
 
@@ -171,16 +172,6 @@ void stg_digest_bytes(const void *data, size_t len, uint8_t out[STG_DIGEST_BYTES
     combiner_finish(&combiner, out);
 }
 
-static ssize_t read_at(int fd, void *buffer, size_t len, int64_t offset)
-{
-    ssize_t got;
-
-    do {
-        got = pread(fd, buffer, len, offset);
-    } while (got < 0 && errno == EINTR);
-    return got < 0 ? -errno : got;
-}
-
 int stg_digest_fd(int fd, uint8_t out[STG_DIGEST_BYTES], int64_t *size)
 {
     struct combiner combiner;
@@ -199,7 +190,7 @@ int stg_digest_fd(int fd, uint8_t out[STG_DIGEST_BYTES], int64_t *size)
     for (;;) {
         size_t room = STG_BLOCK_BYTES - in_block;
 
-        got = read_at(fd, buffer, room < READ_BYTES ? room : READ_BYTES, offset);
+        got = stg_read_at(fd, buffer, room < READ_BYTES ? room : READ_BYTES, offset);
         if (got <= 0)
             break;
         update(&block, buffer, (size_t)got);

@@ -1,5 +1,7 @@
 #include "frontier.h"
 
+#include "readback.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,13 +109,11 @@ int stg_frontier_advance(struct stg_frontier *frontier, int fd, int64_t upto)
     while (frontier->at < upto) {
         int64_t end = part_end(frontier), room = (end < upto ? end : upto) - frontier->at;
         size_t wanted = room < (int64_t)READ_BYTES ? (size_t)room : READ_BYTES;
-        ssize_t got = pread(fd, frontier->buffer, wanted, frontier->at);
+        ssize_t got = stg_read_at(fd, frontier->buffer, wanted, frontier->at);
         int status;
 
-        if (got < 0 && errno == EINTR)
-            continue;
         if (got <= 0)
-            return got < 0 ? -errno : -ENODATA;
+            return got < 0 ? (int)got : -ENODATA;
         stg_sum_add(&frontier->sum, frontier->buffer, (size_t)got);
         frontier->at += got;
         status = frontier->at == end ? close_part(frontier) : 0;

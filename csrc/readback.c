@@ -8,17 +8,25 @@
 
 #define READ_BYTES ((int64_t)256 << 10) /* stays in L2 between the read, the digest and the CRC */
 
+ssize_t stg_read_at(int fd, void *buffer, size_t len, int64_t offset)
+{
+    ssize_t got;
+
+    do {
+        got = pread(fd, buffer, len, offset);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
 static int read_and_add(int fd, int64_t offset, int64_t len, enum stg_crc_kind kind, struct stg_hasher *hasher,
                         char *buffer, uint64_t *crc)
 {
     while (len > 0) {
-        ssize_t got = pread(fd, buffer, (size_t)(len < READ_BYTES ? len : READ_BYTES), offset);
+        ssize_t got = stg_read_at(fd, buffer, (size_t)(len < READ_BYTES ? len : READ_BYTES), offset);
         int status;
 
-        if (got < 0 && errno == EINTR)
-            continue;
         if (got <= 0)
-            return got ? -errno : -ENODATA;
+            return got ? (int)got : -ENODATA;
         status = stg_hasher_update(hasher, buffer, (size_t)got);
         if (status < 0)
             return status;

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from stager._native import Entries
@@ -28,7 +28,7 @@ from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
-from stager.sources.base import Source, Tally
+from stager.sources.base import Tally
 from stager.stages.plan import Plan
 from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, withdraw
 from stager.stages.require import refuse_too_low, require_grade
@@ -73,7 +73,7 @@ async def sync(
             commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
         async with opened as source:
             decision = Decision(ref, options, sink, source, workspace, commit)
-            one = _Sync(ref, options, transfer, sink, source, workspace, started, decision, commit)
+            one = _Sync(decision, transfer, started)
             for _ in range(_LISTED_AGAIN if options.on_change == "retry" else 0):
                 try:
                     return await one.run()
@@ -91,8 +91,7 @@ class _Done(Struct, frozen=True, kw_only=True):
 
     planned: Plan
     archived: Counts
-    continued_bytes: int = 0
-    read_back_bytes: int = 0
+    tally: Tally = field(default_factory=Tally)
     deleted: Counts = Counts()
     durable: bool = False
 
@@ -100,70 +99,60 @@ class _Done(Struct, frozen=True, kw_only=True):
 class _Sync(Struct, frozen=True):
     """One `sync` under way."""
 
-    ref: SourceRef
-    options: SyncOptions
-    transfer: Transfer
-    sink: Sink
-    source: Source
-    workspace: Workspace
-    started: float
     decision: Decision
-    commit: Commit | None = None
+    transfer: Transfer
+    started: float
 
     async def run(self) -> DatasetReceipt:
-        self.sink(Started(source=self.ref.text))
+        ref, options, sink = self.decision.ref, self.decision.options, self.decision.sink
+        sink(Started(source=ref.text))
         seen = await self.decision.see()
         listed = time.monotonic()
         decided = await self.decision.decide(seen)
         seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
-        if self.options.dry_run:
+        if options.dry_run:
             deleted = seen.leftovers.deletion.counts
             done = _Done(planned=decided.planned, archived=decided.archived, deleted=deleted)
         else:
             done = await self._do(seen, decided)
         receipt = self._receipt(seen, decided, done)
-        if not self.options.dry_run:
-            _, state_fd, _ = self.workspace.descriptors()
+        if not options.dry_run:
+            _, state_fd, _ = self.decision.workspace.descriptors()
             await blocking(publish_receipt, state_fd, receipt, durable=done.durable)
         phases = Phases(
             listing_s=listed - self.started, comparing_s=compared - listed, moving_s=time.monotonic() - compared
         )
         bottleneck = find_bottleneck(phases, Usage.between(used, self.transfer.stats()))
-        self.sink(
-            Finished(
-                source=self.ref.text, receipt=receipt, dry_run=self.options.dry_run, bottleneck=bottleneck
-            )
-        )
+        sink(Finished(source=ref.text, receipt=receipt, dry_run=options.dry_run, bottleneck=bottleneck))
         return receipt
 
     async def _do(self, seen: Seen, decided: Decided) -> _Done:
         """Fetch, make it official, delete. A kill between any two steps leaves what the next run puts right."""
         planned, archived, leftovers, header = decided.planned, decided.archived, seen.leftovers, seen.header
-        _, state_fd, _ = self.workspace.descriptors()
+        _, state_fd, _ = self.decision.workspace.descriptors()
         await stoppable(leftovers.keep, planned.unknown)
         if planned.fetch or leftovers.deletion.files:
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
         tally = Tally()
-        self.workspace.fresh = False  # from here on, also when the source is listed again
+        self.decision.workspace.fresh = False  # from here on, also when the source is listed again
         if planned.fetch:
             met = self.decision.leave_out(await self._fetch(seen, decided, tally))
             archived += met
             planned = replace(planned, total=planned.total - met, move=planned.move - met)
-        require_grade(decided.entries, self.options.integrity.require, where=self.ref.text)
+        require_grade(decided.entries, self.decision.options.integrity.require, where=self.decision.ref.text)
         known = seen.manifest.header
         if known is not None and self._still_holds(known, header, decided):
             header = known
         else:
-            if self.commit is not None:
-                await stoppable(commit_tree, self.commit, decided.entries, state_fd)
+            if self.decision.commit is not None:
+                await stoppable(commit_tree, self.decision.commit, decided.entries, state_fd)
             await stoppable(self._publish, header, decided.entries)
         return _Done(
             planned=planned,
             archived=archived,
-            continued_bytes=tally.continued_bytes,
-            read_back_bytes=tally.read_back_bytes,
+            tally=tally,
             deleted=await self._delete(leftovers),
             durable=header.durable,
         )
@@ -177,48 +166,56 @@ class _Sync(Struct, frozen=True):
     async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> ArchivedError | None:
         """Returns what could not be read; all the rest is in place then."""
         planned = decided.planned
-        teller = Teller(self.sink, self.ref.text, planned.move, self.transfer)
+        teller = Teller(self.decision.sink, self.decision.ref.text, planned.move, self.transfer)
         try:
             await move(
-                self.workspace, self.source, seen.snapshot, planned.fetch, decided.entries, seen.order,
-                header=seen.header, teller=teller, tally=tally, preserve=self.options.preserve,
-            )  # fmt: skip
+                self.decision.workspace,
+                self.decision.source,
+                seen.snapshot,
+                planned.fetch,
+                decided.entries,
+                seen.order,
+                header=seen.header,
+                teller=teller,
+                tally=tally,
+                preserve=self.decision.options.preserve,
+            )
         except ArchivedError as error:  # told by the objects' own answers
             return error
         except ChangedError as error:
-            raise self.options.pinning.explained(error) from error
+            raise self.decision.options.pinning.explained(error) from error
         return None
 
     def _publish(self, checkpoint: Checkpoint, header: Header, entries: Entries) -> None:
-        _, state_fd, _ = self.workspace.descriptors()
+        _, state_fd, _ = self.decision.workspace.descriptors()
         publish_manifest(state_fd, header, entries, checkpoint=checkpoint)
 
     async def _delete(self, leftovers: Leftovers) -> Counts:
         deleted = await stoppable(leftovers.remove)
-        if self.options.names:
-            await tell_deleted(self.sink, self.ref.text, deleted.files)
+        if self.decision.options.names:
+            await tell_deleted(self.decision.sink, self.decision.ref.text, deleted.files)
         self.decision.warn(*leftovers.what_stayed(deleted))
         return deleted.counts
 
     def _receipt(self, seen: Seen, decided: Decided, done: _Done) -> DatasetReceipt:
         return DatasetReceipt(
-            source=self.ref.text,
-            destination=self.workspace.root,
+            source=self.decision.ref.text,
+            destination=self.decision.workspace.root,
             how="copy",
             pinned=seen.snapshot.pinned,
             total=done.planned.total,
             moved=done.planned.move,
-            continued_bytes=done.continued_bytes,
-            read_back_bytes=done.read_back_bytes,
+            continued_bytes=done.tally.continued_bytes,
+            read_back_bytes=done.tally.read_back_bytes,
             grades=decided.entries.grades(),
             unverified=decided.entries.whys(),
             seconds=round(time.monotonic() - self.started, 3),
             skipped=len(decided.names.bad),
             archived=done.archived,
-            filter=self.options.filter.described(),
+            filter=self.decision.options.filter.described(),
             left_out=seen.left_out,
             deleted=done.deleted,
-            boot="" if self.options.dry_run else boot_id(),
+            boot="" if self.decision.options.dry_run else boot_id(),
             durable=done.durable,
         )
 

@@ -47,7 +47,7 @@ def command(
     DIR is what `stager sync` filled, a dataset in a job's tree, or that tree. The exit code is 4 when a file differs or
     is missing, 6 when one cannot be read. Times and permissions are not compared, but for who may execute a file.
 
-    --repair fetches such files again from where they came, exactly as they were recorded, each as a whole; nothing else
+    --repair fetches such files again from where they came, with the bytes they had, each as a whole; nothing else
     is touched, foreign files stay. When the source has moved on it says so: then `stager sync` brings the new state.
 
     Example: stager verify /scratch/mnist

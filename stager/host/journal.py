@@ -115,23 +115,13 @@ def recall_journal(
     Nothing when there is no journal or it is another source's. What was recorded in the boot ``trusted_boot`` (empty:
     none) is trusted. Raises `HostError` when the file is there and cannot be read.
     """
-    try:
-        fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise from_os_error(error, doing="read the journal", where=name) from error
-    try:
-        header, end = _read_header(fd)
-        if header is None or header[:2] != (_MAGIC, source):
+    with _open_to_read(dir_fd, name) as fd:
+        header, end = _read_header(fd) if fd is not None else (None, 0)
+        if fd is None or header is None or header[:2] != (_MAGIC, source):
             return 0
         recall = Recall(entries, order, trusted=bool(trusted_boot) and header[2] == trusted_boot)
         _recall(fd, end, recall, checkpoint)
         return len(recall)
-    except OSError as error:
-        raise from_os_error(error, doing="read the journal", where=name) from error
-    finally:
-        os.close(fd)
 
 
 class Journaled(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,19 +136,27 @@ class Journaled(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_journal(dir_fd: int, name: str, *, checkpoint: Checkpoint = go_on) -> Journaled | None:
     """What an unfinished run of any source recorded; None when there is no journal. Blocks. Raises `HostError`."""
-    try:
-        fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise from_os_error(error, doing="read the journal", where=name) from error
-    try:
-        header, end = _read_header(fd)
-        if header is None or header[0] != _MAGIC:
+    with _open_to_read(dir_fd, name) as fd:
+        header, end = _read_header(fd) if fd is not None else (None, 0)
+        if fd is None or header is None or header[0] != _MAGIC:
             return None
         entries = Entries(KeyTable(), min(os.fstat(fd).st_size // _RECORD_MIN, _RECORDS_MAX))
         _recall(fd, end, Recall(entries, None, trusted=False), checkpoint)
         return Journaled(source=header[1], boot=header[2], entries=entries)
+
+
+@contextlib.contextmanager
+def _open_to_read(dir_fd: int, name: str) -> Iterator[int | None]:
+    """The journal; None when there is none. `HostError`, also for what OSError is raised inside."""
+    try:
+        fd = open_regular(name, os.O_RDONLY, dir_fd=dir_fd)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise from_os_error(error, doing="read the journal", where=name) from error
+    try:
+        yield fd
     except OSError as error:
         raise from_os_error(error, doing="read the journal", where=name) from error
     finally:

@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stager._native import Batch, KeyTable, Template
+from stager.sources.s3_head import ask_head
 from stager.transfer import Lane, Work
 
 __all__ = ["NOTHING", "Announced", "all_ends", "ask_all_ends", "ask_announced", "asked_ahead"]
@@ -55,23 +56,13 @@ async def ask_announced(lane: Lane, template: Template, table: KeyTable, row: in
     A refusal is nothing, too: an answer without a body does not say why, the object's parts will. Raises
     `TransientError` and `IntegrityError` for what is no answer at all.
     """
-    answers: list[Announced] = []
-
-    def landed(batch: Batch, _rows: Sequence[int], finished: array[int]) -> None:
-        for index in finished:
-            kind, value, parts, why = batch.announced(index)
-            answers.append(Announced(kind=kind, value=value, parts=parts, why=why))
-
-    await lane.run(
-        Work(
-            items=[row],
-            submit=lambda rows: lane.transfer.engine.fetch_heads(template, table, rows),
-            landed=landed,
-            name=lambda _: name,
-        )
-    )
-    announced = answers[0] if answers else NOTHING
+    announced = await ask_head(lane, template, table, row, _read, name=name) or NOTHING
     return await _with_ends(lane, template, table, row, announced, name) if announced.parts else announced
+
+
+def _read(batch: Batch, index: int) -> Announced:
+    kind, value, parts, why = batch.announced(index)
+    return Announced(kind=kind, value=value, parts=parts, why=why)
 
 
 async def _with_ends(

@@ -8,11 +8,9 @@ Source: rclone's documentation, "S3: Modification times"; Amazon S3 API referenc
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
-
 from stager._native import Batch, KeyTable, Template
-from stager.transfer import Lane, Work
+from stager.sources.s3_head import ask_head
+from stager.transfer import Lane
 
 __all__ = ["ask_mtime"]
 
@@ -22,17 +20,5 @@ async def ask_mtime(lane: Lane, template: Template, table: KeyTable, row: int, *
 
     Raises `TransientError` and `IntegrityError` for what is no answer at all; a refusal tells no time.
     """
-    answers: list[int | None] = []
-
-    def landed(batch: Batch, _rows: Sequence[int], finished: array[int]) -> None:
-        answers.extend(batch.mtime_ns(index) for index in finished)
-
-    await lane.run(
-        Work(
-            items=[row],
-            submit=lambda rows: lane.transfer.engine.fetch_heads(template, table, rows),
-            landed=landed,
-            name=lambda _: name,
-        )
-    )
-    return answers[0] or table.mtime_ns(row) or None
+    told = await ask_head(lane, template, table, row, Batch.mtime_ns, name=name)
+    return told or table.mtime_ns(row) or None
