@@ -13,6 +13,7 @@
 #include "request.h"
 #include "sink.h"
 #include "table.h"
+#include "targets.h"
 
 #include <stdatomic.h>
 
@@ -58,6 +59,7 @@ struct stg_batch {
     uint32_t row;             /* ranges: of the one object */
     struct stg_range *ranges; /* ranges */
     uint8_t *blocks;          /* ranges: what ranges[].blocks point into */
+    struct stg_targets *targets; /* objects: where each is asked for, and its SHA-256; ranges: of the one object; or NULL */
     int preserve;             /* objects: files get the source's mtime; set before the batch is submitted */
     enum stg_crc_kind crc;    /* ranges: what is computed of each; set before the batch is submitted */
     struct stg_announced *announced; /* heads: of each object */
@@ -86,6 +88,10 @@ int stg_batch_objects(struct stg_template *template_, struct stg_table *table, c
 /* offsets_lengths: count pairs. */
 int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, uint32_t row,
                      const int64_t *offsets_lengths, size_t count, int fd, struct stg_batch **out);
+/* Before the batch is submitted: where its objects are asked for, instead of what template and key say. No ETag is
+ * compared then, nothing is signed, and whole objects are compared with their SHA-256. -EINVAL: not one for each object (of
+ * ranges: one in all), or another kind of batch. */
+int stg_batch_take_targets(struct stg_batch *batch, struct stg_targets *targets);
 /* Asks with HEAD what is announced of each object. A server that refuses, or speaks of another object, announces
  * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,

@@ -2,6 +2,7 @@
 #include "batch.h"
 
 #include <errno.h>
+#include <string.h>
 
 static const char *why_text(enum stg_why why)
 {
@@ -38,6 +39,11 @@ int stg_batch_take_announced(struct stg_batch *batch, uint32_t index, const stru
         *announced = (struct stg_announced){.kind = STG_SUM_NONE};
         return 0;
     }
+    if (batch->targets) {
+        *announced = (struct stg_announced){.kind = STG_SUM_SHA256};
+        memcpy(announced->value, stg_targets_at(batch->targets, index).sha256, STG_SHA_BYTES);
+        return 0;
+    }
     *announced = stg_checksum_announced(head, stg_template_etags(batch->template_));
     if (announced->kind == STG_SUM_NONE)
         return settle_for_less(batch, index, announced->why, announced, failure);
@@ -50,7 +56,7 @@ int stg_batch_start_sum(struct stg_batch *batch, uint32_t index, struct stg_anno
                         struct stg_failure **failure)
 {
     int status = stg_sum_start(sum, batch->kind == STG_BATCH_RANGES ? (enum stg_sum_kind)batch->crc : announced->kind);
-    if (status == -EOPNOTSUPP)
+    if (status == -EOPNOTSUPP && !batch->targets)
         return settle_for_less(batch, index, STG_WHY_UNTOLD, announced, failure);
     if (status < 0)
         *failure = stg_failure_new(STG_FAIL_ERRNO, -status, "digest", NULL);

@@ -25,7 +25,8 @@ void stg_conn_finish_error(struct stg_conn *conn)
         if (!said.message[0])
             memcpy(said.message, failure->s3.message, sizeof said.message);
         failure->s3 = said;
-        if (stg_endpoint_proxy(conn->endpoint) && !stg_endpoint_tls(conn->endpoint) && !said.code[0] && !said.request_id[0]) {
+        if (stg_endpoint_proxy(conn->endpoint) && !stg_endpoint_tls(conn->endpoint) && !conn->request.target.len &&
+            !said.code[0] && !said.request_id[0]) {
             failure->kind = STG_FAIL_PROXY; /* no S3 server signs its errors with nothing at all */
             failure->where = "answer";
         }

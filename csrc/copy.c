@@ -1,14 +1,16 @@
 #include "copy.h"
 
-#include "digest.h"
+#include "checksum.h"
 #include "sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -85,7 +87,9 @@ static int write_fully(int fd, const char *data, size_t len)
     return 0;
 }
 
-static int copy_bytes(int from, int to, struct stg_hasher *hasher, char *buffer, int64_t *copied)
+/* to -1: the bytes are only hashed. */
+static int copy_bytes(int from, int to, struct stg_hasher *hasher, struct stg_sum *sum, char *buffer, int64_t *copied,
+                      int64_t most)
 {
     for (;;) {
         ssize_t n = read(from, buffer, COPY_BYTES);
@@ -93,19 +97,22 @@ static int copy_bytes(int from, int to, struct stg_hasher *hasher, char *buffer,
             continue;
         if (n <= 0)
             return n < 0 ? -errno : 0;
-        int status = stg_hasher_update(hasher, buffer, (size_t)n);
-        if (status == -EOVERFLOW)
+        if (n > most - *copied)
             return -ESTALE; /* more than the file held when it was opened */
-        if (status == 0)
-            status = write_fully(to, buffer, (size_t)n);
+        stg_checksum_add(sum, hasher, buffer, (size_t)n);
+        int status = to < 0 ? 0 : write_fully(to, buffer, (size_t)n);
         if (status < 0)
             return status;
         *copied += n;
     }
 }
 
-static int copy_and_hash(int from, int to, const struct stg_stored *before, uint8_t digest[STG_DIGEST_BYTES])
+/* Where the file system can, the copy shares the source's blocks, and is only read. */
+static int copy_and_hash(int from, int to, const struct stg_stored *before, const uint8_t *sha256,
+                         uint8_t digest[STG_DIGEST_BYTES])
 {
+    struct stg_sum sum = {0};
+    uint8_t value[STG_SUM_MAX_BYTES];
     size_t room = (size_t)before->size / STG_BLOCK_BYTES + 1;
     uint8_t *blocks = malloc(room * STG_DIGEST_BYTES);
     char *buffer = malloc(COPY_BYTES);
@@ -115,7 +122,10 @@ static int copy_and_hash(int from, int to, const struct stg_stored *before, uint
     int status = -ENOMEM;
     if (blocks && buffer && hasher) {
         stg_hasher_reset(hasher, blocks, room);
-        status = copy_bytes(from, to, hasher, buffer, &copied);
+        status = stg_sum_start(&sum, sha256 ? STG_SUM_SHA256 : STG_SUM_NONE);
+        int is_clone = status == 0 && before->size && ioctl(to, FICLONE, from) == 0;
+        if (status == 0)
+            status = copy_bytes(is_clone ? to : from, is_clone ? -1 : to, hasher, &sum, buffer, &copied, before->size);
     }
     if (status == 0) {
         ssize_t count = stg_hasher_finish(hasher);
@@ -126,6 +136,12 @@ static int copy_and_hash(int from, int to, const struct stg_stored *before, uint
     if (status == 0 && (copied != before->size || after.size != before->size || after.mtime_ns != before->mtime_ns ||
                         after.ctime_ns != before->ctime_ns))
         status = -ESTALE;
+    if (status == 0 && sha256) {
+        status = stg_sum_finish(&sum, value);
+        if (status == 0 && memcmp(value, sha256, stg_sum_bytes(STG_SUM_SHA256)))
+            status = -EBADMSG;
+    }
+    stg_sum_clear(&sum);
     stg_hasher_free(hasher);
     free(buffer);
     free(blocks);
@@ -144,7 +160,7 @@ static int make_name(char out[STG_NAME_BYTES])
 }
 
 int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
-                  int preserve, uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
+                  int preserve, const uint8_t *sha256, uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out)
 {
     char name[STG_NAME_BYTES];
     struct stg_stored before;
@@ -152,13 +168,13 @@ int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root
     int from = status < 0 ? status : open_source(source_dir_fd, source, &before);
     if (from < 0)
         return from;
-    int to = openat(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int to = openat(tmp_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (to < 0) {
         status = -errno;
         close(from);
         return status;
     }
-    status = copy_and_hash(from, to, &before, digest);
+    status = copy_and_hash(from, to, &before, sha256, digest);
     if (status == 0 && fchmod(to, mode & 07777) < 0)
         status = -errno;
     if (close(to) < 0 && status == 0 && errno != EINTR)

@@ -15,9 +15,11 @@ int stg_publish(int tmp_fd, const char *name, int root_fd, struct stg_str path, 
 int stg_stat_below(int root_fd, struct stg_str path, struct stg_stored *out);
 
 /* Copies the regular file `source` below source_dir_fd (no symbolic link is followed) to a temporary in tmp_fd with
- * exactly the permission bits of mode, with preserve also its mtime, and renames it to path below root_fd. -ESTALE: it changed meanwhile (size,
- * mtime or ctime); -EINVAL: not a regular file; -errno of what failed. Nothing is left in tmp_fd then. */
+ * exactly the permission bits of mode, with preserve also its mtime, and renames it to path below root_fd; where the file
+ * system can, the two share their blocks until one is written to. sha256: that of the bytes, which are compared; or NULL.
+ * -ESTALE: it changed meanwhile (size, mtime or ctime); -EINVAL: not a regular file; -EBADMSG: other bytes; -errno of what
+ * failed. Nothing is left in tmp_fd then. */
 int stg_copy_file(int source_dir_fd, struct stg_str source, int tmp_fd, int root_fd, struct stg_str path, uint32_t mode,
-                  int preserve, uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out);
+                  int preserve, const uint8_t *sha256, uint8_t digest[STG_DIGEST_BYTES], struct stg_stored *out);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 struct stg_failure *stg_failure_new(enum stg_fail_kind kind, int error, const char *where, const char *format, ...)
 {
     struct stg_failure *failure = calloc(1, sizeof *failure);
@@ -38,6 +40,8 @@ struct stg_failure *stg_failure_from_head(const struct stg_http_head *head)
         return NULL;
     failure->status = head->status;
     failure->retry_after_s = head->retry_after_s;
+    if (head->status >= 300 && head->status <= 399 && head->location.len)
+        failure->location = strndup(head->location.ptr, head->location.len);
     copy_text(failure->s3.message, sizeof failure->s3.message, head->reason);
     copy_text(failure->date, sizeof failure->date, head->date);
     copy_text(failure->s3.region, sizeof failure->s3.region, head->region);
@@ -47,6 +51,10 @@ struct stg_failure *stg_failure_from_head(const struct stg_http_head *head)
 
 void stg_failure_free(struct stg_failure *failure)
 {
+    if (failure && failure->location) {
+        OPENSSL_cleanse(failure->location, strlen(failure->location));
+        free(failure->location);
+    }
     free(failure);
 }
 

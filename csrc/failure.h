@@ -26,6 +26,7 @@ struct stg_failure {
     int status;
     int64_t retry_after_s; /* -1: none */
     char date[40];
+    char *location; /* of a redirect: where to, as it stands; else NULL. It may hold a credential: it is wiped */
     struct stg_s3_error s3; /* message also holds the reason of the other kinds */
 };
 

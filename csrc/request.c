@@ -352,7 +352,11 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
         put(&w, STG_STR("http://"));
         put(&w, template_->host);
     }
-    struct stg_str path = put_path(&w, template_, request);
+    struct stg_str path = {0};
+    if (request->target.len)
+        put(&w, request->target);
+    else
+        path = put_path(&w, template_, request);
     if (query.len) {
         put(&w, STG_STR("?"));
         put(&w, query);
@@ -378,12 +382,13 @@ ssize_t stg_request_write(const struct stg_template *template_, const struct stg
         put(&w, headers[i].value);
         put(&w, STG_STR("\r\n"));
     }
+    put(&w, request->fields);
     put(&w, STG_STR("accept-encoding: identity\r\n"));
     if (proxy)
         put(&w, stg_proxy_authorization_line(proxy)); /* for this hop alone: never signed */
     if (w.full)
         return -EMSGSIZE;
-    if (template_->signer) {
+    if (template_->signer && !request->target.len) {
         int status = put_signature(&w, template_, request, path, query, headers, count, unix_s);
         if (status < 0)
             return status;

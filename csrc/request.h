@@ -43,6 +43,8 @@ struct stg_request {
     struct stg_str key;      /* raw, without the template's prefix; a listing has none */
     struct stg_str identity; /* what it is pinned to (identity.h), the ETag between its quotes; len 0: not pinned */
     struct stg_str query;    /* listings, and heads of a stored part */
+    struct stg_str target;   /* path and query as they are sent, instead of those of template and key; len 0: none */
+    struct stg_str fields;   /* then: whole header lines */
     int is_list;
     int is_head;
     int is_part;             /* of the object, as it was uploaded: its offset and length are what is asked for */
@@ -50,7 +52,8 @@ struct stg_request {
     int64_t offset, length, size;
 };
 
-/* Signs and writes the request. Returns its length; -EMSGSIZE: longer than cap; -E2BIG, -EINVAL as stg_sigv4_sign. */
+/* Signs and writes the request; one with a target of its own is not signed. Returns its length; -EMSGSIZE: longer than
+ * cap; -E2BIG, -EINVAL as stg_sigv4_sign. */
 ssize_t stg_request_write(const struct stg_template *template_, const struct stg_request *request, int64_t unix_s,
                           char *out, size_t cap);
 

@@ -237,6 +237,7 @@ cdef extern from "failure.h" nogil:
         int status
         int64_t retry_after_s
         char *date
+        const char *location
         stg_s3_error s3
     void stg_failure_free(stg_failure *failure)
     const char *stg_fail_kind_name(stg_fail_kind kind)
@@ -270,6 +271,19 @@ cdef extern from "parents.h" nogil:
 
 cdef extern from "landing.h" nogil:
     const char *STG_NAME_PREFIX
+
+
+cdef extern from "targets.h" nogil:
+    enum:
+        STG_SHA_BYTES
+        STG_TARGET_FIELDS_MAX
+    struct stg_targets:
+        pass
+    stg_targets *stg_targets_new(size_t count)
+    void stg_targets_unref(stg_targets *targets)
+    size_t stg_targets_count(const stg_targets *targets)
+    int stg_targets_set(stg_targets *targets, size_t index, stg_str path, const stg_header *headers, size_t header_count,
+                        const uint8_t *sha256)
 
 
 cdef extern from "batch.h" nogil:
@@ -326,6 +340,7 @@ cdef extern from "batch.h" nogil:
                         size_t count, stg_batch **out)
     int stg_batch_look_up(stg_template *template_, stg_table *table, const uint32_t *rows, size_t count,
                           stg_batch **out)
+    int stg_batch_take_targets(stg_batch *batch, stg_targets *targets)
     int stg_batch_list(stg_template *template_, stg_str query, stg_batch **out)
     void stg_batch_unref(stg_batch *batch)
     stg_row stg_batch_row(const stg_batch *batch, uint32_t index)
@@ -391,4 +406,4 @@ cdef extern from "copy.h" nogil:
     int stg_publish(int tmp_fd, const char *name, int root_fd, stg_str path, stg_stored *out)
     int stg_stat_below(int root_fd, stg_str path, stg_stored *out)
     int stg_copy_file(int source_dir_fd, stg_str source, int tmp_fd, int root_fd, stg_str path, uint32_t mode,
-                      int preserve, uint8_t *digest, stg_stored *out)
+                      int preserve, const uint8_t *sha256, uint8_t *digest, stg_stored *out)

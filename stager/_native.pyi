@@ -226,6 +226,7 @@ class Failure:
     region: str  # x-amz-bucket-region, or <Region> of the body
     retry_after_s: int  # -1: none
     date: str
+    location: str  # of a redirect, as it stands, or ""; it may hold a credential and is never shown
 
 @final
 class Endpoint:
@@ -274,6 +275,17 @@ class Signer:
         self, method: str, path: bytes, query: bytes, headers: Sequence[tuple[str, str]], unix_s: int
     ) -> list[tuple[str, str]]:
         """The headers to add; for the tests that compare with botocore."""
+
+@final
+class Targets:
+    """Where single objects are asked for and what they are: (request target, header fields, SHA-256) of each, instead of
+    what a template and a row's key say. Immutable. A request with a target is not signed. ValueError: a target that is no
+    absolute path in ASCII, without a fragment; a field that cannot be sent, or that only the engine may send (Host,
+    Range, what frames a message); more than 8 KiB of either; a digest that is not of 32 bytes.
+    """
+
+    def __init__(self, items: Sequence[tuple[bytes, Sequence[tuple[str, str]], bytes]]) -> None: ...
+    def __len__(self) -> int: ...
 
 @final
 class Template:
@@ -374,12 +386,14 @@ class Engine:
         tmp_fd: int,
         *,
         preserve: bool = False,
+        targets: Targets | None = None,
     ) -> Batch:
         """Whole objects (no Range), each written to tmp_fd, checked and renamed to its key below root_fd. The
         descriptors are duplicated and closed before the last completion can be drained. A row with permission bits
         in its mode is created with them (by umask), else 0666; with ``preserve`` it gets the mtime of its answer's
-        x-amz-meta-mtime, else of its row. array("I") is taken as it is.
-        IndexError: a row that is not there; ValueError: no rows.
+        x-amz-meta-mtime, else of its row. array("I") is taken as it is. ``targets``: see `Targets`; each object's
+        bytes are compared with its SHA-256 then, and no ETag is.
+        IndexError: a row that is not there; ValueError: no rows, or not a target for each.
         """
     def fetch_heads(self, template: Template, table: KeyTable, rows: Sequence[int]) -> Batch:
         """A HEAD of each object, before what else is waiting. A server that refuses (a 4xx, 501) or speaks of another
@@ -403,11 +417,13 @@ class Engine:
         ranges: Sequence[tuple[int, int]],
         fd: int,
         crc: str | None = None,
+        targets: Targets | None = None,
     ) -> Batch:
         """(offset, length) parts of one object, written at their offsets in fd. Offsets are multiples of
         BLOCK_BYTES, lengths too, except where the object ends. The descriptor is duplicated. A range that is the
-        whole object goes without Range. ``crc``: the kind to compute of each; see `crc_update`. ValueError: no range,
-        one off the grid or outside of the object, or no such kind.
+        whole object goes without Range. ``crc``: the kind to compute of each; see `crc_update`. ``targets``: the one
+        of the object; its SHA-256 is not compared with parts. ValueError: no range, one off the grid or outside of
+        the object, no such kind, or another number of targets.
         """
     def list_page(self, template: Template, query: bytes) -> Batch:
         """One GET of the bucket with the canonical query given; the answer stays native until scan_list."""
@@ -441,11 +457,13 @@ def hide_memory() -> None:
     """Leave no core, and let only root trace this process or read its environment (PR_SET_DUMPABLE, prctl(2))."""
 
 def copy_file(
-    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int, *, preserve: bool = False
+    source_dir_fd: int, source: bytes, tmp_fd: int, root_fd: int, path: bytes, mode: int, *, preserve: bool = False,
+    sha256: bytes | None = None,
 ) -> tuple[int, bytes, int, int]:
     """Copy a regular file, hashing on the way, and publish it: (size, digest, mtime_ns, ctime_ns). The source is
     opened with O_NOFOLLOW below source_dir_fd and its size, mtime and ctime are the same before and after, else
-    OSError(ESTALE). ``preserve``: the copy gets its mtime. Releases the GIL.
+    OSError(ESTALE). ``preserve``: the copy gets its mtime. ``sha256``: of its bytes, else OSError(EBADMSG). Where the
+    file system can, both share their blocks until one is written to. Releases the GIL.
     """
 
 def digest_fd(fd: int) -> tuple[int, bytes]:

@@ -6,6 +6,14 @@ cdef array_t as_int64(object numbers):
     return array_t("q", numbers)
 
 
+cdef int take_targets(stg_batch *batch, Targets targets) except -1:
+    """Frees the batch when it raises."""
+    cdef int status = 0 if targets is None else stg_batch_take_targets(batch, targets.targets)
+    if status < 0:
+        stg_batch_unref(batch)
+    return check_arguments(status, "a target for each object; of ranges, one")
+
+
 # The caller frees it.
 @cython.final
 cdef class Engine:
@@ -55,7 +63,7 @@ cdef class Engine:
         return stg_engine_fileno(self.engine)
 
     def fetch_objects(self, Template template not None, KeyTable table not None, rows, int root_fd, int tmp_fd, *,
-                      bint preserve=False):
+                      bint preserve=False, Targets targets=None):
         cdef array_t numbers
         cdef stg_batch *batch = NULL
         check(stg_engine_state(self.engine))
@@ -63,6 +71,7 @@ cdef class Engine:
         check_arguments(stg_batch_objects(template.template_, table.table, numbers.data.as_uints, len(numbers), root_fd,
                                           tmp_fd, &batch), "an empty batch")
         batch.preserve = preserve
+        take_targets(batch, targets)
         return self.start(batch, template)
 
     def fetch_heads(self, Template template not None, KeyTable table not None, rows):
@@ -95,7 +104,7 @@ cdef class Engine:
         return self.start(batch, template)
 
     def fetch_ranges(self, Template template not None, KeyTable table not None, Py_ssize_t row, ranges, int fd,
-                     str crc=None):
+                     str crc=None, Targets targets=None):
         cdef stg_crc_kind kind = STG_CRC_NONE if crc is None else crc_kind(crc)
         cdef array_t flat = array_t("q", [number for pair in ranges for number in pair])
         cdef stg_batch *batch = NULL
@@ -106,6 +115,7 @@ cdef class Engine:
                                          len(flat) // 2, fd, &batch),
                         "no range, or one that is empty, outside of the object or not on the block grid")
         batch.crc = kind
+        take_targets(batch, targets)
         return self.start(batch, template)
 
     def list_page(self, Template template not None, bytes query not None):

@@ -13,6 +13,7 @@ cdef class Failure:
     cdef readonly str region
     cdef readonly int64_t retry_after_s
     cdef readonly str date
+    cdef readonly str location
 
     def __init__(self):
         raise TypeError("a Failure comes from Engine.drain")
@@ -30,7 +31,7 @@ cdef Failure make_failure(uint32_t index, stg_failure *failure):
     cdef Failure made = Failure.__new__(Failure)
     made.index = index
     made.kind = "cancelled"
-    made.where = made.code = made.message = made.request_id = made.region = made.date = ""
+    made.where = made.code = made.message = made.request_id = made.region = made.date = made.location = ""
     made.retry_after_s = -1
     if failure is not NULL:
         made.kind = as_text(stg_fail_kind_name(failure.kind))
@@ -43,5 +44,7 @@ cdef Failure make_failure(uint32_t index, stg_failure *failure):
         made.region = as_text(failure.s3.region)
         made.retry_after_s = failure.retry_after_s
         made.date = as_text(failure.date)
+        if failure.location is not NULL:
+            made.location = as_text(failure.location)
         stg_failure_free(failure)
     return made

@@ -44,13 +44,18 @@ def stat_below(int root_fd, bytes path not None):
 
 
 def copy_file(int source_dir_fd, bytes source not None, int tmp_fd, int root_fd, bytes path not None, uint32_t mode,
-              *, bint preserve=False):
+              *, bint preserve=False, bytes sha256=None):
     cdef stg_stored stored
     cdef stg_str from_ = as_str(source), to = as_str(path)
     cdef uint8_t digest[STG_DIGEST_BYTES]
+    cdef const uint8_t *wanted = NULL
     cdef int status
+    if sha256 is not None:
+        if len(sha256) != STG_SHA_BYTES:
+            raise ValueError("a SHA-256 has 32 bytes")
+        wanted = <const uint8_t *><const char *>sha256
     with nogil:
-        status = stg_copy_file(source_dir_fd, from_, tmp_fd, root_fd, to, mode, preserve, digest, &stored)
+        status = stg_copy_file(source_dir_fd, from_, tmp_fd, root_fd, to, mode, preserve, wanted, digest, &stored)
     check(status, path)
     return stored.size, (<const char *>digest)[:STG_DIGEST_BYTES], stored.mtime_ns, stored.ctime_ns
 

@@ -147,6 +147,37 @@ cdef class Signer:
         return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 
 
+@cython.final
+cdef class Targets:
+    cdef stg_targets *targets
+
+    def __cinit__(self, items):
+        cdef stg_header given[STG_SIGV4_MAX_HEADERS]
+        cdef list pairs
+        cdef size_t count, index = 0
+        cdef bytes path, sha256
+        cdef int status
+        self.targets = stg_targets_new(len(items))
+        if self.targets is NULL:
+            raise MemoryError
+        for path, headers, sha256 in items:
+            pairs = header_pairs(headers)
+            count = fill_headers(given, pairs)
+            if len(sha256) != STG_SHA_BYTES:
+                raise ValueError("a SHA-256 has 32 bytes")
+            status = stg_targets_set(self.targets, index, as_str(path), given, count, <const uint8_t *><const char *>sha256)
+            if status == -errno.EMSGSIZE:
+                raise ValueError("a target or its header fields are too long")
+            check_arguments(status, "a target or a header field that cannot be sent")
+            index += 1
+
+    def __dealloc__(self):
+        stg_targets_unref(self.targets)
+
+    def __len__(self):
+        return stg_targets_count(self.targets)
+
+
 cdef dict ETAGS = {"none": STG_ETAGS_NONE, "plain": STG_ETAGS_PLAIN, "parts": STG_ETAGS_PARTS}
 
 

@@ -88,6 +88,7 @@ static struct outcome wait_for(struct bench *bench, size_t count)
             outcome.cancelled += some[i].failed && !some[i].failure;
             if (some[i].failure)
                 outcome.last = *some[i].failure;
+            outcome.last.location = NULL; /* it goes with the failure */
             stg_failure_free(some[i].failure);
         }
     }

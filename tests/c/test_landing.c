@@ -149,7 +149,7 @@ static void test_copy_is_published_only_after_it_was_closed_well(void)
     close(source);
     losing = 1;
     CHECK_EQ(stg_copy_file(landing.root_fd, STG_STR("source"), landing.tmp_fd, landing.root_fd, STG_STR("d"), 0644,
-                           0, digest, &stored), -ENOSPC);
+                           0, NULL, digest, &stored), -ENOSPC);
     losing = 0;
     check_nothing_arrived("d");
 }
