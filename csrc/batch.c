@@ -187,16 +187,6 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
     return finish_new(batch, set_up_ranges(batch, offsets_lengths, fd), out);
 }
 
-int stg_batch_take_targets(struct stg_batch *batch, struct stg_targets *targets)
-{
-    size_t needed = batch->kind == STG_BATCH_OBJECTS ? batch->count : 1;
-    if (batch->kind > STG_BATCH_RANGES || batch->targets || stg_targets_count(targets) != needed ||
-        !stg_targets_are_set(targets))
-        return -EINVAL;
-    batch->targets = stg_targets_ref(targets);
-    return 0;
-}
-
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,
                     struct stg_batch **out)
 {
@@ -313,12 +303,7 @@ struct stg_request stg_batch_request(const struct stg_batch *batch, uint32_t ind
     struct stg_request request = {
         .key = row.key, .identity = row.identity, .offset = 0, .length = row.size, .size = row.size};
     request.is_head = batch->kind == STG_BATCH_HEADS;
-    if (batch->targets) {
-        struct stg_target target = stg_targets_at(batch->targets, batch->kind == STG_BATCH_OBJECTS ? index : 0);
-        request.identity = (struct stg_str){0};
-        request.target = target.path;
-        request.fields = target.fields;
-    }
+    stg_batch_aim(batch, index, &request);
     if (batch->parts) {
         const char *query = batch->parts[index].query;
         request.is_part = 1;

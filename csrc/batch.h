@@ -92,6 +92,7 @@ int stg_batch_ranges(struct stg_template *template_, struct stg_table *table, ui
  * compared then, nothing is signed, and whole objects are compared with their SHA-256. -EINVAL: not one for each object (of
  * ranges: one in all), or another kind of batch. */
 int stg_batch_take_targets(struct stg_batch *batch, struct stg_targets *targets);
+void stg_batch_aim(const struct stg_batch *batch, uint32_t index, struct stg_request *request); /* if it has any */
 /* Asks with HEAD what is announced of each object. A server that refuses, or speaks of another object, announces
  * nothing: why is not said in an answer without a body, and the object's own requests will tell. */
 int stg_batch_heads(struct stg_template *template_, struct stg_table *table, const uint32_t *rows, size_t count,

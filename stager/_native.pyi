@@ -278,10 +278,10 @@ class Signer:
 
 @final
 class Targets:
-    """Where single objects are asked for and what they are: (request target, header fields, SHA-256) of each, instead of
-    what a template and a row's key say. Immutable. A request with a target is not signed. ValueError: a target that is no
-    absolute path in ASCII, without a fragment; a field that cannot be sent, or that only the engine may send (Host,
-    Range, what frames a message); more than 8 KiB of either; a digest that is not of 32 bytes.
+    """Where single objects are asked for and what they are: (request target, header fields, SHA-256) of each, instead
+    of what a template and a row's key say. Immutable. A request with a target is not signed. ValueError: a target that
+    is no absolute path in ASCII, without a fragment; a field that cannot be sent, or that only the engine may send
+    (Host, Range, what frames a message); more than 8 KiB of either; a digest that is not of 32 bytes.
     """
 
     def __init__(self, items: Sequence[tuple[bytes, Sequence[tuple[str, str]], bytes]]) -> None: ...

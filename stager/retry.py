@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -33,8 +33,10 @@ from stager.errors import (
 
 __all__ = [
     "DENIED_IN_A_ROW",
+    "S3",
     "TOO_LOW_AT_MOST",
     "Action",
+    "Policy",
     "RequestFailure",
     "action_for",
     "are_too_many",
@@ -294,6 +296,16 @@ def error_for(failure: RequestFailure, *, where: str, attempts: int = 1) -> Stag
 def _without_secrets(message: str) -> str:
     """What a server or proxy said, without what it repeats of a request's credentials."""
     return re.sub(_REPEATED, r"\1...", message)
+
+
+class Policy(Struct, frozen=True):
+    """What failures mean to one kind of source: as `action_for` and `error_for`, with where and attempts in order."""
+
+    action_for: Callable[[RequestFailure], Action]
+    error_for: Callable[[RequestFailure, str, int], StagerError]
+
+
+S3: Final = Policy(action_for, lambda failure, where, attempts: error_for(failure, where=where, attempts=attempts))
 
 
 def damaged(detail: str, *, where: str) -> StagerError:

@@ -12,9 +12,9 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from msgspec import Struct, field
 
@@ -22,10 +22,10 @@ from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
-from stager.retry import CONNECT_ATTEMPTS, Action, action_for, are_too_many, error_for, wait_s
+from stager.retry import CONNECT_ATTEMPTS, S3, Action, Policy, are_too_many, wait_s
 from stager.steering import Steering
 
-__all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
+__all__ = ["Lane", "RegionMovedError", "Transfer", "Work"]
 
 T = TypeVar("T")
 
@@ -124,6 +124,8 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
 
     ``submit`` hands some items, a slice, to the engine; ``landed`` is told which of them finished, by index into it;
     ``name`` shows an item in errors. ``one_object``: the items are its parts, so the first that is skipped skips all.
+    ``defer`` is told of a failed item and may take it over, by returning true: it is not asked for again here then (of
+    one object nothing is), and is no error. What it raises ends the rest.
     """
 
     items: Sequence[T]
@@ -133,18 +135,21 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
     batch_items: int = _BATCH
     window: int = _WINDOW
     one_object: bool = False
+    defer: Callable[[T, Failure], bool] | None = None
 
 
 class Lane(Struct, kw_only=True):
     """What all requests to one source share: credentials, the clock, its endpoint's pace, what was denied.
 
-    ``refresh`` loads credentials again and says whether they are others than before.
+    ``policy`` says what failures mean. ``refresh`` loads credentials again and says whether they are others than
+    before.
     """
 
     transfer: Transfer
     where: str
     signer: Signer | None = None
     steering: Steering | None = None
+    policy: Policy = S3
     refresh: Callable[[], Awaitable[bool]] | None = None
     skipped: list[StagerError] = field(default_factory=list)
     answered: bool = False
@@ -156,7 +161,8 @@ class Lane(Struct, kw_only=True):
     async def run(self, work: Work[T]) -> None:
         """Do all of ``work``; raises the first final error after everything in flight has ended.
 
-        Objects that alone are denied or archived are collected in `skipped` and do not end the rest.
+        Objects that alone are denied or archived are collected in `skipped` and do not end the rest; deferred ones
+        neither.
         Raises `RegionMovedError`, and what `stager.retry.error_for` makes of a failure.
         """
         with self.steering.running() if self.steering else contextlib.nullcontext():
@@ -302,9 +308,12 @@ class _Run(Generic[T]):
     def _judge(self, item: T, failure: Failure, generation: int) -> None:
         lane = self._lane
         lane.answered |= failure.kind == "http"
+        if self._work.defer is not None and self._work.defer(item, failure):
+            self._given_up = self._work.one_object
+            return
         attempts = self._attempts.get(item, 0) + 1
         self._attempts[item] = attempts
-        match action_for(failure):
+        match lane.policy.action_for(failure):
             case Action.RETRY:
                 self._retry(item, failure, attempts)
             case Action.SLOW_DOWN:
@@ -330,7 +339,7 @@ class _Run(Generic[T]):
                 self._error = self._error_for(item, failure)
 
     def _error_for(self, item: T, failure: Failure, attempts: int = 1) -> StagerError:
-        return error_for(failure, where=self._work.name(item), attempts=attempts)
+        return self._lane.policy.error_for(failure, self._work.name(item), attempts)
 
     def _retry(self, item: T, failure: Failure, attempts: int) -> None:
         retry = self._lane.transfer.retry
@@ -388,13 +397,3 @@ def _parse_date(text: str) -> datetime:
     """A Date header's time; only where this computer's clock is wrong is the parser of mail imported for it."""
     parsed: datetime = importlib.import_module("email.utils").parsedate_to_datetime(text)
     return parsed
-
-
-async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all at once; the first error cancels the rest, waits for it, and is raised alone."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None

@@ -37,6 +37,7 @@ _HEADER: Final = struct.Struct("<8s16s")  # magic, the object's id
 _RECORD: Final = struct.Struct("<8sQ16s")  # check, number of the block, its digest
 _CHECK_BYTES: Final = 8
 _RECORDS_AT_ONCE: Final = 4096
+_READ: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _UNIT_BYTES: Final = 512  # of st_blocks, whatever the file system's is
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -167,12 +168,19 @@ class Partial:
         os.ftruncate(self._journal.fileno(), _HEADER.size)
         os.lseek(self._journal.fileno(), _HEADER.size, os.SEEK_SET)
 
-    def publish(self, root_fd: int, key: bytes, set_mtime_ns: int | None = None) -> tuple[int, int, int]:
+    def publish(
+        self, root_fd: int, key: bytes, set_mtime_ns: int | None = None, *, executable: bool = False
+    ) -> tuple[int, int, int]:
         """Put the finished file in place, with that mtime if one is given: (mode, mtime_ns, ctime_ns).
+
+        ``executable``: by whom it may be read it may be run.
 
         Blocks. `HostError`: its length is not the object's.
         """
         status = os.fstat(self.fd)
+        if executable:
+            os.fchmod(self.fd, stat.S_IMODE(status.st_mode) | (status.st_mode & _READ) >> 2)
+            status = os.fstat(self.fd)
         self._file.close()  # before it is visible: over a network this may be what says that bytes were not written
         if status.st_size != self._size:
             raise HostError("is not as long as the object; something else wrote to it", where=self._name)

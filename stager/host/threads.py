@@ -1,16 +1,16 @@
-"""The bounded bridge from the loop to threads, for work in pieces that releases the GIL."""
+"""The bounded bridge from the loop to threads, for work in pieces that releases the GIL; and several tasks as one."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["Checkpoint", "blocking", "go_on", "in_threads", "stoppable"]
+__all__ = ["Checkpoint", "blocking", "go_on", "in_threads", "stoppable", "together"]
 
 Arguments = ParamSpec("Arguments")
 Piece = TypeVar("Piece")
@@ -88,6 +88,16 @@ async def in_threads(
         ended = loop.create_task(asyncio.to_thread(pool.shutdown, cancel_futures=True))
         await _outlast_cancellation(ended)
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all at once; the first error cancels the rest, waits for it, and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def _outlast_cancellation(task: asyncio.Future[Any], stop: Callable[[], None] = go_on) -> None:

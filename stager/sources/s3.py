@@ -18,26 +18,28 @@ from msgspec.structs import replace
 
 from stager._native import Batch, Endpoint, KeyTable, Signer, Template
 from stager.config import Integrity, Remote
-from stager.errors import GradeError, NotFoundError, StagerError, UsageError, from_os_error
+from stager.errors import GradeError, NotFoundError, StagerError, UsageError
 from stager.host.listing_file import listing_digest
 from stager.host.proxies import proxy_for
-from stager.host.threads import blocking
+from stager.host.threads import blocking, together
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
+from stager.sources.large import LargeObject, fetch_large, sweep
 from stager.sources.s3_access import access_for, headers_of
-from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
+from stager.sources.s3_announced import ask_all_ends, ask_announced, asked_ahead
 from stager.sources.s3_connection import Connection
 from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
-from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
+from stager.sources.s3_mtime import ask_mtime
 from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
 from stager.sources.s3_version import look_up, with_versions
-from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
+from stager.sources.verify import NOTHING, Announced
+from stager.transfer import Lane, RegionMovedError, Transfer, Work
 
 __all__ = ["S3Source"]
 
@@ -126,7 +128,7 @@ class S3Source:
         if connection.compares:  # a digest of parts can be announced, and takes another way
             least = 0 if self._integrity.require == "A" else _LEAST_PART_BYTES
             small, several = table.multipart_rows(small, least)
-        await blocking(_sweep, landing, table, large + several)
+        await blocking(sweep, landing, table, large + several)
         fresh = asyncio.create_task(self._stay_fresh(connection))
         try:
             await together(
@@ -333,24 +335,21 @@ class S3Source:
 
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:
-                name = self._name(table.key(row))
-                required = self._integrity.require
-                lane = connection.lane
-                if await fetch_large(
-                    lane, template, table, row, landing, name=name, asked=asked, required=required
-                ):
+                one = self._large(connection, template, table, row)
+                if await fetch_large(one, landing, asked=asked, required=self._integrity.require):
                     done(array("I", [row]))
+
+    def _large(self, connection: Connection, template: Template, table: KeyTable, row: int) -> LargeObject:
+        lane, name = connection.lane, self._name(table.key(row))
+        return LargeObject(
+            lane=lane,
+            table=table,
+            row=row,
+            name=name,
+            submit=lambda ranges, fd, crc: lane.transfer.engine.fetch_ranges(template, table, row, ranges, fd, crc),
+            ask_again=lambda guessed: ask_all_ends(lane, template, table, row, guessed, name=name),
+            ask_mtime=lambda: ask_mtime(lane, template, table, row, name=name),
+        )
 
     def _name(self, key: bytes) -> str:
         return f"{self._where.rstrip('/')}/{show(key)}" if key else self._where
-
-
-def _sweep(landing: Landing, table: KeyTable, large: array[int]) -> None:
-    """Before their space is needed, remove unfinished files that nothing continues: of objects gone, or changed."""
-    names = {
-        landing.partials.name_of(table.key(row), table.size(row), table.identity(row)) for row in large
-    }
-    try:
-        landing.partials.keep_only(names)
-    except OSError as error:
-        raise from_os_error(error, doing="remove unfinished files", where=landing.root) from error

@@ -17,37 +17,18 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from stager._native import Batch, KeyTable, Template
 from stager.sources.s3_head import ask_head
+from stager.sources.verify import NOTHING, Announced
 from stager.transfer import Lane, Work
 
-__all__ = ["NOTHING", "Announced", "all_ends", "ask_all_ends", "ask_announced", "asked_ahead"]
+__all__ = ["all_ends", "ask_all_ends", "ask_announced", "asked_ahead"]
 
 _Part = tuple[int, int, int]  # offset, length and count of a stored part; -1: not told
-
-
-class Announced(Struct, frozen=True, kw_only=True):
-    """A digest of an object: ``kind`` and ``value`` as of `stager._native.Batch.announced`; kind "" is none, for the
-    reason ``why`` (a key of `stager.model.UNVERIFIED`).
-
-    ``parts``: 0, or of how many stored parts' digests it is the digest. They end at ``ends``, which ``told`` says
-    whether the server told or the first part's length suggests.
-    """
-
-    kind: str = ""
-    value: bytes = b""
-    parts: int = 0
-    why: str = "no-checksum"
-    ends: tuple[int, ...] = ()
-    told: bool = True
-
-
-NOTHING: Final = Announced()
 
 
 async def ask_announced(lane: Lane, template: Template, table: KeyTable, row: int, *, name: str) -> Announced:

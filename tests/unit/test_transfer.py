@@ -13,7 +13,8 @@ import pytest
 
 from stager.config import Retry
 from stager.errors import AccessDeniedError, ChangedError, StagerError, TransientError
-from stager.transfer import Lane, RegionMovedError, Transfer, Work, together
+from stager.host.threads import together
+from stager.transfer import Lane, RegionMovedError, Transfer, Work
 
 
 @dataclass

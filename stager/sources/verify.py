@@ -1,4 +1,4 @@
-"""Whether the bytes of one file, whose parts come in any order, have the digest that the source announces.
+"""Whether the bytes of one file, whose parts come in any order, have the digest that the source announces of it.
 
 CRCs of whole objects are computed of each part while it is received, and combined. All others are taken of the file in
 order by one thread at a time (`stager._native.Frontier`), which follows the parts that are whole from its start on and
@@ -16,15 +16,35 @@ import errno
 from types import TracebackType
 from typing import Final, Self
 
+from msgspec import Struct
+
 from stager._native import Frontier, crc_combine
 from stager.host.threads import blocking
-from stager.sources.s3_announced import Announced
 
-__all__ = ["Verifier", "is_available"]
+__all__ = ["NOTHING", "Announced", "Verifier", "is_available"]
 
 _CRCS: Final = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 _SHOWN: Final = {"sha1": "SHA-1", "sha256": "SHA-256"}
 _STEP_BYTES: Final = 32 << 20  # in one call, which cannot be interrupted: 50 ms of MD5
+
+
+class Announced(Struct, frozen=True, kw_only=True):
+    """A digest of an object: ``kind`` and ``value`` as of `stager._native.Batch.announced`; kind "" is none, for the
+    reason ``why`` (a key of `stager.model.UNVERIFIED`).
+
+    ``parts``: 0, or of how many stored parts' digests it is the digest. They end at ``ends``, which ``told`` says
+    whether the server told or the first part's length suggests.
+    """
+
+    kind: str = ""
+    value: bytes = b""
+    parts: int = 0
+    why: str = "no-checksum"
+    ends: tuple[int, ...] = ()
+    told: bool = True
+
+
+NOTHING: Final = Announced()
 
 
 def is_available(announced: Announced) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stager._native import Frontier, crc_update
-from stager.sources.s3_announced import NOTHING, Announced, all_ends
-from stager.sources.s3_verify import Verifier, is_available
+from stager.sources.s3_announced import all_ends
+from stager.sources.verify import NOTHING, Announced, Verifier, is_available
 
 CONTENT = bytes(range(251)) * 20_000
 SIZE = len(CONTENT)

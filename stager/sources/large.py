@@ -14,22 +14,24 @@ from typing import Final
 
 from msgspec import Struct
 
-from stager._native import BLOCK_BYTES, Batch, KeyTable, Template, combine_blocks
+from stager._native import BLOCK_BYTES, Batch, Failure, KeyTable, combine_blocks
 from stager.errors import from_os_error
 from stager.host.partial import Block, Partial
 from stager.host.threads import blocking, stoppable
 from stager.model import UNVERIFIED
 from stager.retry import damaged, too_low
 from stager.sources.base import Landing
-from stager.sources.s3_announced import NOTHING, Announced, ask_all_ends
-from stager.sources.s3_mtime import ask_mtime
-from stager.sources.s3_verify import Verifier, is_available
+from stager.sources.verify import NOTHING, Announced, Verifier, is_available
 from stager.transfer import Lane, Work
 
-__all__ = ["fetch_large"]
+__all__ = ["LargeObject", "fetch_large", "sweep"]
 
 _PARTS_AT_ONCE: Final = 32
 _TRIES: Final = 2  # of an object whose bytes are not the announced ones
+_EXECUTABLE: Final = 0o111
+
+Range = tuple[int, int]
+"""Offset and length."""
 
 
 class _Part(Struct, frozen=True):
@@ -37,41 +39,65 @@ class _Part(Struct, frozen=True):
     blocks: bytes
 
 
-async def fetch_large(
-    lane: Lane,
-    template: Template,
-    table: KeyTable,
-    row: int,
-    landing: Landing,
-    *,
-    name: str,
-    asked: Awaitable[Announced],
-    required: str | None = None,
-) -> bool:
-    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, or cannot
-    reach the ``required`` grade.
+class LargeObject(Struct, frozen=True, kw_only=True):
+    """One object, and how its source is asked for it. ``name`` is for errors.
 
-    ``name`` is for errors. Blocks that an earlier run fetched are read again instead. The digest that is announced is
-    compared; which part is wrong does not show, so all are fetched once more before that is final. Raises as
+    ``submit`` asks for ranges, to be written to a descriptor, with a CRC of each. ``ask_again`` (where a digest's
+    ``ends`` may not be told): the same digest with the ends of its parts as the server tells them. ``ask_mtime``: when
+    it was changed, if the source says so. ``defer``: as that of `stager.transfer.Work`. ``first_alone``: nothing else
+    is asked for before the first range is here.
+    """
+
+    lane: Lane
+    table: KeyTable
+    row: int
+    name: str
+    submit: Callable[[Sequence[Range], int, str | None], Batch]
+    ask_again: Callable[[Announced], Awaitable[Announced]] | None = None
+    ask_mtime: Callable[[], Awaitable[int | None]] | None = None
+    defer: Callable[[Range, Failure], bool] | None = None
+    first_alone: bool = False
+
+
+async def fetch_large(
+    one: LargeObject, landing: Landing, *, asked: Awaitable[Announced], required: str | None = None
+) -> bool:
+    """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, was
+    deferred, or cannot reach the ``required`` grade.
+
+    Blocks that an earlier run fetched are read again instead. The digest that is announced is compared; which part is
+    wrong does not show, so all are fetched once more before that is final. Raises as
     `stager.sources.base.Source.fetch`; what can be continued stays in ``landing.partials``.
     """
+    table, row = one.table, one.row
     partial = landing.partials.of(table.key(row), table.size(row), table.identity(row))
     try:
         await blocking(_open, partial, landing)
-        large = _Large(lane, template, table, row, partial, name)
+        large = _Large(one, partial)
         announced = await asked
         fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
         landing.tally.continued_bytes += large.continued_bytes
         landing.tally.read_back_bytes += large.read_back_bytes
         if fetched is None:
             return False
-        mtime_ns = await ask_mtime(lane, template, table, row, name=name) if landing.preserve else None
+        mtime_ns = await one.ask_mtime() if landing.preserve and one.ask_mtime is not None else None
         await blocking(_publish, landing, partial, table, row, *fetched, mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error
     finally:
         await blocking(partial.close)
     return True
+
+
+def sweep(landing: Landing, table: KeyTable, large: array[int]) -> None:
+    """Before their space is needed, remove unfinished files that nothing continues: of objects gone, or changed."""
+    names = {
+        landing.partials.name_of(table.key(row), table.size(row), table.identity(row)) for row in large
+    }
+    try:
+        landing.partials.keep_only(names)
+    except OSError as error:
+        raise from_os_error(error, doing="remove unfinished files", where=landing.root) from error
 
 
 def _open(partial: Partial, landing: Landing) -> None:
@@ -84,16 +110,12 @@ def _open(partial: Partial, landing: Landing) -> None:
 class _Large:
     """One object under way."""
 
-    def __init__(
-        self, lane: Lane, template: Template, table: KeyTable, row: int, partial: Partial, name: str
-    ) -> None:
-        self._lane = lane
-        self._template = template
-        self._table = table
-        self._row = row
+    def __init__(self, one: LargeObject, partial: Partial) -> None:
+        self._one = one
+        self._lane = one.lane
         self._partial = partial
-        self._name = name
-        self._size = table.size(row)
+        self._name = one.name
+        self._size = one.table.size(one.row)
         self._parts: dict[int, _Part] = {}  # by offset
         self._may_continue = bool(partial.recorded)
         self.continued_bytes = 0
@@ -114,8 +136,9 @@ class _Large:
                 if not await self._fetch(_missing(self._size, self._part_bytes, self._present()), verifier):
                     return None
                 difference = await verifier.difference()
-            if difference and not announced.told:
-                announced, difference = await self._compare_as_told(announced)
+            if difference and not announced.told and self._one.ask_again is not None:
+                announced = await self._one.ask_again(announced)
+                difference = await self._compare(announced)
             if not difference and (announced.kind or required != "A"):
                 return [self._parts[offset] for offset in sorted(self._parts)], announced
             if difference:
@@ -130,14 +153,11 @@ class _Large:
             yield verifier
             self.read_back_bytes += verifier.read_back_bytes
 
-    async def _compare_as_told(self, guessed: Announced) -> tuple[Announced, str]:
-        """The same digest with the ends of the parts as the server tells them, and what is different from it."""
-        announced = await ask_all_ends(
-            self._lane, self._template, self._table, self._row, guessed, name=self._name
-        )
+    async def _compare(self, announced: Announced) -> str:
+        """What is different from it in the bytes that are here."""
         async with self._verifier(announced) as verifier:
             verifier.part_done(0, self._size)
-            return announced, await verifier.difference()
+            return await verifier.difference()
 
     @property
     def _part_bytes(self) -> int:
@@ -173,12 +193,16 @@ class _Large:
             verifier.part_done(offset, part.length, block.crc)
             self.continued_bytes += part.length
 
-    async def _fetch(self, ranges: list[tuple[int, int]], verifier: Verifier) -> bool:
-        """Fetch these; false when the object was skipped."""
-        lane, engine = self._lane, self._lane.transfer.engine
+    async def _fetch(self, ranges: list[Range], verifier: Verifier) -> bool:
+        """Fetch these; false when the object was skipped or deferred."""
+        if self._one.first_alone and len(ranges) > 1:
+            return await self._fetch_some(ranges[:1], verifier) and await self._fetch_some(ranges[1:], verifier)
+        return await self._fetch_some(ranges, verifier)
+
+    async def _fetch_some(self, ranges: list[Range], verifier: Verifier) -> bool:
         arrived = 0
 
-        def landed(batch: Batch, items: Sequence[tuple[int, int]], finished: array[int]) -> None:
+        def landed(batch: Batch, items: Sequence[Range], finished: array[int]) -> None:
             nonlocal arrived
             arrived += len(finished)
             for index in finished:
@@ -190,14 +214,13 @@ class _Large:
             noted()
 
         async with _recording(self._partial) as noted:
-            await lane.run(
+            await self._lane.run(
                 Work(
                     items=ranges,
-                    submit=lambda items: engine.fetch_ranges(
-                        self._template, self._table, self._row, items, self._partial.fd, verifier.crc
-                    ),
+                    submit=lambda items: self._one.submit(items, self._partial.fd, verifier.crc),
                     landed=landed,
                     name=lambda _: self._name,
+                    defer=self._one.defer,
                     batch_items=_PARTS_AT_ONCE,
                     window=_PARTS_AT_ONCE,
                     one_object=True,
@@ -233,10 +256,10 @@ async def _recording(partial: Partial) -> AsyncGenerator[Callable[[], None], Non
         await append()
 
 
-def _missing(size: int, part_bytes: int, present: Iterable[int]) -> list[tuple[int, int]]:
+def _missing(size: int, part_bytes: int, present: Iterable[int]) -> list[Range]:
     """Ranges of at most ``part_bytes`` (offset, length) over all blocks but those present."""
     present = frozenset(present)
-    ranges: list[tuple[int, int]] = []
+    ranges: list[Range] = []
     for offset in range(0, size, BLOCK_BYTES):
         if offset // BLOCK_BYTES in present:
             continue
@@ -258,6 +281,7 @@ def _publish(
     set_mtime_ns: int | None,
 ) -> None:
     digest = combine_blocks(b"".join(part.blocks for part in parts))
-    mode, mtime_ns, ctime_ns = partial.publish(landing.root_fd, table.key(row), set_mtime_ns)
+    executable = bool(table.mode(row) & _EXECUTABLE)
+    mode, mtime_ns, ctime_ns = partial.publish(landing.root_fd, table.key(row), set_mtime_ns, executable=executable)
     grade, why = ("A", None) if announced.kind else ("B", announced.why)
     landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, grade, why)
