@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from stager._native import Entries, KeyTable
 from stager.host.partial import Partials
+from stager.model import Counts
 
 __all__ = [
     "Capabilities",
@@ -90,6 +91,7 @@ class Tally(Struct, kw_only=True):
 
     read_back_bytes: int = 0  # read from files again, for a checksum that is taken in order
     continued_bytes: int = 0  # fetched by earlier runs, of objects that they did not complete
+    reused: Counts = Counts()  # taken from what earlier runs on this node had fetched, for this tree or others
 
 
 class Landing(Struct, frozen=True, kw_only=True):
