@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from stager import _native
-from stager.config import Remote, Retry
+from stager.config import GitOptions, Remote, Retry
 from stager.errors import UsageError
 from stager.host.gitrepo import Pin, PinnedRepository
 from stager.host.scratch import PrivateDirectory, open_scratch
@@ -54,6 +54,7 @@ class GitSource:
         *,
         remote: Remote | None = None,
         transfer: object = None,
+        git: GitOptions = GitOptions(),  # noqa: B008  (frozen)
         state_dir: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
@@ -63,6 +64,7 @@ class GitSource:
         if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
+        self._options = git
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
