@@ -98,7 +98,7 @@ class GitSource:
                 self._pin = pin
                 return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
-        tree = GitTree(self._repository, pin.commit, self._ref.subdir, self._private.path, self._ref.text)
+        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._private.path, self._ref.text)
         table, whole = await tree.table(wanted)
         snapshot = self._snapshot(pin, table)
         return snapshot if whole else replace(snapshot, version="")
@@ -124,7 +124,7 @@ class GitSource:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
         if rows and self._pin is not None:
             await self._repository.fetch(self._pin)
-            await check_out(self._repository, self._pin.commit, self._prefix, snapshot, rows, landing, done)
+            await check_out(self._repository.reader(self._pin.commit), self._prefix, snapshot, rows, landing, done)
 
     def _make_private(self) -> PrivateDirectory:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
