@@ -7,7 +7,6 @@ which of it holds for a URL is found as git finds it (git-config(1), "http.<url>
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -138,7 +137,7 @@ def _fit(url: str, pattern: str) -> _Fit | None:
     host, wanted = (mine.hostname or "").split("."), theirs.hostname.split(".")
     if len(host) != len(wanted) or any(label not in ("*", own) for own, label in zip(host, wanted, strict=True)):
         return None
-    path, prefix = (re.sub(r"/*$", "/", unquote(parts.path)) for parts in (mine, theirs))
+    path, prefix = (unquote(parts.path).rstrip("/") + "/" for parts in (mine, theirs))
     if not path.startswith(prefix):
         return None
     return len(theirs.hostname), len(prefix), int(theirs.username is not None)

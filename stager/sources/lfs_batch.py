@@ -143,6 +143,8 @@ class LfsServer:
             found, troubles = await asyncio.to_thread(file_actions, directory, list(pending))
         elif pending:
             await self._next_batch(pending, found, troubles)  # alone: what it learns of access serves the others
+            if not found and pending and troubles:
+                raise self._lost(troubles, names or {}, unasked=len(pending))
             await together(*(self._batches(pending, found, troubles) for _ in range(_BATCHES_AT_ONCE)))
         if troubles:
             raise self._lost(troubles, names or {})
@@ -192,15 +194,18 @@ class LfsServer:
             raise NoObjectsError(what, problems, where=self._git_url)
         return list(once.values())
 
-    def _lost(self, troubles: Mapping[str, Trouble], names: Mapping[str, str]) -> NoObjectsError:
-        problems = []
+    def _lost(
+        self, troubles: Mapping[str, Trouble], names: Mapping[str, str], *, unasked: int = 0
+    ) -> NoObjectsError:
+        problems = [f"and {unasked} more, which were not asked for then"] if unasked else []
         for oid, trouble in troubles.items():
             name = f"{names[oid]} ({oid})" if oid in names else oid
             words = _LOST.get(trouble.code, "cannot be had")
             problems.append(f"{name}: {words} ({trouble.code}: {said(trouble.message or '', self._access.secrets())})")
-        count = "1 object" if len(problems) == 1 else f"{len(problems)} objects"
+        count = "1 object" if len(troubles) == 1 else f"{len(troubles)} objects"
         return NoObjectsError(f"the LFS server does not give {count} of the commit", sorted(problems), where=self.shown,
-                              hint="push them again with git lfs push --all, or leave the files out")
+                              hint="push them again with git lfs push --all, or leave the files out; when it gives none,"
+                              " check lfs.url and the credentials: servers also say this of what is private")
 
     async def _batches(self, pending: deque[Pointer], found: dict[str, Action], troubles: dict[str, Trouble]) -> None:
         while pending:
@@ -230,6 +235,10 @@ class LfsServer:
                     refusals += 1
                     await self._access.refused(opened, _challenge(response))
                     continue
+                elif response.status in _LOST and is_json(response.headers.get("content-type", "")):
+                    trouble = Trouble(response.status, message_in(response.body))
+                    troubles.update({pointer.oid: trouble for pointer in batch})
+                    return
                 elif response.status == 413 and len(batch) > 1:
                     self._most = min(self._most, len(batch) // 2)
                     pending.extendleft(reversed(batch))

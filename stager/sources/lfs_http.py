@@ -30,7 +30,7 @@ from stager.sources.lfs_way import Way
 __all__ = ["Client", "Response"]
 
 _MOST_BYTES: Final = 16 << 20
-_WHOLE_ANSWER_S: Final = 300.0
+_STALLS: Final = 5  # a whole answer takes no longer than so many stalls: 300 s
 _PIECE_BYTES: Final = 1 << 16
 
 
@@ -98,7 +98,9 @@ class Client:
             connector=aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
-                total=_WHOLE_ANSWER_S, sock_connect=self._timeouts.connect_s, sock_read=self._timeouts.stall_s
+                total=_STALLS * self._timeouts.stall_s,
+                sock_connect=self._timeouts.connect_s,
+                sock_read=self._timeouts.stall_s,
             ),
             auto_decompress=False,
             trust_env=False,

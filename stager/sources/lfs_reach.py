@@ -83,17 +83,20 @@ class Reach:
         Raises `AccessDeniedError`: a kind that is not allowed; `NotFoundError`, `TransientError`: no such name.
         ``where`` says who named the host.
         """
-        literal = _kind_of_name(target.host)
-        found = [] if proxy is not None else await _resolved(target.host, target.port)
-        for kind in (literal, *(kind_of(address) for _, address in found)):
-            if kind not in self._allowed:
-                raise AccessDeniedError(
-                    f"leads to a {kind} address ({target.host}), and the repository is not at one", where=where,
-                    hint="if that is meant, name the endpoint in your own git configuration: lfs.url",
-                )  # fmt: skip
+        self._check(_kind_of_name(target.host), target, where)
         if proxy is not None:
             return tuple(await resolve(proxy.host, proxy.port))
+        found = await _resolved(target.host, target.port)
+        for _, address in found:
+            self._check(kind_of(address), target, where)
         return tuple(packed for packed, _ in found)
+
+    def _check(self, kind: str, target: Target, where: str) -> None:
+        if kind not in self._allowed:
+            raise AccessDeniedError(
+                f"leads to a {kind} address ({target.host}), and the repository is not at one", where=where,
+                hint="if that is meant, name the endpoint in your own git configuration: lfs.url",
+            )  # fmt: skip
 
     @staticmethod
     def is_here(addresses: Addresses) -> bool:
