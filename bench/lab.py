@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "environment",
     "measure",
+    "measure_command",
     "run_origin",
     "say",
     "target_of",
@@ -179,23 +180,45 @@ def measure(peer: Peer, case: Case, origin: Origin, out: Path, cores: Cores, *, 
     home = out.parent / f"{out.name}.home"
     out.mkdir(exist_ok=True)
     home.mkdir()
+    command, where = peer.command(target_of(case.workload, origin, out)), cores.of_client(case.cores)
+    try:
+        return measure_command(
+            command, where, home, environment(home, origin), origin.busy_s, count_syscalls=count_syscalls
+        )
+    except RuntimeError as error:
+        raise RuntimeError(f"{peer.NAME} {error}") from None
+    finally:
+        shutil.rmtree(home)
+
+
+def measure_command(
+    command: Sequence[str],
+    where: str,
+    home: Path,
+    environ: Mapping[str, str],
+    busy_s: Callable[[], float],
+    *,
+    count_syscalls: bool = False,
+) -> Run:
+    """Run a command on the cores of `Cores.of_client`; ``busy_s`` tells its servers' CPU so far. RuntimeError: it
+    failed; the text is its own. ``home`` takes its output.
+    """
     report, log = home / "report.json", home / "output"
-    argv = [native("measure"), *(["--count-syscalls"] if count_syscalls else []), str(report)]
-    argv += [cores.of_client(case.cores), *peer.command(target_of(case.workload, origin, out))]
-    busy_before = origin.busy_s()
+    argv = [native("measure"), *(["--count-syscalls"] if count_syscalls else []), str(report), where, *command]
+    busy_before = busy_s()
     with open(log, "wb") as output:
-        subprocess.run(argv, check=True, stdout=output, stderr=subprocess.STDOUT, env=environment(home, origin))
+        subprocess.run(argv, check=True, stdout=output, stderr=subprocess.STDOUT, env=dict(environ))
+    busy_after = busy_s()
     figures = json.loads(report.read_text())
     text = log.read_text(errors="replace")
-    shutil.rmtree(home)
     if figures["status"] != 0:
-        raise RuntimeError(f"{peer.NAME} exited with {figures['status']}: {text[-2000:]}")
+        raise RuntimeError(f"exited with {figures['status']}: {text[-2000:]}")
     sample = Sample(
         cpu_s=figures["user_s"] + figures["system_s"],
         wall_s=figures["wall_s"],
         rss_anon_bytes=figures["peak_rss_anon_kib"] << 10,
         rss_bytes=figures["max_rss_kib"] << 10,
-        origin_cpu_s=origin.busy_s() - busy_before,
+        origin_cpu_s=busy_after - busy_before,
     )
     return Run(sample=sample, syscalls=figures["syscalls"], output=text)
 

@@ -11,7 +11,7 @@
  *                    short; put it on tmpfs. Bodies leave by sendfile
  *   --formula        the same bytes, made while they are sent; nothing is stored
  *   --folder DIR     the regular files below DIR as they are at start
- *   --verify DIR     does not serve: says whether DIR holds just these objects, names without PREFIX, .stager apart
+ *   --verify DIR     does not serve: says whether DIR holds just these objects, names without PREFIX, .stager and .git apart
  *   --checksum A     crc64nvme, crc32c, crc32 or none: a FULL_OBJECT checksum of every object, computed at start
  *   --etag E         part: ETags of the form a multipart object has, so that no client spends time on MD5; or md5: the
  *                    MD5 of each object, computed at start

@@ -11,7 +11,14 @@
 #include "origin_content.h"
 
 #define STEP_BYTES (1 << 20)
-#define STATE_FOLDER ".stager" /* stager's own, at the top of what it fills */
+static const char *const STATE_FOLDERS[] = {".stager", ".git"}; /* a client's own, at the top of what it fills */
+
+static int is_state(const FTSENT *entry) {
+    int found = 0;
+    for (size_t i = 0; i < sizeof STATE_FOLDERS / sizeof *STATE_FOLDERS; i++)
+        found |= strcmp(entry->fts_name, STATE_FOLDERS[i]) == 0;
+    return found && entry->fts_level == 1;
+}
 
 /* Every file below the directory has to be an object. 0, or -1 after a line to stderr. */
 static int only_objects(const struct content *c, const char *directory) {
@@ -22,7 +29,7 @@ static int only_objects(const struct content *c, const char *directory) {
     if (walk == NULL) die(directory);
     int strange = 0;
     for (FTSENT *entry; !strange && (entry = fts_read(walk)) != NULL;) {
-        if (entry->fts_level == 1 && strcmp(entry->fts_name, STATE_FOLDER) == 0) fts_set(walk, entry, FTS_SKIP);
+        if (is_state(entry)) fts_set(walk, entry, FTS_SKIP);
         if (entry->fts_info == FTS_D || entry->fts_info == FTS_DP) continue;
         const char *name = entry->fts_path + root_len;
         name += strspn(name, "/");

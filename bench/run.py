@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import cast
 
 import building
+import git_rounds
 import lab
 import machine
 import report
@@ -36,6 +37,7 @@ HERE = Path(__file__).parent
 CLIENTS = (
     *("ceiling", "multi", "stager", "stager_undigested"),
     *("s5cmd", "rclone", "rclone_md5", "obstore", "awscrt", "s3transfer", "aiobotocore"),
+    *("git", "git_lfs_8", "git_lfs_32"),
 )
 ON_REQUEST = ("stager_undigested", "rclone_md5")  # only where a workload names them
 SHORT = ("ceiling", "multi", "stager", "stager_undigested", "s5cmd", "rclone", "obstore")
@@ -58,7 +60,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.scratch) as scratch:
             try:
                 certificate = building.make_certificate(Path(scratch))
-                failed += rounds.run_case(case, takers, cores, count, Path(scratch), certificate, writer)
+                if case.workload.task == "git":
+                    failed += git_rounds.run_case(case, takers, cores, count, Path(scratch), writer)
+                else:
+                    failed += rounds.run_case(case, takers, cores, count, Path(scratch), certificate, writer)
             except ValueError as error:
                 failed.append(f"{case.id}: {error}")
                 lab.say(failed[-1])

@@ -41,6 +41,7 @@ class Workload:
     sizes: tuple[int, ...] = ()
     spread: Spread | None = None
     task: Task = "copy"
+    lfs: bool = False  # of the task "git": the files are LFS objects
     slope_objects: int = 0  # a second, smaller run of every round: the difference is what one more object costs
     connections: int = 8  # where a client lets them be chosen
     schemes: tuple[str, ...] = ("http",)

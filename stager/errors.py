@@ -11,6 +11,7 @@
     │   └── BadListingError      2   a kept listing that is damaged or another source's
     ├── SourceError          the source, or the way to it
     │   ├── NotFoundError        3   no such bucket, key, repository, ref, directory
+    │   │   └── NoObjectsError       3   objects that the source names and does not have; carries every one
     │   ├── ArchivedError        3   objects that have to be restored first; counts them and names the first
     │   ├── AccessDeniedError    3   credentials missing, wrong, or not allowed
     │   ├── IntegrityError       4   what arrived is not what the source promised
@@ -51,6 +52,7 @@ __all__ = [
     "IntegrityError",
     "InternalError",
     "MountError",
+    "NoObjectsError",
     "NoSpaceError",
     "NotFoundError",
     "SourceError",
@@ -128,6 +130,17 @@ class SourceError(StagerError):
 
 class NotFoundError(SourceError):
     """No such bucket, key, repository, ref or directory."""
+
+
+class NoObjectsError(NotFoundError):
+    """Objects that the source names and its store does not give; ``problems`` holds every one, escaped."""
+
+    def __init__(self, what: str, problems: Sequence[str], *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
 
 
 class ArchivedError(SourceError):

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-__all__ = ["Peer", "Target", "Task"]
+__all__ = ["STEPS", "GitTarget", "Peer", "Step", "Target", "Task"]
 
-Task = Literal["copy", "resync", "list"]
-"""Fetch everything into an empty directory; do so again where everything is there; list every key and fetch nothing."""
+Task = Literal["copy", "resync", "list", "git"]
+"""Fetch everything into an empty directory; do so again where everything is there; list every key and fetch nothing;
+the steps of a Git dataset.
+"""
+
+Step = Literal["cold", "second", "again", "later"]
+"""On a node that has nothing of the dataset; then into a second directory; there once more; there, one commit later."""
+
+STEPS: tuple[Step, ...] = ("cold", "second", "again", "later")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,15 @@ class Target:
         return f"s3://bench/{self.prefix}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class GitTarget:
+    """One step of a Git dataset. What the client keeps on the node is below the HOME of the environment."""
+
+    url: str
+    out: str  # not there yet in the steps "cold" and "second"
+    step: Step
+
+
 class Peer(Protocol):
     """What a module in this package holds."""
 
@@ -49,7 +65,7 @@ class Peer(Protocol):
     def version(self) -> str:
         """Name and version as the program itself says them. OSError or CalledProcessError: it is not here."""
 
-    def command(self, target: Target) -> list[str]:
+    def command(self, target: Target | GitTarget) -> list[str]:
         """The argument vector; credentials, region and the CA (AWS_CA_BUNDLE, SSL_CERT_FILE) are in the environment."""
 
     def keys_listed(self, output: str) -> int:

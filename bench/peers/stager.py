@@ -9,11 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-from peers import Target, Task
+from peers import GitTarget, Target, Task
 from peers.places import first_line
 
 NAME = "stager"
-TASKS: tuple[Task, ...] = ("copy", "resync", "list")
+TASKS: tuple[Task, ...] = ("copy", "resync", "list", "git")
 BINARY = str(Path(sys.executable).parent / "stager")
 
 
@@ -21,7 +21,9 @@ def version() -> str:
     return first_line(BINARY, "--version")
 
 
-def command(target: Target) -> list[str]:
+def command(target: Target | GitTarget) -> list[str]:
+    if isinstance(target, GitTarget):
+        return [BINARY, "sync", f"git+{target.url}", target.out, "-q"]
     return [BINARY, *arguments(target)]
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,7 +31,9 @@ from stager.errors import (
 )
 from stager.host.proxies import git_proxy_environment
 
-__all__ = ["GitFailure", "error_from", "local_environment", "network_environment", "run_git", "stream_git"]
+__all__ = [
+    "GitFailure", "error_from", "local_environment", "network_environment", "run_git", "run_program", "stream_git",
+]  # fmt: skip
 
 _KEPT: Final = (
     "HOME", "PATH", "USER", "LOGNAME", "TMPDIR",
@@ -71,14 +73,16 @@ _NETWORK: Final = (
 
 _WATCHED: Final = """
 exec 3<&0 </dev/null
-"$@" 3<&- &
+input=$1
+shift
+"$@" 3<&- <"$input" &
 git=$!
 { read -r _ <&3 || kill -KILL 0; } >/dev/null 2>&1 &
 watch=$!
 wait "$git"
 status=$?
 kill "$watch"
-wait "$watch"
+wait "$watch" 2>/dev/null
 exit "$status"
 """
 """Runs git beside a reader of standard input, of which stager holds the other end: a stager that was killed closes it,
@@ -148,25 +152,55 @@ async def stream_git(
     """Run git and yield what it writes, in pieces of at most 64 KiB; nothing is final before the iteration ends.
 
     The child has its own session: no terminal to ask on, and leaving early (cancellation included) ends it with
-    everything it started; a network command ends with stager however that ends, and takes no ``stdin``.
+    everything it started; a network command ends with stager however that ends, and takes at most 64 KiB of ``stdin``.
     Raises `GitFailure`, `HostError` (no git).
     """
     network = "GIT_CONFIG_NOSYSTEM" not in environment
+    argv = ("git", *_FIXED, *(_NETWORK if network else ()), *arguments)
+    async with aclosing(_stream(argv, environment, stdin=stdin, cwd=cwd, watched=network)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def run_program(argv: Sequence[str], environment: Mapping[str, str], *, most_bytes: int) -> bytes:
+    """Run a program that is to git's network commands what they are to stager (ssh), and return what it wrote.
+
+    It ends with stager, as they do. Raises `GitFailure`, its status 127 when there is no such program; also when it
+    writes more than ``most_bytes``.
+    """
+    written = b""
+    async with aclosing(_stream(argv, environment, stdin=b"", cwd="/", watched=True)) as pieces:
+        async for piece in pieces:
+            written += piece
+            if len(written) > most_bytes:
+                raise GitFailure(1, f"{argv[0]}: it wrote more than {most_bytes} bytes")
+    return written
+
+
+async def _stream(
+    argv: Sequence[str | bytes], environment: Mapping[str, str], *, stdin: bytes, cwd: str, watched: bool
+) -> AsyncGenerator[bytes, None]:
+    handed = _pipe_with(stdin) if stdin and watched else None
+    source = f"/dev/fd/{handed}" if handed is not None else os.devnull
     try:
         process = await asyncio.create_subprocess_exec(
-            *(("sh", "-c", _WATCHED, "sh", "git", *_FIXED, *_NETWORK) if network else ("git", *_FIXED)), *arguments,
-            stdin=asyncio.subprocess.PIPE if stdin or network else asyncio.subprocess.DEVNULL,
+            *(("sh", "-c", _WATCHED, "sh", source) if watched else ()), *argv,
+            stdin=asyncio.subprocess.PIPE if stdin or watched else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=dict(environment),
             cwd=cwd,
             start_new_session=True,
+            pass_fds=() if handed is None else (handed,),
         )  # fmt: skip
     except FileNotFoundError:
         raise HostError("git is not installed", hint="install git 2.30 or later") from None
+    finally:
+        if handed is not None:
+            os.close(handed)
     assert process.stdout is not None
     assert process.stderr is not None
-    feeder = asyncio.create_task(_feed(None if network else process.stdin, stdin))
+    feeder = asyncio.create_task(_feed(None if watched else process.stdin, stdin))
     tail = asyncio.create_task(_tail(process.stderr))
     try:
         while piece := await process.stdout.read(_PIECE_BYTES):
@@ -183,6 +217,16 @@ async def stream_git(
         raise
     if status != 0:
         raise GitFailure(status, said)
+
+
+def _pipe_with(data: bytes) -> int:
+    """The end to read of a pipe that holds these bytes and nothing after them. ValueError: more than a pipe holds."""
+    if len(data) > _PIECE_BYTES:
+        raise ValueError("too much for the standard input of a network command")
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    return reading
 
 
 async def _feed(pipe: asyncio.StreamWriter | None, data: bytes) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from stager.config import Remote
 from stager.errors import NotFoundError, UsageError
+from stager.host import addresses, certificates
+from stager.host.addresses import resolve
 from stager.host.proxies import Proxy
 from stager.sources import s3_host
-from stager.sources.s3_host import addresses_towards, ca_file, resolve
+from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_values import Prepared
 
 
@@ -19,13 +21,13 @@ def test_ca_bundle_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     files = {name: str(tmp_path / name) for name in ("option", "aws", "ssl", "system")}
     for path in files.values():
         Path(path).touch()
-    monkeypatch.setattr(s3_host, "_SYSTEM_BUNDLES", ("/no/such", files["system"]))
+    monkeypatch.setattr(certificates, "_SYSTEM_BUNDLES", ("/no/such", files["system"]))
     environment = {"AWS_CA_BUNDLE": files["aws"], "SSL_CERT_FILE": files["ssl"]}
     assert ca_file(Remote(ca_bundle=files["option"]), environment) == files["option"]
     assert ca_file(Remote(), environment) == files["aws"]
     assert ca_file(Remote(), {"SSL_CERT_FILE": files["ssl"]}) == files["ssl"]
     assert ca_file(Remote(), {}) == files["system"]
-    monkeypatch.setattr(s3_host, "_SYSTEM_BUNDLES", ())
+    monkeypatch.setattr(certificates, "_SYSTEM_BUNDLES", ())
     assert ca_file(Remote(), {}).endswith(".pem")
     with pytest.raises(UsageError, match="no such CA bundle"):
         ca_file(Remote(ca_bundle=str(tmp_path / "missing")), environment)
@@ -40,7 +42,7 @@ def test_host_that_does_not_exist_is_not_found(monkeypatch: pytest.MonkeyPatch) 
         loop = asyncio.get_running_loop()
 
         async def fail(*_: object, **__: object) -> None:
-            raise s3_host.socket.gaierror(s3_host.socket.EAI_NONAME, "Name or service not known")
+            raise addresses.socket.gaierror(addresses.socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(loop, "getaddrinfo", fail)
         await resolve("nowhere.example", 80)
