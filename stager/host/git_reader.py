@@ -5,25 +5,29 @@ Nothing is fetched: an object that is not there is an error, also where a promis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from stager.errors import IntegrityError, NotFoundError
+from stager.errors import IntegrityError
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
 
-__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow"]
+__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob"]
 
 FILE: Final = b"100644"
 PROGRAM: Final = b"100755"
 LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
+_TREE: Final = b"040000"
+
+_SHA1_DIGITS: Final = 40
+_ARGUMENTS_MAX_BYTES: Final = 64 << 10  # paths that are told to git; of more it is asked for everything
+_ATTRIBUTES: Final = ("filter", "text", "crlf", "eol", "ident", "working-tree-encoding")  # what convert.c looks at
 
 
-@dataclass(frozen=True, slots=True)
-class TreeRow:
-    """One line of a tree: path below the root asked for, blob id in hex, git's mode, size in bytes."""
+class TreeRow(NamedTuple):
+    """One entry of a tree that is no tree: path from the root, id in hex, git's mode, size (-1: not asked for)."""
 
     path: bytes
     blob: bytes
@@ -40,49 +44,81 @@ class CommitReader:
         self._environment = local_environment(git_dir, environ, GIT_INDEX_FILE=index)
         self._has_index = False
 
-    async def list_tree(self, subdir: str | None) -> AsyncIterator[TreeRow]:
-        """Every file, link and submodule of a commit, below ``subdir``. Raises `NotFoundError`: no such directory."""
-        root = f"{self.commit}:{subdir}" if subdir else self.commit
-        if subdir and await self._ask("cat-file", "-t", root) != "tree":
-            raise NotFoundError(f"the commit has no directory {subdir!r}", where=self._where, hint="check subdir")
+    async def list_tree(self, paths: Sequence[bytes] = (), *, sizes: bool = True) -> AsyncIterator[list[TreeRow]]:
+        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time.
+
+        ``sizes``: those of blobs are told, which have to be there then.
+        """
+        few = sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES
+        options = ("-r", "-z", "--long") if sizes else ("-r", "-z")
         rest = b""
-        listing = stream_git(["ls-tree", "-r", "-z", "--long", root], self._environment)
-        async with aclosing(listing) as pieces:
+        async with aclosing(self._stream("ls-tree", *options, self.commit, "--", *(paths if few else ()))) as pieces:
             async for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\0")
-                for line in lines:
-                    head, _, path = line.partition(b"\t")
-                    mode, _, blob, size = head.split()
-                    yield TreeRow(path, blob, mode, 0 if size == b"-" else int(size))
+                yield [_row(line) for line in lines]
 
-    async def attributes(self, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
-        """What .gitattributes of the commit say of full ``paths``, as far as it could change a file's bytes."""
-        await self._read_index()
-        names = ("filter", "eol", "ident", "working-tree-encoding")
-        output = await self._local("check-attr", "--cached", "-z", "--stdin", *names, stdin=_joined(paths))
-        found: dict[bytes, dict[bytes, bytes]] = {}
-        texts = output.split(b"\0")
-        for path, name, value in zip(texts[0::3], texts[1::3], texts[2::3], strict=False):
-            if value not in (b"unspecified", b"unset"):
-                found.setdefault(path, {})[name] = value
+    async def entries(self, paths: Sequence[bytes]) -> dict[bytes, TreeRow]:
+        """Files, links and submodules that stand at exactly these paths, few of them."""
+        if not paths:
+            return {}
+        output = await self._local("ls-tree", "-z", self.commit, "--", *paths)
+        rows = {row.path: row for row in map(_row, output.split(b"\0")[:-1]) if row.mode != _TREE}
+        return {path: rows[path] for path in paths if path in rows}
+
+    async def sizes(self, blobs: Iterable[bytes]) -> dict[bytes, int]:
+        """Sizes of blobs, as far as they are here."""
+        found: dict[bytes, int] = {}
+        asked = b"".join([blob + b"\n" for blob in dict.fromkeys(blobs)])
+        rest = b""
+        command = self._stream("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        async with aclosing(command) as pieces:
+            async for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    blob, _, size = line.partition(b" ")
+                    if size.isdigit():
+                        found[blob] = int(size)
         return found
 
-    async def read_blobs(self, blobs: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Small blobs by their id; the caller knows their sizes and bounds their sum."""
+    async def attributes(self, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
+        """What .gitattributes of the commit say of ``paths``, as far as it could change a file's bytes on the way out
+        ("set", "unset" or a value); only of those that have something said of them.
+        """
+        await self._read_index()
+        found: dict[bytes, dict[bytes, bytes]] = {}
+        rest: list[bytes] = [b""]
+        command = self._stream("check-attr", "--cached", "-z", "--stdin", *_ATTRIBUTES, stdin=_joined(paths))
+        async with aclosing(command) as pieces:
+            async for piece in pieces:
+                texts = (rest.pop() + piece).split(b"\0")
+                texts = rest + texts
+                whole = (len(texts) - 1) // 3 * 3
+                for at in range(0, whole, 3):
+                    if texts[at + 2] != b"unspecified":
+                        found.setdefault(texts[at], {})[texts[at + 1]] = texts[at + 2]
+                rest = texts[whole:]
+        return found
+
+    async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Small blobs, each once: id and bytes. The caller knows their sizes."""
         wanted = list(dict.fromkeys(blobs))
-        if not wanted:
-            return {}
-        output = await self._local("cat-file", "--batch", "--buffer", stdin=b"\n".join(wanted) + b"\n")
-        contents: dict[bytes, bytes] = {}
-        at = 0
-        for blob in wanted:
-            end = output.index(b"\n", at)
-            identity, kind, size = output[at:end].split()
-            if identity != blob or kind != b"blob":
-                raise IntegrityError("git gave another object than was asked for", where=self._where)
-            contents[blob] = output[end + 1 : end + 1 + int(size)]
-            at = end + 2 + int(size)
-        return contents
+        asked = b"".join([blob + b"\n" for blob in wanted])
+        data, at = b"", 0
+        numbered = iter(wanted)
+        blob = next(numbered, None)
+        async with aclosing(self._stream("cat-file", "--batch", "--buffer", stdin=asked)) as pieces:
+            async for piece in pieces:
+                data, at = data[at:] + piece, 0
+                while blob is not None and (end := data.find(b"\n", at)) >= 0:
+                    head = data[at:end].split()
+                    if len(head) != 3 or head[0] != blob or head[1] != b"blob":
+                        raise IntegrityError(f"git has no blob {blob.decode()}", where=self._where)
+                    begin, size = end + 1, int(head[2])
+                    if len(data) <= begin + size:
+                        break
+                    yield blob, data[begin : begin + size]
+                    at = begin + size + 1
+                    blob = next(numbered, None)
 
     async def check_out(self, paths: Sequence[bytes], directory: str) -> None:
         """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
@@ -102,18 +138,40 @@ class CommitReader:
             await self._local("read-tree", "--end-of-options", self.commit)
             self._has_index = True
 
-    async def _local(self, *arguments: str, stdin: bytes = b"", cwd: str = "/", **environment: str) -> bytes:
+    async def _local(self, *arguments: str | bytes, stdin: bytes = b"", cwd: str = "/", **environment: str) -> bytes:
         try:
             return await run_git(arguments, {**self._environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
             raise error_from(failure, where=self._where) from None
 
-    async def _ask(self, *arguments: str) -> str:
-        """One line from git; empty when it has no answer."""
+    async def _stream(self, *arguments: str | bytes, stdin: bytes = b"") -> AsyncGenerator[bytes, None]:
+        if arguments[0] != "ls-tree" and not stdin:
+            return  # nothing is asked
         try:
-            return (await run_git(arguments, self._environment)).decode().strip()
-        except GitFailure:
-            return ""
+            async with aclosing(stream_git(arguments, self._environment, stdin=stdin)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except GitFailure as failure:
+            raise error_from(failure, where=self._where) from None
+
+
+def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
+    """Whether these ``size`` bytes are the blob of this id in hex.
+
+    It is the hash of "blob SIZE", a NUL and the bytes: gitformat-pack(5), hash-function-transition of git.
+    """
+    digest = hashlib.new("sha1" if len(identity) == _SHA1_DIGITS else "sha256", usedforsecurity=False)
+    digest.update(b"blob %d\0" % size)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest().encode() == identity
+
+
+def _row(line: bytes) -> TreeRow:
+    """Of ``MODE KIND ID[ SIZE]``, a tab and the path; the size is padded, and "-" for what has none."""
+    head, _, path = line.partition(b"\t")
+    mode, _, blob, *size = head.split()
+    return TreeRow(path, blob, mode, int(size[0]) if size and size[0] != b"-" else -1)
 
 
 def _joined(paths: Sequence[bytes]) -> bytes:

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -37,7 +37,12 @@ class Pin:
 
 
 class PinnedRepository:
-    """See the module. ``directory`` is private and empty; ``url`` holds no password."""
+    """See the module. ``directory`` is private and empty; ``url`` holds no password.
+
+    ``partial``: blobs of what was fetched are not here before they are brought.
+    """
+
+    partial = False
 
     def __init__(
         self, directory: str, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
@@ -81,6 +86,9 @@ class PinnedRepository:
                 await self._fetch_everything()
                 self._fetched = Pin(commit=await self._commit_of(wanted.commit), ref=None)
         return self._fetched
+
+    async def bring(self, blobs: Iterable[bytes]) -> None:
+        """Fetch blobs that are not here yet; here all are."""
 
     async def _init(self, identity: str) -> None:
         object_format = "sha256" if len(identity) == 64 else "sha1"

@@ -98,10 +98,14 @@ class GitSource:
                 self._pin = pin
                 return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
-        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._private.path, self._ref.text)
-        table, whole = await tree.table(wanted)
-        snapshot = self._snapshot(pin, table)
-        return snapshot if whole else replace(snapshot, version="")
+        paths = (self._prefix[:-1],) if self._prefix else ()
+        tree = GitTree(
+            repository=self._repository, reader=self._repository.reader(pin.commit), paths=paths, root=self._prefix,
+            lfs=self._options.lfs, private=self._private.path, where=self._ref.text,
+        )  # fmt: skip
+        listed = await tree.read(wanted)
+        snapshot = self._snapshot(pin, listed.table)
+        return snapshot if listed.whole else replace(snapshot, version="")
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import stat
@@ -15,7 +14,7 @@ from typing import Final
 
 from stager import _native
 from stager.errors import ChangedError, IntegrityError, from_os_error
-from stager.host.git_reader import CommitReader
+from stager.host.git_reader import CommitReader, is_blob
 from stager.host.threads import in_threads
 from stager.model import Grade
 from stager.names import show
@@ -25,7 +24,6 @@ __all__ = ["check_out"]
 
 _FILES_A_CALL: Final = 128
 _PIECE_BYTES: Final = 1 << 20
-_SHA1_DIGITS: Final = 40
 
 
 async def check_out(
@@ -90,17 +88,8 @@ def _publish(snapshot: Snapshot, row: int, below: bytes, landing: Landing) -> No
 
 
 def _check_blob(key: bytes, identity: bytes, size: int, pieces: Iterable[bytes]) -> None:
-    """`IntegrityError` unless these are the bytes of the blob; what git converts has an identity that says so.
-
-    A blob's id is the hash of "blob SIZE", a NUL and its bytes: gitformat-pack(5), hash-function-transition of git.
-    """
-    if b" " in identity:
-        return
-    digest = hashlib.new("sha1" if len(identity) == _SHA1_DIGITS else "sha256", usedforsecurity=False)
-    digest.update(b"blob %d\0" % size)
-    for piece in pieces:
-        digest.update(piece)
-    if digest.hexdigest().encode() != identity:
+    """`IntegrityError` unless these are the bytes of the blob; what git converts has an identity that says so."""
+    if b" " not in identity and not is_blob(identity, size, pieces):
         raise IntegrityError("what git wrote is not what the commit holds", where=show(key), hint="run this again")
 
 

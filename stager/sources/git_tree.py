@@ -8,126 +8,253 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from array import array
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from stager import _native
-from stager.errors import BadKeysError
-from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow
-from stager.names import show
+from stager.errors import BadKeysError, NotFoundError
+from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
+from stager.names import PATH_MAX, show
 from stager.sources.base import Wanted
+from stager.sources.git_names import what_git_refuses
+from stager.sources.git_problems import Problems
 
-__all__ = ["GitTree"]
+__all__ = ["GitTree", "Listed", "Repository"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
-_LINK_MAX: Final = 4095
+_FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
 _POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n"
 )
 _POINTER_SIZES: Final = range(100, 1025)  # git-lfs: a pointer file is under 1,024 bytes
-_SHOWN: Final = 20
+_ATTRIBUTES: Final = b".gitattributes"
+_PIECE_BYTES: Final = 1 << 20
+_NO_LFS: Final = (
+    "is a Git LFS pointer, and LFS is not available in this version (leave pointers as they are with --no-lfs)"
+)
+_KEY_MAX: Final = 65_535  # of a row in a table
 
 
-class GitTree(Struct, frozen=True):
-    """A commit's tree below ``subdir``. ``private``: a directory for what git converts on the way; ``where``: for
-    errors.
+class Repository(Protocol):
+    """Where a tree is read from. ``partial``: its blobs are not here before they are brought."""
+
+    partial: bool
+
+    async def bring(self, blobs: Iterable[bytes]) -> None:
+        """Fetch those of these that are not here, in as few requests as it takes."""
+        ...
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """``table``: the files, keys below ``GitTree.root``. ``whole``: each is as it would be if all were wanted.
+    ``submodules``: their paths from the commit's root, and commits.
     """
 
+    table: _native.KeyTable
+    whole: bool
+    submodules: Sequence[TreeRow]
+
+
+class GitTree(Struct, frozen=True, kw_only=True):
+    """What lies at or below ``paths`` (none: everything) in a commit.
+
+    ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
+    whether pointers stand for objects, and not for themselves. ``private``: a directory to work in. ``known``: sizes of
+    blobs that need not come to be listed, by whether they are links, and id.
+    """
+
+    repository: Repository
     reader: CommitReader
-    subdir: str | None
+    paths: tuple[bytes, ...] = ()
+    root: bytes = b""
+    lfs: bool = True
     private: str
     where: str
+    known: Mapping[tuple[bool, bytes], int] = {}
 
-    @property
-    def prefix(self) -> bytes:
-        """What stands in front of a listed path to make it one from the commit's root."""
-        return os.fsencode(f"{self.subdir}/") if self.subdir else b""
+    async def read(self, wanted: Wanted) -> Listed:
+        """Every file, of which ``wanted`` says by its key whether anybody will ask for it.
 
-    async def table(self, wanted: Wanted) -> tuple[_native.KeyTable, bool]:
-        """Every file, and whether all of them are as they would be if all were wanted.
-
-        Identity: the blob id, and what git changes in it on the way. Raises `BadKeysError`: submodules, LFS pointers,
-        filters, damaged links among what is wanted; `NotFoundError`: no such ``subdir``; `IntegrityError`.
+        Identity: the blob id, and what git changes in it on the way. A size is 0 where the blob is not here and nobody
+        will ask for it. Raises `BadKeysError`: what is wanted cannot be had (names, links, pointers, filters);
+        `NotFoundError`: nothing lies at a path; `IntegrityError`.
         """
-        rows = [row async for row in self.reader.list_tree(self.subdir)]
-        chosen = [row for row in rows if wanted(row.path)]
-        await self._refuse_what_is_not_whole(chosen)
-        converted = await self._converted(rows, chosen)
-        table = _native.KeyTable()
-        for row in rows:
-            if row.mode in _MODES:
-                size, identity = converted.get(row.path, (row.size, row.blob))
-                table.append(row.path, size, identity, 0, _MODES[row.mode])
-        return table, len(chosen) == len(rows)
+        problems, table = Problems(), _native.KeyTable()
+        chosen, submodules, found = array("I"), [], set[bytes]()
+        async for rows in self._rows(wanted):
+            for row in rows:
+                if self.paths:
+                    found.update(path for path in self.paths if _is_below(row.path, path))
+                key = row.path[len(self.root) :]
+                if row.mode == SUBMODULE:
+                    submodules.append(row)
+                elif not key:
+                    found.discard(row.path)  # a file, where a directory is asked for
+                elif not wanted(key):
+                    table.append(key[:_KEY_MAX], row.size, row.blob, 0, _MODES.get(row.mode, 0))
+                elif why := _what_is_wrong(row):
+                    problems.add(row.path, why)
+                else:
+                    chosen.append(table.append(key, row.size, row.blob, 0, _MODES[row.mode]))
+            if len(table) > _FILES_MAX:
+                raise BadKeysError("the tree cannot be staged", [f"it has over {_FILES_MAX:,} files"], where=self.where)
+        missing = [path for path in self.paths if path not in found]
+        submodules += await self._submodules_above(missing)
+        self._refuse_missing(missing, submodules)
+        await self._judge_contents(table, chosen, problems)
+        converted = await self._converted(table, chosen, problems)
+        problems.refuse(self.where)
+        whole = len(chosen) == len(table)
+        return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules)
 
-    async def _refuse_what_is_not_whole(self, rows: Sequence[TreeRow]) -> None:
-        submodules = [show(row.path) for row in rows if row.mode == SUBMODULE]
-        if submodules:
-            raise self._refusal(
-                "submodules are not available in this version", submodules,
-                "stage each submodule's repository as a dataset of its own",
-            )
-        strange = [show(row.path) for row in rows if row.mode not in _MODES]
-        if strange:
-            raise self._refusal("the tree holds entries of an unknown mode", strange, "")
-        links = [row for row in rows if row.mode == LINK]
-        long = [show(row.path) for row in links if not 0 < row.size <= _LINK_MAX]
-        small = [row for row in rows if row.mode != LINK and row.size in _POINTER_SIZES]
-        contents: dict[bytes, bytes] = {}
-        if not long:
-            contents = await self.reader.read_blobs(row.blob for row in (*links, *small))
-        bad = long or [show(row.path) for row in links if b"\0" in contents[row.blob]]
-        if bad:
-            raise self._refusal("the tree holds symlinks without a usable target", bad, "")
-        pointers = [show(row.path) for row in _pointers(small, contents)]
-        if pointers:
-            raise self._refusal(
-                "the tree holds Git LFS pointers, and LFS is not available in this version", pointers,
-                "stage the objects from S3, or clone with git lfs and stage the directory",
-            )
+    async def _rows(self, wanted: Wanted) -> AsyncIterator[Sequence[TreeRow]]:
+        """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
+        if not self.repository.partial:
+            async for rows in self.reader.list_tree(self.paths):
+                yield rows
+            return
+        listed = [row async for rows in self.reader.list_tree(self.paths, sizes=False) for row in rows]
+        files = [row for row in listed if row.mode != SUBMODULE]
+        needed = [
+            row.blob for row in files
+            if _is_attributes(row.path)
+            or ((row.mode == LINK, row.blob) not in self.known and wanted(row.path[len(self.root) :]))
+        ]  # fmt: skip
+        above = await self.reader.entries(_attributes_above(self.paths))
+        await self.repository.bring([*needed, *(row.blob for row in above.values())])
+        sizes = await self.reader.sizes(row.blob for row in files)
+        yield [
+            row._replace(size=sizes.get(row.blob, self.known.get((row.mode == LINK, row.blob), 0))) for row in listed
+        ]
+
+    async def _submodules_above(self, paths: Iterable[bytes]) -> list[TreeRow]:
+        """Those that ``paths`` lead into."""
+        found = await self.reader.entries(sorted({above for path in paths for above in _above(path)}))
+        return [row for row in found.values() if row.mode == SUBMODULE]
+
+    def _refuse_missing(self, paths: Iterable[bytes], submodules: Sequence[TreeRow]) -> None:
+        missing = [path for path in paths if not any(_is_below(path, row.path) for row in submodules)]
+        if not missing:
+            return
+        if len(self.paths) == 1 and missing[0] + b"/" == self.root:
+            what, hint = f"the commit has no directory {show(missing[0])}", "check subdir"
+        else:
+            what, hint = f"the commit has nothing at {', '.join(map(show, missing))}", "check paths"
+        raise NotFoundError(what, where=self.where, hint=hint)
+
+    async def _judge_contents(self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems) -> None:
+        """Of small blobs: targets of links that no link can have, and pointers to LFS objects."""
+        judged = [
+            (row, is_link, table.identity(row)) for row in chosen
+            if (is_link := stat.S_ISLNK(table.mode(row))) or (self.lfs and table.size(row) in _POINTER_SIZES)
+        ]  # fmt: skip
+        here = {blob for _, is_link, blob in judged if (is_link, blob) not in self.known}
+        targets, pointers = set[bytes](), set[bytes]()
+        async for blob, content in self.reader.read_blobs(sorted(here)):
+            if b"\0" in content:
+                targets.add(blob)
+            elif _POINTER.fullmatch(content):
+                pointers.add(blob)
+        for row, is_link, blob in judged:
+            if is_link and blob in targets:
+                problems.add(self.root + table.key(row), "is a symlink without a usable target")
+            elif not is_link and blob in pointers:
+                problems.add(self.root + table.key(row), _NO_LFS)
 
     async def _converted(
-        self, rows: Sequence[TreeRow], chosen: Sequence[TreeRow]
-    ) -> dict[bytes, tuple[int, bytes]]:
-        """Chosen files whose bytes git changes on the way out: path to (size then, identity that says how)."""
-        prefix = self.prefix
-        if not prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
+        self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
+    ) -> dict[int, tuple[int, bytes]]:
+        """Chosen files whose bytes git changes on the way out: row to (size then, identity that says how)."""
+        if not await self._has_attributes(table):
             return {}
-        files = {prefix + row.path: row for row in chosen if row.mode != LINK}
-        attributes = await self.reader.attributes(list(files))
-        filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
-                    if found.get(b"filter", b"lfs") != b"lfs"]
-        if filtered:
-            raise self._refusal("the tree needs git filters, which are never run", filtered, "")
-        changing = {
-            path: found for path, found in attributes.items()
-            if found.get(b"eol") == b"crlf" or b"ident" in found or b"working-tree-encoding" in found
-        }  # fmt: skip
+        files = {self.root + table.key(row): row for row in chosen if not stat.S_ISLNK(table.mode(row))}
+        changing: dict[bytes, bytes] = {}
+        for path, said in (await self.reader.attributes(list(files))).items():
+            driver = said.get(b"filter", b"unset")
+            if driver not in (b"unset", b"lfs"):
+                problems.add(path, f"needs a git filter, which is never run (filter={show(driver)})")
+            if how := _how_git_changes(said):
+                changing[path] = how
         if not changing:
             return {}
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.reader.check_out(list(changing), scratch)
-        below = os.fsencode(scratch)
 
-        def measure() -> dict[bytes, tuple[int, bytes]]:
-            sizes: dict[bytes, tuple[int, bytes]] = {}
-            for path, found in changing.items():
-                how = b",".join(b"%s=%s" % item for item in sorted(found.items()) if item[0] != b"filter")
-                size = os.lstat(os.path.join(below, path)).st_size
-                sizes[files[path].path] = (size, files[path].blob + b" " + how)
+        def measure() -> dict[int, tuple[int, bytes]]:
+            found: dict[int, tuple[int, bytes]] = {}
+            for path, how in changing.items():
+                row = files[path]
+                with open(os.path.join(os.fsencode(scratch), path), "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    if not is_blob(table.identity(row), size, _pieces_of(file)):
+                        found[row] = (size, table.identity(row) + b" " + how)
             shutil.rmtree(scratch, ignore_errors=True)
-            return sizes
+            return found
 
         return await asyncio.to_thread(measure)
 
-    def _refusal(self, what: str, names: Iterable[str], hint: str) -> BadKeysError:
-        names = list(names)
-        rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-        return BadKeysError(what, [*names[:_SHOWN], *rest], where=self.where, hint=hint)
+    async def _has_attributes(self, table: _native.KeyTable) -> bool:
+        if await self.reader.entries(_attributes_above(self.paths)):
+            return True
+        return any(_is_attributes(key) for key, *_ in table.rows())
 
 
-def _pointers(rows: Iterable[TreeRow], contents: Mapping[bytes, bytes]) -> list[TreeRow]:
-    """Those of ``rows`` whose blob is a pointer to a Git LFS object; ``contents``: blob id to bytes."""
-    return [row for row in rows if row.size in _POINTER_SIZES and _POINTER.fullmatch(contents[row.blob])]
+def _what_is_wrong(row: TreeRow) -> str:
+    """Why the entry can be no file or link anywhere; what `stager.names` judges is left to it."""
+    if row.mode not in _MODES:
+        return f"has a mode that is none ({show(row.mode)})"
+    if row.mode == LINK and not 0 < row.size <= PATH_MAX:
+        return "is a symlink without a usable target"
+    if len(row.path) > _KEY_MAX:
+        return f"is a path of {len(row.path):,} bytes"
+    return what_git_refuses(row.path)
+
+
+def _how_git_changes(said: Mapping[bytes, bytes]) -> bytes:
+    """The attributes by which git may write other bytes than the blob's; empty when it will not (its convert.c)."""
+    text = said.get(b"text", said.get(b"crlf", b""))
+    how = [b"eol=crlf"] if said.get(b"eol") == b"crlf" and text != b"unset" else []
+    how += [
+        name + b"=" + said[name] for name in (b"ident", b"working-tree-encoding")
+        if said.get(name, b"unset") != b"unset"
+    ]  # fmt: skip
+    return b",".join(how)
+
+
+def _replaced(table: _native.KeyTable, changes: Mapping[int, tuple[int, bytes]]) -> _native.KeyTable:
+    if not changes:
+        return table
+    changed = _native.KeyTable()
+    for row, (key, size, identity, _, mode) in enumerate(table.rows()):
+        size, identity = changes.get(row, (size, identity))
+        changed.append(key, size, identity, 0, mode)
+    return changed
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Every directory above."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
+
+
+def _is_attributes(path: bytes) -> bool:
+    return path.rpartition(b"/")[2] == _ATTRIBUTES
+
+
+def _attributes_above(paths: Iterable[bytes]) -> list[bytes]:
+    """Files of attributes that have a say in what lies at or below these and are not listed with it."""
+    directories = {above for path in paths for above in _above(path)} | ({b""} if paths else set())
+    return sorted(directory + b"/" + _ATTRIBUTES if directory else _ATTRIBUTES for directory in directories)
+
+
+def _pieces_of(file: BufferedReader) -> Iterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece
