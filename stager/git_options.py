@@ -7,6 +7,7 @@ from collections.abc import Callable
 from msgspec import structs
 
 from stager.config import GitOptions
+from stager.globs import compile_glob
 from stager.names import show
 
 __all__ = ["check_git_options"]
@@ -26,5 +27,11 @@ def check_git_options(options: GitOptions, *, scheme: str, add: Callable[[str, s
         patterns = getattr(options, name)
         if any(not pattern or "\0" in pattern for pattern in patterns):
             add(name, "holds an empty pattern, or one with a NUL")
+        for pattern in patterns:
+            try:
+                compile_glob(pattern.encode("utf-8", "surrogateescape"))
+            except ValueError as error:
+                if pattern:
+                    add(name, f"the pattern {show(pattern.encode('utf-8', 'surrogateescape'))} {error}")
         if patterns and not options.lfs:
             add(name, "says which LFS objects are wanted, but lfs is off")

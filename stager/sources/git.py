@@ -28,11 +28,14 @@ from stager.config import GitOptions, Remote, Retry
 from stager.errors import UsageError
 from stager.host.gitrepo import Pin, PinnedRepository
 from stager.host.scratch import PrivateDirectory, open_scratch
-from stager.host.threads import blocking
+from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import check_out
+from stager.sources.git_lfs import GitLfs, part_lfs
 from stager.sources.git_tree import GitTree
+from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings
+from stager.transfer import Transfer
 
 __all__ = ["GitSource"]
 
@@ -53,18 +56,22 @@ class GitSource:
         ref: SourceRef,
         *,
         remote: Remote | None = None,
-        transfer: object = None,
+        transfer: Transfer | None = None,
         git: GitOptions = GitOptions(),  # noqa: B008  (frozen)
         state_dir: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
         allow_plain_http: bool = False,
     ) -> None:
-        """``remote`` and ``transfer`` are what every source is made with; of them this one needs only the proxy."""
+        """``remote`` and ``transfer`` are what every source is made with; of the first this one needs only the proxy,
+        and the second for what Git LFS keeps.
+        """
         if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
         self._options = git
+        self._transfer = transfer
+        self._left = LfsLeft()
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
@@ -101,10 +108,12 @@ class GitSource:
         paths = (self._prefix[:-1],) if self._prefix else ()
         tree = GitTree(
             repository=self._repository, reader=self._repository.reader(pin.commit), paths=paths, root=self._prefix,
-            lfs=self._options.lfs, private=self._private.path, where=self._ref.text,
+            lfs=self._options.lfs, lfs_wanted=lfs_choice(self._options),
+            private=self._private.path, where=self._ref.text,
         )  # fmt: skip
         listed = await tree.read(wanted)
-        snapshot = self._snapshot(pin, listed.table)
+        self._left = listed.lfs
+        snapshot = replace(self._snapshot(pin, listed.table), warnings=lfs_warnings(listed.lfs))
         return snapshot if listed.whole else replace(snapshot, version="")
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
@@ -119,16 +128,31 @@ class GitSource:
         return f"{pin.commit}:{self._ref.subdir or ''}"
 
     def _snapshot(self, pin: Pin, table: _native.KeyTable) -> Snapshot:
-        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir}
+        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir,
+                  "lfs": lfs_counts(table, self._left) or None}
         return Snapshot(
             table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=self._version(pin)
         )
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
-        if rows and self._pin is not None:
-            await self._repository.fetch(self._pin)
-            await check_out(self._repository.reader(self._pin.commit), self._prefix, snapshot, rows, landing, done)
+        if not rows or self._pin is None:
+            return
+        await self._repository.fetch(self._pin)
+        reader = self._repository.reader(self._pin.commit)
+        plain, objects = part_lfs(snapshot.table, rows)
+        work = [check_out(reader, self._prefix, snapshot, plain, landing, done)] if plain else []
+        if objects:
+            work.append(self._lfs().fetch(self._repository, reader, snapshot.table, objects, landing, done))
+        await together(*work)
+
+    def _lfs(self) -> GitLfs:
+        if self._transfer is None:
+            raise ValueError("what Git LFS keeps needs a transfer")
+        return GitLfs(
+            url=self._ref.location, ref=self._pin.ref if self._pin else None, environ=self._environ,
+            proxy=self._proxy, retry=self._retry, transfer=self._transfer, where=self._ref.text,
+        )  # fmt: skip
 
     def _make_private(self) -> PrivateDirectory:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")

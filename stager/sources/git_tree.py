@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -19,23 +18,19 @@ from stager import _native
 from stager.errors import BadKeysError, NotFoundError
 from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
 from stager.names import PATH_MAX, show
-from stager.sources.base import Wanted
+from stager.sources.base import Wanted, everything
 from stager.sources.git_names import what_git_refuses
 from stager.sources.git_problems import Problems
+from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
+from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
 __all__ = ["GitTree", "Listed", "Repository"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
-_POINTER: Final = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n"
-)
-_POINTER_SIZES: Final = range(100, 1025)  # git-lfs: a pointer file is under 1,024 bytes
+_POINTER_SIZES: Final = range(1, POINTER_BYTES)
 _ATTRIBUTES: Final = b".gitattributes"
 _PIECE_BYTES: Final = 1 << 20
-_NO_LFS: Final = (
-    "is a Git LFS pointer, and LFS is not available in this version (leave pointers as they are with --no-lfs)"
-)
 _KEY_MAX: Final = 65_535  # of a row in a table
 
 
@@ -51,19 +46,21 @@ class Repository(Protocol):
 
 class Listed(Struct, frozen=True, kw_only=True):
     """``table``: the files, keys below ``GitTree.root``. ``whole``: each is as it would be if all were wanted.
-    ``submodules``: their paths from the commit's root, and commits.
+    ``submodules``: their paths from the commit's root, and commits. ``lfs``: pointers that stay in it.
     """
 
     table: _native.KeyTable
     whole: bool
     submodules: Sequence[TreeRow]
+    lfs: LfsLeft
 
 
 class GitTree(Struct, frozen=True, kw_only=True):
     """What lies at or below ``paths`` (none: everything) in a commit.
 
     ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
-    whether pointers stand for objects, and not for themselves. ``private``: a directory to work in. ``known``: sizes of
+    whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
+    the commit's root. ``private``: a directory to work in. ``known``: sizes of
     blobs that need not come to be listed, by whether they are links, and id.
     """
 
@@ -72,6 +69,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
     paths: tuple[bytes, ...] = ()
     root: bytes = b""
     lfs: bool = True
+    lfs_wanted: Wanted = everything
     private: str
     where: str
     known: Mapping[tuple[bool, bytes], int] = {}
@@ -105,11 +103,12 @@ class GitTree(Struct, frozen=True, kw_only=True):
         missing = [path for path in self.paths if path not in found]
         submodules += await self._submodules_above(missing)
         self._refuse_missing(missing, submodules)
-        await self._judge_contents(table, chosen, problems)
-        converted = await self._converted(table, chosen, problems)
+        pointers = await self._judge_contents(table, chosen, problems)
+        left = LfsLeft()
+        converted = await self._converted(table, chosen, pointers, left, problems)
         problems.refuse(self.where)
         whole = len(chosen) == len(table)
-        return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules)
+        return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left)
 
     async def _rows(self, wanted: Wanted) -> AsyncIterator[Sequence[TreeRow]]:
         """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
@@ -146,41 +145,57 @@ class GitTree(Struct, frozen=True, kw_only=True):
             what, hint = f"the commit has nothing at {', '.join(map(show, missing))}", "check paths"
         raise NotFoundError(what, where=self.where, hint=hint)
 
-    async def _judge_contents(self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems) -> None:
-        """Of small blobs: targets of links that no link can have, and pointers to LFS objects."""
+    async def _judge_contents(
+        self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
+    ) -> dict[int, Pointer]:
+        """Of small blobs: targets of links that no link can have; and, by row, pointers to LFS objects."""
         judged = [
             (row, is_link, table.identity(row)) for row in chosen
             if (is_link := stat.S_ISLNK(table.mode(row))) or (self.lfs and table.size(row) in _POINTER_SIZES)
         ]  # fmt: skip
         here = {blob for _, is_link, blob in judged if (is_link, blob) not in self.known}
-        targets, pointers = set[bytes](), set[bytes]()
+        targets, pointers = set[bytes](), dict[bytes, Pointer]()
         async for blob, content in self.reader.read_blobs(sorted(here)):
             if b"\0" in content:
                 targets.add(blob)
-            elif _POINTER.fullmatch(content):
-                pointers.add(blob)
+            elif pointer := parse_pointer(content):
+                pointers[blob] = pointer
         for row, is_link, blob in judged:
             if is_link and blob in targets:
                 problems.add(self.root + table.key(row), "is a symlink without a usable target")
-            elif not is_link and blob in pointers:
-                problems.add(self.root + table.key(row), _NO_LFS)
+        return {row: pointers[blob] for row, is_link, blob in judged if not is_link and blob in pointers}
 
     async def _converted(
-        self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
+        self,
+        table: _native.KeyTable,
+        chosen: Iterable[int],
+        pointers: Mapping[int, Pointer],
+        left: LfsLeft,
+        problems: Problems,
     ) -> dict[int, tuple[int, bytes]]:
-        """Chosen files whose bytes git changes on the way out: row to (size then, identity that says how)."""
+        """Chosen files whose bytes are not their blobs', which git changes on the way out or LFS keeps elsewhere: row
+        to (size then, identity that says how).
+        """
+        objects: dict[int, tuple[int, bytes]] = {}
         if not await self._has_attributes(table):
-            return {}
+            left.undeclared = len(pointers)
+            return objects
         files = {self.root + table.key(row): row for row in chosen if not stat.S_ISLNK(table.mode(row))}
         changing: dict[bytes, bytes] = {}
         for path, said in (await self.reader.attributes(list(files))).items():
             driver = said.get(b"filter", b"unset")
             if driver not in (b"unset", b"lfs"):
                 problems.add(path, f"needs a git filter, which is never run (filter={show(driver)})")
+            if driver == b"lfs" and (pointer := pointers.get(files[path])) is not None:
+                if self.lfs_wanted(path):
+                    objects[files[path]] = self._object_of(path, table.identity(files[path]), pointer, problems)
+                    continue
+                left.excluded += 1
             if how := _how_git_changes(said):
                 changing[path] = how
+        left.undeclared = len(pointers) - len(objects) - left.excluded
         if not changing:
-            return {}
+            return objects
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.reader.check_out(list(changing), scratch)
 
@@ -195,7 +210,13 @@ class GitTree(Struct, frozen=True, kw_only=True):
             shutil.rmtree(scratch, ignore_errors=True)
             return found
 
-        return await asyncio.to_thread(measure)
+        return {**objects, **await asyncio.to_thread(measure)}
+
+    def _object_of(self, path: bytes, blob: bytes, pointer: Pointer, problems: Problems) -> tuple[int, bytes]:
+        if pointer.extensions:
+            made_by = ", ".join(pointer.extensions)
+            problems.add(path, f"is made by a Git LFS extension, and none is run ({made_by})")
+        return pointer.size, lfs_identity(blob, pointer)
 
     async def _has_attributes(self, table: _native.KeyTable) -> bool:
         if await self.reader.entries(_attributes_above(self.paths)):

@@ -30,13 +30,14 @@ from stager.sources.large import LargeObject, fetch_large, sweep
 from stager.sources.lfs_batch import LfsServer
 from stager.sources.lfs_failures import LFS, is_redirect, is_without_ranges
 from stager.sources.lfs_href import Action
-from stager.sources.lfs_origin import Origin, Origins, oid_of, targets_of
+from stager.sources.lfs_origin import Origin, Origins, targets_of
 from stager.sources.lfs_place import Places
 from stager.sources.lfs_pointer import Pointer
+from stager.sources.lfs_rows import oid_of
 from stager.sources.verify import Announced
 from stager.transfer import Lane, Transfer, Work
 
-__all__ = ["fetch_lfs", "opened_store"]
+__all__ = ["fetch_lfs", "open_store"]
 
 _FIRST_ROUND: Final = 100  # objects: what the batch API is asked for at once
 _LARGEST_ROUND: Final = 1000
@@ -69,17 +70,11 @@ async def fetch_lfs(
         await _Fetch(server, transfer, table, landing, done, where, places, origins).run(rows)
 
 
-@contextlib.contextmanager
-def opened_store(environ: Mapping[str, str]) -> Iterator[LfsStore | None]:
+def open_store(environ: Mapping[str, str]) -> LfsStore | None:
     """The node's store of objects; None where there can be none. Blocks."""
-    store = None
     with contextlib.suppress(OSError, StagerError):
-        store = LfsStore(open_scratch(None, environ))
-    try:
-        yield store
-    finally:
-        if store is not None:
-            store.close()
+        return LfsStore(open_scratch(None, environ))
+    return None
 
 
 class _ElsewhereError(Exception):

@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 from stager.config import Retry, Timeouts
 from stager.errors import AccessDeniedError, NoObjectsError, SourceError, StagerError, TransientError
 from stager.host.git_settings import parse_settings, read_settings
+from stager.host.threads import together
 from stager.retry import wait_s
 from stager.sources.lfs_access import Access, Opened
 from stager.sources.lfs_answer import (
@@ -43,7 +44,6 @@ from stager.sources.lfs_href import Action, Target, parse_target, sendable
 from stager.sources.lfs_pointer import Pointer
 from stager.sources.lfs_reach import Reach
 from stager.sources.lfs_way import Way, Ways
-from stager.transfer import together
 from stager.version import __version__
 
 if TYPE_CHECKING:

@@ -12,19 +12,14 @@ from stager.errors import StagerError
 from stager.sources.lfs_batch import LfsServer
 from stager.sources.lfs_failures import LFS
 from stager.sources.lfs_href import Action, Target, parse_target
+from stager.sources.lfs_rows import oid_of
 from stager.sources.lfs_way import Way
 from stager.transfer import Lane, Transfer
 from stager.version import __version__
 
-__all__ = ["Origin", "Origins", "oid_of", "targets_of"]
+__all__ = ["Origin", "Origins", "targets_of"]
 
-_MARK: Final = b" lfs="
 _FRESHEN_EVERY_S: Final = 60.0
-
-
-def oid_of(table: KeyTable, row: int) -> str:
-    """The object that a row's file is, by what its identity says (`stager.sources.lfs`)."""
-    return table.identity(row).rpartition(_MARK)[2].decode("ascii")
 
 
 def targets_of(table: KeyTable, actions: Sequence[tuple[int, Action]]) -> Targets:

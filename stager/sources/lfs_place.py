@@ -17,7 +17,7 @@ from stager.host.lfs_store import LfsStore
 from stager.model import Grade
 from stager.names import show
 from stager.sources.base import Landing
-from stager.sources.lfs_origin import oid_of
+from stager.sources.lfs_rows import oid_of
 
 __all__ = ["Places"]
 
