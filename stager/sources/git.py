@@ -99,7 +99,7 @@ class GitSource:
         """
         ref = None if self._ref.ref == "HEAD" else self._ref.ref
         pin = await self._repository.find(ref)
-        if earlier is not None and earlier.version == self._version(pin):
+        if earlier is not None and earlier.version == self._version(pin) and self._options == GitOptions():
             table = await blocking(earlier.read_table)
             if table is not None:
                 self._pin = pin
@@ -114,7 +114,7 @@ class GitSource:
         listed = await tree.read(wanted)
         self._left = listed.lfs
         snapshot = replace(self._snapshot(pin, listed.table), warnings=lfs_warnings(listed.lfs))
-        return snapshot if listed.whole else replace(snapshot, version="")
+        return snapshot if listed.whole and self._options == GitOptions() else replace(snapshot, version="")
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
