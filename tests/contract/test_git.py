@@ -336,18 +336,6 @@ def test_plain_http_is_for_loopback_only(git_server: GitHttp, tmp_path: Path) ->
     stage(f"git+{git_server.url('r')}", tmp_path / "out")
 
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n"
-
-
-def test_lfs_pointer_is_refused_by_name(tmp_path: Path) -> None:
-    make_repository(
-        tmp_path / "origin", {"model.bin": POINTER, ".gitattributes": b"*.bin filter=lfs diff=lfs merge=lfs -text\n"}
-    )
-    with pytest.raises(BadKeysError, match=r"(?s)LFS.*model\.bin") as caught:
-        stage(url(tmp_path / "origin"), tmp_path / "out")
-    assert caught.value.exit_code == 2
-
-
 def test_file_that_lfs_would_track_but_does_not_is_staged(tmp_path: Path) -> None:
     make_repository(tmp_path / "origin", {"model.bin": b"small", ".gitattributes": b"*.bin filter=lfs -text\n"})
     stage(url(tmp_path / "origin"), tmp_path / "out")
