@@ -29,7 +29,7 @@ __all__ = ["LfsEndpoint", "SshPlace", "discover"]
 _SaidBy = Literal["user", "commit", "repository"]
 
 _SSH: Final = frozenset(("ssh", "git+ssh", "ssh+git"))
-_SHORT_SSH: Final = re.compile(r"(?:(?P<user>[^/:@\s]+)@)?(?P<host>[^/:@\s\[\]]+):(?P<path>(?!//).+)")
+_SHORT_SSH: Final = re.compile(r"(?:(?P<user>[^/:@\s]+)@)?(?P<host>[^/:@\s\[\]]+):(?P<path>(?!//|:).+)")
 _SET_IT: Final = "if it is meant, set lfs.url in your own git configuration"
 
 

@@ -120,6 +120,7 @@ def lfs_fixture(certificates: Certificates | None = None, host: str = "127.0.0.1
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    wbufsize = -1  # head and body in one packet
     state: ClassVar[LfsFixture]
 
     def do_GET(self) -> None:
@@ -150,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         return Reply(body=content, headers=[("Content-Type", "application/octet-stream")])
 
     def _answer(self, reply: Reply) -> None:
-        self.send_response(reply.status)
+        self.send_response_only(reply.status)
+        if not any(name == "Date" for name, _ in reply.headers):
+            self.send_header("Date", self.date_time_string())
         for name, value in reply.headers:
             self.send_header(name, value)
         if reply.pieces is None:
