@@ -215,6 +215,7 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     seconds: float
     unverified: Mapping[str, int] = field(default_factory=dict)
     read_back_bytes: int = 0
+    reused: Counts = Counts()  # of `moved`: LFS objects that were on this node already
     continued_bytes: int = 0  # of `moved`: what earlier runs had fetched of objects that they did not complete
     skipped: int = 0  # names left out by request, because they cannot be files
     archived: Counts = field(default_factory=Counts)  # left out by request; what is here of them stayed as it was

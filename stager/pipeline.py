@@ -211,6 +211,7 @@ class _Sync(Struct, frozen=True):
             total=done.planned.total,
             moved=done.planned.move,
             continued_bytes=done.tally.continued_bytes,
+            reused=done.tally.reused,
             read_back_bytes=done.tally.read_back_bytes,
             grades=decided.entries.grades(),
             unverified=decided.entries.whys(),

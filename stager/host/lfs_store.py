@@ -1,6 +1,6 @@
 """LFS objects that this user's syncs have fetched to this node, by their SHA-256, for the next tree that needs them.
 
-``SCRATCH/lfs/AA/OID``: files of 0400 in directories of 0700, never linked into a tree, and none of them believed:
+``SCRATCH/lfs/AA/OID``: files of 0400 below a directory of 0700, never linked into a tree, and none of them believed:
 whoever takes one copies it and compares the SHA-256 of what was copied. Nothing needs the store: where it cannot be
 made, read or written, objects are fetched. Two syncs may use it at once; files come by a rename and go by an unlink.
 
@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from typing import Final, Self
 
 from stager import _native
@@ -33,6 +34,7 @@ _AMPLE: Final = 0.5  # of the disk stays free when objects are copied
 _COPY_BYTES_A_S: Final = 1e9
 _COPY_FILE_S: Final = 150e-6
 _TIMES_SLOWER: Final = 5.0
+_STALE_AFTER_S: Final = 86400.0
 
 
 def is_worth_a_copy(objects: int, size: int, seconds: float) -> bool:
@@ -143,8 +145,12 @@ class LfsStore:
     def _trim(self) -> None:
         """Remove what was used longest ago until the rest is a fair share of the disk."""
         files = []
+        for name in os.listdir(self._tmp_fd):  # of syncs that were killed
+            with contextlib.suppress(OSError):
+                if time.time() - os.lstat(name, dir_fd=self._tmp_fd).st_mtime > _STALE_AFTER_S:
+                    os.unlink(name, dir_fd=self._tmp_fd)
         for name in os.listdir(self._fd):
-            if len(name) != 2:
+            if len(name) != 2:  # _TMP
                 continue
             with contextlib.suppress(OSError), os.scandir(os.path.join(f"/proc/self/fd/{self._fd}", name)) as found:
                 for entry in found:

@@ -2,8 +2,9 @@
 
 What a tree looks like here: exactly what `git archive COMMIT` holds, export-ignore and export-subst aside (those
 describe releases, not data). That is: blobs as committed, with `eol`, `ident` and `working-tree-encoding` of
-.gitattributes applied by git itself; executable bits; symlinks as links. Refused by name, because the tree would not be
-what its authors mean: submodules, Git LFS pointers, other filters.
+.gitattributes applied by git itself; executable bits; symlinks as links; in place of Git LFS pointers the objects that
+they stand for (`stager.sources.lfs`). Refused by name, because the tree would not be what its authors mean: submodules,
+other filters.
 
 Grade A: git computes every object's id from the bytes it received (index-pack with fsck), up to the commit's; and
 each file that lies there afterwards is hashed here and compared with its blob's id, where git converts nothing.

@@ -163,7 +163,7 @@ class LfsServer:
         target = self._parsed(urljoin(action.href, location))
         if before.tls and not target.tls:
             raise AccessDeniedError("a redirect leads from https to plain http", where=self._from_server)
-        await self._ways.to(target, where=self._from_server)
+        await self._known(target)
         headers = action.headers if target.origin == before.origin else ()
         return Action(target.url, headers, action.expires_at_s)
 

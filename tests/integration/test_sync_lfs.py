@@ -152,6 +152,33 @@ def test_objects_that_the_server_has_not_are_all_named(
     assert "a.bin" in done.err and "c.bin" in done.err
 
 
+def test_second_tree_on_the_node_asks_for_no_object(
+    sync: Sync,
+    commit: Callable[..., dict[str, bytes]],
+    lfs: LfsFixture,
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stager.sources.lfs.is_worth_a_copy", lambda *_: True)
+    monkeypatch.setattr("stager.host.lfs_store._AMPLE", 0.0)
+    expected = commit({**SMALL, **LARGE})
+    assert sync.run().code == 0
+    assert receipt(sync)["reused"] == {"objects": 0, "bytes": 0}
+    damaged = hashlib.sha256(SMALL["d0/0.bin"]).hexdigest()
+    (scratch / "lfs" / damaged[:2] / damaged).chmod(0o600)
+    (scratch / "lfs" / damaged[:2] / damaged).write_bytes(b"\0" * len(SMALL["d0/0.bin"]))
+    lfs.requests.clear()
+    sync.destination = tmp_path / "second"
+    assert sync.run().code == 0
+    assert tree(sync.destination) == expected
+    asked = [one["oid"] for batch in lfs.batches for one in batch.json["objects"]]
+    assert asked == [damaged]
+    reused = {**SMALL, **LARGE}
+    del reused["d0/0.bin"]
+    assert receipt(sync)["reused"] == {"objects": len(reused), "bytes": sum(map(len, reused.values()))}
+
+
 # ---- where objects come from servers of another kind ----
 
 
