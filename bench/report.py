@@ -82,7 +82,8 @@ no ceiling to stager; median (lowest-highest). Slope: what one more object costs
 highest sum over the tree at one moment. Calls: system calls, from a run of its own. Origin busy: its CPU as a share of
 the wall time; near 100% the origin, not the client, sets the wall time. Both sides: client and origin together; on
 loopback the kernel's share of sending and receiving falls now to one, now to the other. Every output was compared with
-the origin's bytes after every run; of a listing, the number of keys.
+the origin's bytes after every run; of a listing, the number of keys. Of Git datasets the origin is two: a forge around
+`git http-backend` with all its children, and the origin of the LFS objects.
 """
 
 
@@ -123,7 +124,7 @@ def _columns(case: CaseFacts) -> list[tuple[str, Cell]]:
     else:
         columns.append((f"CPU µs/{one}", lambda client, _: f"{median(client.cpu_per_object_us(case)):.3g}"))
     columns.append(("ratio", lambda client, base: _ratio(client, base, Client.cpus_s)))
-    if case.task == "copy":
+    if case.task in ("copy", "git"):
         columns.append(("both sides ratio", lambda client, base: _ratio(client, base, Client.both_sides_s)))
     if case.slope_objects:
         columns.append((f"slope µs/{one}", lambda client, _: f"{median(client.slopes_us(case)):.3g}"))
@@ -132,9 +133,10 @@ def _columns(case: CaseFacts) -> list[tuple[str, Cell]]:
         ("wall s", lambda client, _: f"{median(client.walls_s()):.3g}"),
         ("wall ratio", lambda client, base: _ratio(client, base, Client.walls_s)),
         ("RssAnon MiB", lambda client, _: f"{client.peak_anon_bytes() / MIB:.0f}"),
-        ("calls/MiB" if case.in_parts else f"calls/{one}", lambda client, _: _calls(client)),
         ("origin busy", lambda client, _: f"{client.origin_share():.0%}"),
     ]
+    if case.task != "git":  # a tree of processes: no calls are counted
+        columns.insert(-1, ("calls/MiB" if case.in_parts else f"calls/{one}", lambda client, _: _calls(client)))
     return columns
 
 

@@ -11,7 +11,9 @@ from results import CaseFacts, Client, Results, median, median_ratio
 __all__ = ["Verdict", "verdicts"]
 
 OURS = ("ceiling", "multi", "stager", "stager_undigested")  # everyone else is a peer
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
+GIT_WORKLOADS = ("git-4KiB-10_000x", "lfs-900KB-2_000x", "lfs-20KB-9_000x")
+CORES = {"one": "a core of its own:", "all": "all cores:"}
 REFERENCE_OBJECT_US = 8 / 0.15
 """A µs-equivalent is a share of what the ceiling needs for one more 16 KiB object in the same run: 8 are 0.15."""
 
@@ -168,6 +170,65 @@ def _p10(results: Results) -> Iterator[Verdict]:
     yield Verdict(target="P10", asks=asks, figure=figure, met=beyond <= 0.25)
 
 
+def _p11(results: Results) -> Iterator[Verdict]:
+    yield _wall_of(results, GIT_WORKLOADS[0], "cold: wall at most 1.05 of `git clone --depth 1`'s", 1.05)
+    for workload in GIT_WORKLOADS:
+        for step, asks in (("second", "a second directory of the node"), ("again", "the same once more")):
+            yield _warm(results, workload, step, f"`{workload}`: {asks} in at most a tenth of the cold wall")
+    for workload in GIT_WORKLOADS[1:]:
+        asks = f"`{workload}`: wall at least 3x ahead of `git clone --depth 1` and `git lfs pull`"
+        yield _wall_of(results, workload, asks, 1 / 3)
+    yield _sha256(results)
+
+
+def _wall_of(results: Results, workload: str, asks: str, most: float) -> Verdict:
+    """The cold step against the best peer, for each choice of cores: all have to be met."""
+    figures, met = [], True
+    for cores, shown in CORES.items():
+        pair = _with_peers(results, results.case(f"{workload}-cold", cores=cores))
+        if pair is None:
+            continue
+        best, ratio = _best(*pair, Client.walls_s)
+        text = f"{ratio:.2f} of {best}'s" if most > 1 else f"{1 / ratio:.1f}x ahead of {best}"
+        figures.append(f"{shown} {text}, the servers {pair[0].origin_share():.0%} busy")
+        met = met and ratio <= most
+    if not figures:
+        return _unmeasured("P11", asks)
+    return Verdict(target="P11", asks=asks, figure="; ".join(figures), met=met)
+
+
+def _warm(results: Results, workload: str, step: str, asks: str) -> Verdict:
+    figures, met = [], True
+    for cores, shown in CORES.items():
+        warm = results.client(results.case(f"{workload}-{step}", cores=cores), "stager")
+        cold = results.client(results.case(f"{workload}-cold", cores=cores), "stager")
+        if warm is None or cold is None:
+            continue
+        ratio = median_ratio(warm, cold, Client.walls_s)
+        figures.append(f"{shown} {ratio:.2f}")
+        met = met and ratio <= 0.1
+    if not figures:
+        return _unmeasured("P11", asks)
+    return Verdict(target="P11", asks=asks, figure="; ".join(figures), met=met)
+
+
+def _sha256(results: Results) -> Verdict:
+    """A figure without a bound."""
+    asks = "SHA-256 against one core of `openssl speed -evp sha256`"
+    case, study = results.case(f"{GIT_WORKLOADS[1]}-cold"), results.studies.get("sha256")
+    client = results.client(case, "stager")
+    if case is None or client is None or study is None:
+        return _unmeasured("P11", asks)
+    least = GIB / study["openssl_bytes_per_s"]
+    plain = study["s3_cpu_s"] / (study["total_bytes"] / GIB)
+    whole = median(client.cpu_per_gib_s(case))
+    figure = (
+        f"CPU s/GiB: openssl {least:.2f}, the LFS copy {whole:.2f}, the same from S3 without it {plain:.2f}; "
+        f"the difference is {(whole - plain) / least:.2f} of openssl's"
+    )
+    return Verdict(target="P11", asks=asks, figure=figure, met=None)
+
+
 def _p12(results: Results) -> Iterator[Verdict]:
     case, asks = results.case("digest-2GiB-1x"), "digests on versus off: at most 5% of CPU"
     with_, without = results.client(case, "stager"), results.client(case, "stager_undigested")
@@ -178,7 +239,7 @@ def _p12(results: Results) -> Iterator[Verdict]:
     yield Verdict(target="P12", asks=asks, figure=f"{ratio - 1:+.1%}", met=ratio <= 1.05)
 
 
-CHECKS = (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p10, _p12)
+CHECKS = (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p10, _p11, _p12)
 
 
 def _cpu(results: Results, case: CaseFacts | None, target: str, most: float) -> Verdict:

@@ -71,6 +71,34 @@ def test_a_case_that_is_measured_again_replaces_the_first(found: Results, tmp_pa
     assert results.read(tmp_path / "results.jsonl").clients[case("http").id] == {}
 
 
+def test_git_is_compared_with_the_quicker_peer_and_for_both_choices_of_cores(tmp_path: Path) -> None:
+    out = Writer(tmp_path / "results.jsonl")
+    out.run({"date": "2026-11-27"})
+    walls_s = {"one": {"stager": 2.0, "git_lfs_8": 8.0, "git_lfs_32": 7.0}, "all": {"stager": 3.0, "git_lfs_8": 8.0}}
+    for cores, clients in walls_s.items():
+        for step, share in (("cold", 1.0), ("second", 0.05), ("again", 0.2)):
+            name = f"lfs-900KB-2_000x-{step}"
+            facts = CaseFacts(
+                id=f"{name} http {cores}", workload=name, measures="objects", task="git", scheme="http", cores=cores,
+                objects=OBJECTS, slope_objects=0, total_bytes=1 << 30, in_parts=False,
+            )  # fmt: skip
+            out.case(facts)
+            for client, wall_s in clients.items():
+                out.client(facts.id, Client(name=client, version="1", command=client))
+                out.round(facts.id, client, Round(full=sample(1.5, wall_s * share), small=None))
+    out.study("sha256", {"openssl_bytes_per_s": 2 << 30, "s3_cpu_s": 0.75, "total_bytes": 1 << 30})
+    said = figures(results.read(tmp_path / "results.jsonl"), "P11")
+    asks = "`lfs-900KB-2_000x`: wall at least 3x ahead of `git clone --depth 1` and `git lfs pull`"
+    own, every = "a core of its own: 3.5x ahead of git_lfs_32", "all cores: 2.7x ahead of git_lfs_8"
+    assert said[asks] == (f"{own}, the servers 5% busy; {every}, the servers 3% busy", False)
+    asks = "`lfs-900KB-2_000x`: {} in at most a tenth of the cold wall"
+    assert said[asks.format("a second directory of the node")] == ("a core of its own: 0.05; all cores: 0.05", True)
+    assert said[asks.format("the same once more")] == ("a core of its own: 0.20; all cores: 0.20", False)
+    (hashed,) = [figure for asks, (figure, _) in said.items() if asks.startswith("SHA-256")]
+    assert hashed.endswith("openssl 0.50, the LFS copy 1.50, the same from S3 without it 0.75; "
+                           "the difference is 1.50 of openssl's")  # fmt: skip
+
+
 def test_a_libcurl_loop_that_beats_the_ceiling_voids_the_run(found: Results) -> None:
     clients = found.clients[case("http").id]
     assert report.section(case("http"), clients)[1]

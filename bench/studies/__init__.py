@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lab import Cores
 
-from studies import one_100gib_object, pace_large, pace_small, start
+from studies import one_100gib_object, pace_large, pace_small, sha256, start
 
 __all__ = ["STUDIES", "Study"]
 
@@ -27,4 +27,5 @@ STUDIES: dict[str, Study] = {
     "pace-large": pace_large,
     "pace-small": pace_small,
     "one-100GiB-object": one_100gib_object,
+    "sha256": sha256,
 }

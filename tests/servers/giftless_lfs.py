@@ -35,6 +35,7 @@ __all__ = ["Giftless", "LfsRequest", "giftless"]
 
 _SIGNING_KEY = "the key that the tests and their giftless share"
 _KEY_ID = "giftless-internal-jwt-key"
+_LOG_BYTES = 16 << 20
 _LOGGED = re.compile(r'"(?:\x1b\[[0-9;]*m)*(\S+) (\S+) HTTP/1\.1(?:\x1b\[[0-9;]*m)*" (\d+)')
 
 
@@ -84,8 +85,11 @@ class Giftless:
         return jwt.encode(claims, _SIGNING_KEY, algorithm="HS256", headers={"kid": _KEY_ID})
 
     def requests(self) -> list[LfsRequest]:
-        """What was asked of it, from its log's last 64 KiB."""
-        return [LfsRequest(method, path, int(status)) for method, path, status in _LOGGED.findall(self.process.log())]
+        """What was asked of it since its start, from its log."""
+        return [
+            LfsRequest(method, path, int(status))
+            for method, path, status in _LOGGED.findall(self.process.log(_LOG_BYTES))
+        ]
 
 
 @contextmanager

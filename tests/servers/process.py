@@ -79,10 +79,10 @@ class ServerProcess:
     def pid(self) -> int:
         return self._child.pid
 
-    def log(self) -> str:
-        """What it printed so far, at most the last 64 KiB."""
+    def log(self, most: int = 64 << 10) -> str:
+        """What it printed so far, of that the last ``most`` bytes."""
         size = os.fstat(self._log.fileno()).st_size
-        start = max(0, size - (64 << 10))
+        start = max(0, size - most)
         return os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
 
     def wait_ready(self, answers: Callable[[], bool], within_s: float = READY_WITHIN_S) -> None:

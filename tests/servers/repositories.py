@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "clone_with_lfs",
     "commit_files",
     "git",
+    "keep_lfs_objects",
     "lfs_pointer",
     "make_lfs_repository",
     "make_repository",
@@ -70,7 +71,9 @@ def commit_files(directory: Path, files: Mapping[str, bytes], message: str) -> s
 
 
 def lfs_pointer(content: bytes) -> bytes:
-    """What git holds in place of an object: git-lfs, docs/spec.md, "The Pointer"."""
+    """What git holds in place of an object, nothing for an empty one: git-lfs, docs/spec.md, "The Pointer"."""
+    if not content:
+        return b""
     oid = hashlib.sha256(content).hexdigest()
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
@@ -80,6 +83,15 @@ def make_lfs_repository(directory: Path, files: Mapping[str, bytes], objects: Ma
     attributes = "".join(f'"{path}" filter=lfs diff=lfs merge=lfs -text\n' for path in objects).encode()
     pointers = {path: lfs_pointer(content) for path, content in objects.items()}
     return make_repository(directory, {".gitattributes": attributes, **files, **pointers})
+
+
+def keep_lfs_objects(repository: Path, contents: Iterable[bytes]) -> None:
+    """Put objects where git-lfs looks for them in a repository of this disk: git-lfs-standalone-file(1)."""
+    for content in contents:
+        oid = hashlib.sha256(content).hexdigest()
+        path = repository / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def clone_with_lfs(url: str, directory: Path, environment: Mapping[str, str], *options: str) -> None:

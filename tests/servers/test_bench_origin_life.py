@@ -331,8 +331,9 @@ def test_verify_names_what_differs(origin_program: str, tmp_path: Path) -> None:
         (tmp_path / "0000").mkdir()
         for number in range(10):
             (tmp_path / f"0000/{number:08}").write_bytes(server.ask(f"/bench/set/0000/{number:08}").body)
-    (tmp_path / ".stager").mkdir()
-    (tmp_path / ".stager" / "receipt").write_text("not an object")
+    for state in (".stager", ".git"):
+        (tmp_path / state).mkdir()
+        (tmp_path / state / "receipt").write_text("not an object")
     assert verify() == (0, "")
     changed = tmp_path / "0000/00000003"
     content = changed.read_bytes()
