@@ -245,6 +245,53 @@ static void test_ranges_of_a_large_object_arrive(void)
     tear_down(&bench);
 }
 
+static void aim(struct stg_targets *targets, size_t index, unsigned number, int64_t size, int is_right)
+{
+    struct stg_header header = {STG_STR("authorization"), STG_STR("Bearer x")};
+    uint8_t *bytes = malloc((size_t)size + 1), sha256[STG_SUM_MAX_BYTES];
+    struct stg_sum sum = {0};
+    char path[64];
+    for (int64_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)((uint64_t)i * 7 + number);
+    CHECK_EQ(stg_sum_start(&sum, STG_SUM_SHA256), 0);
+    stg_sum_add(&sum, bytes, (size_t)size);
+    CHECK_EQ(stg_sum_finish(&sum, sha256), 0);
+    sha256[0] ^= !is_right;
+    stg_sum_clear(&sum);
+    free(bytes);
+    snprintf(path, sizeof path, "/b/good/%u/%lld", number, (long long)size);
+    CHECK_EQ(stg_targets_set(targets, index, (struct stg_str){path, strlen(path)}, &header, 1, sha256), 0);
+}
+
+/* Small, streamed inline and by the disk threads; the ETag that their rows are pinned to is another one. */
+static void test_objects_are_fetched_by_their_targets_and_have_their_sha256(void)
+{
+    static const int64_t sizes[] = {0, 1, 5000, 65536, 300000, 1 << 20};
+    struct bench bench = set_up(usual());
+    struct stg_targets *targets = stg_targets_new(12);
+    struct stg_batch *batch = NULL;
+    uint32_t rows[12];
+    for (unsigned i = 0; i < 12; i++) {
+        rows[i] = add(&bench, "etag", i, sizes[i % 6]);
+        aim(targets, i, i, sizes[i % 6], i != 4 && i != 8);
+    }
+    CHECK_EQ(stg_batch_objects(bench.template_, bench.table, rows, 12, root_fd, tmp_fd, &batch), 0);
+    CHECK_EQ(stg_batch_take_targets(batch, targets), 0);
+    stg_targets_unref(targets);
+    CHECK_EQ(stg_engine_submit(bench.engine, batch), 0);
+    struct outcome outcome = wait_for(&bench, 12);
+    CHECK_EQ(outcome.done, 10);
+    CHECK_EQ(outcome.last.kind, STG_FAIL_IDENTITY);
+    CHECK(!strcmp(outcome.last.where, "checksum"));
+    for (unsigned i = 0; i < 12; i++) {
+        CHECK_EQ(batch->results[i].verified, i != 4 && i != 8);
+        if (batch->results[i].verified)
+            check_file(&bench, rows[i], i, batch->results[i].digest);
+    }
+    stg_batch_unref(batch);
+    tear_down(&bench);
+}
+
 static void test_range_off_the_grid_is_refused(void)
 {
     int64_t off_grid[] = {4096, 8 << 20}, outside[] = {0, (int64_t)16 << 20}, ragged[] = {0, 4096};
@@ -703,6 +750,7 @@ int main(void)
     RUN(test_objects_of_all_sizes_arrive);
     RUN(test_objects_arrive_while_their_disk_turns_slow);
     RUN(test_chunked_objects_arrive);
+    RUN(test_objects_are_fetched_by_their_targets_and_have_their_sha256);
     RUN(test_two_buffers_and_four_credits_are_enough);
     RUN(test_stale_connections_are_retried);
     RUN(test_server_may_end_the_connection_behind_any_body);
