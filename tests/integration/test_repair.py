@@ -65,14 +65,19 @@ def journaled(destination: Path) -> set[bytes]:
     return {row[0] for row in found.entries.table.rows()} if found is not None else set()
 
 
+def has_blocks(destination: Path) -> bool:
+    """Whether an unfinished file has a record of a block (`stager.host.partial`)."""
+    return any(path.stat().st_size >= 24 + 32 for path in destination.glob(".stager/partial/*.blocks"))
+
+
 def kill(
-    sync: SyncHere, proxy: FaultProxy, *, held: str, done: set[bytes], at: int = 0, argv: Sequence[str] = ()
+    sync: SyncHere, proxy: FaultProxy, *, held: str, done: set[bytes], argv: Sequence[str] = ()
 ) -> None:
-    """A sync (or ``argv``) that is ended when these files are recorded, and the answer to ``held`` is waited for."""
-    proxy.add(Fault(path=held, stall_at=at))
+    """A sync (or ``argv``) that is ended when these files are recorded, and of ``held`` one of two parts."""
+    proxy.add(Fault(path=held, stall_at=0))
     process = sync.start(argv=argv)
     proxy.wait_stalled()
-    wait_until(lambda: journaled(sync.destination) >= done)
+    wait_until(lambda: journaled(sync.destination) >= done and has_blocks(sync.destination))
     sync.stop(process, signal.SIGKILL)
     proxy.clear()
     proxy.release()
@@ -83,8 +88,8 @@ def test_killed_sync_is_verified_and_repaired_by_what_it_recorded_and_stays_unfi
 ) -> None:
     assert sync.run().code == 0
     strict.buckets[BUCKET] |= {"a": b"newer first", "large": NEWER}
-    kill(sync, proxy, held=f"{BUCKET}/large", done={b"a"}, at=PART - 1)
-    command = f"`stager sync s3://{BUCKET} {sync.destination}`, with the options that it had, finishes it"
+    kill(sync, proxy, held=f"{BUCKET}/large", done={b"a"})
+    command = f"`stager sync s3://{BUCKET}/ {sync.destination}`, with the options that it had, finishes it"
     done = verify(sync)
     assert (done.code, done.err.count(command)) == (0, 1)
     (sync.destination / "a").write_bytes(b"damaged")  # the new one
@@ -122,7 +127,7 @@ def test_tree_whose_first_sync_was_killed_is_told_with_what_to_run(sync: SyncHer
     for options in ([], ["--repair"]):
         done = verify(sync, *options)
         assert done.code == 2
-        assert f"no sync has finished here; `stager sync s3://{BUCKET} {sync.destination}`" in done.err
+        assert f"no sync has finished here; `stager sync s3://{BUCKET}/ {sync.destination}`" in done.err
     assert sync.run().code == 0
 
 
@@ -137,7 +142,7 @@ def test_tree_that_a_sync_of_another_source_has_begun_to_change_is_not_repaired(
     (sync.destination / "b").unlink()
     done = verify(sync, "--repair")
     assert done.code == 2
-    assert f"`stager sync s3://else {sync.destination}`, with the options that it had, finishes it" in done.err
+    assert f"`stager sync s3://else/ {sync.destination}`, with the options that it had, finishes it" in done.err
     assert other.run().code == 0
 
 
