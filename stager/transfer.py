@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import random
 import time
 from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Final, Generic, Self, TypeVar
 
 from msgspec import Struct, field
@@ -22,7 +20,7 @@ from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
-from stager.retry import CONNECT_ATTEMPTS, S3, Action, Policy, are_too_many, wait_s
+from stager.retry import CONNECT_ATTEMPTS, S3, Action, Policy, are_too_many, server_time_s, wait_s
 from stager.steering import Steering
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work"]
@@ -125,7 +123,8 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
     ``submit`` hands some items, a slice, to the engine; ``landed`` is told which of them finished, by index into it;
     ``name`` shows an item in errors. ``one_object``: the items are its parts, so the first that is skipped skips all.
     ``defer`` is told of a failed item and may take it over, by returning true: it is not asked for again here then (of
-    one object nothing is), and is no error. What it raises ends the rest.
+    one object nothing is), and is no error. What it raises ends the rest. ``aside`` is told of items whose answer says
+    that they are to be fetched in another way.
     """
 
     items: Sequence[T]
@@ -136,6 +135,7 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
     window: int = _WINDOW
     one_object: bool = False
     defer: Callable[[T, Failure], bool] | None = None
+    aside: Callable[[T], None] | None = None
 
 
 class Lane(Struct, kw_only=True):
@@ -193,7 +193,7 @@ class Lane(Struct, kw_only=True):
         if self._clock_set or self.signer is None:
             return False
         try:
-            skew = round(_parse_date(date).timestamp() - time.time())
+            skew = round(server_time_s(date) - time.time())
         except (TypeError, ValueError):
             return False
         self.signer.set_clock_skew(skew)
@@ -332,6 +332,8 @@ class _Run(Generic[T]):
                 self._again.append(item)
             case Action.REGION if failure.region:
                 self._error = RegionMovedError(failure.region, self._error_for(item, failure))
+            case Action.ASIDE if self._work.aside is not None:
+                self._work.aside(item)
             case Action.SKIP:
                 self._given_up = self._work.one_object
                 self._error = lane.skip(self._error_for(item, failure))
@@ -393,7 +395,3 @@ class _Run(Generic[T]):
                 await self._changed.wait()
 
 
-def _parse_date(text: str) -> datetime:
-    """A Date header's time; only where this computer's clock is wrong is the parser of mail imported for it."""
-    parsed: datetime = importlib.import_module("email.utils").parsedate_to_datetime(text)
-    return parsed

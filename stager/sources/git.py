@@ -115,7 +115,9 @@ class GitSource:
         listed = await tree.read(wanted)
         self._left = listed.lfs
         snapshot = replace(self._snapshot(pin, listed.table), warnings=lfs_warnings(listed.lfs))
-        return snapshot if listed.whole and self._options == GitOptions() else replace(snapshot, version="")
+        if self._options != GitOptions():
+            return replace(snapshot, version="")
+        return snapshot if listed.whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""

@@ -21,7 +21,7 @@ from stager.host.threads import blocking, stoppable
 from stager.model import UNVERIFIED
 from stager.retry import damaged, too_low
 from stager.sources.base import Landing
-from stager.sources.verify import NOTHING, Announced, Verifier, is_available
+from stager.sources.verify import NOTHING, Announced, Told, Verifier, is_available
 from stager.transfer import Lane, Work
 
 __all__ = ["LargeObject", "fetch_large", "sweep"]
@@ -43,9 +43,8 @@ class LargeObject(Struct, frozen=True, kw_only=True):
     """One object, and how its source is asked for it. ``name`` is for errors.
 
     ``submit`` asks for ranges, to be written to a descriptor, with a CRC of each. ``ask_again`` (where a digest's
-    ``ends`` may not be told): the same digest with the ends of its parts as the server tells them. ``ask_mtime``: when
-    it was changed, if the source says so. ``defer``: as that of `stager.transfer.Work`. ``first_alone``: nothing else
-    is asked for before the first range is here.
+    ``ends`` may not be told): the same digest with the ends of its parts as the server tells them. ``defer``: as that
+    of `stager.transfer.Work`. ``first_alone``: nothing else is asked for before the first range is here.
     """
 
     lane: Lane
@@ -54,13 +53,12 @@ class LargeObject(Struct, frozen=True, kw_only=True):
     name: str
     submit: Callable[[Sequence[Range], int, str | None], Batch]
     ask_again: Callable[[Announced], Awaitable[Announced]] | None = None
-    ask_mtime: Callable[[], Awaitable[int | None]] | None = None
     defer: Callable[[Range, Failure], bool] | None = None
     first_alone: bool = False
 
 
 async def fetch_large(
-    one: LargeObject, landing: Landing, *, asked: Awaitable[Announced], required: str | None = None
+    one: LargeObject, landing: Landing, *, asked: Awaitable[Told], required: str | None = None
 ) -> bool:
     """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, was
     deferred, or cannot reach the ``required`` grade.
@@ -74,13 +72,14 @@ async def fetch_large(
     try:
         await blocking(_open, partial, landing)
         large = _Large(one, partial)
-        announced = await asked
-        fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
+        told = await asked
+        announced = told.announced if is_available(told.announced) else NOTHING
+        fetched = await large.fetch_checked(announced, required)
         landing.tally.continued_bytes += large.continued_bytes
         landing.tally.read_back_bytes += large.read_back_bytes
         if fetched is None:
             return False
-        mtime_ns = await one.ask_mtime() if landing.preserve and one.ask_mtime is not None else None
+        mtime_ns = told.mtime_ns if landing.preserve else None
         await blocking(_publish, landing, partial, table, row, *fetched, mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error

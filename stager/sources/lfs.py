@@ -34,7 +34,7 @@ from stager.sources.lfs_origin import Origin, Origins, targets_of
 from stager.sources.lfs_place import Places
 from stager.sources.lfs_pointer import Pointer
 from stager.sources.lfs_rows import oid_of
-from stager.sources.verify import Announced
+from stager.sources.verify import Announced, Told
 from stager.transfer import Lane, Transfer, Work
 
 __all__ = ["fetch_lfs", "open_store"]
@@ -234,7 +234,7 @@ class _Fetch:
                 return
             turn = _Turn({row: action}, hops)
             try:
-                if await fetch_large(self._in_parts(origin, row, turn), self._landing, asked=self._digest_of(row)):
+                if await fetch_large(self._in_parts(origin, row, turn), self._landing, asked=self._told(row)):
                     origin.has_ranges = True
                     self._done(array("I", [row]))
                     return
@@ -271,8 +271,8 @@ class _Fetch:
             first_alone=origin.has_ranges is None,
         )
 
-    async def _digest_of(self, row: int) -> Announced:
-        return Announced(kind="sha256", value=bytes.fromhex(oid_of(self._table, row)))
+    async def _told(self, row: int) -> Told:
+        return Told(announced=Announced(kind="sha256", value=bytes.fromhex(oid_of(self._table, row))))
 
     # ---- what both need ----
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from stager._native import Frontier, crc_combine
 from stager.host.threads import blocking
 
-__all__ = ["NOTHING", "Announced", "Verifier", "is_available"]
+__all__ = ["NOTHING", "Announced", "Told", "Verifier", "is_available"]
 
 _CRCS: Final = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 _SHOWN: Final = {"sha1": "SHA-1", "sha256": "SHA-256"}
@@ -45,6 +45,15 @@ class Announced(Struct, frozen=True, kw_only=True):
 
 
 NOTHING: Final = Announced()
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What is told of an object before its parts come. ``mtime_ns``: the time of change, in ns since 1970; None when
+    nothing says one.
+    """
+
+    announced: Announced = NOTHING
+    mtime_ns: int | None = None
 
 
 def is_available(announced: Announced) -> bool:
