@@ -1,6 +1,7 @@
 #include "request.h"
 
 #include "identity.h"
+#include "text.h"
 #include "uri.h"
 
 #include <errno.h>
@@ -252,26 +253,13 @@ static void put_encoded(struct writer *w, struct stg_str raw)
         w->len += (size_t)n;
 }
 
-static size_t put_decimal(char *out, int64_t value)
-{
-    char digits[20];
-    size_t n = 0;
-    do {
-        digits[n++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    for (size_t i = 0; i < n; i++)
-        out[i] = digits[n - 1 - i];
-    return n;
-}
-
 static struct stg_str range_value(const struct stg_request *request, char out[64])
 {
     size_t n = 6;
     memcpy(out, "bytes=", 6);
-    n += put_decimal(out + n, request->offset);
+    n += stg_decimal_put(out + n, request->offset);
     out[n++] = '-';
-    n += put_decimal(out + n, request->offset + request->length - 1);
+    n += stg_decimal_put(out + n, request->offset + request->length - 1);
     return (struct stg_str){out, n};
 }
 

@@ -158,3 +158,16 @@ int64_t stg_rfc3339_parse(struct stg_str text)
         return -1;
     return unix_s * 1000000000 + ns;
 }
+
+size_t stg_decimal_put(char *out, int64_t value)
+{
+    char digits[20];
+    size_t n = 0;
+    do {
+        digits[n++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    for (size_t i = 0; i < n; i++)
+        out[i] = digits[n - 1 - i];
+    return n;
+}

@@ -88,6 +88,8 @@ int stg_str_is(struct stg_str text, struct stg_str lower);
 struct stg_str stg_str_trimmed(struct stg_str text);
 /* At least one digit, nothing else, at most 2^63-1; else -1. */
 int64_t stg_decimal_parse(struct stg_str text);
+/* value is not negative; out has room for 19 digits. How many there are. */
+size_t stg_decimal_put(char *out, int64_t value);
 /* The same for len bytes inside of a text. */
 int64_t stg_decimal_at(struct stg_str text, size_t start, size_t len);
 

@@ -41,6 +41,8 @@ class KeyTable:
         """Rows apart: second those that came in several parts, as their ETag tells, of at least ``least_part_bytes``
         each but for the last one. IndexError.
         """
+    def marked_rows(self, rows: Sequence[int], mark: bytes) -> tuple[array[int], array[int]]:
+        """The rows whose identity does not hold ``mark``, and those whose does, in order. IndexError."""
     def archived_rows(self) -> array[int]:
         """The rows whose listing said that they are archived and not restored, ascending, as array("I")."""
     def keys(self, rows: array[int]) -> list[bytes]:

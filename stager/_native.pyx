@@ -13,6 +13,9 @@ from libc.string cimport memcpy, memset
 
 from stager._csrc cimport *
 
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *haystack, size_t length, const void *needle, size_t needle_length)
+
 BLOCK_BYTES = STG_BLOCK_BYTES
 TMP_PREFIX = <bytes>STG_NAME_PREFIX
 

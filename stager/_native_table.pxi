@@ -116,6 +116,23 @@ cdef class KeyTable:
         array.resize(plain, count)
         return plain, several
 
+    def marked_rows(self, rows, bytes mark not None):
+        cdef array_t numbers = as_rows(rows, stg_table_count(self.table))
+        cdef array_t plain = array.clone(NO_ROWS, len(numbers), False), marked = array_t("I")
+        cdef Py_ssize_t count = 0, i
+        cdef stg_str identity, wanted = as_str(mark)
+        for i in range(len(numbers)):
+            identity = stg_table_row(self.table, numbers.data.as_uints[i]).identity
+            if memmem(identity.ptr, identity.len, wanted.ptr, wanted.len) is not NULL:
+                marked.append(numbers.data.as_uints[i])
+            else:
+                plain.data.as_uints[count] = numbers.data.as_uints[i]
+                count += 1
+        if not marked:
+            return numbers, marked
+        array.resize(plain, count)
+        return plain, marked
+
     def archived_rows(self):
         cdef array_t found = array_t("I")
         cdef size_t row

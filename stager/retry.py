@@ -34,21 +34,9 @@ from stager.errors import (
 )
 
 __all__ = [
-    "DENIED_IN_A_ROW",
-    "S3",
-    "TOO_LOW_AT_MOST",
-    "Action",
-    "Policy",
-    "RequestFailure",
-    "action_for",
-    "are_too_many",
-    "damaged",
-    "error_for",
-    "server_time_s",
-    "too_low",
-    "too_low_error",
-    "wait_s",
-]
+    "DENIED_IN_A_ROW", "S3", "TOO_LOW_AT_MOST", "Action", "Policy", "RequestFailure", "action_for", "are_too_many",
+    "damaged", "error_for", "server_time_s", "too_low", "too_low_error", "wait_s",
+]  # fmt: skip
 
 DENIED_IN_A_ROW: Final = 16
 """So many AccessDenied without a success between them stop a transfer."""

@@ -33,9 +33,9 @@ from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import check_out
-from stager.sources.git_lfs import GitLfs, part_lfs
+from stager.sources.git_lfs import GitLfs
 from stager.sources.git_tree import GitTree
-from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings
+from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
 from stager.transfer import Transfer
 
 __all__ = ["GitSource"]

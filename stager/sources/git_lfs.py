@@ -1,4 +1,4 @@
-"""A git source's use of Git LFS: which of the rows to fetch are objects, and the server of the commit's repository."""
+"""A git source's use of Git LFS: the server of its repository, as a commit has it, and the node's store of objects."""
 
 from __future__ import annotations
 
@@ -16,21 +16,12 @@ from stager.sources.base import Landing, OnLanded
 from stager.sources.git_tree import Repository
 from stager.sources.lfs import fetch_lfs, open_store
 from stager.sources.lfs_batch import LfsServer
-from stager.sources.lfs_rows import is_lfs
 from stager.transfer import Transfer
 
-__all__ = ["GitLfs", "part_lfs"]
+__all__ = ["GitLfs"]
 
 _CONFIG = b".lfsconfig"
 _MOST_CONFIG_BYTES = 64 << 10
-
-
-def part_lfs(table: KeyTable, rows: array[int]) -> tuple[array[int], array[int]]:
-    """Rows whose files git has, and rows whose files are LFS objects."""
-    plain, objects = array("I"), array("I")
-    for row in rows:
-        (objects if is_lfs(table.identity(row)) else plain).append(row)
-    return plain, objects
 
 
 class GitLfs(Struct, frozen=True, kw_only=True):

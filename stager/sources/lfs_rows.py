@@ -22,7 +22,7 @@ from stager.config import GitOptions
 from stager.globs import compile_glob
 from stager.sources.lfs_pointer import Pointer
 
-__all__ = ["LfsLeft", "is_lfs", "lfs_choice", "lfs_counts", "lfs_identity", "lfs_warnings", "oid_of"]
+__all__ = ["LfsLeft", "lfs_choice", "lfs_counts", "lfs_identity", "lfs_warnings", "oid_of", "part_lfs"]
 
 _MARK: Final = b" lfs="
 
@@ -39,9 +39,9 @@ def lfs_identity(blob: bytes, pointer: Pointer) -> bytes:
     return blob + _MARK + pointer.oid.encode("ascii")
 
 
-def is_lfs(identity: bytes) -> bool:
-    """Whether a row's file is an object."""
-    return _MARK in identity
+def part_lfs(table: KeyTable, rows: array[int]) -> tuple[array[int], array[int]]:
+    """Rows whose files git has, and rows whose files are objects."""
+    return table.marked_rows(rows, _MARK)
 
 
 def oid_of(table: KeyTable, row: int) -> str:
@@ -62,7 +62,7 @@ def _matcher(patterns: Iterable[str]) -> Callable[[bytes], object] | None:
 
 def lfs_counts(table: KeyTable, left: LfsLeft) -> dict[str, Any]:
     """For the receipt: objects and their bytes, each path counted; pointers that stay. Empty without any."""
-    rows = array("I", (row for row in range(len(table)) if is_lfs(table.identity(row))))
+    _, rows = part_lfs(table, array("I", range(len(table))))
     counts = {"objects": len(rows), "bytes": table.sum_sizes(rows)} if rows else {}
     stay = {"excluded": left.excluded, "undeclared": left.undeclared}
     return {**counts, **{name: count for name, count in stay.items() if count}}

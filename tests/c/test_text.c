@@ -79,8 +79,20 @@ static void test_seconds_with_a_fraction_are_nanoseconds_or_refused(void)
         CHECK_EQ(stg_seconds_parse((struct stg_str){wrong[i], strlen(wrong[i])}), -1);
 }
 
+static void test_decimals_are_written_as_the_c_library_does(void)
+{
+    const int64_t values[] = {0, 1, 9, 10, 1234567, INT64_MAX};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char out[20] = "", wanted[24];
+        out[stg_decimal_put(out, values[i])] = 0;
+        snprintf(wanted, sizeof wanted, "%lld", (long long)values[i]);
+        CHECK(!strcmp(out, wanted));
+    }
+}
+
 int main(void)
 {
+    RUN(test_decimals_are_written_as_the_c_library_does);
     RUN(test_texts_compare_by_bytes_a_prefix_first);
     RUN(test_decimals_are_digits_up_to_the_largest_int64);
     RUN(test_tokens_are_what_rfc_9110_says);
