@@ -203,9 +203,11 @@ class LfsServer:
             words = _LOST.get(trouble.code, "cannot be had")
             problems.append(f"{name}: {words} ({trouble.code}: {said(trouble.message or '', self._access.secrets())})")
         count = "1 object" if len(troubles) == 1 else f"{len(troubles)} objects"
-        return NoObjectsError(f"the LFS server does not give {count} of the commit", sorted(problems), where=self.shown,
-                              hint="push them again with git lfs push --all, or leave the files out; when it gives none,"
-                              " check lfs.url and the credentials: servers also say this of what is private")
+        hint = "push them again with git lfs push --all, or leave the files out"
+        if unasked or len(troubles) == len(names):
+            hint = "check lfs.url and the credentials, for servers also say this of what is private; else " + hint
+        what = f"the LFS server does not give {count} of the commit"
+        return NoObjectsError(what, sorted(problems), where=self.shown, hint=hint)
 
     async def _batches(self, pending: deque[Pointer], found: dict[str, Action], troubles: dict[str, Trouble]) -> None:
         while pending:
