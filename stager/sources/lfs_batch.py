@@ -144,10 +144,10 @@ class LfsServer:
         elif pending:
             await self._next_batch(pending, found, troubles)  # alone: what it learns of access serves the others
             if not found and pending and troubles:
-                raise self._lost(troubles, names or {}, unasked=len(pending))
+                raise self._lost(troubles, names or {}, any_found=False, unasked=len(pending))
             await together(*(self._batches(pending, found, troubles) for _ in range(_BATCHES_AT_ONCE)))
         if troubles:
-            raise self._lost(troubles, names or {})
+            raise self._lost(troubles, names or {}, any_found=bool(found))
         return found
 
     async def way_to(self, href: str) -> Way:
@@ -195,7 +195,7 @@ class LfsServer:
         return list(once.values())
 
     def _lost(
-        self, troubles: Mapping[str, Trouble], names: Mapping[str, str], *, unasked: int = 0
+        self, troubles: Mapping[str, Trouble], names: Mapping[str, str], *, any_found: bool, unasked: int = 0
     ) -> NoObjectsError:
         problems = [f"and {unasked} more, which were not asked for then"] if unasked else []
         for oid, trouble in troubles.items():
@@ -203,9 +203,11 @@ class LfsServer:
             words = _LOST.get(trouble.code, "cannot be had")
             problems.append(f"{name}: {words} ({trouble.code}: {said(trouble.message or '', self._access.secrets())})")
         count = "1 object" if len(troubles) == 1 else f"{len(troubles)} objects"
-        return NoObjectsError(f"the LFS server does not give {count} of the commit", sorted(problems), where=self.shown,
-                              hint="push them again with git lfs push --all, or leave the files out; when it gives none,"
-                              " check lfs.url and the credentials: servers also say this of what is private")
+        hint = "push them again with git lfs push --all, or leave the files out"
+        if not any_found:
+            hint = "check lfs.url and the credentials, for servers also say this of what is private; else " + hint
+        what = f"the LFS server does not give {count} of the commit"
+        return NoObjectsError(what, sorted(problems), where=self.shown, hint=hint)
 
     async def _batches(self, pending: deque[Pointer], found: dict[str, Action], troubles: dict[str, Trouble]) -> None:
         while pending:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
-from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -119,15 +118,17 @@ class Client:
         """
         where = target.shown
         reached = way.proxy or way
+        shown = _shown_to_proxy(way.proxy)  # with the request for a tunnel, or where there is none with the request
         self._resolver.known[reached.host, reached.port] = way
         try:
             async with self._session.post(
                 URL(target.url, encoded=True),
                 data=body,
-                headers=[*headers, ("Accept-Encoding", "identity")],
+                headers=[*headers, ("Accept-Encoding", "identity"), *(() if target.tls else shown)],
                 allow_redirects=False,
                 ssl=self._context(way),
-                **_through(way.proxy),
+                proxy=way.proxy.url if way.proxy is not None else None,
+                proxy_headers=dict(shown) if target.tls else None,
             ) as answer:
                 return Response(answer.status, _first(answer.headers), await self._body(answer, where))
         except aiohttp.ClientHttpProxyError as error:
@@ -192,15 +193,9 @@ def _make_context(ca_file: str | None, verify: bool, certificate: tuple[str, str
     return context
 
 
-def _through(proxy: Proxy | None) -> dict[str, Any]:
-    if proxy is None:
-        return {}
-    if proxy.user is None:
-        return {"proxy": proxy.url}
-    name, _, password = proxy.user.reveal().partition(":")
-    # Latin-1 both here and where it is encoded: the bytes are those that the URL's %XX stand for.
-    user = aiohttp.BasicAuth(*(unquote_to_bytes(text).decode("latin-1") for text in (name, password)))
-    return {"proxy": proxy.url, "proxy_auth": user}
+def _shown_to_proxy(proxy: Proxy | None) -> Headers:
+    value = proxy.authorization() if proxy is not None else ""
+    return (("Proxy-Authorization", value),) if value else ()
 
 
 def _proxy_error(status: int, proxy: Proxy | None, where: str) -> AccessDeniedError | TransientError:
