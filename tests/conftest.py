@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,15 @@ def lfs_in_s3(weed: SeaweedFS) -> Iterator[Giftless]:
     """A giftless over http that signs URLs of SeaweedFS: objects come in ranges, from another origin."""
     weed.make_bucket("lfs")
     with giftless(s3=(weed, "lfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lfs_in_s3_tls(weed: SeaweedFS, certificates: Certificates) -> Iterator[Giftless]:
+    """The same with URLs of https, for a forge that is itself reached by https."""
+    assert weed.https_url is not None
+    weed.make_bucket("lfs-tls")
+    with giftless(s3=(replace(weed, endpoint_url=weed.https_url, ca_file=certificates.ca_file), "lfs-tls")) as server:
         yield server
 
 

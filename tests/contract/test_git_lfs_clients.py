@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.git_worlds import NAME, WAYS, GitWorld, git_world
+from contract.git_worlds import NAME, GitWorld, git_world
 from integration.sync_driver import SyncHere
 from servers.certificates import Certificates
 from servers.giftless_lfs import Giftless
@@ -26,7 +26,8 @@ OBJECTS = {
     "tool.bin": b"#!/bin/sh\n",
     "sp ace/ünï.bin": object_bytes(100_000, 2),
 }
-KINDS = {"lfs_streaming": "without ranges", "lfs_in_s3": "with ranges"}
+WITHOUT_RANGES, WITH_RANGES = ("https", "lfs_streaming"), ("http", "lfs_in_s3")
+WORLDS = (WITHOUT_RANGES, WITH_RANGES, ("https", "lfs_in_s3_tls"), ("ssh", "lfs_streaming"), ("file", None))
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class Served:
         return sum(one.status == 200 for one in self.lfs.requests()) if self.lfs is not None else 0
 
 
-@pytest.fixture(params=[(way, kind) for way in WAYS if way != "file" for kind in KINDS] + [("file", None)],
-                ids=lambda param: "-".join(filter(None, param)))  # fmt: skip
+@pytest.fixture(params=WORLDS, ids=lambda param: "-".join(filter(None, param)))
 def served(request: pytest.FixtureRequest, certificates: Certificates, tmp_path: Path) -> Iterator[Served]:
     way, kind = request.param
     lfs: Giftless | None = request.getfixturevalue(kind) if kind is not None else None
@@ -68,7 +68,7 @@ def described(root: Path, state: str) -> dict[str, tuple[bool, bytes]]:
     return {str(path.relative_to(root)): (bool(path.stat().st_mode & 0o100), path.read_bytes()) for path in files}
 
 
-def test_tree_is_the_one_of_git_lfs_pull(served: Served, tmp_path: Path) -> None:
+def test_tree_is_the_one_of_git_lfs_pull_and_stays_it(served: Served, tmp_path: Path) -> None:
     sync = SyncHere(f"git+{served.world.url}", tmp_path / "dst", served.world.environment)
     done = sync.run("-q", "--require-integrity", "A")
     assert (done.code, done.err) == (0, "")
@@ -77,15 +77,17 @@ def test_tree_is_the_one_of_git_lfs_pull(served: Served, tmp_path: Path) -> None
     assert found == described(tmp_path / "clone", ".git")
     assert {path: found[path][1] for path in OBJECTS} == OBJECTS
     assert found["tool.bin"][0]
-
-
-def test_same_commit_again_asks_for_no_object_and_the_next_for_its_own(served: Served, tmp_path: Path) -> None:
-    sync = SyncHere(f"git+{served.world.url}", tmp_path / "dst", served.world.environment)
-    assert sync.run("-q").code == 0
     before = served.sent()
     assert sync.run("-q").code == 0
     assert moved(tmp_path / "dst") == {"objects": 0, "bytes": 0}
     assert served.sent() == before
+
+
+@pytest.mark.parametrize("served", [WITHOUT_RANGES, WITH_RANGES], ids="-".join, indirect=True)
+def test_next_commit_brings_its_own_objects_and_no_other(served: Served, tmp_path: Path) -> None:
+    sync = SyncHere(f"git+{served.world.url}", tmp_path / "dst", served.world.environment)
+    assert sync.run("-q").code == 0
+    before = served.sent()
     new = {"data/small.bin": b"another", "data/new.bin": object_bytes(50_000, 3)}
     served.offer(new)
     attributes = (served.repository / ".gitattributes").read_bytes() + b"data/new.bin filter=lfs -text\n"
@@ -98,8 +100,8 @@ def test_same_commit_again_asks_for_no_object_and_the_next_for_its_own(served: S
     assert moved(tmp_path / "dst")["objects"] == len(new) + 1
     found = described(tmp_path / "dst", ".stager")
     assert {path: found[path][1] for path in OBJECTS | new} == OBJECTS | new
-    if served.lfs is not None:
-        assert served.sent() - before == (1 if served.lfs.s3 is not None else 1 + len(new))  # a batch, and each object
+    from_giftless = 0 if served.lfs is not None and served.lfs.s3 is not None else len(new)
+    assert served.sent() - before == 1 + from_giftless  # one batch
 
 
 def moved(destination: Path) -> Any:
