@@ -24,6 +24,7 @@ from stager.host.atomic import is_there
 from stager.host.commit import Commit
 from stager.host.journal import JOURNAL_NAME
 from stager.host.manifest_file import Manifest
+from stager.host.partial import partial_names
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
 from stager.model import Counts, SourceRef
@@ -214,13 +215,14 @@ class _Repairing(Struct, frozen=True):
     async def _fetch(self, source: Source, snapshot: Snapshot) -> None:
         _, state_fd, _ = self.workspace.descriptors()
         manifest = self.manifest
+        spared = await blocking(partial_names, state_fd)  # what of it is of use, the next sync knows
         await blocking(withdraw, state_fd, durable=manifest.header.durable)
         counts = Counts(objects=len(self.bad), bytes=manifest.table.sum_sizes(self.bad))
         teller = Teller(self.sink, self.workspace.root, counts, self.repair.transfer)
         try:
             await move(
                 self.workspace, source, snapshot, self.bad, manifest.entries, manifest.order,
-                header=replace(manifest.header, boot=boot_id()), teller=teller, tally=Tally(),
+                header=replace(manifest.header, boot=boot_id()), teller=teller, tally=Tally(), spared=spared,
             )  # fmt: skip
         except ChangedError as error:
             hint = "the source has moved on: `stager sync` brings its new state"
@@ -240,7 +242,8 @@ class _Repairing(Struct, frozen=True):
         }  # fmt: skip
         publish_manifest(state_fd, header, self.manifest.entries, checkpoint=checkpoint)
         if receipt is not None:
-            publish_receipt(state_fd, receipt, durable=header.durable)
+            spared = partial_names(state_fd)
+            publish_receipt(state_fd, receipt, spared=spared, durable=header.durable)
 
 
 def _recorded_source(manifest: Manifest, where: str) -> SourceRef:
