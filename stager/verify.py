@@ -87,7 +87,7 @@ async def verify(
         sink(Started(source=workspace.root))
         if await blocking(read_receipt, workspace.state_fd) is None:
             sink(Warned(source=workspace.root, text=_UNFINISHED))
-        tally, bad = await _inspect(manifest, workspace.root_fd, workspace.root, sink)
+        tally, bad = await _inspect(manifest, workspace.state_fd, workspace.root_fd, workspace.root, sink)
         repaired = 0
         if repair is not None and bad:
             await _Repairing(repair, workspace, manifest, bad, sink, started).run()
@@ -106,7 +106,9 @@ async def verify(
     return verified
 
 
-async def _inspect(manifest: Manifest, root_fd: int, tree: str, sink: Sink) -> tuple[_Tally, array[int]]:
+async def _inspect(
+    manifest: Manifest, state_fd: int | None, root_fd: int, tree: str, sink: Sink
+) -> tuple[_Tally, array[int]]:
     """What was found, and the rows of the files that are not as recorded."""
     tally = _Tally()
     bad = array("I")
@@ -125,7 +127,7 @@ async def _inspect(manifest: Manifest, root_fd: int, tree: str, sink: Sink) -> t
                     _tell(found_odd(manifest, one, tree), tally, sink)
     finally:
         telling.cancel()
-    async for found in found_foreign(manifest, root_fd, tree):
+    async for found in found_foreign(manifest, state_fd, root_fd, tree):
         _tell(found, tally, sink)
     return tally, array("I", sorted(bad))
 
