@@ -1,4 +1,4 @@
-"""A private bare repository that receives one commit of a remote and gives its files out.
+"""A private bare repository that receives one commit of a remote.
 
 It lives in a directory made for one run and seen by nobody else, so no configuration, hook or index of an earlier run
 or of a job is ever read. The remote is only read: ls-remote and fetch.
@@ -11,19 +11,17 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stager.config import Retry
-from stager.errors import IntegrityError, NotFoundError, TransientError, UsageError
-from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git, stream_git
+from stager.errors import NotFoundError, TransientError, UsageError
+from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git
+from stager.host.git_reader import CommitReader
 from stager.retry import wait_s
 
-__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "Pin", "PinnedRepository", "TreeRow"]
-
-FILE, PROGRAM, LINK, SUBMODULE = b"100644", b"100755", b"120000", b"160000"
+__all__ = ["Pin", "PinnedRepository"]
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
@@ -38,16 +36,6 @@ class Pin:
     ref: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TreeRow:
-    """One line of a tree: path below the root asked for, blob id in hex, git's mode, size in bytes."""
-
-    path: bytes
-    blob: bytes
-    mode: bytes
-    size: int
-
-
 class PinnedRepository:
     """See the module. ``directory`` is private and empty; ``url`` holds no password."""
 
@@ -59,11 +47,14 @@ class PinnedRepository:
         self._retry = retry
         self._environ = environ
         self._network_environment = network_environment(self._git_dir, url, environ, proxy)
-        self._local_environment = local_environment(
-            self._git_dir, environ, GIT_INDEX_FILE=os.path.join(directory, "index")
-        )
-        self._has_index = False
+        self._local_environment = local_environment(self._git_dir, environ)
+        self._directory = directory
         self._fetched: Pin | None = None
+
+    def reader(self, commit: str) -> CommitReader:
+        """What gives out a commit that has been fetched; one at a time."""
+        index = os.path.join(self._directory, "index")
+        return CommitReader(commit, self._git_dir, index, environ=self._environ, where=self._url)
 
     async def find(self, ref: str | None) -> Pin:
         """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
@@ -90,63 +81,6 @@ class PinnedRepository:
                 await self._fetch_everything()
                 self._fetched = Pin(commit=await self._commit_of(wanted.commit), ref=None)
         return self._fetched
-
-    async def list_tree(self, commit: str, subdir: str | None) -> AsyncIterator[TreeRow]:
-        """Every file, link and submodule of a commit, below ``subdir``. Raises `NotFoundError`: no such directory."""
-        root = f"{commit}:{subdir}" if subdir else commit
-        if subdir and await self._ask("cat-file", "-t", root) != "tree":
-            raise NotFoundError(f"the commit has no directory {subdir!r}", where=self._url, hint="check subdir")
-        rest = b""
-        listing = stream_git(["ls-tree", "-r", "-z", "--long", root], self._local_environment)
-        async with aclosing(listing) as pieces:
-            async for piece in pieces:
-                *lines, rest = (rest + piece).split(b"\0")
-                for line in lines:
-                    head, _, path = line.partition(b"\t")
-                    mode, _, blob, size = head.split()
-                    yield TreeRow(path, blob, mode, 0 if size == b"-" else int(size))
-
-    async def attributes(self, commit: str, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
-        """What .gitattributes of the commit say of full ``paths``, as far as it could change a file's bytes."""
-        await self._read_index(commit)
-        names = ("filter", "eol", "ident", "working-tree-encoding")
-        output = await self._local("check-attr", "--cached", "-z", "--stdin", *names, stdin=_joined(paths))
-        found: dict[bytes, dict[bytes, bytes]] = {}
-        texts = output.split(b"\0")
-        for path, name, value in zip(texts[0::3], texts[1::3], texts[2::3], strict=False):
-            if value not in (b"unspecified", b"unset"):
-                found.setdefault(path, {})[name] = value
-        return found
-
-    async def read_blobs(self, blobs: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Small blobs by their id; the caller knows their sizes and bounds their sum."""
-        wanted = list(dict.fromkeys(blobs))
-        if not wanted:
-            return {}
-        output = await self._local("cat-file", "--batch", "--buffer", stdin=b"\n".join(wanted) + b"\n")
-        contents: dict[bytes, bytes] = {}
-        at = 0
-        for blob in wanted:
-            end = output.index(b"\n", at)
-            identity, kind, size = output[at:end].split()
-            if identity != blob or kind != b"blob":
-                raise IntegrityError("git gave another object than was asked for", where=self._url)
-            contents[blob] = output[end + 1 : end + 1 + int(size)]
-            at = end + 2 + int(size)
-        return contents
-
-    async def check_out(self, commit: str, paths: Sequence[bytes], directory: str) -> None:
-        """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
-
-        Raises `IntegrityError`: git refuses to write one of them. `NoSpaceError`.
-        """
-        await self._read_index(commit)
-        options = ["-c", "core.bare=false", "-c", "core.symlinks=true", "-c", "core.autocrlf=false"]
-        options += ["-c", "core.eol=lf", "-c", "core.safecrlf=false", "-c", "checkout.workers=0"]
-        await self._local(
-            *options, "checkout-index", "--force", "-z", "--stdin",
-            stdin=_joined(paths), cwd=directory, GIT_WORK_TREE=directory,
-        )  # fmt: skip
 
     async def _init(self, identity: str) -> None:
         object_format = "sha256" if len(identity) == 64 else "sha1"
@@ -209,14 +143,9 @@ class PinnedRepository:
             raise NotFoundError(f"no commit {name}", where=self._url, hint="check ref")
         return commit
 
-    async def _read_index(self, commit: str) -> None:
-        if not self._has_index:
-            await self._local("read-tree", "--end-of-options", commit)
-            self._has_index = True
-
-    async def _local(self, *arguments: str, stdin: bytes = b"", cwd: str = "/", **environment: str) -> bytes:
+    async def _local(self, *arguments: str) -> bytes:
         try:
-            return await run_git(arguments, {**self._local_environment, **environment}, stdin=stdin, cwd=cwd)
+            return await run_git(arguments, self._local_environment)
         except GitFailure as failure:
             raise error_from(failure, where=self._url) from None
 
@@ -240,10 +169,6 @@ class PinnedRepository:
             if not error.retryable or attempt >= self._retry.attempts:
                 raise error
             await asyncio.sleep(wait_s(self._retry, attempt, 0, random.random()))  # noqa: S311
-
-
-def _joined(paths: Sequence[bytes]) -> bytes:
-    return b"".join([path + b"\0" for path in paths])
 
 
 async def _resolver_is_down(url: str) -> bool:

@@ -12,41 +12,30 @@ each file that lies there afterwards is hashed here and compared with its blob's
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import os
 import re
-import shutil
-import stat
-import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from typing import Final, Self
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Self
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from stager import _native
 from stager.config import GitOptions, Remote, Retry
-from stager.errors import BadKeysError, ChangedError, IntegrityError, UsageError, from_os_error
-from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, Pin, PinnedRepository, TreeRow
+from stager.errors import UsageError
+from stager.host.gitrepo import Pin, PinnedRepository
 from stager.host.scratch import PrivateDirectory, open_scratch
-from stager.host.threads import blocking, in_threads
+from stager.host.threads import blocking
 from stager.model import Grade, SourceRef
-from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
+from stager.sources.git_checkout import check_out
+from stager.sources.git_tree import GitTree
 
 __all__ = ["GitSource"]
 
-_MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
-_LINK_MAX: Final = 4095
-_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n")
-_POINTER_SIZES: Final = range(100, 1025)  # git-lfs: a pointer file is under 1,024 bytes
-_SHOWN: Final = 20
-_FILES_A_CALL: Final = 128
-_PIECE_BYTES: Final = 1 << 20
-_SHA1_DIGITS: Final = 40
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -109,9 +98,10 @@ class GitSource:
                 self._pin = pin
                 return self._snapshot(pin, table)
         self._pin = pin = await self._repository.fetch(pin)
-        table, whole = await self._list(pin, wanted)
+        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._private.path, self._ref.text)
+        table, whole = await tree.table(wanted)
         snapshot = self._snapshot(pin, table)
-        return snapshot if whole else replace(snapshot, version="")
+        return snapshot if whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
@@ -130,160 +120,14 @@ class GitSource:
             table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=self._version(pin)
         )
 
-    async def _list(self, pin: Pin, wanted: Wanted) -> tuple[_native.KeyTable, bool]:
-        """Every file, and whether all of them are as they would be if all were wanted."""
-        rows = [row async for row in self._repository.list_tree(pin.commit, self._ref.subdir)]
-        chosen = [row for row in rows if wanted(row.path)]
-        await self._refuse_what_is_not_whole(chosen)
-        converted = await self._converted(pin.commit, rows, chosen)
-        table = _native.KeyTable()
-        for row in rows:
-            if row.mode in _MODES:
-                size, identity = converted.get(row.path, (row.size, row.blob))
-                table.append(row.path, size, identity, 0, _MODES[row.mode])
-        return table, len(chosen) == len(rows)
-
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
-        """See `Source.fetch`. Git writes into a private directory below ``tmp_fd``; each file is hashed there, then
-        renamed into place. Cancelling ends git at once and waits for the renames in flight.
-        """
-        if not rows or self._pin is None:
-            return
-        await self._repository.fetch(self._pin)
-        where = os.readlink(f"/proc/self/fd/{landing.tmp_fd}")
-        try:
-            checkout = await asyncio.to_thread(tempfile.mkdtemp, prefix="git-", dir=where)
-        except OSError as error:
-            raise from_os_error(error, doing="make a directory", where=landing.root) from error
-        try:
-            keys = [snapshot.table.key(row) for row in rows]
-            await self._repository.check_out(self._pin.commit, [self._prefix + key for key in keys], checkout)
-            name = os.fsencode(os.path.basename(checkout))
-            pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
-
-            def publish(piece: array[int]) -> array[int]:
-                for row in piece:
-                    self._publish(snapshot, row, name, landing)
-                return piece
-
-            async with aclosing(in_threads(publish, pieces)) as finished:
-                async for landed in finished:
-                    done(landed)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+        """See `Source.fetch` and `stager.sources.git_checkout`."""
+        if rows and self._pin is not None:
+            await self._repository.fetch(self._pin)
+            await check_out(self._repository.reader(self._pin.commit), self._prefix, snapshot, rows, landing, done)
 
     def _make_private(self) -> PrivateDirectory:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
-
-    def _publish(self, snapshot: Snapshot, row: int, checkout: bytes, landing: Landing) -> None:
-        key, identity = snapshot.table.key(row), snapshot.table.identity(row)
-        written = checkout + b"/" + self._prefix + key
-        try:
-            status = os.lstat(written, dir_fd=landing.tmp_fd)
-            if stat.S_ISLNK(status.st_mode):
-                target = os.readlink(written, dir_fd=landing.tmp_fd)
-                size, digest = len(target), _native.digest_bytes(target)
-                _check_blob(key, identity, size, [target])
-            else:
-                fd = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=landing.tmp_fd)
-                try:
-                    size, digest = _native.digest_fd(fd)
-                    _check_blob(key, identity, size, _pieces_of(fd))
-                finally:
-                    os.close(fd)
-            if size != snapshot.table.size(row):
-                raise ChangedError("git wrote another length than the tree says", where=show(key))
-            mtime_ns, ctime_ns = _native.publish(landing.tmp_fd, written, landing.root_fd, key)
-        except OSError as error:
-            raise from_os_error(error, doing="put a file in place", where=f"{landing.root}/{show(key)}") from error
-        mode = status.st_mode if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
-        landing.entries.put(row, digest, mtime_ns, ctime_ns, mode, Grade.A)
-
-    async def _refuse_what_is_not_whole(self, rows: Sequence[TreeRow]) -> None:
-        submodules = [show(row.path) for row in rows if row.mode == SUBMODULE]
-        if submodules:
-            raise self._refusal(
-                "submodules are not available in this version", submodules,
-                "stage each submodule's repository as a dataset of its own",
-            )
-        strange = [show(row.path) for row in rows if row.mode not in _MODES]
-        if strange:
-            raise self._refusal("the tree holds entries of an unknown mode", strange, "")
-        links = [row for row in rows if row.mode == LINK]
-        long = [show(row.path) for row in links if not 0 < row.size <= _LINK_MAX]
-        small = [row for row in rows if row.mode != LINK and row.size in _POINTER_SIZES]
-        contents: dict[bytes, bytes] = {}
-        if not long:
-            contents = await self._repository.read_blobs(row.blob for row in (*links, *small))
-        bad = long or [show(row.path) for row in links if b"\0" in contents[row.blob]]
-        if bad:
-            raise self._refusal("the tree holds symlinks without a usable target", bad, "")
-        pointers = [show(row.path) for row in small if _POINTER.fullmatch(contents[row.blob])]
-        if pointers:
-            raise self._refusal(
-                "the tree holds Git LFS pointers, and LFS is not available in this version", pointers,
-                "stage the objects from S3, or clone with git lfs and stage the directory",
-            )
-
-    async def _converted(
-        self, commit: str, rows: Sequence[TreeRow], chosen: Sequence[TreeRow]
-    ) -> dict[bytes, tuple[int, bytes]]:
-        """Chosen files whose bytes git changes on the way out: path to (size then, identity that says how)."""
-        if not self._prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
-            return {}
-        files = {self._prefix + row.path: row for row in chosen if row.mode != LINK}
-        attributes = await self._repository.attributes(commit, list(files))
-        filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
-                    if found.get(b"filter", b"lfs") != b"lfs"]
-        if filtered:
-            raise self._refusal("the tree needs git filters, which are never run", filtered, "")
-        changing = {
-            path: found for path, found in attributes.items()
-            if found.get(b"eol") == b"crlf" or b"ident" in found or b"working-tree-encoding" in found
-        }  # fmt: skip
-        if not changing:
-            return {}
-        scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self._private.path)
-        await self._repository.check_out(commit, list(changing), scratch)
-        below = os.fsencode(scratch)
-
-        def measure() -> dict[bytes, tuple[int, bytes]]:
-            sizes: dict[bytes, tuple[int, bytes]] = {}
-            for path, found in changing.items():
-                how = b",".join(b"%s=%s" % item for item in sorted(found.items()) if item[0] != b"filter")
-                size = os.lstat(os.path.join(below, path)).st_size
-                sizes[files[path].path] = (size, files[path].blob + b" " + how)
-            shutil.rmtree(scratch, ignore_errors=True)
-            return sizes
-
-        return await asyncio.to_thread(measure)
-
-    def _refusal(self, what: str, names: Iterable[str], hint: str) -> BadKeysError:
-        names = list(names)
-        rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-        return BadKeysError(what, [*names[:_SHOWN], *rest], where=self._ref.text, hint=hint)
-
-
-def _check_blob(key: bytes, identity: bytes, size: int, pieces: Iterable[bytes]) -> None:
-    """`IntegrityError` unless these are the bytes of the blob; what git converts has an identity that says so.
-
-    A blob's id is the hash of "blob SIZE", a NUL and its bytes: gitformat-pack(5), hash-function-transition of git.
-    """
-    if b" " in identity:
-        return
-    digest = hashlib.new("sha1" if len(identity) == _SHA1_DIGITS else "sha256", usedforsecurity=False)
-    digest.update(b"blob %d\0" % size)
-    for piece in pieces:
-        digest.update(piece)
-    if digest.hexdigest().encode() != identity:
-        raise IntegrityError("what git wrote is not what the commit holds", where=show(key), hint="run this again")
-
-
-def _pieces_of(fd: int) -> Iterator[bytes]:
-    at = 0
-    while piece := os.pread(fd, _PIECE_BYTES, at):
-        yield piece
-        at += len(piece)
 
 
 def _is_loopback(url: str) -> bool:
