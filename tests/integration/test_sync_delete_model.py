@@ -80,7 +80,7 @@ class Model:
         os.utime(root / path, ns=(when, when))
 
     def remove_emptied(self, root: Path, path: str) -> None:
-        """On both sides, so that no directory but those above files is there: whose the others are is another test's."""
+        """So that no directory but those above files is there."""
         for above in (root / path).parents:
             if above == root or any(above.iterdir()):
                 return
