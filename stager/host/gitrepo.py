@@ -1,7 +1,8 @@
-"""A private bare repository that receives one commit of a remote and gives its files out.
+"""A bare repository of one run, which receives one commit of a remote and gives its files out.
 
-It lives in a directory made for one run and seen by nobody else, so no configuration, hook or index of an earlier run
-or of a job is ever read. The remote is only read: ls-remote and fetch.
+It is made for one run and seen by nobody else, so no configuration, hook or index of an earlier run or of a job is ever
+read. What earlier runs fetched comes from the user's mirror on this node (`stager.host.git_mirror`), and is hashed
+when it is read; what is new goes there. The remote is only read: ls-remote and fetch.
 """
 
 from __future__ import annotations
@@ -12,13 +13,29 @@ import random
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stager.config import Retry
-from stager.errors import IntegrityError, NotFoundError, TransientError, UsageError
+from stager.errors import (
+    AccessDeniedError,
+    HostError,
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    SourceError,
+    StagerError,
+    TransientError,
+    UsageError,
+    from_os_error,
+)
 from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git, stream_git
+from stager.host.git_bare import make_bare_repository, read_shallow
+from stager.host.git_mirror import Loan
+from stager.host.git_objects import read_checked
+from stager.host.git_place import GitPlace
+from stager.host.threads import blocking
 from stager.retry import wait_s
 
 __all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "Pin", "PinnedRepository", "TreeRow"]
@@ -28,6 +45,8 @@ FILE, PROGRAM, LINK, SUBMODULE = b"100644", b"100755", b"120000", b"160000"
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
 _PINNED = "refs/stager/pinned"
+_SHA256_DIGITS = 64
+_TELLS_DAMAGE = (SourceError, NotFoundError, IntegrityError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +68,27 @@ class TreeRow:
 
 
 class PinnedRepository:
-    """See the module. ``directory`` is private and empty; ``url`` holds no password."""
+    """See the module. ``url`` holds no password."""
 
     def __init__(
-        self, directory: str, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
+        self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
     ) -> None:
-        self._git_dir = os.path.join(directory, "repository.git")
+        self._place = place
         self._url = url
         self._retry = retry
-        self._environ = environ
-        self._network_environment = network_environment(self._git_dir, url, environ, proxy)
-        self._local_environment = local_environment(
-            self._git_dir, environ, GIT_INDEX_FILE=os.path.join(directory, "index")
-        )
+        self._network_environment = network_environment("", url, environ, proxy)
+        self._local_environment = local_environment("", environ)
+        self._git_dir = ""
+        self._packs = ""
+        self._loan = Loan()
+        self._has_checked_trees = False
         self._has_index = False
         self._fetched: Pin | None = None
+
+    @property
+    def borrows(self) -> bool:
+        """Whether something came from the mirror, which may be damaged: `fetch_anew` goes on without it."""
+        return bool(self._loan.packs)
 
     async def find(self, ref: str | None) -> Pin:
         """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
@@ -73,7 +98,7 @@ class PinnedRepository:
         """
         if ref is not None and _FULL_ID.fullmatch(ref):
             return Pin(commit=ref, ref=None)
-        await self._init("")
+        await self._begin("")
         found = await self._resolve(ref)
         return Pin(commit=found[1], ref=found[0]) if found else Pin(commit=ref or "", ref=None)
 
@@ -83,16 +108,27 @@ class PinnedRepository:
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError`, `UsageError`, `NoSpaceError`.
         """
         if self._fetched is None:
-            if _FULL_ID.fullmatch(wanted.commit):
-                await self._init(wanted.commit)
-                self._fetched = Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
-            else:
-                await self._fetch_everything()
-                self._fetched = Pin(commit=await self._commit_of(wanted.commit), ref=None)
+            try:
+                self._fetched = await self._obtain(wanted)
+            except NoSpaceError:
+                if not await blocking(self._place.leave_mirror):
+                    raise
+                self._fetched = await self._bring(wanted, Loan())
         return self._fetched
 
+    async def fetch_anew(self) -> None:
+        """What came from the mirror is damaged: throw that away, and bring the commit again. Raises as `fetch`."""
+        wanted, self._fetched = self._fetched, None
+        await self._throw_away()
+        if wanted is not None:
+            await self.fetch(wanted)
+
     async def list_tree(self, commit: str, subdir: str | None) -> AsyncIterator[TreeRow]:
-        """Every file, link and submodule of a commit, below ``subdir``. Raises `NotFoundError`: no such directory."""
+        """Every file, link and submodule of a commit, below ``subdir``.
+
+        Raises `NotFoundError`: no such directory. `IntegrityError`.
+        """
+        await self._check_trees(commit)
         root = f"{commit}:{subdir}" if subdir else commit
         if subdir and await self._ask("cat-file", "-t", root) != "tree":
             raise NotFoundError(f"the commit has no directory {subdir!r}", where=self._url, hint="check subdir")
@@ -123,17 +159,12 @@ class PinnedRepository:
         wanted = list(dict.fromkeys(blobs))
         if not wanted:
             return {}
-        output = await self._local("cat-file", "--batch", "--buffer", stdin=b"\n".join(wanted) + b"\n")
-        contents: dict[bytes, bytes] = {}
-        at = 0
-        for blob in wanted:
-            end = output.index(b"\n", at)
-            identity, kind, size = output[at:end].split()
-            if identity != blob or kind != b"blob":
-                raise IntegrityError("git gave another object than was asked for", where=self._url)
-            contents[blob] = output[end + 1 : end + 1 + int(size)]
-            at = end + 2 + int(size)
-        return contents
+        return await self._read(wanted, keep=True)
+
+    async def check_blobs(self, blobs: Iterable[bytes]) -> None:
+        """Raises `IntegrityError` when the mirror has other bytes for one of them, whatever their sizes."""
+        if self.borrows:
+            await self._read(list(dict.fromkeys(blobs)), keep=False)
 
     async def check_out(self, commit: str, paths: Sequence[bytes], directory: str) -> None:
         """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
@@ -148,12 +179,113 @@ class PinnedRepository:
             stdin=_joined(paths), cwd=directory, GIT_WORK_TREE=directory,
         )  # fmt: skip
 
-    async def _init(self, identity: str) -> None:
-        object_format = "sha256" if len(identity) == 64 else "sha1"
-        if object_format == "sha256":
-            self._git_dir += "256"
-            self._network_environment["GIT_DIR"] = self._local_environment["GIT_DIR"] = self._git_dir
-        await self._local("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
+    async def _begin(self, identity: str, loan: Loan | None = None) -> None:
+        """A new repository for ids like ``identity``, in which there is what was lent."""
+        self._loan = loan or Loan()
+        self._has_checked_trees = self._has_index = False
+        self._git_dir = self._place.new_repository()
+        for environment in (self._network_environment, self._local_environment):
+            environment["GIT_DIR"] = self._git_dir
+        self._local_environment["GIT_INDEX_FILE"] = f"{self._git_dir}/index"
+        await blocking(self._make, "sha256" if len(identity) == _SHA256_DIGITS else "sha1")
+
+    def _make(self, object_format: str) -> None:
+        loan = self._loan
+        try:
+            self._packs = make_bare_repository(
+                self._git_dir, object_format=object_format, known=loan.tips, shallow=loan.shallow
+            )
+            loan.link(self._packs)
+        except OSError as error:
+            raise from_os_error(error, doing="make a repository", where=self._git_dir) from error
+
+    async def _obtain(self, wanted: Pin) -> Pin:
+        """From the mirror what it has, and there what it has not."""
+        mirror = self._place.mirror
+        if mirror is None:
+            return await self._bring(wanted, Loan())
+        if found := await self._borrow(wanted):
+            return found
+        async with mirror.alone():
+            if found := await self._borrow(wanted):  # somebody else has fetched it meanwhile
+                return found
+            loan = await blocking(mirror.lend_all)
+            try:
+                pin = await self._bring(wanted, loan)
+            except (NotFoundError, AccessDeniedError, TransientError):
+                raise
+            except SourceError:
+                if not loan.packs:
+                    raise
+                await self._throw_away()
+                pin = await self._bring(wanted, Loan())
+            with suppress(HostError):  # what cannot be kept serves this run all the same
+                await self._keep(pin)
+            return pin
+
+    async def _borrow(self, wanted: Pin) -> Pin | None:
+        mirror = self._place.mirror
+        if mirror is None or not _FULL_ID.fullmatch(wanted.commit):
+            return None
+        loan = await blocking(mirror.lend, wanted.commit)
+        if loan is None:
+            return None
+        await self._begin(wanted.commit, loan)
+        return wanted
+
+    async def _bring(self, wanted: Pin, loan: Loan) -> Pin:
+        await self._begin(wanted.commit if _FULL_ID.fullmatch(wanted.commit) else "", loan)
+        if _FULL_ID.fullmatch(wanted.commit):
+            return Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
+        await self._fetch_everything()
+        return Pin(commit=await self._commit_of(wanted.commit), ref=None)
+
+    async def _keep(self, pin: Pin) -> None:
+        """Let later runs have it: beside what is there, or in one pack with all that it leads to."""
+        mirror = self._place.mirror
+        if mirror is None:
+            return
+        shallow = await blocking(read_shallow, self._git_dir)
+        kept = Loan(packs=self._loan.packs, shallow=shallow)
+        if not await blocking(mirror.is_full, self._loan):
+            await blocking(mirror.keep, self._packs, kept, commit=pin.commit)
+            return
+        anew = os.path.join(self._git_dir, "anew")
+        await blocking(os.mkdir, anew)
+        options = ("--revs", "--quiet", "--delta-base-offset")
+        await self._local("pack-objects", *options, f"{anew}/pack", stdin=pin.commit.encode() + b"\n")
+        await blocking(mirror.keep, anew, Loan(shallow=shallow & {pin.commit}), commit=pin.commit, anew=True)
+
+    async def _throw_away(self) -> None:
+        self._loan = Loan()
+        if self._place.mirror is not None:
+            with suppress(HostError):
+                await blocking(self._place.mirror.discard)
+
+    async def _check_trees(self, commit: str) -> None:
+        """That the commit, all its trees and what they say of attributes have the bytes that their ids say."""
+        if not self.borrows or self._has_checked_trees:
+            return
+        held = await self._read([commit.encode()], keep=True)
+        root = held[commit.encode()].partition(b"\n")[0].removeprefix(b"tree ")
+        await self._read([root], keep=False)
+        listing = (await self._local("ls-tree", "-r", "-t", "-z", commit)).split(b"\0")[:-1]
+        rows = [(head.split(b" "), path) for head, _, path in (line.partition(b"\t") for line in listing)]
+        wanted = [head[2] for head, path in rows if head[1] == b"tree" or _is_attributes(head, path)]
+        await self._read(list(dict.fromkeys(wanted)), keep=False)
+        self._has_checked_trees = True
+
+    async def _read(self, wanted: Sequence[bytes], *, keep: bool) -> dict[bytes, bytes]:
+        if not wanted:
+            return {}
+        arguments, stdin = ["cat-file", "--batch", "--buffer"], b"\n".join(wanted) + b"\n"
+        try:
+            async with aclosing(stream_git(arguments, self._local_environment, stdin=stdin)) as pieces:
+                return await read_checked(pieces, wanted, keep=frozenset(wanted) if keep else frozenset())
+        except GitFailure as failure:
+            raise self._error(failure) from None
+        except IntegrityError as error:
+            raise IntegrityError(error.what, where=self._url, hint="run this again") from None
 
     async def _resolve(self, ref: str | None) -> tuple[str, str] | None:
         """The ref's full name and its commit; None when it can only be the start of a commit's id."""
@@ -211,6 +343,7 @@ class PinnedRepository:
 
     async def _read_index(self, commit: str) -> None:
         if not self._has_index:
+            await self._check_trees(commit)
             await self._local("read-tree", "--end-of-options", commit)
             self._has_index = True
 
@@ -218,7 +351,12 @@ class PinnedRepository:
         try:
             return await run_git(arguments, {**self._local_environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise error_from(failure, where=self._url) from None
+            raise self._error(failure) from None
+
+    def _error(self, failure: GitFailure) -> StagerError:
+        """Of a local command. What is missing, or cannot be read, of a borrowed pack is damage."""
+        error = error_from(failure, where=self._url)
+        return IntegrityError(error.what, where=self._url) if self.borrows and type(error) in _TELLS_DAMAGE else error
 
     async def _ask(self, *arguments: str) -> str:
         """One line from git; empty when it has no answer."""
@@ -240,6 +378,11 @@ class PinnedRepository:
             if not error.retryable or attempt >= self._retry.attempts:
                 raise error
             await asyncio.sleep(wait_s(self._retry, attempt, 0, random.random()))  # noqa: S311
+
+
+def _is_attributes(head: Sequence[bytes], path: bytes) -> bool:
+    """Of a line of ls-tree: whether check-attr and checkout-index will read it."""
+    return head[1] == b"blob" and path.rpartition(b"/")[2].lower() == b".gitattributes"
 
 
 def _joined(paths: Sequence[bytes]) -> bytes:

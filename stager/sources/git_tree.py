@@ -108,6 +108,7 @@ class GitTree(Struct, frozen=True):
         }  # fmt: skip
         if not changing:
             return {}
+        await self.repository.check_blobs(files[path].blob for path in changing)
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.repository.check_out(self.commit, list(changing), scratch)
         below = os.fsencode(scratch)
