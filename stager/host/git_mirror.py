@@ -96,15 +96,11 @@ class Mirror:
         name = hashlib.sha256(os.fsencode(url)).hexdigest()[:40]
         self._path = os.path.join(scratch, MIRRORS, name)
         try:
-            for path in (os.path.dirname(self._path), self._path):
-                with suppress(FileExistsError):
-                    os.mkdir(path, 0o700)
-            self._fd = os.open(self._path, _DIRECTORY)
+            os.close(_open_own(os.path.dirname(self._path)))
+            self._fd = _open_own(self._path)
         except OSError as error:
             raise from_os_error(error, doing="open the mirror", where=self._path) from error
         try:
-            _refuse_anothers(os.path.dirname(self._path), os.lstat(os.path.dirname(self._path)))
-            _refuse_anothers(self._path, os.fstat(self._fd))
             self.run = PrivateDirectory(self._path, "run-")
         except BaseException:
             os.close(self._fd)
@@ -123,7 +119,7 @@ class Mirror:
 
     def lend(self, commit: str) -> Loan | None:
         """A commit that is whole here; None when it is not. Raises `HostError`."""
-        generation = self._newest()
+        generation = self._newest() if _ID.fullmatch(commit) else ""
         record = self._read(generation, f"{commit}.json") if generation else None
         return self._loan(generation, [record]) if record else None
 
@@ -260,9 +256,15 @@ class Mirror:
                     os.close(fd)
 
 
-def _refuse_anothers(path: str, found: os.stat_result) -> None:
-    if found.st_uid != os.geteuid() or found.st_mode & _OTHERS or not stat.S_ISDIR(found.st_mode):
+def _open_own(path: str) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(path, _DIRECTORY)
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
+        os.close(fd)
         raise HostError("is not a directory of your own alone", where=path, hint="remove it")
+    return fd
 
 
 def _packs_in(directory: str) -> list[str]:
