@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client python3-venv python3-dev
+PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs python3-venv python3-dev
 WORKERS ?= 2
 
 SYSTEM_STAMP := build/stamps/system
@@ -81,14 +81,16 @@ find_python() { \
 endef
 
 define HAS_ALL
+has_sshd() { PATH=$$PATH:/usr/sbin command -v sshd >/dev/null; }; \
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
-	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null \
+	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null && has_sshd \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }
 endef
 
+# The tests run an sshd of their own: this machine gets no ssh service by it, unless it had one.
 $(SYSTEM_STAMP): Makefile
 	@$(FIND_PYTHON); $(HAS_ALL); python=$$(find_python) || exit; \
 	if ! has_all "$$python"; then \
@@ -96,8 +98,10 @@ $(SYSTEM_STAMP): Makefile
 		if ! command -v apt-get >/dev/null || ! command -v $${as_root:-true} >/dev/null; then \
 			echo "missing system packages; as root, run: apt-get install $(PACKAGES)" >&2; exit 1; \
 		fi; \
+		has_sshd && keep=ssh || keep=; \
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
+		[ -n "$$keep" ] || [ ! -d /run/systemd/system ] || $$as_root systemctl disable --now --quiet ssh || exit; \
 		has_all "$$python" || { echo "$$python lacks headers or venv although $(PACKAGES) are installed" >&2; exit 1; }; \
 	fi
 	@mkdir -p $(@D) && touch $@

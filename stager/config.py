@@ -14,6 +14,7 @@ __all__ = [
     "ACCOUNT",
     "BLOCK_BYTES",
     "LEAST_MEMORY_BYTES",
+    "GitOptions",
     "Integrity",
     "Limits",
     "Remote",
@@ -115,6 +116,22 @@ class Integrity(Struct, frozen=True, kw_only=True):
 
     level: Literal["light", "standard", "strict"] = "standard"
     require: Literal["A", "B"] | None = None
+
+
+class GitOptions(Struct, frozen=True, kw_only=True):
+    """What is wanted of a git source beside its files at one commit.
+
+    ``history``: a ``.git`` directory with all of it. ``paths``: only what lies at or below these (none: everything).
+    ``submodules``: theirs too, each at its pinned commit. ``lfs``: the objects that Git LFS pointers stand for, of the
+    paths that ``lfs_include`` matches (none: all) and ``lfs_exclude`` does not; what is left out stays a pointer.
+    """
+
+    history: bool = False
+    paths: tuple[str, ...] = ()
+    submodules: bool = False
+    lfs: bool = True
+    lfs_include: tuple[str, ...] = ()
+    lfs_exclude: tuple[str, ...] = ()
 
 
 class Remote(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from stager.config import Integrity, Remote
+from stager.config import GitOptions, Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
 from stager.filters import EVERYTHING, Filter
@@ -60,6 +60,7 @@ class _Copy:
     pinning: Pinning
     filter: Filter = EVERYTHING
     on_archived: Literal["fail", "skip"] = "fail"
+    git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -216,7 +217,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         _Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
             remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
-            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived,
+            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived, git=dataset.git,
         )
         for dataset in spec.datasets
         if dataset.source.scheme != "bind"
@@ -225,7 +226,7 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
         source = spec.code.source
         copies.append(
             _Copy(name="code", source=source, below="code", target="/code", remote=remote,
-                  pinning=pinning("code", source, None), integrity=Integrity())
+                  pinning=pinning("code", source, None), integrity=Integrity(), git=spec.code.git)
         )  # fmt: skip
     return copies
 
@@ -284,7 +285,7 @@ async def _copy_all(
         state_dir = os.path.join(job.state_dir, copy.below)
         options = SyncOptions(
             remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
-            integrity=copy.integrity, on_archived=copy.on_archived,
+            integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
         )
         try:
             return await sync(

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-from stager.config import Integrity, Remote
+from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
 
 __all__ = [
@@ -100,6 +100,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     filter: Filter = EVERYTHING
     frozen: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
+    git: GitOptions = GitOptions()
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -113,6 +114,7 @@ class CodeSpec(Struct, frozen=True, kw_only=True):
     """``[code]``: appears as /code."""
 
     source: SourceRef
+    git: GitOptions = GitOptions()
 
 
 class LogsSpec(Struct, frozen=True, kw_only=True):

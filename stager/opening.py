@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from stager.config import Integrity, Remote
+from stager.config import GitOptions, Integrity, Remote
 from stager.errors import UsageError
 from stager.model import SourceRef
 from stager.sources.base import Snapshot, Source
@@ -19,8 +19,8 @@ __all__ = ["open_source", "travels_in_the_open", "what_identities_mean"]
 
 # A scheme's module is imported when a source of it is opened.
 # Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
-# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered; those
-# of _CHECKING with integrity.
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered, and
+# with git; those of _CHECKING with integrity.
 _SOURCES: Final = {
     "s3": ("stager.sources.s3", "S3Source"),
     "git": ("stager.sources.git", "GitSource"),
@@ -37,6 +37,7 @@ def open_source(
     transfer: Transfer,
     state_dir: str | None = None,
     integrity: Integrity | None = None,
+    git: GitOptions | None = None,
 ) -> Source:
     """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
 
@@ -47,7 +48,7 @@ def open_source(
     module, name = _SOURCES[ref.scheme]
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
     if ref.scheme in _WORKING:
-        return make(ref, remote=remote, transfer=transfer, state_dir=state_dir)
+        return make(ref, remote=remote, transfer=transfer, state_dir=state_dir, git=git or GitOptions())
     if ref.scheme in _CHECKING:
         return make(ref, remote=remote, transfer=transfer, integrity=integrity or Integrity())
     return make(ref, remote=remote, transfer=transfer)

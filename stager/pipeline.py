@@ -63,7 +63,12 @@ async def sync(
     await blocking(check_delete, options.delete, options.filter, destination)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
     opened = open_source(
-        ref, remote=_remote(options), transfer=transfer, state_dir=state_dir, integrity=options.integrity
+        ref,
+        remote=_remote(options),
+        transfer=transfer,
+        state_dir=state_dir,
+        integrity=options.integrity,
+        git=options.git,
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)

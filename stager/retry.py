@@ -137,6 +137,9 @@ _NOT_SO = _Rule(
     "an object stored with SSE-C is read with --sse-c-key-file over https, any other one without it",
 )
 
+_TIMER_S: Final = 0.05
+"""By so much may a timer of the loop be early: it counts whole milliseconds, from the start of the loop's turn."""
+
 _PROXY_HINT: Final = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY or --proxy"
 _PROXY_CREDENTIALS = _Rule(
     Action.STOP,
@@ -336,7 +339,7 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
     ``draw`` is uniform in 0..1.
     """
     jitter = draw * min(retry.cap_s, retry.base_s * 2.0**attempt)
-    return max(jitter, float(min(retry_after_s, 60)))
+    return max(jitter, min(retry_after_s, 60) + _TIMER_S) if retry_after_s > 0 else jitter
 
 
 def _rule(failure: RequestFailure) -> _Rule:

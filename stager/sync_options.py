@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stager.config import Integrity, Remote
+from stager.config import GitOptions, Integrity, Remote
 from stager.deletion import Delete
 from stager.errors import UsageError
 from stager.filters import EVERYTHING, Filter
@@ -24,7 +24,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     copied. ``fsync``: all has reached the disk before the receipt is written. ``filter``: which files are wanted.
     ``delete``: what the source no longer has goes; None: it stays. ``names``: the sink is told each name of a dry run's
     plan, and of what was deleted. ``integrity``: which of the source's own digests are compared, and the grade that
-    every file must reach.
+    every file must reach. ``git``: what is wanted of a git source.
     """
 
     remote: Remote | None = None
@@ -41,6 +41,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     delete: Delete | None = None
     names: bool = False
     integrity: Integrity = Integrity()
+    git: GitOptions = GitOptions()
 
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""

@@ -12,7 +12,9 @@ import pytest
 
 from servers.bench_origin import build_origin
 from servers.certificates import Certificates, make_certificates
+from servers.giftless_lfs import Giftless, giftless
 from servers.git_http import GitHttp, git_http
+from servers.git_ssh import GitSsh, git_ssh
 from servers.http_proxy import HttpProxy, http_proxy
 from servers.juicefs_s3 import juicefs_s3
 from servers.moto_s3 import MotoS3, moto_s3
@@ -117,6 +119,30 @@ def git_tls_server(tmp_path: Path, certificates: Certificates) -> Iterator[GitHt
     root = tmp_path / "repositories"
     root.mkdir(exist_ok=True)
     with git_http(root, certificates) as server:
+        yield server
+
+
+@pytest.fixture
+def git_ssh_server(tmp_path: Path) -> Iterator[GitSsh]:
+    """An sshd over the same."""
+    root = tmp_path / "repositories"
+    root.mkdir(exist_ok=True)
+    with git_ssh(root) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lfs_streaming() -> Iterator[Giftless]:
+    """A giftless over http with its objects on disk: it knows no ranges."""
+    with giftless() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lfs_in_s3(weed: SeaweedFS) -> Iterator[Giftless]:
+    """A giftless over http that signs URLs of SeaweedFS: objects come in ranges, from another origin."""
+    weed.make_bucket("lfs")
+    with giftless(s3=(weed, "lfs")) as server:
         yield server
 
 

@@ -15,6 +15,7 @@ from stager.cli.filters import (
     delete_options,
     filter_options,
 )
+from stager.cli.git import git_of, git_options
 from stager.cli.options import (
     common,
     integrity_of,
@@ -58,6 +59,7 @@ __all__ = ["command"]
               help="Copy exactly what FILE says was listed, and list nothing: every node gets the same.")
 @click.option("--fsync", is_flag=True, help="Done only when all has reached the disk: it is then whole after a crash.")
 @click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
+@git_options
 @integrity_options
 @delete_options
 @filter_options
@@ -84,6 +86,7 @@ def command(ctx: click.Context, /, source: str, destination: str, ref: str | Non
     chosen = SyncOptions(
         remote=remote_of(options),
         integrity=integrity_of(options),
+        git=git_of(options, scheme=reference.scheme),
         pinning=Pinning(frozen=options.pop("frozen"), save_listing=options.pop("save_listing")),
         filter=chosen_filter(ctx, options),
         delete=chosen_deletion(options),

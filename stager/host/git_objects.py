@@ -6,15 +6,18 @@ What git receives it hashes; what lay on this node meanwhile is whatever lies th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from stager.errors import IntegrityError
+from stager.host.git import GitFailure, error_from, run_git, stream_git
 
-__all__ = ["hash_name", "read_checked"]
+__all__ = ["check_trees", "hash_name", "read_objects"]
 
 _SHA1_DIGITS: Final = 40
 _HEAD_MAX: Final = 256  # id, kind, size
+_ATTRIBUTES: Final = b".gitattributes"
 
 
 def hash_name(identity: bytes) -> str:
@@ -22,33 +25,65 @@ def hash_name(identity: bytes) -> str:
     return "sha1" if len(identity) == _SHA1_DIGITS else "sha256"
 
 
-async def read_checked(
-    pieces: AsyncIterator[bytes], wanted: Sequence[bytes], *, keep: frozenset[bytes] = frozenset()
+async def read_objects(
+    wanted: Iterable[bytes], environment: Mapping[str, str], *, where: str, keep: bool = True
 ) -> dict[bytes, bytes]:
-    """Hash all that ``git cat-file --batch`` writes of ``wanted``, ids in hex, whatever the sizes.
+    """Read objects by their ids in hex, hash them, and return them unless not ``keep``, whatever their sizes.
 
-    Returns the contents of those in ``keep``. An object's id is the hash of "KIND SIZE", a NUL and its bytes
-    (gitformat-pack(5)). Raises `IntegrityError`: one is missing, or has not the bytes that its id says.
+    An object's id is the hash of "KIND SIZE", a NUL and its bytes (gitformat-pack(5)). Raises `IntegrityError`: one is
+    missing, or has not the bytes that its id says.
     """
+    ids = list(dict.fromkeys(wanted))
+    if not ids:
+        return {}
+    arguments, stdin = ["cat-file", "--batch", "--buffer"], b"\n".join(ids) + b"\n"
+    try:
+        async with aclosing(stream_git(arguments, environment, stdin=stdin)) as pieces:
+            return await _take(_Batch(pieces), ids, keep=keep)
+    except GitFailure as failure:
+        raise IntegrityError(error_from(failure, where=where).what, where=where, hint="run this again") from None
+    except IntegrityError as error:
+        raise IntegrityError(error.what, where=where, hint="run this again") from None
+
+
+async def check_trees(commit: str, environment: Mapping[str, str], *, where: str) -> None:
+    """That a commit, all its trees and what they say of attributes are what their ids say. Raises `IntegrityError`."""
+    identity = commit.encode()
+    told = (await read_objects([identity], environment, where=where))[identity]
+    root = told.partition(b"\n")[0].removeprefix(b"tree ")
+    await read_objects([root], environment, where=where, keep=False)
+    try:
+        listing = await run_git(["ls-tree", "-r", "-t", "-z", commit], environment)
+    except GitFailure as failure:
+        raise IntegrityError(error_from(failure, where=where).what, where=where, hint="run this again") from None
+    ids = []
+    for line in listing.split(b"\0")[:-1]:
+        head, _, path = line.partition(b"\t")
+        _, kind, one = head.split(b" ")
+        if kind == b"tree" or (kind == b"blob" and path.rpartition(b"/")[2].lower() == _ATTRIBUTES):
+            ids.append(one)
+    await read_objects(ids, environment, where=where, keep=False)
+
+
+async def _take(batch: _Batch, ids: Sequence[bytes], *, keep: bool) -> dict[bytes, bytes]:
     kept: dict[bytes, bytes] = {}
-    batch = _Batch(pieces)
-    for identity in wanted:
+    for identity in ids:
         head = (await batch.line()).split(b" ")
         if len(head) != 3 or head[0] != identity or not head[2].isdigit():
             raise IntegrityError(f"the object {identity.decode()} is not there")
         left = int(head[2])
         digest = hashlib.new(hash_name(identity), b"%s %d\0" % (head[1], left), usedforsecurity=False)
-        content = bytearray()
+        content = []
         while left:
             piece = await batch.some(left)
             digest.update(piece)
             left -= len(piece)
-            if identity in keep:
-                content += piece
+            if keep:
+                content.append(piece)
         if digest.hexdigest().encode() != identity:
-            raise IntegrityError(f"the object {identity.decode()} does not hold what it is named by")
-        if identity in keep:
-            kept[identity] = bytes(content)
+            raise IntegrityError(f"the object {identity.decode()} is not what its id says")
+        if keep:
+            kept[identity] = b"".join(content)
         await batch.line()
     return kept
 

@@ -1,4 +1,4 @@
-"""A bare repository of one run, which receives one commit of a remote and gives its files out.
+"""A bare repository of one run, which receives one commit of a remote.
 
 It is made for one run and seen by nobody else, so no configuration, hook or index of an earlier run or of a job is ever
 read. What earlier runs fetched comes from the user's mirror on this node (`stager.host.git_mirror`), and is hashed
@@ -12,8 +12,8 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,32 +21,27 @@ from stager.config import Retry
 from stager.errors import (
     AccessDeniedError,
     HostError,
-    IntegrityError,
     NoSpaceError,
     NotFoundError,
     SourceError,
-    StagerError,
     TransientError,
     UsageError,
     from_os_error,
 )
-from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git, stream_git
+from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git
 from stager.host.git_bare import make_bare_repository, read_shallow
 from stager.host.git_mirror import Loan
-from stager.host.git_objects import read_checked
 from stager.host.git_place import GitPlace
+from stager.host.git_reader import CommitReader
 from stager.host.threads import blocking
 from stager.retry import wait_s
 
-__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "Pin", "PinnedRepository", "TreeRow"]
-
-FILE, PROGRAM, LINK, SUBMODULE = b"100644", b"100755", b"120000", b"160000"
+__all__ = ["Pin", "PinnedRepository"]
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
 _PINNED = "refs/stager/pinned"
 _SHA256_DIGITS = 64
-_TELLS_DAMAGE = (SourceError, NotFoundError, IntegrityError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +52,6 @@ class Pin:
     ref: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TreeRow:
-    """One line of a tree: path below the root asked for, blob id in hex, git's mode, size in bytes."""
-
-    path: bytes
-    blob: bytes
-    mode: bytes
-    size: int
-
-
 class PinnedRepository:
     """See the module. ``url`` holds no password."""
 
@@ -75,20 +60,26 @@ class PinnedRepository:
     ) -> None:
         self._place = place
         self._url = url
+        self._environ = environ
         self._retry = retry
         self._network_environment = network_environment("", url, environ, proxy)
         self._local_environment = local_environment("", environ)
         self._git_dir = ""
         self._packs = ""
         self._loan = Loan()
-        self._has_checked_trees = False
-        self._has_index = False
         self._fetched: Pin | None = None
 
     @property
     def borrows(self) -> bool:
         """Whether something came from the mirror, which may be damaged: `fetch_anew` goes on without it."""
         return bool(self._loan.packs)
+
+    def reader(self, commit: str) -> CommitReader:
+        """What gives out a commit that has been fetched; one at a time."""
+        index = os.path.join(self._git_dir, "index")
+        return CommitReader(
+            commit, self._git_dir, index, environ=self._environ, where=self._url, doubtful=self.borrows
+        )
 
     async def find(self, ref: str | None) -> Pin:
         """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
@@ -123,62 +114,6 @@ class PinnedRepository:
         if wanted is not None:
             await self.fetch(wanted)
 
-    async def list_tree(self, commit: str, subdir: str | None) -> AsyncIterator[TreeRow]:
-        """Every file, link and submodule of a commit, below ``subdir``.
-
-        Raises `NotFoundError`: no such directory. `IntegrityError`.
-        """
-        await self._check_trees(commit)
-        root = f"{commit}:{subdir}" if subdir else commit
-        if subdir and await self._ask("cat-file", "-t", root) != "tree":
-            raise NotFoundError(f"the commit has no directory {subdir!r}", where=self._url, hint="check subdir")
-        rest = b""
-        listing = stream_git(["ls-tree", "-r", "-z", "--long", root], self._local_environment)
-        async with aclosing(listing) as pieces:
-            async for piece in pieces:
-                *lines, rest = (rest + piece).split(b"\0")
-                for line in lines:
-                    head, _, path = line.partition(b"\t")
-                    mode, _, blob, size = head.split()
-                    yield TreeRow(path, blob, mode, 0 if size == b"-" else int(size))
-
-    async def attributes(self, commit: str, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
-        """What .gitattributes of the commit say of full ``paths``, as far as it could change a file's bytes."""
-        await self._read_index(commit)
-        names = ("filter", "eol", "ident", "working-tree-encoding")
-        output = await self._local("check-attr", "--cached", "-z", "--stdin", *names, stdin=_joined(paths))
-        found: dict[bytes, dict[bytes, bytes]] = {}
-        texts = output.split(b"\0")
-        for path, name, value in zip(texts[0::3], texts[1::3], texts[2::3], strict=False):
-            if value not in (b"unspecified", b"unset"):
-                found.setdefault(path, {})[name] = value
-        return found
-
-    async def read_blobs(self, blobs: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Small blobs by their id; the caller knows their sizes and bounds their sum."""
-        wanted = list(dict.fromkeys(blobs))
-        if not wanted:
-            return {}
-        return await self._read(wanted, keep=True)
-
-    async def check_blobs(self, blobs: Iterable[bytes]) -> None:
-        """Raises `IntegrityError` when the mirror has other bytes for one of them, whatever their sizes."""
-        if self.borrows:
-            await self._read(list(dict.fromkeys(blobs)), keep=False)
-
-    async def check_out(self, commit: str, paths: Sequence[bytes], directory: str) -> None:
-        """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
-
-        Raises `IntegrityError`: git refuses to write one of them. `NoSpaceError`.
-        """
-        await self._read_index(commit)
-        options = ["-c", "core.bare=false", "-c", "core.symlinks=true", "-c", "core.autocrlf=false"]
-        options += ["-c", "core.eol=lf", "-c", "core.safecrlf=false", "-c", "checkout.workers=0"]
-        await self._local(
-            *options, "checkout-index", "--force", "-z", "--stdin",
-            stdin=_joined(paths), cwd=directory, GIT_WORK_TREE=directory,
-        )  # fmt: skip
-
     async def _begin(self, identity: str, loan: Loan | None = None) -> None:
         """A new repository for ids like ``identity``, in which there is what was lent."""
         self._loan = loan or Loan()
@@ -186,7 +121,6 @@ class PinnedRepository:
         self._git_dir = self._place.new_repository()
         for environment in (self._network_environment, self._local_environment):
             environment["GIT_DIR"] = self._git_dir
-        self._local_environment["GIT_INDEX_FILE"] = f"{self._git_dir}/index"
         await blocking(self._make, "sha256" if len(identity) == _SHA256_DIGITS else "sha1")
 
     def _make(self, object_format: str) -> None:
@@ -262,31 +196,6 @@ class PinnedRepository:
             with suppress(HostError):
                 await blocking(self._place.mirror.discard)
 
-    async def _check_trees(self, commit: str) -> None:
-        """That the commit, all its trees and what they say of attributes have the bytes that their ids say."""
-        if not self.borrows or self._has_checked_trees:
-            return
-        held = await self._read([commit.encode()], keep=True)
-        root = held[commit.encode()].partition(b"\n")[0].removeprefix(b"tree ")
-        await self._read([root], keep=False)
-        listing = (await self._local("ls-tree", "-r", "-t", "-z", commit)).split(b"\0")[:-1]
-        rows = [(head.split(b" "), path) for head, _, path in (line.partition(b"\t") for line in listing)]
-        wanted = [head[2] for head, path in rows if head[1] == b"tree" or _is_attributes(head, path)]
-        await self._read(list(dict.fromkeys(wanted)), keep=False)
-        self._has_checked_trees = True
-
-    async def _read(self, wanted: Sequence[bytes], *, keep: bool) -> dict[bytes, bytes]:
-        if not wanted:
-            return {}
-        arguments, stdin = ["cat-file", "--batch", "--buffer"], b"\n".join(wanted) + b"\n"
-        try:
-            async with aclosing(stream_git(arguments, self._local_environment, stdin=stdin)) as pieces:
-                return await read_checked(pieces, wanted, keep=frozenset(wanted) if keep else frozenset())
-        except GitFailure as failure:
-            raise self._error(failure) from None
-        except IntegrityError as error:
-            raise IntegrityError(error.what, where=self._url, hint="run this again") from None
-
     async def _resolve(self, ref: str | None) -> tuple[str, str] | None:
         """The ref's full name and its commit; None when it can only be the start of a commit's id."""
         wanted = ["HEAD"] if ref is None else [ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
@@ -341,22 +250,11 @@ class PinnedRepository:
             raise NotFoundError(f"no commit {name}", where=self._url, hint="check ref")
         return commit
 
-    async def _read_index(self, commit: str) -> None:
-        if not self._has_index:
-            await self._check_trees(commit)
-            await self._local("read-tree", "--end-of-options", commit)
-            self._has_index = True
-
     async def _local(self, *arguments: str, stdin: bytes = b"", cwd: str = "/", **environment: str) -> bytes:
         try:
             return await run_git(arguments, {**self._local_environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise self._error(failure) from None
-
-    def _error(self, failure: GitFailure) -> StagerError:
-        """Of a local command. What is missing, or cannot be read, of a borrowed pack is damage."""
-        error = error_from(failure, where=self._url)
-        return IntegrityError(error.what, where=self._url) if self.borrows and type(error) in _TELLS_DAMAGE else error
+            raise error_from(failure, where=self._url) from None
 
     async def _ask(self, *arguments: str) -> str:
         """One line from git; empty when it has no answer."""
@@ -378,15 +276,6 @@ class PinnedRepository:
             if not error.retryable or attempt >= self._retry.attempts:
                 raise error
             await asyncio.sleep(wait_s(self._retry, attempt, 0, random.random()))  # noqa: S311
-
-
-def _is_attributes(head: Sequence[bytes], path: bytes) -> bool:
-    """Of a line of ls-tree: whether check-attr and checkout-index will read it."""
-    return head[1] == b"blob" and path.rpartition(b"/")[2].lower() == b".gitattributes"
-
-
-def _joined(paths: Sequence[bytes]) -> bytes:
-    return b"".join([path + b"\0" for path in paths])
 
 
 async def _resolver_is_down(url: str) -> bool:

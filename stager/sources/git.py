@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from stager import _native
-from stager.config import Remote, Retry
+from stager.config import GitOptions, Remote, Retry
 from stager.errors import IntegrityError, UsageError
 from stager.host.git_place import GitPlace
 from stager.host.gitrepo import Pin, PinnedRepository
@@ -57,6 +57,7 @@ class GitSource:
         *,
         remote: Remote | None = None,
         transfer: object = None,
+        git: GitOptions = GitOptions(),  # noqa: B008  (frozen)
         state_dir: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
@@ -66,6 +67,7 @@ class GitSource:
         if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
+        self._options = git
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
@@ -125,20 +127,21 @@ class GitSource:
         if not rows or self._pin is None:
             return
         pin = await self._repository.fetch(self._pin)
-        left = set(rows)
+        has_landed = bytearray(len(snapshot.table))
 
         def landed(finished: array[int]) -> None:
-            left.difference_update(finished)
+            for row in finished:
+                has_landed[row] = 1
             done(finished)
 
         async def bring() -> None:
-            wanted = array("I", (row for row in rows if row in left))
-            await check_out(self._repository, pin.commit, self._prefix, snapshot, wanted, landing, landed)
+            wanted = array("I", (row for row in rows if not has_landed[row]))
+            await check_out(self._repository.reader(pin.commit), self._prefix, snapshot, wanted, landing, landed)
 
         await self._believing(bring)
 
     async def _list(self, pin: Pin, wanted: Wanted) -> tuple[_native.KeyTable, bool]:
-        tree = GitTree(self._repository, pin.commit, self._ref.subdir, self._place.directory, self._ref.text)
+        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._place.directory, self._ref.text)
         return await tree.table(wanted)
 
     async def _believing(self, work: Callable[[], Awaitable[Result]]) -> Result:

@@ -15,7 +15,7 @@ from typing import Final
 
 from stager import _native
 from stager.errors import ChangedError, IntegrityError, from_os_error
-from stager.host.gitrepo import PinnedRepository
+from stager.host.git_reader import CommitReader
 from stager.host.threads import in_threads
 from stager.model import Grade
 from stager.names import show
@@ -29,15 +29,14 @@ _SHA1_DIGITS: Final = 40
 
 
 async def check_out(
-    repository: PinnedRepository,
-    commit: str,
+    reader: CommitReader,
     prefix: bytes,
     snapshot: Snapshot,
     rows: array[int],
     landing: Landing,
     done: OnLanded,
 ) -> None:
-    """Put ``rows`` in place, whose keys are paths below ``prefix`` of ``commit``; see `Source.fetch`.
+    """Put ``rows`` in place, whose keys are paths below ``prefix`` of the commit; see `Source.fetch`.
 
     Git writes into a private directory below ``landing.tmp_fd``; each file is hashed there, then renamed into place.
     Cancelling ends git at once and waits for the renames in flight.
@@ -50,8 +49,8 @@ async def check_out(
     try:
         keys = [snapshot.table.key(row) for row in rows]
         identities = map(snapshot.table.identity, rows)
-        await repository.check_blobs(one.partition(b" ")[0] for one in identities if b" " in one)
-        await repository.check_out(commit, [prefix + key for key in keys], checkout)
+        await reader.check_blobs(one.partition(b" ")[0] for one in identities if b" " in one)
+        await reader.check_out([prefix + key for key in keys], checkout)
         below = os.fsencode(os.path.basename(checkout)) + b"/" + prefix
         pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stager import _native
 from stager.errors import BadKeysError
-from stager.host.gitrepo import FILE, LINK, PROGRAM, SUBMODULE, PinnedRepository, TreeRow
+from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow
 from stager.names import show
 from stager.sources.base import Wanted
 
@@ -35,8 +35,7 @@ class GitTree(Struct, frozen=True):
     errors.
     """
 
-    repository: PinnedRepository
-    commit: str
+    reader: CommitReader
     subdir: str | None
     private: str
     where: str
@@ -52,7 +51,7 @@ class GitTree(Struct, frozen=True):
         Identity: the blob id, and what git changes in it on the way. Raises `BadKeysError`: submodules, LFS pointers,
         filters, damaged links among what is wanted; `NotFoundError`: no such ``subdir``; `IntegrityError`.
         """
-        rows = [row async for row in self.repository.list_tree(self.commit, self.subdir)]
+        rows = [row async for row in self.reader.list_tree(self.subdir)]
         chosen = [row for row in rows if wanted(row.path)]
         await self._refuse_what_is_not_whole(chosen)
         converted = await self._converted(rows, chosen)
@@ -78,7 +77,7 @@ class GitTree(Struct, frozen=True):
         small = [row for row in rows if row.mode != LINK and row.size in _POINTER_SIZES]
         contents: dict[bytes, bytes] = {}
         if not long:
-            contents = await self.repository.read_blobs(row.blob for row in (*links, *small))
+            contents = await self.reader.read_blobs(row.blob for row in (*links, *small))
         bad = long or [show(row.path) for row in links if b"\0" in contents[row.blob]]
         if bad:
             raise self._refusal("the tree holds symlinks without a usable target", bad, "")
@@ -97,7 +96,7 @@ class GitTree(Struct, frozen=True):
         if not prefix and not any(row.path.split(b"/")[-1] == b".gitattributes" for row in rows):
             return {}
         files = {prefix + row.path: row for row in chosen if row.mode != LINK}
-        attributes = await self.repository.attributes(self.commit, list(files))
+        attributes = await self.reader.attributes(list(files))
         filtered = [f"{show(path)} (filter={show(found[b'filter'])})" for path, found in attributes.items()
                     if found.get(b"filter", b"lfs") != b"lfs"]
         if filtered:
@@ -108,9 +107,9 @@ class GitTree(Struct, frozen=True):
         }  # fmt: skip
         if not changing:
             return {}
-        await self.repository.check_blobs(files[path].blob for path in changing)
+        await self.reader.check_blobs(files[path].blob for path in changing)
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
-        await self.repository.check_out(self.commit, list(changing), scratch)
+        await self.reader.check_out(list(changing), scratch)
         below = os.fsencode(scratch)
 
         def measure() -> dict[bytes, tuple[int, bytes]]:

@@ -29,6 +29,7 @@ from stager.model import (
 )
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_filter import filter_of
+from stager.stages.spec_git import git_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
     NOT_YET,
@@ -227,6 +228,7 @@ def _datasets(
                 filter=wanted,
                 integrity=integrity,
                 on_archived=found.on_archived,
+                git=git_of(place, found, source, problems),
             )
         )
     _find_duplicates("dataset", names, problems)
@@ -263,7 +265,7 @@ def _code(table: Mapping[str, Any], base: str, problems: Problems) -> CodeSpec |
         return None
     found = convert_table("code", table["code"], CodeTable, problems)
     source = _code_source("code.source", found.source, found.ref, base, problems) if found else None
-    return CodeSpec(source=source) if source else None
+    return CodeSpec(source=source, git=git_of("code", found, source, problems)) if found and source else None
 
 
 def _code_source(place: str, text: str, ref: str | None, base: str, problems: Problems) -> SourceRef | None:

@@ -18,6 +18,7 @@ __all__ = [
     "TABLES",
     "CodeTable",
     "DatasetTable",
+    "GitTable",
     "JobTable",
     "LogsTable",
     "Problems",
@@ -49,14 +50,25 @@ class JobTable(_Table, frozen=True, kw_only=True):
     pass_credentials: bool = False
 
 
-class CodeTable(_Table, frozen=True, kw_only=True):
+class GitTable(_Table, frozen=True, kw_only=True):
+    """What a git source has beside its ref."""
+
+    history: bool = False
+    paths: list[str] = []
+    submodules: bool = False
+    lfs: bool = True
+    lfs_include: list[str] = []
+    lfs_exclude: list[str] = []
+
+
+class CodeTable(GitTable, frozen=True, kw_only=True):
     """``[code]``."""
 
     source: str
     ref: str | None = None
 
 
-class DatasetTable(_Table, frozen=True, kw_only=True):
+class DatasetTable(GitTable, frozen=True, kw_only=True):
     """One ``[[dataset]]``."""
 
     name: str

@@ -28,7 +28,7 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
-from stager.host.gitrepo import PinnedRepository
+from stager.host.git_reader import CommitReader
 from stager.host.partial import Partials
 from stager.manifest import Entry
 from stager.model import SourceRef
@@ -441,16 +441,16 @@ def test_file_that_git_did_not_write_as_committed_is_refused(
     origin.mkdir()
     git(origin, "init", "-q", "-b", "main", f"--object-format={form}")
     commit_files(origin, {"a": b"as committed", "b": b"b"}, "first")
-    whole = PinnedRepository.check_out
+    whole = CommitReader.check_out
 
     def exchange(path: Path) -> None:
         path.write_bytes(b"AS COMMITTED" if length == "the same" else b"other")
 
-    async def and_exchange(self: PinnedRepository, commit: str, paths: list[bytes], directory: str) -> None:
-        await whole(self, commit, paths, directory)
+    async def and_exchange(self: CommitReader, paths: list[bytes], directory: str) -> None:
+        await whole(self, paths, directory)
         exchange(Path(directory, "a"))
 
-    monkeypatch.setattr(PinnedRepository, "check_out", and_exchange)
+    monkeypatch.setattr(CommitReader, "check_out", and_exchange)
     with pytest.raises(IntegrityError, match=r"a: "):
         stage(url(origin), tmp_path / "out")
     assert not (tmp_path / "out" / "tree" / "a").exists()

@@ -20,7 +20,7 @@ LAYERS = (
     (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
-        | {"globs", "manifest"}
+        | {"git_options", "globs", "manifest"}
         | {"model", "names", "paths", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),

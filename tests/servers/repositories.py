@@ -1,13 +1,32 @@
-"""Git repositories for the tests, made by the ``git`` program with nothing of this machine's configuration."""
+"""Git repositories for the tests, made by the ``git`` program with nothing of this machine's configuration.
+
+LFS objects are put into them as pointers made by hand; whoever serves them is given the objects apart.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["GIT_ENVIRONMENT", "commit_files", "git", "make_repository"]
+__all__ = [
+    "GIT_ENVIRONMENT",
+    "clone_with_lfs",
+    "commit_files",
+    "git",
+    "lfs_pointer",
+    "make_lfs_repository",
+    "make_repository",
+]
+
+_LFS_FILTER = {
+    "filter.lfs.process": "git-lfs filter-process",
+    "filter.lfs.smudge": "git-lfs smudge -- %f",
+    "filter.lfs.clean": "git-lfs clean -- %f",
+    "filter.lfs.required": "true",
+}
 
 GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -48,3 +67,30 @@ def commit_files(directory: Path, files: Mapping[str, bytes], message: str) -> s
     git(directory, "add", "-A")
     git(directory, "commit", "-q", "-m", message)
     return git(directory, "rev-parse", "HEAD")
+
+
+def lfs_pointer(content: bytes) -> bytes:
+    """What git holds in place of an object: git-lfs, docs/spec.md, "The Pointer"."""
+    oid = hashlib.sha256(content).hexdigest()
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
+
+
+def make_lfs_repository(directory: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> str:
+    """A new repository with plain ``files`` and with pointers to ``objects``, tracked one by one; the commit's id."""
+    attributes = "".join(f'"{path}" filter=lfs diff=lfs merge=lfs -text\n' for path in objects).encode()
+    pointers = {path: lfs_pointer(content) for path, content in objects.items()}
+    return make_repository(directory, {".gitattributes": attributes, **files, **pointers})
+
+
+def clone_with_lfs(url: str, directory: Path, environment: Mapping[str, str], *options: str) -> None:
+    """What users do without stager: ``git clone --depth 1``, then ``git lfs pull``. CalledProcessError has their text.
+
+    ``options`` are more of git's, as ``-c NAME=VALUE``.
+    """
+    filters = [word for name, value in _LFS_FILTER.items() for word in ("-c", f"{name}={value}")]
+    everything = {**os.environ, **GIT_ENVIRONMENT, **environment, "GIT_LFS_SKIP_SMUDGE": "1"}
+    for argv in (["clone", "-q", "--depth", "1", url, str(directory)], ["-C", str(directory), "lfs", "pull"]):
+        subprocess.run(
+            ["git", *filters, *options, *argv],
+            env=everything, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        )  # fmt: skip

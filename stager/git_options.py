@@ -1,0 +1,30 @@
+"""What can be wanted of a git source, checked: the same for job files and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import structs
+
+from stager.config import GitOptions
+from stager.names import show
+
+__all__ = ["check_git_options"]
+
+
+def check_git_options(options: GitOptions, *, scheme: str, add: Callable[[str, str], None]) -> None:
+    """Tell ``add`` of every mistake: the field of `GitOptions`, and what is wrong with it."""
+    if scheme != "git":
+        for field in structs.fields(GitOptions):
+            if getattr(options, field.name) != field.default:
+                add(field.name, "is for git sources")
+        return
+    for path in options.paths:
+        if not path.strip("/") or "\0" in path or any(part in ("", ".", "..") for part in path.strip("/").split("/")):
+            add("paths", f"{show(path.encode('utf-8', 'surrogateescape'))} is no plain path below the source's root")
+    for name in ("lfs_include", "lfs_exclude"):
+        patterns = getattr(options, name)
+        if any(not pattern or "\0" in pattern for pattern in patterns):
+            add(name, "holds an empty pattern, or one with a NUL")
+        if patterns and not options.lfs:
+            add(name, "says which LFS objects are wanted, but lfs is off")
