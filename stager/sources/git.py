@@ -103,7 +103,7 @@ class GitSource:
         self._pin = pin = await self._repository.fetch(pin)
         table, whole = await self._believing(functools.partial(self._list, pin, wanted))
         snapshot = self._snapshot(pin, table)
-        return snapshot if whole else replace(snapshot, version="")
+        return snapshot if whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
