@@ -19,6 +19,8 @@ def check_git_options(options: GitOptions, *, scheme: str, add: Callable[[str, s
             if getattr(options, field.name) != field.default:
                 add(field.name, "is for git sources")
         return
+    if options.history:
+        add("history", "is not available in this version")
     for path in options.paths:
         if not path.strip("/") or "\0" in path or any(part in ("", ".", "..") for part in path.strip("/").split("/")):
             add("paths", f"{show(path.encode('utf-8', 'surrogateescape'))} is no plain path below the source's root")

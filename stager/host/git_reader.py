@@ -1,6 +1,7 @@
 """Reads a commit out of a bare repository of our own: its tree, attributes, blobs, and files as git would write them.
 
-Nothing is fetched: an object that is not there is an error, also where a promisor remote could give it.
+Nothing is fetched: an object that is not there is an error, also where a promisor remote could give it. Of a repository
+with packs of earlier runs all that is read here is hashed first; files are by who puts them in place.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from stager.errors import IntegrityError, NotFoundError
+from stager.errors import IntegrityError, NotFoundError, SourceError
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
+from stager.host.git_objects import check_trees, read_objects
 
 __all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow"]
 
@@ -19,6 +21,8 @@ FILE: Final = b"100644"
 PROGRAM: Final = b"100755"
 LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
+
+_TELLS_DAMAGE: Final = (SourceError, NotFoundError, IntegrityError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,26 @@ class TreeRow:
 
 
 class CommitReader:
-    """See the module. ``index``: a path for git's index, made when it is needed; ``where``: for errors."""
+    """See the module. ``index``: a path for git's index, made when it is needed; ``doubtful``: packs of earlier runs
+    are in it; ``where``: for errors.
+    """
 
-    def __init__(self, commit: str, git_dir: str, index: str, *, environ: Mapping[str, str], where: str) -> None:
+    def __init__(
+        self, commit: str, git_dir: str, index: str, *, environ: Mapping[str, str], where: str, doubtful: bool
+    ) -> None:
         self.commit = commit
         self._where = where
         self._environment = local_environment(git_dir, environ, GIT_INDEX_FILE=index)
+        self._doubtful = doubtful
         self._has_index = False
+        self._has_checked = False
 
     async def list_tree(self, subdir: str | None) -> AsyncIterator[TreeRow]:
-        """Every file, link and submodule of a commit, below ``subdir``. Raises `NotFoundError`: no such directory."""
+        """Every file, link and submodule of a commit, below ``subdir``.
+
+        Raises `NotFoundError`: no such directory. `IntegrityError`.
+        """
+        await self._check_trees()
         root = f"{self.commit}:{subdir}" if subdir else self.commit
         if subdir and await self._ask("cat-file", "-t", root) != "tree":
             raise NotFoundError(f"the commit has no directory {subdir!r}", where=self._where, hint="check subdir")
@@ -68,21 +82,13 @@ class CommitReader:
         return found
 
     async def read_blobs(self, blobs: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Small blobs by their id; the caller knows their sizes and bounds their sum."""
-        wanted = list(dict.fromkeys(blobs))
-        if not wanted:
-            return {}
-        output = await self._local("cat-file", "--batch", "--buffer", stdin=b"\n".join(wanted) + b"\n")
-        contents: dict[bytes, bytes] = {}
-        at = 0
-        for blob in wanted:
-            end = output.index(b"\n", at)
-            identity, kind, size = output[at:end].split()
-            if identity != blob or kind != b"blob":
-                raise IntegrityError("git gave another object than was asked for", where=self._where)
-            contents[blob] = output[end + 1 : end + 1 + int(size)]
-            at = end + 2 + int(size)
-        return contents
+        """Small blobs by their id; the caller knows their sizes and bounds their sum. Raises `IntegrityError`."""
+        return await read_objects(blobs, self._environment, where=self._where)
+
+    async def check_blobs(self, blobs: Iterable[bytes]) -> None:
+        """That nobody has put other bytes in their place, whatever their sizes. Raises `IntegrityError`."""
+        if self._doubtful:
+            await read_objects(blobs, self._environment, where=self._where, keep=False)
 
     async def check_out(self, paths: Sequence[bytes], directory: str) -> None:
         """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
@@ -99,6 +105,7 @@ class CommitReader:
 
     async def _read_index(self) -> None:
         if not self._has_index:
+            await self._check_trees()
             await self._local("read-tree", "--end-of-options", self.commit)
             self._has_index = True
 
@@ -106,7 +113,15 @@ class CommitReader:
         try:
             return await run_git(arguments, {**self._environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise error_from(failure, where=self._where) from None
+            error = error_from(failure, where=self._where)
+            if self._doubtful and type(error) in _TELLS_DAMAGE:
+                raise IntegrityError(error.what, where=self._where, hint="run this again") from None
+            raise error from None
+
+    async def _check_trees(self) -> None:
+        if self._doubtful and not self._has_checked:
+            await check_trees(self.commit, self._environment, where=self._where)
+            self._has_checked = True
 
     async def _ask(self, *arguments: str) -> str:
         """One line from git; empty when it has no answer."""

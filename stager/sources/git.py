@@ -11,23 +11,23 @@ each file that lies there afterwards is hashed here and compared with its blob's
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import ipaddress
 import os
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from stager import _native
 from stager.config import GitOptions, Remote, Retry
-from stager.errors import UsageError
+from stager.errors import IntegrityError, UsageError
+from stager.host.git_place import GitPlace
 from stager.host.gitrepo import Pin, PinnedRepository
-from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import blocking
 from stager.model import Grade, SourceRef
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
@@ -36,14 +36,17 @@ from stager.sources.git_tree import GitTree
 
 __all__ = ["GitSource"]
 
+Result = TypeVar("Result")
+
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class GitSource:
     """See the module.
 
-    The repository lives in a fresh private directory below ``state_dir`` (None: the user's scratch), which is there
-    when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
+    The repository lives in a fresh private directory in the user's scratch, and takes from the mirror there what
+    earlier runs fetched; where there is none, below ``state_dir`` (None: the scratch), which is there when the source
+    is entered. It is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
     capabilities = Capabilities(modes=True, times="never", grade=Grade.A)
@@ -74,15 +77,15 @@ class GitSource:
 
     async def __aenter__(self) -> Self:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
-        self._private = await asyncio.to_thread(self._make_private)
+        self._place = await blocking(GitPlace, self._ref.location, self._state_dir, self._environ)
         self._repository = PinnedRepository(
-            self._private.path, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
+            self._place, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
         )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Remove the private directory."""
-        await asyncio.to_thread(self._private.close)
+        await blocking(self._place.close)
 
     async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Pin a commit and list its tree. Identity: the blob id, and what git changes in it on the way.
@@ -93,13 +96,12 @@ class GitSource:
         ref = None if self._ref.ref == "HEAD" else self._ref.ref
         pin = await self._repository.find(ref)
         if earlier is not None and earlier.version == self._version(pin):
-            table = await blocking(earlier.read_table)
-            if table is not None:
+            recorded = await blocking(earlier.read_table)
+            if recorded is not None:
                 self._pin = pin
-                return self._snapshot(pin, table)
+                return self._snapshot(pin, recorded)
         self._pin = pin = await self._repository.fetch(pin)
-        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._private.path, self._ref.text)
-        table, whole = await tree.table(wanted)
+        table, whole = await self._believing(functools.partial(self._list, pin, wanted))
         snapshot = self._snapshot(pin, table)
         return snapshot if whole else replace(snapshot, version="", part_of=snapshot.version)
 
@@ -122,12 +124,35 @@ class GitSource:
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
-        if rows and self._pin is not None:
-            await self._repository.fetch(self._pin)
-            await check_out(self._repository.reader(self._pin.commit), self._prefix, snapshot, rows, landing, done)
+        if not rows or self._pin is None:
+            return
+        pin = await self._repository.fetch(self._pin)
+        has_landed = bytearray(len(snapshot.table))
 
-    def _make_private(self) -> PrivateDirectory:
-        return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
+        def landed(finished: array[int]) -> None:
+            for row in finished:
+                has_landed[row] = 1
+            done(finished)
+
+        async def bring() -> None:
+            wanted = array("I", (row for row in rows if not has_landed[row]))
+            await check_out(self._repository.reader(pin.commit), self._prefix, snapshot, wanted, landing, landed)
+
+        await self._believing(bring)
+
+    async def _list(self, pin: Pin, wanted: Wanted) -> tuple[_native.KeyTable, bool]:
+        tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._place.directory, self._ref.text)
+        return await tree.table(wanted)
+
+    async def _believing(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """What comes of ``work``; once more, with the commit fetched anew, when what the mirror lent is damaged."""
+        try:
+            return await work()
+        except IntegrityError:
+            if not self._repository.borrows:
+                raise
+            await self._repository.fetch_anew()
+            return await work()
 
 
 def _is_loopback(url: str) -> bool:

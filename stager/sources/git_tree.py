@@ -107,6 +107,7 @@ class GitTree(Struct, frozen=True):
         }  # fmt: skip
         if not changing:
             return {}
+        await self.reader.check_blobs(files[path].blob for path in changing)
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.reader.check_out(list(changing), scratch)
         below = os.fsencode(scratch)

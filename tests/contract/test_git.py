@@ -315,10 +315,11 @@ def test_unknown_certificate_is_refused_and_known_one_accepted(
 def test_connection_cut_in_a_pack_is_tried_again(git_server: GitHttp, tmp_path: Path) -> None:
     make_repository(git_server.root / "r", {"a": os.urandom(400_000)})
     git_server.cut_pack_after_bytes, git_server.cuts_left = 50_000, 1
-    stage(f"git+{git_server.url('r')}", tmp_path / "out")
+    stage(f"git+{git_server.url('r')}/.git", tmp_path / "out")
+    commit_files(git_server.root / "r", {"b": os.urandom(400_000)}, "second")
     git_server.cuts_left = 100
     with pytest.raises(TransientError) as caught:
-        stage(f"git+{git_server.url('r')}", tmp_path / "out2")
+        stage(f"git+{git_server.url('r')}/.git", tmp_path / "out2")
     assert (caught.value.exit_code, caught.value.retryable) == (7, True)
 
 
