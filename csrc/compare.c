@@ -48,7 +48,7 @@ static int64_t add(int64_t sum, int64_t more)
     return __builtin_add_overflow(sum, more, &sum) ? INT64_MAX : sum;
 }
 
-static int fetch_row(struct stg_comparison *comparison, struct stg_entry *entry, int64_t size, int64_t replaced)
+static void want_row(struct stg_comparison *comparison, struct stg_entry *entry, int64_t size, int64_t replaced)
 {
     int64_t block = comparison->block_bytes, blocks = size / block + (size % block != 0) - replaced / block, bytes;
 
@@ -56,7 +56,6 @@ static int fetch_row(struct stg_comparison *comparison, struct stg_entry *entry,
     comparison->fetched++;
     comparison->fetched_bytes += size;
     comparison->disk_bytes = add(comparison->disk_bytes, __builtin_mul_overflow(blocks, block, &bytes) ? INT64_MAX : bytes);
-    return STG_FETCH;
 }
 
 /* 0: there is nothing; 1: there is; -errno. */
@@ -77,17 +76,15 @@ static int compare_row(struct stg_comparison *comparison, uint32_t row)
     struct stg_stored local = {0};
     int found = look(comparison, wanted.key, &local);
 
-    if (found == -ENOTDIR || found == -ELOOP || found == -EXDEV)
-        return STG_BELOW_FILE;
-    if (found < 0)
+    if (found < 0 && found != -ENOTDIR && found != -ELOOP && found != -EXDEV)
         return found;
-    if (found && S_ISDIR(local.mode))
-        return STG_DIRECTORY;
-    if (found && entry->standing == STG_DOUBTFUL && is_as_recorded(comparison, &wanted, entry, &local))
+    if (found > 0 && entry->standing == STG_DOUBTFUL && is_as_recorded(comparison, &wanted, entry, &local))
         return STG_HASH;
     comparison->total_bytes += wanted.size;
-    if (!found || !is_as_recorded(comparison, &wanted, entry, &local))
-        return fetch_row(comparison, entry, wanted.size, found && S_ISREG(local.mode) ? local.size : 0);
+    if (found <= 0 || !is_as_recorded(comparison, &wanted, entry, &local)) {
+        want_row(comparison, entry, wanted.size, found > 0 && S_ISREG(local.mode) ? local.size : 0);
+        return found < 0 || (found && S_ISDIR(local.mode)) ? STG_BLOCKED : STG_FETCH;
+    }
     entry->standing = STG_STANDS;
     comparison->kept++;
     return STG_KEEP;

@@ -10,11 +10,10 @@
 #include "parents.h"
 
 enum stg_outcome {
-    STG_KEEP,       /* now STG_STANDS */
-    STG_FETCH,      /* now STG_WANTED */
-    STG_HASH,       /* all agrees, but it is only STG_DOUBTFUL: hash the file, say so in its entry, compare again */
-    STG_BELOW_FILE, /* in the way: a file or a symbolic link stands where a directory must go */
-    STG_DIRECTORY,  /* in the way: a directory stands where the file must go */
+    STG_KEEP,    /* now STG_STANDS */
+    STG_FETCH,   /* now STG_WANTED */
+    STG_HASH,    /* all agrees, but it is only STG_DOUBTFUL: hash the file, say so in its entry, compare again */
+    STG_BLOCKED, /* now STG_WANTED, but a directory stands where the file must go, or what is none where one must go */
 };
 
 struct stg_comparison {

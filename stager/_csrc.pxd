@@ -113,8 +113,7 @@ cdef extern from "compare.h" nogil:
         STG_KEEP
         STG_FETCH
         STG_HASH
-        STG_BELOW_FILE
-        STG_DIRECTORY
+        STG_BLOCKED
     struct stg_comparison:
         char required
         int64_t total_bytes

@@ -173,8 +173,7 @@ def recheck(
     """
 
 OUTCOME_HASH: int
-OUTCOME_BELOW_FILE: int
-OUTCOME_DIRECTORY: int
+OUTCOME_BLOCKED: int
 
 @final
 class Comparison:
@@ -183,9 +182,9 @@ class Comparison:
     def __init__(self, entries: Entries, *, root_fd: int, block_bytes: int, required: str | None = None) -> None:
         """``required``: the grade below which what was recorded is fetched again."""
     def compare(self, rows: array[int]) -> tuple[array[int], list[tuple[int, int]]]:
-        """Rows to fetch, as array("I"), and (row, outcome) of those that are neither fetched nor stand: OUTCOME_HASH
-        (`recheck` the file, compare again), or what is in the way. Releases the GIL. OSError, with the
-        path.
+        """Rows to fetch, as array("I"), and (row, outcome) of others that do not stand: OUTCOME_HASH (`recheck` the
+        file, compare again), or OUTCOME_BLOCKED: counted as fetched, but something of another kind stands in the way.
+        Releases the GIL. OSError, with the path.
         """
     def unknown_directories(self, order: KeyOrder) -> list[bytes]:
         """Directories above what is to be fetched and above nothing that was recorded. ValueError as `directories`."""

@@ -9,8 +9,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stager._native import Entries, KeyOrder
-from stager.errors import ArchivedError
+from stager._native import Entries, KeyOrder, KeyTable
+from stager.errors import ArchivedError, NoSpaceError
 from stager.events import Listed, Planned, Sink, Warned
 from stager.host.commit import Commit
 from stager.host.judge import judge
@@ -23,10 +23,12 @@ from stager.model import Counts, Grade, SourceRef
 from stager.names import Names, bad_keys_error, to_json
 from stager.opening import travels_in_the_open, what_identities_mean
 from stager.sources.base import Earlier, Snapshot, Source
-from stager.stages.archived import archived_among, leave_out, told_of
+from stager.stages.archived import archived_among, leave_out, not_in_place, told_of
 from stager.stages.choose import Chosen, check_filter, choose
+from stager.stages.delete_room import Room
 from stager.stages.plan import Plan, check_space, plan
 from stager.stages.recall import Recalled, Recorded, read_manifest, read_table, recall
+from stager.stages.unfinished import Unfinished, find_unfinished
 from stager.sync_options import SyncOptions
 from stager.telling import tell_deleted, tell_fetched
 
@@ -56,7 +58,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     names: Names  # without what is archived
     planned: Plan
     archived: Counts
-    manifest_entries: int | None  # see `Recalled`
+    recalled: Recalled
+    spared: frozenset[str]  # unfinished files that this or a later run can continue
 
 
 class Decision(Struct, frozen=True):
@@ -73,7 +76,7 @@ class Decision(Struct, frozen=True):
         """List, choose and judge: nothing of the destination but its records is looked at."""
         check_filter(self.options.filter, self.source.capabilities, where=self.ref.text)
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete)
+        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete, self.commit)
         await blocking(leftovers.refuse, manifest)
         wanted = self.options.filter.wants_path()
         whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest), wanted)
@@ -122,7 +125,15 @@ class Decision(Struct, frozen=True):
         if archived:
             names = leave_out(seen.snapshot, names, planned.fetch)
             planned = await stoppable(self._compare, entries, order, names)
-        more = await stoppable(leftovers.plan, seen.whole.table, order, seen.manifest)
+            keys = not_in_place(entries, seen.snapshot.archived)
+            await stoppable(leftovers.leave, seen.manifest, recalled, order, seen.header, keys)
+        more = await stoppable(
+            leftovers.plan, seen.whole.table, seen.snapshot.table, order, seen.manifest, planned.blocked
+        )
+        spared: frozenset[str] = frozenset()
+        if not self.options.dry_run:
+            unfinished = await stoppable(self._find_unfinished, seen, names, planned)
+            spared = await blocking(self._check_space, planned, seen.snapshot.table, leftovers.room, unfinished)
         self.warn(*recalled.warnings, *warnings, *more)
         self.sink(
             Planned(
@@ -139,7 +150,8 @@ class Decision(Struct, frozen=True):
             names=names,
             planned=planned,
             archived=archived_counts,
-            manifest_entries=None if again else recalled.manifest_entries,
+            recalled=recalled if not again else replace(recalled, manifest_entries=None),
+            spared=spared,
         )
 
     def warn(self, *texts: str) -> None:
@@ -193,11 +205,11 @@ class Decision(Struct, frozen=True):
         )
 
     def _compare(self, checkpoint: Checkpoint, entries: Entries, order: KeyOrder, names: Names) -> Plan:
-        workspace, dry = self.workspace, self.options.dry_run
+        workspace = self.workspace
         if self.commit is not None and not workspace.fresh:
             self.commit.flush()
-        free_bytes, free_inodes, block_bytes = (0, None, _BLOCK_BYTES) if dry else workspace.free()
-        planned = plan(
+        block_bytes = _BLOCK_BYTES if self.options.dry_run else workspace.free()[2]
+        return plan(
             entries,
             order,
             names,
@@ -208,7 +220,30 @@ class Decision(Struct, frozen=True):
             from_disk=self.commit is not None,
             checkpoint=checkpoint,
         )
-        if not dry:
-            _, state_fd, _ = workspace.descriptors()
-            check_space(planned, free_bytes + partial_bytes(state_fd), free_inodes, where=workspace.root)
-        return planned
+
+    def _find_unfinished(self, checkpoint: Checkpoint, seen: Seen, names: Names, planned: Plan) -> Unfinished:
+        _, state_fd, _ = self.workspace.descriptors()
+        return find_unfinished(
+            state_fd, seen.header.source, seen.whole.table, seen.order, names.good, planned.fetch, checkpoint=checkpoint
+        )
+
+    def _check_space(
+        self, planned: Plan, table: KeyTable, room: Room, unfinished: Unfinished
+    ) -> frozenset[str]:
+        """What is unfinished stays for a later run only where all of this one fits beside it. What makes room does so
+        before that is fetched which it was in the way of, but after the rest. Returns what stays.
+        """
+        _, state_fd, _ = self.workspace.descriptors()
+        free_bytes, free_inodes, _ = self.workspace.free()
+        room_bytes = min(room.size, table.sum_sizes(planned.blocked))
+
+        def check(idle: frozenset[str]) -> None:
+            free = free_bytes + partial_bytes(state_fd, besides=idle)
+            check_space(planned, free, free_inodes, where=self.workspace.root, room_bytes=room_bytes)
+
+        try:
+            check(unfinished.idle)
+        except NoSpaceError:
+            check(frozenset())
+            return unfinished.names - unfinished.idle
+        return unfinished.names

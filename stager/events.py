@@ -90,7 +90,7 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 class Found(Struct, frozen=True, kw_only=True):
     """A file of a tree that is not as it was recorded. ``what``: "differs", "missing", "unreadable", "foreign" or
-    "repaired"; ``why``, for the first and third: how.
+    "repaired"; ``why``: how it differs, why it cannot be read, or how a foreign one came there, where that is known.
     """
 
     source: str  # the tree

@@ -35,8 +35,12 @@ from stager.stages.run import run_command
 from stager.transfer import Transfer
 
 __all__ = [
+    "Copy",
+    "copies_of",
     "job_environment",
+    "most_telling",
     "open_job",
+    "options_of",
     "run_job",
     "stage_job",
     "workdir_of",
@@ -48,7 +52,7 @@ _PLACES_TRIED: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Copy:
+class Copy:
     """One thing to copy into the job's tree."""
 
     name: str  # OWNER/NAME, or "code"
@@ -135,7 +139,7 @@ async def stage_job(
     the record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
     Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
     """
-    copies = _copies(spec, remote, save_listing)
+    copies = copies_of(spec, remote, save_listing)
     view = _view(spec, job, placement, copies)
     try:
         await asyncio.to_thread(_make_tree, job, copies)
@@ -207,14 +211,16 @@ def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], work
     }
 
 
-def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[_Copy]:
+def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:
+    """All that is copied for a job; ``remote`` and ``save_listing`` as in `stage_job`."""
+
     def pinning(below: str, source: SourceRef, frozen: str | None) -> Pinning:
         if save_listing is None or frozen is not None or source.scheme not in LISTED:
             return Pinning(frozen=frozen)
         return Pinning(save_listing=os.path.join(save_listing, f"{below}.jsonl"))
 
     copies = [
-        _Copy(
+        Copy(
             name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
             remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
             filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived, git=dataset.git,
@@ -225,13 +231,13 @@ def _copies(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> l
     if spec.code is not None:
         source = spec.code.source
         copies.append(
-            _Copy(name="code", source=source, below="code", target="/code", remote=remote,
+            Copy(name="code", source=source, below="code", target="/code", remote=remote,
                   pinning=pinning("code", source, None), integrity=Integrity(), git=spec.code.git)
         )  # fmt: skip
     return copies
 
 
-def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[_Copy]) -> MountView:
+def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> MountView:
     mounts = [Mount(kind="copy", source=os.path.join(job.tree, copy.below), target=copy.target) for copy in copies]
     if spec.code is None:
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
@@ -253,7 +259,7 @@ def _masked(scratch: str) -> tuple[str, ...]:
     return (scratch, *(top for top in known_scratches(os.environ) if not lies_within(top, scratch)))
 
 
-def _make_tree(job: JobDirectory, copies: Sequence[_Copy]) -> None:
+def _make_tree(job: JobDirectory, copies: Sequence[Copy]) -> None:
     """An empty tree. What an interrupted staging left is removed: its source may have been another, or have changed."""
     remove_tree(job.tree)
     remove_tree(job.state_dir)
@@ -273,20 +279,16 @@ def _give_up(job: JobDirectory, told: str) -> None:
 
 
 async def _copy_all(
-    job: JobDirectory, copies: Sequence[_Copy], transfer: Transfer, sink: Sink
+    job: JobDirectory, copies: Sequence[Copy], transfer: Transfer, sink: Sink
 ) -> list[dict[str, Any]]:
-    async def copy_one(copy: _Copy) -> DatasetReceipt:
+    async def copy_one(copy: Copy) -> DatasetReceipt:
         def tell(event: Event) -> None:
             """People know the place by its path in the view."""
             if isinstance(event, Finished):
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        state_dir = os.path.join(job.state_dir, copy.below)
-        options = SyncOptions(
-            remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
-            integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
-        )
+        options = options_of(copy, os.path.join(job.state_dir, copy.below))
         try:
             return await sync(
                 copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell
@@ -299,11 +301,19 @@ async def _copy_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(copy_one(copy)) for copy in copies]
     except BaseExceptionGroup as several:
-        raise _most_telling(several) from None
+        raise most_telling(several) from None
     return [_in_view(copy, task.result()) for copy, task in zip(copies, tasks, strict=True)]
 
 
-def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def options_of(copy: Copy, state_dir: str | None) -> SyncOptions:
+    """How it is synced, its state in ``state_dir``."""
+    return SyncOptions(
+        remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
+        integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
+    )  # fmt: skip
+
+
+def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Our own bugs first, then what is permanent, then what may pass."""
     errors = list(_leaves(group))
     return min(errors, key=lambda error: (isinstance(error, StagerError), getattr(error, "retryable", False)))
@@ -317,7 +327,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]
     ]
 
 
-def _in_view(copy: _Copy, receipt: DatasetReceipt) -> dict[str, Any]:
+def _in_view(copy: Copy, receipt: DatasetReceipt) -> dict[str, Any]:
     told = msgspec.to_builtins(replace(receipt, destination=copy.target))
     return {"name": copy.name, **told, "placement": receipt.destination}
 

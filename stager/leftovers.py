@@ -1,37 +1,40 @@
 """What is in a destination beside the tree of one sync: remembered from run to run, and deleted when asked for.
 
 The order, which a kill at any moment leaves right: what leaves the manifest is remembered (`keep`), then files are
-fetched and the manifest is written, then files go, then what went is forgotten (`remove`), then the receipt is written.
+fetched, those last in whose way something stood that makes room for them (`make_room`), and the manifest is written,
+then files go, then what went is forgotten (`remove`), then the receipt is written.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
+
+from msgspec.structs import replace
 
 from stager._native import Entries, KeyOrder, KeyTable
 from stager.deletion import Delete
 from stager.errors import UsageError, from_os_error
 from stager.filters import Filter
 from stager.host.atomic import is_there
+from stager.host.commit import Commit
 from stager.host.deletable import refuse_to_delete_in
 from stager.host.foreign_directories import DamagedForeignError, find_foreign, read_foreign, save_foreign
 from stager.host.journal import JOURNAL_NAME
 from stager.host.threads import Checkpoint
 from stager.host.workspace import STATE_NAME, Workspace
 from stager.manifest import Header
-from stager.names import Names, show
+from stager.names import Names, directories_above, directories_below
 from stager.stages.choose import has_files
-from stager.stages.delete import Deleted, Deletion, Kept, check_amount, delete, plan_deletion
+from stager.stages.delete import Deleted, Deletion, Kept, check_amount, delete, first_of, plan_deletion
+from stager.stages.delete_room import NO_ROOM, make_room, plan_room
 from stager.stages.recall import Recalled, Recorded
 from stager.stages.recall_former import Former, gather_former, recall_former, save_former
 
 __all__ = ["Leftovers", "check_delete"]
 
-_NOTHING: Final = Deletion(rows=array("q"), gone=array("I"))
-_SHOWN: Final = 3
 _ONCE: Final = "run once without --delete, which compares everything; what the damaged record named is foreign then"
 
 
@@ -56,15 +59,21 @@ def check_delete(asked: Delete | None, wanted: Filter, destination: str) -> None
 class Leftovers:
     """Of one sync; its methods are called in the order in which they stand here. They block."""
 
-    def __init__(self, workspace: Workspace, wanted: Filter, asked: Delete | None) -> None:
+    def __init__(
+        self, workspace: Workspace, wanted: Filter, asked: Delete | None, commit: Commit | None = None
+    ) -> None:
+        """``commit``: what is written is to be on the disk."""
+        self._commit = commit
         self._workspace = workspace
         self._wanted = wanted
         self._asked = asked
         self._where = workspace.root
         self._former = Former(entries=Entries(KeyTable()), rows=array("I"), again=array("I"), stored=0)
+        self._unusable: frozenset[bytes] = frozenset()
         self._foreign: frozenset[bytes] = frozenset()
         self._damaged_foreign = False
-        self.deletion = _NOTHING
+        self.deletion = Deletion()
+        self.room = NO_ROOM
 
     def refuse(self, manifest: Recorded) -> None:
         """Before the source is asked: raises `UsageError` where too little is known to delete anything. `HostError`."""
@@ -102,15 +111,12 @@ class Leftovers:
         """Find what earlier syncs left, and note in ``entries`` what is wanted again. Returns how many of them had been
         left, and warnings. Raises `UsageError` for records that no deletion may rest on; `HostError`.
         """
-        state_fd = self._workspace.state_fd
-        unusable = frozenset(problem.key for problem in names.bad)
-        former = gather_former(
-            state_fd, manifest, recalled, order, unusable, source=header.source, checkpoint=checkpoint
-        )
+        self._unusable = frozenset(problem.key for problem in names.bad)
+        former = self._gather(checkpoint, manifest, recalled, order, header)
         warnings = []
         damaged = former.damaged
         try:
-            self._foreign = read_foreign(state_fd)
+            self._foreign = read_foreign(self._workspace.state_fd)
         except DamagedForeignError:
             damaged = self._damaged_foreign = True
         if damaged:
@@ -123,14 +129,37 @@ class Leftovers:
         )
         return again, tuple(warnings)
 
-    def plan(self, checkpoint: Checkpoint, whole: KeyTable, order: KeyOrder, manifest: Recorded) -> tuple[str, ...]:
-        """Decide what goes; ``order`` is of the chosen table, which may be the whole one. Returns warnings."""
+    def leave(
+        self,
+        checkpoint: Checkpoint,
+        manifest: Recorded,
+        recalled: Recalled,
+        order: KeyOrder,
+        header: Header,
+        keys: Iterable[bytes],
+    ) -> None:
+        """These cannot be had now: what earlier syncs brought of them is left beside the tree. Raises `HostError`."""
+        self._unusable |= frozenset(keys)
+        self._former = self._gather(checkpoint, manifest, recalled, order, header)
+
+    def plan(
+        self,
+        checkpoint: Checkpoint,
+        whole: KeyTable,
+        chosen: KeyTable,
+        order: KeyOrder,
+        manifest: Recorded,
+        blocked: array[int],
+    ) -> tuple[str, ...]:
+        """Decide what goes; ``order`` is of the chosen table, which may be the whole one. Returns warnings. Raises
+        `BadKeysError` for whatever is in the way of ``blocked`` rows and does not go; `HostError`.
+        """
         root_fd, asked, former = self._workspace.root_fd, self._asked, self._former
-        if asked is None or root_fd is None:
+        if root_fd is None or (asked is None and not blocked):
             return ()
         everything = KeyOrder(whole, checkpoint) if self._wanted else order
-        self.deletion = plan_deletion(
-            asked,
+        deletion = plan_deletion(
+            asked or Delete(),
             Kept(order=everything, wanted=self._wanted),
             former.entries,
             former.rows,
@@ -140,10 +169,23 @@ class Leftovers:
             known=manifest.entries + former.stored,
             checkpoint=checkpoint,
         )
-        changed = self.deletion.changed
-        if not changed:
+        if blocked:
+            self.room = plan_room(
+                chosen,
+                blocked,
+                deletion,
+                map(former.entries.table.key, former.rows),
+                self._foreign,
+                root_fd,
+                asked=asked is not None,
+                checkpoint=checkpoint,
+            )
+        if asked is None:
             return ()
-        return (f"stays, for it was changed here: {_first(changed)} (--delete=all removes it)",)
+        self.deletion = deletion
+        if not deletion.changed:
+            return ()
+        return (f"stays, for it was changed here: {first_of(deletion.changed)} (--delete=all removes it)",)
 
     def check(self) -> None:
         """Raises `UsageError` when more would go than may."""
@@ -151,28 +193,38 @@ class Leftovers:
             check_amount(self.deletion, self._asked, where=self._where)
 
     def keep(self, checkpoint: Checkpoint, unknown: tuple[bytes, ...]) -> None:
-        """Before anything changes, remember what leaves the manifest, and which of the directories in which something
-        will be put for the first time are there already. `NoSpaceError`, `HostError`.
+        """Before anything changes, and before the manifest is written, remember what leaves it; and which of the
+        directories in which something will be put for the first time are there already. `NoSpaceError`, `HostError`.
         """
         root_fd, state_fd, _ = self._workspace.descriptors()
         former = self._former
         table = former.entries.table
         if former.unsaved:
-            save_former(state_fd, former, array("I", range(len(table))), checkpoint=checkpoint)
+            rows = array("I", range(len(table)))
+            save_former(state_fd, former, rows, durable=self._durable, checkpoint=checkpoint)
         if self._damaged_foreign:
-            save_foreign(state_fd, ())
+            save_foreign(state_fd, (), durable=self._durable)
         if not unknown:
             return
-        ours: set[bytes] = set()
-        for row in former.rows:
-            directory = table.key(row).rpartition(b"/")[0]
-            while directory and directory not in ours:
-                ours.add(directory)
-                directory = directory.rpartition(b"/")[0]
-        found = find_foreign(root_fd, set(unknown) - ours) - self._foreign
-        if found:
-            self._foreign |= found
-            save_foreign(state_fd, self._foreign)
+        files = frozenset(map(table.key, former.rows))
+        made = directories_below(files, unknown)  # by a killed run, after the file had made room
+        ours = directories_above(files) | made
+        found = find_foreign(root_fd, set(unknown) - ours)
+        gone = directories_below((found.path for found in self.room.files), self._foreign)
+        foreign = found | (self._foreign - gone)
+        if foreign != self._foreign:
+            self._foreign = foreign
+            save_foreign(state_fd, foreign, durable=self._durable)
+
+    def make_room(self, checkpoint: Checkpoint) -> Deleted:
+        """Delete what is in the way of what is fetched next. Raises as `stager.stages.delete_room.make_room`."""
+        root_fd, _, _ = self._workspace.descriptors()
+        room, deletion = self.room, self.deletion
+        make_room(room, root_fd, checkpoint=checkpoint)
+        went = frozenset(found.path for found in room.files)
+        rest = tuple(found for found in deletion.files if found.path not in went)
+        self.deletion = replace(deletion, files=rest, gone=(*deletion.gone, *went))
+        return Deleted(files=room.files, directories=len(room.directories), gone=went)
 
     def remove(self, checkpoint: Checkpoint) -> Deleted:
         """Delete what was planned, then forget it and what the manifest has again. Raises `HostError` for files that
@@ -182,24 +234,34 @@ class Leftovers:
         former, deleted = self._former, Deleted()
         if self.deletion.files or self.deletion.gone:
             try:
-                deleted = delete(self.deletion, former.entries, self._foreign, root_fd, checkpoint=checkpoint)
+                deleted = delete(self.deletion, self._foreign, root_fd, checkpoint=checkpoint)
             except OSError as error:
                 raise from_os_error(error, doing="delete", where=self._where) from error
-        if deleted.rows or former.unsaved or former.again or former.damaged:
-            rows = array("I", (row for row in former.rows if row not in deleted.rows))
-            save_former(state_fd, former, rows, checkpoint=checkpoint)
+        if deleted.gone or former.unsaved or former.again or former.damaged:
+            if deleted.gone and self._commit is not None:  # what is forgotten must not be there again after a crash
+                self._commit.flush()
+            key = former.entries.table.key
+            rows = array("I", (row for row in former.rows if key(row) not in deleted.gone))
+            save_former(state_fd, former, rows, durable=self._durable, checkpoint=checkpoint)
         if deleted.failure is not None:
             raise deleted.failure
         return deleted
 
     def what_stayed(self, deleted: Deleted) -> tuple[str, ...]:
         """A warning of files that changed before they could go."""
-        return (f"stays, for it changed while this ran: {_first(deleted.kept)}",) if deleted.kept else ()
+        return (f"stays, for it changed while this ran: {first_of(deleted.kept)}",) if deleted.kept else ()
+
+    @property
+    def _durable(self) -> bool:
+        return self._commit is not None
+
+    def _gather(
+        self, checkpoint: Checkpoint, manifest: Recorded, recalled: Recalled, order: KeyOrder, header: Header
+    ) -> Former:
+        return gather_former(
+            self._workspace.state_fd, manifest, recalled, order, self._unusable, source=header.source,
+            checkpoint=checkpoint,
+        )  # fmt: skip
 
     def _refusal(self, what: str, hint: str) -> UsageError:
         return UsageError(what, where=self._where, hint=hint)
-
-
-def _first(paths: Sequence[bytes]) -> str:
-    shown = ", ".join(show(path) for path in paths[:_SHOWN])
-    return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN} more"

@@ -34,9 +34,12 @@ __all__ = [
     "Names",
     "bad_keys_error",
     "compile_names",
+    "directories_above",
+    "directories_below",
     "from_json",
     "lossless",
     "show",
+    "steps_above",
     "to_json",
     "what_is_wrong",
 ]
@@ -202,6 +205,25 @@ def _is_ignorable(character: str) -> bool:
         or 0xFE00 <= code <= 0xFE0F
         or 0xE0000 <= code <= 0xE0FFF
     )
+
+
+def steps_above(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, the outermost first."""
+    end = path.find(b"/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find(b"/", end + 1)
+
+
+def directories_above(paths: Iterable[bytes]) -> set[bytes]:
+    """Every directory above any of these paths."""
+    return _with_ancestors({path.rpartition(b"/")[0] for path in paths})
+
+
+def directories_below(files: Iterable[bytes], directories: Iterable[bytes]) -> set[bytes]:
+    """Those of these directories that cannot be there while all of the files are: at the path of one, or below it."""
+    taken = frozenset(files)
+    return {path for path in directories if not taken.isdisjoint((path, *steps_above(path)))}
 
 
 def _with_ancestors(directories: set[bytes]) -> set[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from typing import Final
 
 from msgspec import Struct, field
@@ -29,6 +30,8 @@ from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
 from stager.sources.base import Tally
+from stager.stages.archived import not_in_place
+from stager.stages.delete import Deleted
 from stager.stages.plan import Plan
 from stager.stages.publish import commit_tree, publish_manifest, publish_receipt, withdraw
 from stager.stages.require import refuse_too_low, require_grade
@@ -124,7 +127,7 @@ class _Sync(Struct, frozen=True):
         receipt = self._receipt(seen, decided, done)
         if not options.dry_run:
             _, state_fd, _ = self.decision.workspace.descriptors()
-            await blocking(publish_receipt, state_fd, receipt, durable=done.durable)
+            await blocking(publish_receipt, state_fd, receipt, spared=decided.spared, durable=done.durable)
         phases = Phases(
             listing_s=listed - self.started, comparing_s=compared - listed, moving_s=time.monotonic() - compared
         )
@@ -142,8 +145,13 @@ class _Sync(Struct, frozen=True):
             await blocking(withdraw, state_fd, durable=was_durable)
         tally = Tally()
         self.decision.workspace.fresh = False  # from here on, also when the source is listed again
+        made_room = Counts()
         if planned.fetch:
-            met = self.decision.leave_out(await self._fetch(seen, decided, tally))
+            met, made_room = await self._fetch(seen, decided, tally)
+            if met.objects:
+                keys = await blocking(not_in_place, decided.entries, planned.fetch)
+                await stoppable(leftovers.leave, seen.manifest, decided.recalled, seen.order, header, keys)
+                await stoppable(leftovers.keep, ())
             archived += met
             planned = replace(planned, total=planned.total - met, move=planned.move - met)
         require_grade(decided.entries, self.decision.options.integrity.require, where=self.decision.ref.text)
@@ -158,7 +166,7 @@ class _Sync(Struct, frozen=True):
             planned=planned,
             archived=archived,
             tally=tally,
-            deleted=await self._delete(leftovers),
+            deleted=made_room + await self._delete(leftovers),
             durable=header.durable,
         )
 
@@ -166,23 +174,41 @@ class _Sync(Struct, frozen=True):
         """Whether the manifest that is there says what a new one would."""
         alike = replace(known, boot=header.boot, durable=header.durable) == header
         planned = decided.planned
-        return alike and not planned.fetch and decided.manifest_entries == planned.keep.objects
+        return alike and not planned.fetch and decided.recalled.manifest_entries == planned.keep.objects
 
-    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> ArchivedError | None:
-        """Returns what could not be read; all the rest is in place then."""
+    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> tuple[Counts, Counts]:
+        """What stands in the way goes when all else is in place, so that it is missed for as long as what follows it
+        takes, and stays when there is none. Returns what could not be read, and what went.
+        """
         planned = decided.planned
         teller = Teller(self.decision.sink, self.decision.ref.text, planned.move, self.transfer)
+        met, went = Counts(), Counts()
+        if planned.free:
+            met += self.decision.leave_out(await self._fetch_rows(seen, decided, planned.free, teller, tally))
+        if planned.blocked:
+            made = await stoppable(seen.leftovers.make_room)
+            await self._tell(made)
+            went = made.counts
+            teller.go_on()
+            met += self.decision.leave_out(await self._fetch_rows(seen, decided, planned.blocked, teller, tally))
+        return met, went
+
+    async def _fetch_rows(
+        self, seen: Seen, decided: Decided, rows: array[int], teller: Teller, tally: Tally
+    ) -> ArchivedError | None:
+        """Returns what could not be read; all the rest is in place then."""
         try:
             await move(
                 self.decision.workspace,
                 self.decision.source,
                 seen.snapshot,
-                planned.fetch,
+                rows,
                 decided.entries,
                 seen.order,
                 header=seen.header,
                 teller=teller,
                 tally=tally,
+                spared=decided.spared,
                 preserve=self.decision.options.preserve,
             )
         except ArchivedError as error:  # told by the objects' own answers
@@ -197,10 +223,13 @@ class _Sync(Struct, frozen=True):
 
     async def _delete(self, leftovers: Leftovers) -> Counts:
         deleted = await stoppable(leftovers.remove)
-        if self.decision.options.names:
-            await tell_deleted(self.decision.sink, self.decision.ref.text, deleted.files)
+        await self._tell(deleted)
         self.decision.warn(*leftovers.what_stayed(deleted))
         return deleted.counts
+
+    async def _tell(self, deleted: Deleted) -> None:
+        if self.decision.options.names:
+            await tell_deleted(self.decision.sink, self.decision.ref.text, deleted.files)
 
     def _receipt(self, seen: Seen, decided: Decided, done: _Done) -> DatasetReceipt:
         return DatasetReceipt(

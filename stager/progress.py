@@ -25,11 +25,15 @@ class Teller:
         self._transfer = transfer
         self._started = time.monotonic()
         self._received_before = self._received()
-        self._done = Counts()
+        self._before = self._done = Counts()
 
     def moved(self, done: Counts) -> None:
         """So much is done."""
-        self._done = done
+        self._done = self._before + done
+
+    def go_on(self) -> None:
+        """What is told from now on comes on top of what is done."""
+        self._before = self._done
 
     async def tell_now_and_then(self) -> None:
         """Until it is cancelled."""

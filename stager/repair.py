@@ -21,6 +21,7 @@ from stager.config import Integrity, Remote
 from stager.errors import ChangedError, HostError, UsageError
 from stager.events import Found, Sink
 from stager.host.commit import Commit
+from stager.host.partial import partial_names
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
 from stager.model import Counts, SourceRef
@@ -170,11 +171,12 @@ class Repairing(Struct, frozen=True, kw_only=True):
             await blocking(set_aside, state_fd, durable=manifest.header.durable)
         counts = Counts(objects=len(rows), bytes=manifest.table.sum_sizes(rows))
         teller = Teller(self.sink, self.workspace.root, counts, self.repair.transfer)
+        spared = await blocking(partial_names, state_fd)  # which of them are of use, the next sync knows
         try:
             await move(
                 self.workspace, source, snapshot, rows, manifest.entries, manifest.order,
                 header=replace(manifest.header, boot=boot_id()), teller=teller, tally=self.tally,
-                preserve=manifest.header.preserve, keep_partials=self.unfinished,
+                preserve=manifest.header.preserve, spared=spared,
             )  # fmt: skip
         except ChangedError as error:
             hint = "the source has moved on: `stager sync` brings its new state"
@@ -206,7 +208,8 @@ class Repairing(Struct, frozen=True, kw_only=True):
             "boot": header.boot,
             "durable": header.durable,
         }
-        publish_receipt(state_fd, {**self.before, **msgspec.to_builtins(told)}, durable=header.durable)
+        receipt = {**self.before, **msgspec.to_builtins(told)}
+        publish_receipt(state_fd, receipt, spared=partial_names(state_fd), durable=header.durable)
 
 
 def _source_of(header_source: str) -> SourceRef:

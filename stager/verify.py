@@ -75,7 +75,7 @@ async def verify(
         if receipt is None:
             text = f"the last sync did not finish: {finish}; {_CHANGED_LAST}"
             sink(Warned(source=workspace.root, text=text if aside is None else "a repair did not finish: run it again"))
-        tally, bad = await _inspect(manifest, workspace.root_fd, workspace.root, sink)
+        tally, bad = await _inspect(manifest, workspace.state_fd, workspace.root_fd, workspace.root, sink)
         repaired = 0
         if repair is not None and (bad or (receipt is None and aside is not None)):
             repairing = Repairing(
@@ -103,7 +103,9 @@ def _receipts(state_fd: int | None) -> tuple[dict[str, Any] | None, dict[str, An
     return read_receipt(state_fd), read_receipt(state_fd, ASIDE_NAME)
 
 
-async def _inspect(manifest: Manifest, root_fd: int, tree: str, sink: Sink) -> tuple[_Tally, array[int]]:
+async def _inspect(
+    manifest: Manifest, state_fd: int | None, root_fd: int, tree: str, sink: Sink
+) -> tuple[_Tally, array[int]]:
     """What was found, and the rows of the files that are not as recorded."""
     tally = _Tally()
     bad = array("I")
@@ -122,7 +124,7 @@ async def _inspect(manifest: Manifest, root_fd: int, tree: str, sink: Sink) -> t
                     _tell(found_odd(manifest, one, tree), tally, sink)
     finally:
         telling.cancel()
-    async for found in found_foreign(manifest, root_fd, tree):
+    async for found in found_foreign(manifest, state_fd, root_fd, tree):
         _tell(found, tally, sink)
     return tally, array("I", sorted(bad))
 

@@ -37,12 +37,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
+    scratch = tmp_path_factory.mktemp("scratch")
+    scratch.chmod(0o700)
     for name in [name for name in os.environ if name.startswith(("AWS_", "GIT_", "STAGER_", "SSL_CERT_"))]:
         monkeypatch.delenv(name)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUEST_METHOD"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("STAGER_SCRATCH", str(scratch))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "run"]
 # name -> (module, what `stager --help` says). A module's command object is called `command`.
 COMMANDS: Final = {
     "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
+    "plan": ("stager.cli.plan", "Say what a sync or a job would fetch, and change nothing."),
     "verify": ("stager.cli.verify", "Hash a staged tree again, name what differs, and repair it."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),

@@ -165,6 +165,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
         text += f"; {receipt.skipped} skipped for their names"
     if receipt.archived.objects:
         text += f"; {receipt.archived.objects} archived and left out"
+    if dry_run and (commit := receipt.pinned.get("commit")):
+        text += f"; at commit {commit}" + (f" ({receipt.pinned['ref']})" if "ref" in receipt.pinned else "")
     if grades := ", ".join(f"{grade} {number}" for grade, number in receipt.grades.items()):
         text += f"; grades: {grades}"
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,35 +37,43 @@ from stager.stages.pin import Pinning
 from stager.transfer import Transfer
 from stager.urls import parse_source
 
-__all__ = ["command"]
+__all__ = ["command", "request_options", "run_request"]
+
+Command = Callable[..., Any]
+
+
+def request_options(command: Command) -> Command:
+    """Add all that says what is synced; `run_request` takes it."""
+    for option in (
+        click.option("--state-dir", metavar="DIR", type=click.Path(),
+                     help="Keep the state here and not in DST/.stager."),
+        click.option("--frozen", metavar="FILE", type=click.Path(),
+                     help="Copy exactly what FILE says was listed, and list nothing: every node gets the same."),
+        click.option("--versions", is_flag=True,
+                     help="S3: ask of each object which version it is, so that it can be had after it was replaced."),
+        click.option("--save-listing", metavar="FILE", type=click.Path(),
+                     help="Keep what was listed in FILE, for --frozen."),
+        click.option("--on-archived", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+                     help="What to do with objects in Glacier and the like that have to be restored first."),
+        click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+                     help="What to do when the source has names that cannot be files."),
+        click.option("--verify", is_flag=True,
+                     help="Hash the files that are there again instead of believing their times."),
+        click.option("--ref", metavar="REF", help="Branch, tag or commit of a git source."),
+    ):
+        command = option(command)
+    return git_options(integrity_options(delete_options(filter_options(speed_options(remote_options(command))))))
 
 
 @click.command("sync", cls=FilteringCommand)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=click.Path())
-@click.option("--ref", metavar="REF", help="Branch, tag or commit of a git source.")
 @click.option("--dry-run", is_flag=True, help="Say what would move and go, with -v each name, and change nothing.")
-@click.option("--verify", is_flag=True, help="Hash the files that are there again instead of believing their times.")
 @click.option("--preserve", is_flag=True, help="Give what is fetched the time of change that the source says.")
-@click.option("--on-bad-key", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
-              help="What to do when the source has names that cannot be files.")
-@click.option("--on-archived", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
-              help="What to do with objects in Glacier and the like that have to be restored first.")
 @click.option("--on-change", type=click.Choice(["fail", "retry"]), default="fail", show_default=True,
               help="When something changes while it is copied: fail, or list again and copy its new state.")
-@click.option("--save-listing", metavar="FILE", type=click.Path(), help="Keep what was listed in FILE, for --frozen.")
-@click.option("--versions", is_flag=True,
-              help="S3: ask of each object which version it is, so that it can be had after it was replaced.")
-@click.option("--frozen", metavar="FILE", type=click.Path(),
-              help="Copy exactly what FILE says was listed, and list nothing: every node gets the same.")
 @click.option("--fsync", is_flag=True, help="Done only when all has reached the disk: it is then whole after a crash.")
-@click.option("--state-dir", metavar="DIR", type=click.Path(), help="Keep the state here and not in DST/.stager.")
-@git_options
-@integrity_options
-@delete_options
-@filter_options
-@speed_options
-@remote_options
+@request_options
 @common
 @click.pass_context
 def command(ctx: click.Context, /, source: str, destination: str, ref: str | None, **options: Any) -> None:
@@ -78,6 +87,11 @@ def command(ctx: click.Context, /, source: str, destination: str, ref: str | Non
 
     Example: stager sync s3://datasets/mnist/ /scratch/mnist --endpoint-url http://ceph.example:7480
     """
+    run_request(ctx, source, destination, ref, options)
+
+
+def run_request(ctx: click.Context, source: str, destination: str, ref: str | None, options: dict[str, Any]) -> None:
+    """Sync as ``options`` say, those of `SyncOptions` among them."""
     if re.match(r"[A-Za-z0-9+]+://", destination):
         raise UsageError("the destination is a directory of this node", where="DST", hint="stager does not upload")
     state: State = ctx.obj

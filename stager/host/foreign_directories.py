@@ -55,10 +55,10 @@ def read_foreign(state_fd: int | None) -> frozenset[bytes]:
     return found
 
 
-def save_foreign(state_fd: int, directories: Iterable[bytes]) -> None:
-    """Make these the ones that are known. Blocks. Raises `NoSpaceError`, `HostError`."""
+def save_foreign(state_fd: int, directories: Iterable[bytes], *, durable: bool = False) -> None:
+    """Make these the ones that are known; ``durable``: on the disk too. Blocks. Raises `NoSpaceError`, `HostError`."""
     told = _Told(schema=_SCHEMA, directories=[to_json(path) for path in sorted(directories)])
-    write_file(state_fd, _NAME, [msgspec.json.encode(told)])
+    write_file(state_fd, _NAME, [msgspec.json.encode(told)], durable=durable)
 
 
 def find_foreign(root_fd: int, unknown: Collection[bytes]) -> frozenset[bytes]:

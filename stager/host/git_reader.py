@@ -1,6 +1,7 @@
 """Reads a commit out of a bare repository of our own: its tree, attributes, blobs, and files as git would write them.
 
-Nothing is fetched: an object that is not there is an error, also where a promisor remote could give it.
+Nothing is fetched: an object that is not there is an error, also where a promisor remote could give it. Of a repository
+with packs of earlier runs all that is read here is hashed first; files are by who puts them in place.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from stager.errors import IntegrityError
+from stager.errors import IntegrityError, NotFoundError, SourceError, StagerError
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
+from stager.host.git_objects import check_trees, hash_name, read_objects
 
 __all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob"]
 
@@ -21,9 +23,10 @@ LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
 _TREE: Final = b"040000"
 
-_SHA1_DIGITS: Final = 40
 _ARGUMENTS_MAX_BYTES: Final = 64 << 10  # paths that are told to git; of more it is asked for everything
 _ATTRIBUTES: Final = ("filter", "text", "crlf", "eol", "ident", "working-tree-encoding")  # what convert.c looks at
+
+_TELLS_DAMAGE: Final = (SourceError, NotFoundError, IntegrityError)
 
 
 class TreeRow(NamedTuple):
@@ -36,13 +39,19 @@ class TreeRow(NamedTuple):
 
 
 class CommitReader:
-    """See the module. ``index``: a path for git's index, made when it is needed; ``where``: for errors."""
+    """See the module. ``index``: a path for git's index, made when it is needed; ``doubtful``: packs of earlier runs
+    are in it; ``where``: for errors.
+    """
 
-    def __init__(self, commit: str, git_dir: str, index: str, *, environ: Mapping[str, str], where: str) -> None:
+    def __init__(
+        self, commit: str, git_dir: str, index: str, *, environ: Mapping[str, str], where: str, doubtful: bool
+    ) -> None:
         self.commit = commit
         self._where = where
         self._environment = local_environment(git_dir, environ, GIT_INDEX_FILE=index)
+        self._doubtful = doubtful
         self._has_index = False
+        self._has_checked = False
 
     async def list_tree(self, paths: Sequence[bytes] = (), *, sizes: bool = True) -> AsyncIterator[list[TreeRow]]:
         """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time.
@@ -51,6 +60,7 @@ class CommitReader:
         """
         few = sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES
         options = ("-r", "-z", "--long") if sizes else ("-r", "-z")
+        await self._check_trees()
         rest = b""
         async with aclosing(self._stream("ls-tree", *options, self.commit, "--", *(paths if few else ()))) as pieces:
             async for piece in pieces:
@@ -61,6 +71,7 @@ class CommitReader:
         """Files, links and submodules that stand at exactly these paths, few of them."""
         if not paths:
             return {}
+        await self._check_trees()
         output = await self._local("ls-tree", "-z", self.commit, "--", *paths)
         rows = {row.path: row for row in map(_row, output.split(b"\0")[:-1]) if row.mode != _TREE}
         return {path: rows[path] for path in paths if path in rows}
@@ -100,7 +111,7 @@ class CommitReader:
         return found
 
     async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Small blobs, each once: id and bytes. The caller knows their sizes."""
+        """Small blobs, each once: id and bytes. The caller knows their sizes. Raises `IntegrityError`."""
         wanted = list(dict.fromkeys(blobs))
         asked = b"".join([blob + b"\n" for blob in wanted])
         data, at = b"", 0
@@ -116,9 +127,17 @@ class CommitReader:
                     begin, size = end + 1, int(head[2])
                     if len(data) <= begin + size:
                         break
-                    yield blob, data[begin : begin + size]
+                    content = data[begin : begin + size]
+                    if self._doubtful and not is_blob(blob, size, [content]):
+                        raise IntegrityError(f"blob {blob.decode()} is not what its id says", where=self._where)
+                    yield blob, content
                     at = begin + size + 1
                     blob = next(numbered, None)
+
+    async def check_blobs(self, blobs: Iterable[bytes]) -> None:
+        """That nobody has put other bytes in their place, whatever their sizes. Raises `IntegrityError`."""
+        if self._doubtful:
+            await read_objects(blobs, self._environment, where=self._where, keep=False)
 
     async def check_out(self, paths: Sequence[bytes], directory: str) -> None:
         """Write full ``paths`` of the commit below ``directory``, converted as its .gitattributes say; no filter runs.
@@ -135,6 +154,7 @@ class CommitReader:
 
     async def _read_index(self) -> None:
         if not self._has_index:
+            await self._check_trees()
             await self._local("read-tree", "--end-of-options", self.commit)
             self._has_index = True
 
@@ -142,7 +162,12 @@ class CommitReader:
         try:
             return await run_git(arguments, {**self._environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise error_from(failure, where=self._where) from None
+            raise self._error_from(failure) from None
+
+    async def _check_trees(self) -> None:
+        if self._doubtful and not self._has_checked:
+            await check_trees(self.commit, self._environment, where=self._where)
+            self._has_checked = True
 
     async def _stream(self, *arguments: str | bytes, stdin: bytes = b"") -> AsyncGenerator[bytes, None]:
         if arguments[0] != "ls-tree" and not stdin:
@@ -152,7 +177,13 @@ class CommitReader:
                 async for piece in pieces:
                     yield piece
         except GitFailure as failure:
-            raise error_from(failure, where=self._where) from None
+            raise self._error_from(failure) from None
+
+    def _error_from(self, failure: GitFailure) -> StagerError:
+        error = error_from(failure, where=self._where)
+        if self._doubtful and type(error) in _TELLS_DAMAGE:
+            return IntegrityError(error.what, where=self._where, hint="run this again")
+        return error
 
 
 def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
@@ -160,7 +191,7 @@ def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
 
     It is the hash of "blob SIZE", a NUL and the bytes: gitformat-pack(5), hash-function-transition of git.
     """
-    digest = hashlib.new("sha1" if len(identity) == _SHA1_DIGITS else "sha256", usedforsecurity=False)
+    digest = hashlib.new(hash_name(identity), usedforsecurity=False)
     digest.update(b"blob %d\0" % size)
     for piece in pieces:
         digest.update(piece)

@@ -1,7 +1,8 @@
-"""A private bare repository that receives one commit of a remote.
+"""A bare repository of one run, which receives one commit of a remote.
 
-It lives in a directory made for one run and seen by nobody else, so no configuration, hook or index of an earlier run
-or of a job is ever read. The remote is only read: ls-remote and fetch.
+It is made for one run and seen by nobody else, so no configuration, hook or index of an earlier run or of a job is ever
+read. What earlier runs fetched comes from the user's mirror on this node (`stager.host.git_mirror`), and is hashed
+when it is read; what is new goes there. The remote is only read: ls-remote and fetch.
 """
 
 from __future__ import annotations
@@ -12,13 +13,27 @@ import random
 import re
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stager.config import Retry
-from stager.errors import NotFoundError, TransientError, UsageError
+from stager.errors import (
+    AccessDeniedError,
+    HostError,
+    NoSpaceError,
+    NotFoundError,
+    SourceError,
+    TransientError,
+    UsageError,
+    from_os_error,
+)
 from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git
+from stager.host.git_bare import make_bare_repository, read_shallow
+from stager.host.git_mirror import Loan
+from stager.host.git_place import GitPlace
 from stager.host.git_reader import CommitReader
+from stager.host.threads import blocking
 from stager.retry import wait_s
 
 __all__ = ["Pin", "PinnedRepository"]
@@ -26,6 +41,7 @@ __all__ = ["Pin", "PinnedRepository"]
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
 _PINNED = "refs/stager/pinned"
+_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +53,7 @@ class Pin:
 
 
 class PinnedRepository:
-    """See the module. ``directory`` is private and empty; ``url`` holds no password.
+    """See the module. ``url`` holds no password.
 
     ``partial``: blobs of what was fetched are not here before they are brought.
     """
@@ -45,21 +61,30 @@ class PinnedRepository:
     partial = False
 
     def __init__(
-        self, directory: str, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
+        self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
     ) -> None:
-        self._git_dir = os.path.join(directory, "repository.git")
+        self._place = place
         self._url = url
-        self._retry = retry
         self._environ = environ
-        self._network_environment = network_environment(self._git_dir, url, environ, proxy)
-        self._local_environment = local_environment(self._git_dir, environ)
-        self._directory = directory
+        self._retry = retry
+        self._network_environment = network_environment("", url, environ, proxy)
+        self._local_environment = local_environment("", environ)
+        self._git_dir = ""
+        self._packs = ""
+        self._loan = Loan()
         self._fetched: Pin | None = None
+
+    @property
+    def borrows(self) -> bool:
+        """Whether something came from the mirror, which may be damaged: `fetch_anew` goes on without it."""
+        return bool(self._loan.packs)
 
     def reader(self, commit: str) -> CommitReader:
         """What gives out a commit that has been fetched; one at a time."""
-        index = os.path.join(self._directory, "index")
-        return CommitReader(commit, self._git_dir, index, environ=self._environ, where=self._url)
+        index = os.path.join(self._git_dir, "index")
+        return CommitReader(
+            commit, self._git_dir, index, environ=self._environ, where=self._url, doubtful=self.borrows
+        )
 
     async def find(self, ref: str | None) -> Pin:
         """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
@@ -69,7 +94,7 @@ class PinnedRepository:
         """
         if ref is not None and _FULL_ID.fullmatch(ref):
             return Pin(commit=ref, ref=None)
-        await self._init("")
+        await self._begin("")
         found = await self._resolve(ref)
         return Pin(commit=found[1], ref=found[0]) if found else Pin(commit=ref or "", ref=None)
 
@@ -79,23 +104,105 @@ class PinnedRepository:
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `IntegrityError`, `UsageError`, `NoSpaceError`.
         """
         if self._fetched is None:
-            if _FULL_ID.fullmatch(wanted.commit):
-                await self._init(wanted.commit)
-                self._fetched = Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
-            else:
-                await self._fetch_everything()
-                self._fetched = Pin(commit=await self._commit_of(wanted.commit), ref=None)
+            try:
+                self._fetched = await self._obtain(wanted)
+            except NoSpaceError:
+                if not await blocking(self._place.leave_mirror):
+                    raise
+                self._fetched = await self._bring(wanted, Loan())
         return self._fetched
 
     async def bring(self, blobs: Iterable[bytes]) -> None:
         """Fetch blobs that are not here yet; here all are."""
 
-    async def _init(self, identity: str) -> None:
-        object_format = "sha256" if len(identity) == 64 else "sha1"
-        if object_format == "sha256":
-            self._git_dir += "256"
-            self._network_environment["GIT_DIR"] = self._local_environment["GIT_DIR"] = self._git_dir
-        await self._local("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
+    async def fetch_anew(self) -> None:
+        """What came from the mirror is damaged: throw that away, and bring the commit again. Raises as `fetch`."""
+        wanted, self._fetched = self._fetched, None
+        await self._throw_away()
+        if wanted is not None:
+            await self.fetch(wanted)
+
+    async def _begin(self, identity: str, loan: Loan | None = None) -> None:
+        """A new repository for ids like ``identity``, in which there is what was lent."""
+        self._loan = loan or Loan()
+        self._has_checked_trees = self._has_index = False
+        self._git_dir = self._place.new_repository()
+        for environment in (self._network_environment, self._local_environment):
+            environment["GIT_DIR"] = self._git_dir
+        await blocking(self._make, "sha256" if len(identity) == _SHA256_DIGITS else "sha1")
+
+    def _make(self, object_format: str) -> None:
+        loan = self._loan
+        try:
+            self._packs = make_bare_repository(
+                self._git_dir, object_format=object_format, known=loan.tips, shallow=loan.shallow
+            )
+            loan.link(self._packs)
+        except OSError as error:
+            raise from_os_error(error, doing="make a repository", where=self._git_dir) from error
+
+    async def _obtain(self, wanted: Pin) -> Pin:
+        """From the mirror what it has, and there what it has not."""
+        mirror = self._place.mirror
+        if mirror is None:
+            return await self._bring(wanted, Loan())
+        if found := await self._borrow(wanted):
+            return found
+        async with mirror.alone():
+            if found := await self._borrow(wanted):  # somebody else has fetched it meanwhile
+                return found
+            loan = await blocking(mirror.lend_all)
+            try:
+                pin = await self._bring(wanted, loan)
+            except (NotFoundError, AccessDeniedError, TransientError):
+                raise
+            except SourceError:
+                if not loan.packs:
+                    raise
+                await self._throw_away()
+                pin = await self._bring(wanted, Loan())
+            with suppress(HostError):  # what cannot be kept serves this run all the same
+                await self._keep(pin)
+            return pin
+
+    async def _borrow(self, wanted: Pin) -> Pin | None:
+        mirror = self._place.mirror
+        if mirror is None or not _FULL_ID.fullmatch(wanted.commit):
+            return None
+        loan = await blocking(mirror.lend, wanted.commit)
+        if loan is None:
+            return None
+        await self._begin(wanted.commit, loan)
+        return wanted
+
+    async def _bring(self, wanted: Pin, loan: Loan) -> Pin:
+        await self._begin(wanted.commit if _FULL_ID.fullmatch(wanted.commit) else "", loan)
+        if _FULL_ID.fullmatch(wanted.commit):
+            return Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
+        await self._fetch_everything()
+        return Pin(commit=await self._commit_of(wanted.commit), ref=None)
+
+    async def _keep(self, pin: Pin) -> None:
+        """Let later runs have it: beside what is there, or in one pack with all that it leads to."""
+        mirror = self._place.mirror
+        if mirror is None:
+            return
+        shallow = await blocking(read_shallow, self._git_dir)
+        kept = Loan(packs=self._loan.packs, shallow=shallow)
+        if not await blocking(mirror.is_full, self._loan):
+            await blocking(mirror.keep, self._packs, kept, commit=pin.commit)
+            return
+        anew = os.path.join(self._git_dir, "anew")
+        await blocking(os.mkdir, anew)
+        options = ("--revs", "--quiet", "--delta-base-offset")
+        await self._local("pack-objects", *options, f"{anew}/pack", stdin=pin.commit.encode() + b"\n")
+        await blocking(mirror.keep, anew, Loan(shallow=shallow & {pin.commit}), commit=pin.commit, anew=True)
+
+    async def _throw_away(self) -> None:
+        self._loan = Loan()
+        if self._place.mirror is not None:
+            with suppress(HostError):
+                await blocking(self._place.mirror.discard)
 
     async def _resolve(self, ref: str | None) -> tuple[str, str] | None:
         """The ref's full name and its commit; None when it can only be the start of a commit's id."""
@@ -151,9 +258,9 @@ class PinnedRepository:
             raise NotFoundError(f"no commit {name}", where=self._url, hint="check ref")
         return commit
 
-    async def _local(self, *arguments: str) -> bytes:
+    async def _local(self, *arguments: str, stdin: bytes = b"", cwd: str = "/", **environment: str) -> bytes:
         try:
-            return await run_git(arguments, self._local_environment)
+            return await run_git(arguments, {**self._local_environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
             raise error_from(failure, where=self._url) from None
 

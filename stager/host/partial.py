@@ -14,10 +14,12 @@ file system, nor a record that lies can make a wrong file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from io import FileIO
 from typing import Final, Self
 
@@ -28,7 +30,16 @@ from stager.errors import HostError, from_os_error
 from stager.host.atomic import write_all
 from stager.host.threads import Checkpoint
 
-__all__ = ["Block", "Partial", "Partials", "open_partials", "partial_bytes", "remove_partials"]
+__all__ = [
+    "Block",
+    "Partial",
+    "Partials",
+    "open_partials",
+    "partial_bytes",
+    "partial_name",
+    "partial_names",
+    "remove_partials",
+]
 
 PARTIAL_NAME: Final = "partial"
 _BLOCKS: Final = ".blocks"
@@ -55,12 +66,14 @@ class Block(Struct, frozen=True):
 class Partials:
     """The unfinished files of one destination. Its methods block, and raise OSError unless they say more."""
 
-    def __init__(self, state_fd: int, source: str, *, from_disk: bool = False, keep_all: bool = False) -> None:
-        """``source``: under which text identities mean something. ``from_disk``: what is cached does not count.
-        ``keep_all``: another run continues what this one does not.
+    def __init__(
+        self, state_fd: int, source: str, *, spared: frozenset[str] = frozenset(), from_disk: bool = False
+    ) -> None:
+        """``source``: under which text identities mean something. ``spared``: names that are kept, also where nobody
+        asks for them. ``from_disk``: what is cached does not count.
         """
-        self._keep_all = keep_all
-        self._source = os.fsencode(source)
+        self._source = source
+        self._spared = spared
         self._from_disk = from_disk
         with contextlib.suppress(FileExistsError):
             os.mkdir(PARTIAL_NAME, 0o700, dir_fd=state_fd)
@@ -75,17 +88,15 @@ class Partials:
 
     def name_of(self, key: bytes, size: int, identity: bytes) -> str:
         """The name of an object's files here."""
-        return self._id_of(key, size, identity).hex()
+        return partial_name(self._source, key, size, identity)
 
-    def keep_only(self, names: Container[str]) -> None:
+    def keep_only(self, names: AbstractSet[str]) -> None:
         """Remove what is of no use any more, to have its space before something is fetched."""
-        for name in os.listdir(self._fd) if not self._keep_all else ():
-            if name.removesuffix(_BLOCKS) not in names:
-                _remove(self._fd, name)
+        _keep_only(self._fd, names | self._spared)
 
     def of(self, key: bytes, size: int, identity: bytes) -> Partial:
         """The object's unfinished file, to be opened."""
-        return Partial(self._fd, self._id_of(key, size, identity), size, from_disk=self._from_disk)
+        return Partial(self._fd, _id_of(self._source, key, size, identity), size, from_disk=self._from_disk)
 
     def close(self) -> None:
         """Nothing is removed but the directory, when it is empty. Idempotent."""
@@ -95,12 +106,6 @@ class Partials:
         os.close(fd)
         with contextlib.suppress(OSError):
             os.rmdir(PARTIAL_NAME, dir_fd=self._state_fd)
-
-    def _id_of(self, key: bytes, size: int, identity: bytes) -> bytes:
-        etag, _, version = identity.partition(b"\0")  # csrc/identity.h
-        content = etag or version
-        head = b"%d %d %d\n" % (len(self._source), len(content), size)
-        return digest_bytes(head + self._source + content + key)
 
 
 class Partial:
@@ -256,22 +261,41 @@ class Partial:
         return digest_bytes(self._id + body)[:_CHECK_BYTES] + body
 
 
-def open_partials(state_fd: int, source: str, *, from_disk: bool = False, keep_all: bool = False) -> Partials:
+def open_partials(
+    state_fd: int, source: str, *, spared: frozenset[str] = frozenset(), from_disk: bool = False
+) -> Partials:
     """The unfinished files of a destination; see `Partials`. Blocks. Raises `NoSpaceError`, `HostError`."""
     try:
-        return Partials(state_fd, source, from_disk=from_disk, keep_all=keep_all)
+        return Partials(state_fd, source, spared=spared, from_disk=from_disk)
     except OSError as error:
         raise from_os_error(error, doing="open the directory of unfinished files", where=PARTIAL_NAME) from error
 
 
-def partial_bytes(state_fd: int) -> int:
-    """Bytes on disk of what earlier runs left unfinished: they are free, for a run continues or removes it.
+def partial_name(source: str, key: bytes, size: int, identity: bytes) -> str:
+    """The name of the files of an object of this source."""
+    return _id_of(source, key, size, identity).hex()
 
-    Blocks. Raises `HostError`.
+
+def partial_names(state_fd: int) -> frozenset[str]:
+    """The names of what earlier runs left unfinished and can be continued. Blocks. Raises `HostError`."""
+    try:
+        with _opened(state_fd) as fd:
+            there = frozenset(os.listdir(fd))
+            return frozenset(name for name in there if name + _BLOCKS in there)
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise from_os_error(error, doing="look at unfinished files", where=PARTIAL_NAME) from error
+
+
+def partial_bytes(state_fd: int, *, besides: AbstractSet[str] = frozenset()) -> int:
+    """Bytes on disk of what earlier runs left unfinished, ``besides`` some: they are free, for a run continues or
+    removes it. Blocks. Raises `HostError`.
     """
     try:
         with _opened(state_fd) as fd:
-            sizes = (os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks for name in os.listdir(fd))
+            names = (name for name in os.listdir(fd) if name.removesuffix(_BLOCKS) not in besides)
+            sizes = (os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks for name in names)
             return _UNIT_BYTES * sum(sizes)
     except FileNotFoundError:
         return 0
@@ -279,16 +303,17 @@ def partial_bytes(state_fd: int) -> int:
         raise from_os_error(error, doing="look at unfinished files", where=PARTIAL_NAME) from error
 
 
-def remove_partials(state_fd: int) -> None:
-    """Everything is in place: nothing is unfinished any more. Blocks. Raises `HostError`."""
+def remove_partials(state_fd: int, *, besides: AbstractSet[str] = frozenset()) -> None:
+    """Everything is in place: nothing is unfinished any more ``besides`` some. Blocks. Raises `HostError`."""
     try:
         with _opened(state_fd) as fd:
-            for name in os.listdir(fd):
-                _remove(fd, name)
+            _keep_only(fd, besides)
         os.rmdir(PARTIAL_NAME, dir_fd=state_fd)
     except FileNotFoundError:
         return
     except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return
         raise from_os_error(error, doing="remove unfinished files", where=PARTIAL_NAME) from error
 
 
@@ -299,6 +324,20 @@ def _opened(state_fd: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _id_of(source: str, key: bytes, size: int, identity: bytes) -> bytes:
+    named = os.fsencode(source)
+    etag, _, version = identity.partition(b"\0")  # csrc/identity.h
+    content = etag or version
+    head = b"%d %d %d\n" % (len(named), len(content), size)
+    return digest_bytes(head + named + content + key)
+
+
+def _keep_only(dir_fd: int, names: AbstractSet[str]) -> None:
+    for name in os.listdir(dir_fd):
+        if name.removesuffix(_BLOCKS) not in names:
+            _remove(dir_fd, name)
 
 
 def _open_own(dir_fd: int, name: str, size: int | None = None) -> int | None:

@@ -29,7 +29,9 @@ _NO_NAMES: Final = (b"", b".", b"..")
 
 
 class Found(Struct, frozen=True):
-    """A file, symlink or special file as it was looked at; what writes to it or replaces it changes one of these."""
+    """A file, symlink or special file as it was looked at; what writes to it or replaces it changes one of these. A
+    directory where that is said.
+    """
 
     path: bytes
     device: int
@@ -59,13 +61,18 @@ class Tree:
         """What lies at a path; None when nothing does, or it is a directory, or one cannot come to it. EXDEV: something
         is mounted above it.
         """
+        found = self.stat(path)
+        return None if found is None or stat.S_ISDIR(found.mode) else found
+
+    def stat(self, path: bytes) -> Found | None:
+        """The same, of a directory too."""
         try:
             status = os.lstat(_name(path), dir_fd=self._above(path))
         except OSError as error:
             if error.errno in _NOT_THERE and error.errno != errno.EXDEV:
                 return None
             raise
-        return None if stat.S_ISDIR(status.st_mode) else _found(path, status)
+        return _found(path, status)
 
     def open(self, path: bytes) -> int:
         """A descriptor of a regular file, to read it."""
@@ -132,6 +139,18 @@ class Tree:
                         pending.append(prefix + name)
                 elif directory or name != state_name:
                     yield _found(prefix + name, status)
+
+    def contents(self, path: bytes, checkpoint: Checkpoint = go_on) -> Iterator[Found]:
+        """All that lies in a directory, directories too. EXDEV: something is mounted at one of them."""
+        pending = [path]
+        while pending:
+            checkpoint()
+            directory = pending.pop()
+            for name, status in _entries(self._directory(directory)):
+                found = _found(directory + b"/" + name, status)
+                if stat.S_ISDIR(found.mode):
+                    pending.append(found.path)
+                yield found
 
     def _above(self, path: bytes) -> int:
         if path.startswith(b"/"):

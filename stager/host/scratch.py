@@ -16,10 +16,14 @@ from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.safe_path import make_safe_directory
 
-__all__ = ["DEFAULT_TOP", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
+__all__ = ["DEFAULT_TOP", "MIRRORS", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
 _JOBS: Final = "jobs"
+MIRRORS: Final = "mirrors"
+"""In a scratch: what its user has of remote repositories, see `stager.host.git_mirror`."""
+
+_OWN: Final = (_JOBS, MIRRORS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
@@ -54,7 +58,7 @@ def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
 
 
 def remember_scratch(scratch: str) -> None:
-    """Note a scratch directory with jobs in it, for `known_scratches`. Blocks.
+    """Note a scratch directory with jobs or mirrors in it, for `known_scratches`. Blocks.
 
     The list lies in the default scratch, which every job's view masks. Where somebody else holds that name it is not
     kept: nobody may stop a user's jobs by taking a name in /var/tmp.
@@ -65,27 +69,27 @@ def remember_scratch(scratch: str) -> None:
             fcntl.flock(own, fcntl.LOCK_EX)
             known = _read_register(own)
             if scratch not in known:
-                alive = [path for path in known if os.path.isdir(os.path.join(path, _JOBS))]
+                alive = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
                 write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*alive, scratch]))], mode=0o600)
         finally:
             os.close(own)
 
 
 def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Directories of this user where jobs live or lived, as far as anyone can know: the default scratch,
-    STAGER_SCRATCH, and every one that was used on this node and still exists. Blocks.
+    """Directories of this user where jobs live or lived and mirrors lie, as far as anyone can know: the default
+    scratch, STAGER_SCRATCH, and every one that was used on this node and still exists. Blocks.
 
-    Of a scratch that is not the default only the jobs: the directory around them may be the user's for other things.
+    Of a scratch that is not the default only those: the directory around them may be the user's for other things.
     """
     mine = f"stager-{os.geteuid()}"
     default = os.path.join(DEFAULT_TOP, mine)
     found = [default]
     if asked := environ.get("STAGER_SCRATCH", ""):
-        found += [os.path.join(asked, _JOBS), os.path.join(asked, mine)]
+        found += [os.path.join(asked, name) for name in (*_OWN, mine)]
     with suppress(HostError, OSError):
         own = os.open(default, _DIRECTORY)
         try:
-            found += [os.path.join(path, _JOBS) for path in _read_register(own)]
+            found += [os.path.join(path, name) for path in _read_register(own) for name in _OWN]
         finally:
             os.close(own)
     return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))

@@ -12,42 +12,48 @@ each file that lies there afterwards is hashed here and compared with its blob's
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import ipaddress
+import json
 import os
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Self
+from typing import Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from stager import _native
 from stager.config import GitOptions, Remote, Retry
-from stager.errors import UsageError
+from stager.errors import BadKeysError, IntegrityError, UsageError
+from stager.host.git_place import GitPlace
 from stager.host.gitrepo import Pin, PinnedRepository
-from stager.host.scratch import PrivateDirectory, open_scratch
 from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
+from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import check_out
 from stager.sources.git_lfs import GitLfs
-from stager.sources.git_tree import GitTree
+from stager.sources.git_tree import GitTree, Listed
 from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
 from stager.transfer import Transfer
 
 __all__ = ["GitSource"]
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+Result = TypeVar("Result")
+
+_VERSION = re.compile(r"(?s)(?P<commit>[0-9a-f]{40}|[0-9a-f]{64}):(?P<subdir>.*?)(#\[(true|false), .*\])?")
+_SHOWN: Final = 20
 
 
 class GitSource:
     """See the module.
 
-    The repository lives in a fresh private directory below ``state_dir`` (None: the user's scratch), which is there
-    when the source is entered, and is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
+    The repository lives in a fresh private directory in the user's scratch, and takes from the mirror there what
+    earlier runs fetched; where there is none, below ``state_dir`` (None: the scratch), which is there when the source
+    is entered. It is gone at exit. Plain http is for loopback, or when ``allow_plain_http`` says so.
     """
 
     capabilities = Capabilities(modes=True, times="never", grade=Grade.A)
@@ -82,15 +88,15 @@ class GitSource:
 
     async def __aenter__(self) -> Self:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
-        self._private = await asyncio.to_thread(self._make_private)
+        self._place = await blocking(GitPlace, self._ref.location, self._state_dir, self._environ)
         self._repository = PinnedRepository(
-            self._private.path, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
+            self._place, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
         )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Remove the private directory."""
-        await asyncio.to_thread(self._private.close)
+        await blocking(self._place.close)
 
     async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Pin a commit and list its tree. Identity: the blob id, and what git changes in it on the way.
@@ -100,35 +106,42 @@ class GitSource:
         """
         ref = None if self._ref.ref == "HEAD" else self._ref.ref
         pin = await self._repository.find(ref)
-        if earlier is not None and earlier.version == self._version(pin) and self._options == GitOptions():
-            table = await blocking(earlier.read_table)
-            if table is not None:
+        if earlier is not None and earlier.version == self._version(pin):
+            recorded = await blocking(earlier.read_table)
+            if recorded is not None:
                 self._pin = pin
-                return self._snapshot(pin, table)
+                return self._snapshot(pin, recorded)
         self._pin = pin = await self._repository.fetch(pin)
-        paths = (self._prefix[:-1],) if self._prefix else ()
-        tree = GitTree(
-            repository=self._repository, reader=self._repository.reader(pin.commit), paths=paths, root=self._prefix,
-            lfs=self._options.lfs, lfs_wanted=lfs_choice(self._options),
-            private=self._private.path, where=self._ref.text,
-        )  # fmt: skip
-        listed = await tree.read(wanted)
+        listed = await self._believing(functools.partial(self._list, pin, wanted))
+        self._refuse_submodules(listed, wanted)
         self._left = listed.lfs
         snapshot = replace(self._snapshot(pin, listed.table), warnings=lfs_warnings(listed.lfs))
-        if self._options != GitOptions():
-            return replace(snapshot, version="")
         return snapshot if listed.whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
-        commit, _, subdir = listed.version.partition(":")
-        if not _COMMIT.fullmatch(commit) or subdir != (self._ref.subdir or ""):
+        found = _VERSION.fullmatch(listed.version)
+        if found is None or found["subdir"] != (self._ref.subdir or ""):
             raise UsageError("the listing is of something else", where=self._ref.text, hint="name what was listed")
-        self._pin = pin = await self._repository.find(commit)
-        return self._snapshot(pin, listed.table)
+        self._pin = pin = await self._repository.find(found["commit"])
+        return replace(self._snapshot(pin, listed.table), version=listed.version)
 
     def _version(self, pin: Pin) -> str:
-        return f"{pin.commit}:{self._ref.subdir or ''}"
+        """The commit, and all else that makes a table of it: the subdirectory, which LFS objects are wanted."""
+        text = f"{pin.commit}:{self._ref.subdir or ''}"
+        asked = self._options
+        if asked == GitOptions():
+            return text
+        return f"{text}#{json.dumps([asked.lfs, asked.lfs_include, asked.lfs_exclude])}"
+
+    def _refuse_submodules(self, listed: Listed, wanted: Wanted) -> None:
+        names = [show(row.path) for row in listed.submodules if wanted(row.path[len(self._prefix) :])]
+        if names:
+            rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+            raise BadKeysError(
+                "submodules are not available in this version", [*names[:_SHOWN], *rest], where=self._ref.text,
+                hint="stage each submodule's repository as a dataset of its own",
+            )  # fmt: skip
 
     def _snapshot(self, pin: Pin, table: _native.KeyTable) -> Snapshot:
         pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir,
@@ -141,13 +154,32 @@ class GitSource:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
         if not rows or self._pin is None:
             return
-        await self._repository.fetch(self._pin)
-        reader = self._repository.reader(self._pin.commit)
-        plain, objects = part_lfs(snapshot.table, rows)
-        work = [check_out(reader, self._prefix, snapshot, plain, landing, done)] if plain else []
-        if objects:
-            work.append(self._lfs().fetch(self._repository, reader, snapshot.table, objects, landing, done))
-        await together(*work)
+        pin = await self._repository.fetch(self._pin)
+        has_landed = bytearray(len(snapshot.table))
+
+        def landed(finished: array[int]) -> None:
+            for row in finished:
+                has_landed[row] = 1
+            done(finished)
+
+        async def bring() -> None:
+            reader = self._repository.reader(pin.commit)
+            plain, objects = part_lfs(snapshot.table, array("I", (row for row in rows if not has_landed[row])))
+            work = [check_out(reader, self._prefix, snapshot, plain, landing, landed)] if plain else []
+            if objects:
+                work.append(self._lfs().fetch(self._repository, reader, snapshot.table, objects, landing, landed))
+            await together(*work)
+
+        await self._believing(bring)
+
+    async def _list(self, pin: Pin, wanted: Wanted) -> Listed:
+        tree = GitTree(
+            repository=self._repository, reader=self._repository.reader(pin.commit),
+            paths=(self._prefix[:-1],) if self._prefix else (), root=self._prefix,
+            lfs=self._options.lfs, lfs_wanted=lfs_choice(self._options),
+            private=self._place.directory, where=self._ref.text,
+        )  # fmt: skip
+        return await tree.read(wanted)
 
     def _lfs(self) -> GitLfs:
         if self._transfer is None:
@@ -157,8 +189,15 @@ class GitSource:
             proxy=self._proxy, retry=self._retry, transfer=self._transfer, where=self._ref.text,
         )  # fmt: skip
 
-    def _make_private(self) -> PrivateDirectory:
-        return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
+    async def _believing(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """What comes of ``work``; once more, with the commit fetched anew, when what the mirror lent is damaged."""
+        try:
+            return await work()
+        except IntegrityError:
+            if not self._repository.borrows:
+                raise
+            await self._repository.fetch_anew()
+            return await work()
 
 
 def _is_loopback(url: str) -> bool:

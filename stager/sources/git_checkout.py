@@ -46,6 +46,8 @@ async def check_out(
         raise from_os_error(error, doing="make a directory", where=landing.root) from error
     try:
         keys = [snapshot.table.key(row) for row in rows]
+        identities = map(snapshot.table.identity, rows)
+        await reader.check_blobs(one.partition(b" ")[0] for one in identities if b" " in one)
         await reader.check_out([prefix + key for key in keys], checkout)
         below = os.fsencode(os.path.basename(checkout)) + b"/" + prefix
         pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]

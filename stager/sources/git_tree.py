@@ -196,6 +196,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
         left.undeclared = len(pointers) - len(objects) - left.excluded
         if not changing:
             return objects
+        await self.reader.check_blobs(table.identity(files[path]) for path in changing)
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.reader.check_out(list(changing), scratch)
 

@@ -7,12 +7,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from stager._native import Entries
 from stager.errors import ArchivedError
 from stager.model import Counts
 from stager.names import Names, show
 from stager.sources.base import Snapshot
 
-__all__ = ["archived_among", "leave_out", "told_of"]
+__all__ = ["archived_among", "leave_out", "not_in_place", "told_of"]
 
 _NAMED: Final = 20
 
@@ -33,6 +34,12 @@ def leave_out(snapshot: Snapshot, names: Names, fetch: array[int]) -> Names:
     """``names`` without the archived rows among those to fetch; of the others the files that are here are kept."""
     left_out = frozenset(snapshot.archived) & frozenset(fetch)
     return replace(names, good=array("I", (row for row in names.good if row not in left_out)))
+
+
+def not_in_place(entries: Entries, rows: array[int]) -> list[bytes]:
+    """Keys of those of these rows whose files do not stand."""
+    stands = frozenset(entries.stands())
+    return [entries.table.key(row) for row in rows if row not in stands]
 
 
 def told_of(error: ArchivedError) -> tuple[Counts, str]:

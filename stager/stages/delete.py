@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -27,21 +27,21 @@ from stager.host.threads import Checkpoint, go_on
 from stager.model import Counts
 from stager.names import show
 
-__all__ = ["Deleted", "Deletion", "Kept", "check_amount", "delete", "plan_deletion"]
+__all__ = ["Deleted", "Deletion", "Kept", "check_amount", "delete", "first_of", "plan_deletion"]
 
 _FILES_A_STEP: Final = 1024
+_SHOWN: Final = 3
 _NOT_TO_BE_READ: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Deletion(Struct, frozen=True, kw_only=True):
     """What is to go. ``changed``: paths of what an earlier sync brought and that stay, because they are not that any
-    more. ``gone``: rows of earlier syncs' files that are not there. ``there``: files that the amount is measured by.
+    more. ``gone``: paths of earlier syncs' files that are not there. ``there``: files that the amount is measured by.
     """
 
     files: tuple[Found, ...] = ()
-    rows: array[int]  # of `files`, as far as they are an earlier sync's: the same number, in the same order
     changed: tuple[bytes, ...] = ()
-    gone: array[int]
+    gone: tuple[bytes, ...] = ()
     there: int = 0
 
     @property
@@ -51,14 +51,14 @@ class Deletion(Struct, frozen=True, kw_only=True):
 
 
 class Deleted(Struct, frozen=True, kw_only=True):
-    """What went. ``kept``: paths of what changed after the plan, and stays. ``rows``: of earlier syncs' files that are
-    not there any more. ``failure``: what could not be removed; it stopped nothing.
+    """What went. ``kept``: paths of what changed after the plan, and stays. ``gone``: all paths of which nothing is
+    there any more. ``failure``: what could not be removed; it stopped nothing.
     """
 
     files: tuple[Found, ...] = ()
     directories: int = 0
     kept: tuple[bytes, ...] = ()
-    rows: frozenset[int] = frozenset()
+    gone: frozenset[bytes] = frozenset()
     failure: HostError | None = None
 
     @property
@@ -97,9 +97,9 @@ def plan_deletion(
     many files they put there in all. Raises `HostError`.
     """
     protects = kept.protects()
-    files: dict[bytes, tuple[Found, int]] = {}
-    changed: dict[bytes, int] = {}
-    gone = array("I")
+    files: dict[bytes, Found] = {}
+    changed: dict[bytes, None] = {}
+    gone: list[bytes] = []
     there = known
     try:
         with Tree(root_fd) as tree:
@@ -116,25 +116,24 @@ def plan_deletion(
                         continue
                     raise
                 if found is None:
-                    gone.append(row)
+                    gone.append(path)
                 elif _is_as_recorded(tree, former, row, found):
-                    files[path] = (found, row)
+                    files[path] = found
                 else:
-                    changed[path] = row
+                    changed[path] = None
             if asked.everything:
                 there = 0
                 for found in tree.walk(os.fsencode(state_name), state_fd, checkpoint):
                     there += 1
                     if found.path not in files and not protects(found.path, found.size):
-                        files[found.path] = (found, changed.pop(found.path, -1))
+                        files[found.path] = found
+                        changed.pop(found.path, None)
     except OSError as error:
         raise from_os_error(error, doing="look at what may be deleted", where=error.filename or b"") from error
-    ordered = [files[path] for path in sorted(files)]
     return Deletion(
-        files=tuple(found for found, _ in ordered),
-        rows=array("q", (row for _, row in ordered)),
+        files=tuple(files[path] for path in sorted(files)),
         changed=tuple(changed),
-        gone=gone,
+        gone=tuple(gone),
         there=max(there, len(files)),
     )
 
@@ -182,7 +181,6 @@ def check_amount(deletion: Deletion, asked: Delete, *, where: str) -> None:
 
 def delete(
     deletion: Deletion,
-    former: Entries,
     foreign: frozenset[bytes],
     root_fd: int,
     *,
@@ -193,12 +191,11 @@ def delete(
     Blocks. Raises OSError only for the destination itself.
     """
     went: list[Found] = []
-    rows = set(deletion.gone)
-    emptied = {former.table.key(row) for row in deletion.gone}
+    gone = set(deletion.gone)
     kept: list[bytes] = []
     failed: list[tuple[bytes, OSError]] = []
     with Tree(root_fd) as tree:
-        for number, (found, row) in enumerate(zip(deletion.files, deletion.rows, strict=True)):
+        for number, found in enumerate(deletion.files):
             if number % _FILES_A_STEP == 0:
                 checkpoint()
             try:
@@ -210,15 +207,13 @@ def delete(
                 kept.append(found.path)
                 continue
             went.append(found)
-            emptied.add(found.path)
-            if row >= 0:
-                rows.add(row)
-        directories = _remove_emptied(tree, emptied, foreign, failed, checkpoint)
+            gone.add(found.path)
+        directories = _remove_emptied(tree, gone, foreign, failed, checkpoint)
     return Deleted(
         files=tuple(went),
         directories=directories,
         kept=tuple(kept),
-        rows=frozenset(rows),
+        gone=frozenset(gone),
         failure=_failure(failed),
     )
 
@@ -250,6 +245,12 @@ def _remove_emptied(
             if outcome != "stays":  # a run that was killed may have come as far as this one
                 left.add(path.rpartition(b"/")[0])
     return removed
+
+
+def first_of(paths: Sequence[bytes]) -> str:
+    """The first of them, and how many more there are, for people."""
+    shown = ", ".join(show(path) for path in paths[:_SHOWN])
+    return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN} more"
 
 
 def _count(files: Iterable[Found]) -> Counts:

@@ -15,17 +15,18 @@ from msgspec import Struct
 from stager.errors import UsageError
 from stager.events import Found
 from stager.host.foreign_files import ForeignFiles
-from stager.host.manifest_file import Manifest
+from stager.host.manifest_file import Manifest, load_manifest
 from stager.host.mounts import lies_within
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
-from stager.host.threads import in_threads, stoppable
+from stager.host.threads import Checkpoint, in_threads, stoppable
 from stager.host.workspace import STATE_NAME
-from stager.manifest import MANIFEST_NAME
+from stager.manifest import FORMER_NAME, MANIFEST_NAME, DamagedManifestError
 
 __all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "staged_below"]
 
 _FOREIGN_AT_ONCE: Final = 1000
 _JOB_RECORD, _TREE, _STATE = "job.json", "tree", "state"
+_LEFT: Final = "an earlier sync put it there; the dataset does not hold it now"
 _WHY: Final = {
     "kind": "it is no longer the file that was staged, or a symlink stands above it",
     "size": "another size",
@@ -90,12 +91,26 @@ def _check_and_name(check: partial[list[Odd]], rows: array[int]) -> tuple[array[
     return rows, check(rows)
 
 
-async def found_foreign(manifest: Manifest, root_fd: int, tree: str) -> AsyncGenerator[Found, None]:
+async def found_foreign(
+    manifest: Manifest, state_fd: int | None, root_fd: int, tree: str
+) -> AsyncGenerator[Found, None]:
     """Every file below the tree that the manifest does not have. Raises `HostError`."""
+    former = await stoppable(_read_former, state_fd)
     walk = ForeignFiles(root_fd, manifest.order)
     while some := await stoppable(walk.some, _FOREIGN_AT_ONCE):
         for path in sorted(some):
-            yield Found(source=tree, path=os.fsdecode(path), what="foreign")
+            left = former is not None and former.order.find(path) >= 0
+            yield Found(source=tree, path=os.fsdecode(path), what="foreign", why=_LEFT if left else "")
+
+
+def _read_former(checkpoint: Checkpoint, state_fd: int | None) -> Manifest | None:
+    """What earlier syncs left beside the tree; None: nothing, or nothing that can be believed."""
+    if state_fd is None:
+        return None
+    try:
+        return load_manifest(state_fd, FORMER_NAME, one_tree=False, checkpoint=checkpoint)
+    except (FileNotFoundError, DamagedManifestError):
+        return None
 
 
 def found_odd(manifest: Manifest, odd: Odd, tree: str) -> Found:

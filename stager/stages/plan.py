@@ -5,43 +5,42 @@ from __future__ import annotations
 from array import array
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from stager._native import (
-    OUTCOME_BELOW_FILE,
-    OUTCOME_DIRECTORY,
-    OUTCOME_HASH,
-    Comparison,
-    Entries,
-    KeyOrder,
-)
-from stager.errors import BadKeysError, NoSpaceError, from_os_error
+from stager._native import OUTCOME_BLOCKED, OUTCOME_HASH, Comparison, Entries, KeyOrder
+from stager.errors import NoSpaceError, from_os_error
 from stager.host.recheck import recheck
 from stager.host.threads import Checkpoint, go_on
 from stager.model import Counts
-from stager.names import Names, show
+from stager.names import Names
 
 __all__ = ["Plan", "check_space", "plan"]
 
 _ROWS_A_CALL: Final = 8192
-_OBSTACLES: Final = {
-    OUTCOME_BELOW_FILE: "a file or a symlink, which is not followed, stands where a directory must go",
-    OUTCOME_DIRECTORY: "a directory stands where a file must go",
-}
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to do: rows to fetch, ascending. ``directories``: how many may have to be made. ``unknown``: directories
-    above these rows in which nothing is recorded, where the destination is not empty.
+    """What to do: rows to fetch, ascending; ``blocked``: those of them in whose way a directory, a file or a symlink of
+    the destination stands. ``directories``: how many may have to be made. ``unknown``: directories above these rows in
+    which nothing is recorded, where the destination is not empty.
     """
 
     fetch: array[int]
+    blocked: array[int] = field(default_factory=lambda: array("I"))
     keep: Counts
     total: Counts
     move: Counts
     directories: int
     disk_bytes: int  # what `move` takes on disk in whole blocks, less the files it replaces
     unknown: tuple[bytes, ...] = ()
+
+    @property
+    def free(self) -> array[int]:
+        """The rows to fetch in whose way nothing stands."""
+        if not self.blocked:
+            return self.fetch
+        blocked = frozenset(self.blocked)
+        return array("I", (row for row in self.fetch if row not in blocked))
 
 
 def plan(
@@ -60,31 +59,26 @@ def plan(
 
     An entry that was recalled as trusted is believed when size, mtime and ctime of its file agree; a doubtful one only
     after the content has been hashed again (``from_disk``: not what is cached of it); one below the grade ``required``
-    is not. ``root_fd`` None or ``fresh``: the destination is empty. Raises `BadKeysError` listing every place where a
-    directory, a file or a symlink of the
-    destination stands in the way; `HostError`.
+    is not. ``root_fd`` None or ``fresh``: the destination is empty. Raises `HostError`.
     """
     below = -1 if root_fd is None or fresh else root_fd
     comparison = Comparison(entries, root_fd=below, block_bytes=block_bytes, required=required)
     fetch = array("I")
-    conflicts: list[str] = []
+    blocked = array("I")
     for start in range(0, len(names.good), _ROWS_A_CALL):
         checkpoint()
         rows = names.good[start : start + _ROWS_A_CALL]
-        wanted, doubtful = _compare(comparison, entries, rows, conflicts)
+        wanted, doubtful = _compare(comparison, rows, blocked)
         if doubtful and root_fd is not None:
             _hash_again(entries, doubtful, root_fd, from_disk, checkpoint)
-            changed, _ = _compare(comparison, entries, doubtful, conflicts)
+            changed, _ = _compare(comparison, doubtful, blocked)
             wanted = array("I", sorted([*wanted, *changed])) if changed else wanted
         fetch.extend(wanted)
-    if conflicts:
-        raise BadKeysError(
-            f"{len(conflicts)} names are taken in the destination", conflicts, hint="move what is there out of the way"
-        )
     move = Counts(objects=comparison.fetched, bytes=comparison.fetched_bytes)
     unknown = comparison.unknown_directories(order) if fetch and root_fd is not None and not fresh else ()
     return Plan(
         fetch=fetch,
+        blocked=array("I", sorted(blocked)),
         keep=Counts(objects=comparison.kept, bytes=comparison.total_bytes - move.bytes),
         total=Counts(objects=len(names.good), bytes=comparison.total_bytes),
         move=move,
@@ -94,11 +88,12 @@ def plan(
     )
 
 
-def check_space(plan: Plan, free_bytes: int, free_inodes: int | None, *, where: str) -> None:
-    """Refuse before the first byte when what moves cannot fit. Raises `NoSpaceError`."""
-    if plan.disk_bytes > free_bytes:
+def check_space(plan: Plan, free_bytes: int, free_inodes: int | None, *, where: str, room_bytes: int = 0) -> None:
+    """Refuse before the first byte when what moves cannot fit; ``room_bytes`` become free. Raises `NoSpaceError`."""
+    needed = plan.disk_bytes - room_bytes
+    if needed > free_bytes:
         raise NoSpaceError(
-            f"{plan.disk_bytes} bytes are needed, {free_bytes} are free",
+            f"{needed} bytes are needed, {free_bytes} are free",
             where=where,
             hint="free some or choose another disk",
         )
@@ -109,17 +104,16 @@ def check_space(plan: Plan, free_bytes: int, free_inodes: int | None, *, where: 
         )
 
 
-def _compare(
-    comparison: Comparison, entries: Entries, rows: array[int], conflicts: list[str]
-) -> tuple[array[int], array[int]]:
-    """Rows to fetch, and rows whose file has to be hashed first."""
+def _compare(comparison: Comparison, rows: array[int], blocked: array[int]) -> tuple[array[int], array[int]]:
+    """Rows to fetch, those that are ``blocked`` appended to these too, and rows whose file has to be hashed first."""
     try:
         wanted, odd = comparison.compare(rows)
     except OSError as error:
         raise from_os_error(error, doing="look at the file", where=error.filename) from error
-    for row, outcome in odd:
-        if outcome != OUTCOME_HASH:
-            conflicts.append(f"{show(entries.table.key(row))}: {_OBSTACLES[outcome]}")
+    taken = array("I", (row for row, outcome in odd if outcome == OUTCOME_BLOCKED))
+    if taken:
+        blocked.extend(taken)
+        wanted = array("I", sorted([*wanted, *taken]))
     return wanted, array("I", (row for row, outcome in odd if outcome == OUTCOME_HASH))
 
 

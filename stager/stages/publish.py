@@ -91,11 +91,17 @@ def publish_manifest(
     remove_journal(state_fd, JOURNAL_NAME)
 
 
-def publish_receipt(state_fd: int, receipt: DatasetReceipt | dict[str, Any], *, durable: bool = False) -> None:
+def publish_receipt(
+    state_fd: int,
+    receipt: DatasetReceipt | dict[str, Any],
+    *,
+    spared: frozenset[str] = frozenset(),
+    durable: bool = False,
+) -> None:
     """Write the receipt (as a value, or as `read_receipt` gave it), whole or not at all, last: nothing is unfinished
-    any more. ``durable``: to the disk, too. Blocks. Raises `NoSpaceError`, `HostError`.
+    any more but what is ``spared``. ``durable``: to the disk, too. Blocks. Raises `NoSpaceError`, `HostError`.
     """
-    remove_partials(state_fd)
+    remove_partials(state_fd, besides=spared)
     told = receipt_json(receipt) if isinstance(receipt, DatasetReceipt) else receipt
     body = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body], durable=durable)

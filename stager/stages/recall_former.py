@@ -107,11 +107,17 @@ def recall_former(
     return len(rows)
 
 
-def save_former(state_fd: int, former: Former, rows: array[int], *, checkpoint: Checkpoint = go_on) -> None:
-    """Make these rows what is kept; none: the file goes. Blocks. Raises `NoSpaceError`, `HostError`."""
+def save_former(
+    state_fd: int, former: Former, rows: array[int], *, durable: bool = False, checkpoint: Checkpoint = go_on
+) -> None:
+    """Make these rows what is kept; none: the file goes. ``durable``: on the disk too. Blocks. Raises `NoSpaceError`,
+    `HostError`.
+    """
     if not rows:
         try:
             os.unlink(FORMER_NAME, dir_fd=state_fd)
+            if durable:
+                os.fsync(state_fd)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -121,7 +127,7 @@ def save_former(state_fd: int, former: Former, rows: array[int], *, checkpoint: 
     copy_entries(kept, former.entries, rows, checkpoint=checkpoint)
     kept.settle()
     header = Header(source=former.source, boot=former.boot)
-    write_file(state_fd, FORMER_NAME, manifest_pieces(header, kept, checkpoint=checkpoint))
+    write_file(state_fd, FORMER_NAME, manifest_pieces(header, kept, checkpoint=checkpoint), durable=durable)
 
 
 def _of_journal(state_fd: int, checkpoint: Checkpoint) -> list[_Records]:

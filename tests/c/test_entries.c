@@ -223,12 +223,12 @@ static void test_comparison_tells_what_is_in_the_way_and_what_is_replaced(void)
     close(old);
     stg_comparison_init(&comparison, entries, fd, 4096);
     CHECK_EQ(stg_compare(&comparison, rows, 4, outcomes, &failed), 4);
-    CHECK_EQ(outcomes[0], STG_DIRECTORY);
-    CHECK_EQ(outcomes[1], STG_BELOW_FILE);
+    CHECK_EQ(outcomes[0], STG_BLOCKED);
+    CHECK_EQ(outcomes[1], STG_BLOCKED);
     CHECK_EQ(outcomes[2], STG_FETCH);
     CHECK_EQ(outcomes[3], STG_FETCH);
-    CHECK(comparison.fetched == 2 && comparison.fetched_bytes == 6 && comparison.kept == 0);
-    CHECK_EQ(comparison.disk_bytes, 4096);
+    CHECK(comparison.fetched == 4 && comparison.fetched_bytes == 12 && comparison.kept == 0);
+    CHECK_EQ(comparison.disk_bytes, 3 * 4096);
     stg_comparison_clear(&comparison);
     unlinkat(fd, "dir", AT_REMOVEDIR);
     unlinkat(fd, "file", 0);

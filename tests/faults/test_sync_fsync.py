@@ -55,6 +55,26 @@ def test_disk_that_does_not_take_a_file_is_told_and_the_file_is_not_believed(
     assert receipt(destination)["durable"] is True
 
 
+def test_record_of_what_is_left_reaches_the_disk_before_the_manifest_that_lacks_it(
+    weed: SeaweedFS, bucket_name: Callable[[], str], slow_disk: SlowFuse
+) -> None:
+    bucket, files = bucket_name(), dict(small_objects(4))
+    lost = next(iter(files))
+    weed.make_bucket(bucket)
+    weed.fill(bucket, files)
+    source, destination = f"s3://{bucket}/", slow_disk.mountpoint / "dst"
+    assert run_sync(source, destination, weed.environment(), "--fsync").status == 0
+    weed.client().delete_object(Bucket=bucket, Key=lost)
+    manifest = (destination / ".stager/manifest.jsonl").read_bytes()
+    slow_disk.fail("fsync", errno.EIO, path="former")
+    assert run_sync(source, destination, weed.environment(), "--fsync").status == 6
+    assert (destination / ".stager/manifest.jsonl").read_bytes() == manifest
+    slow_disk.clear("fsync")
+    assert run_sync(source, destination, weed.environment(), "--fsync").status == 0
+    assert "deleted 1 file" in run_sync(source, destination, weed.environment(), "--fsync", "--delete").out
+    assert tree(destination) == {name: content for name, content in files.items() if name != lost}
+
+
 DISK_WITHOUT_ROOM = """
 set -e
 mkdir room disk

@@ -131,6 +131,33 @@ def test_unfinished_file_of_an_object_that_is_gone_is_removed(sync: Sync, server
     assert not (sync.destination / ".stager" / "partial").exists()
 
 
+@pytest.mark.parametrize("left_out_by", [["--exclude", "large"], ["--max-size", "1M", "--delete"]])
+def test_unfinished_file_that_a_filter_leaves_out_is_continued_later(
+    sync: Sync, server: StrictS3, proxy: FaultProxy, left_out_by: list[str]
+) -> None:
+    leave_unfinished(sync, proxy)
+    server.buckets["bucket"]["other"] = b"something to fetch"
+    for _ in range(2):
+        assert sync.run(*left_out_by).code == 0
+    assert tree(sync.destination) == {"small": b"small", "other": b"something to fetch"}
+    assert sync.run().code == 0
+    assert receipt(sync.destination)["continued_bytes"] >= 4 * BLOCK
+    assert tree(sync.destination) == server.buckets["bucket"]
+    assert not (sync.destination / ".stager/partial").exists()
+
+
+@pytest.mark.parametrize("now", [None, b"another" + CONTENT[7:], CONTENT[:-1]])
+def test_unfinished_file_left_out_by_a_filter_goes_when_its_object_does(
+    sync: Sync, server: StrictS3, proxy: FaultProxy, now: bytes | None
+) -> None:
+    leave_unfinished(sync, proxy)
+    del server.buckets["bucket"]["large"]
+    if now is not None:
+        server.buckets["bucket"]["large"] = now
+    assert sync.run("--exclude", "large").code == 0
+    assert not (sync.destination / ".stager/partial").exists()
+
+
 def test_wrong_bytes_that_were_recorded_are_found_by_the_announced_checksum(
     sync: Sync, server: StrictS3, proxy: FaultProxy
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.syncing import run
 from integration.job_driver import Node
 from integration.sync_driver import Sync, tree
 from servers.moto_s3 import MotoS3
@@ -93,6 +94,36 @@ def test_files_that_are_here_stay_when_their_objects_are_archived(sync: Sync, se
     assert tree(sync.destination) == FILES
     assert len(gets(server)) == before
     assert receipt(sync)["archived"] == {"objects": 1, "bytes": 3}
+
+
+@pytest.mark.parametrize("told_by", ["listing", "answer"])
+def test_older_copy_of_what_is_archived_is_remembered_as_an_earlier_syncs(
+    sync: Sync, server: StrictS3, tmp_path: Path, told_by: str
+) -> None:
+    options = AMAZON if told_by == "listing" else ()
+    if told_by == "answer":
+        sync = elsewhere(server, tmp_path)
+    assert sync.run(*options).code == 0
+    (sync.destination / "mine").write_bytes(b"mine")
+    server.storage_classes = {"d/f05": "GLACIER", "d/f06": "GLACIER"}
+    server.buckets["data"] |= {"d/f05": b"new", "d/f06": b"new too"}
+    for _ in range(2):
+        assert sync.run(*options, "--on-archived", "skip", "--delete").code == 0
+        assert tree(sync.destination) == {**FILES, "mine": b"mine"}, "the source has objects of these names"
+    verified = run("verify", str(sync.destination), "--json", environment={})
+    found = [json.loads(line) for line in verified.out.splitlines()]
+    assert verified.status == 0
+    why = "an earlier sync put it there; the dataset does not hold it now"
+    assert {event["path"]: (event["what"], event["why"]) for event in found if event["event"] == "found"} == {
+        "d/f05": ("foreign", why), "d/f06": ("foreign", why), "mine": ("foreign", ""),
+    }  # fmt: skip
+    del server.buckets["data"]["d/f05"]
+    server.restored = {"d/f06": True}
+    assert "deleted 1 file" in sync.run(*options, "--delete").out
+    expected = {**FILES, "d/f06": b"new too", "mine": b"mine"}
+    del expected["d/f05"]
+    assert tree(sync.destination) == expected
+    assert not (sync.destination / ".stager/former.jsonl").exists()
 
 
 def test_single_key_that_is_archived_is_told(sync: Sync, server: StrictS3) -> None:

@@ -396,10 +396,11 @@ def test_what_stands_in_the_way_is_listed_and_left_alone(sync: Sync, tmp_path: P
     failed = sync.run("--json")
     assert failed.code == 2
     problems = failed.event("error")["problems"]
-    assert len(problems) == 21
-    assert "empty: a directory stands where a file must go" in problems
-    for path in ("d0/f0", "d1/f1"):
-        assert f"{path}: a file or a symlink, which is not followed, stands where a directory must go" in problems
+    assert sorted(problems) == [
+        "d0: a symlink, which is not followed, stands where a directory must go (no sync put it there)",
+        "d1: a file stands where a directory must go (no sync put it there)",
+        "empty: a directory stands where a file must go (no sync put it there)",
+    ]
     assert os.listdir(tmp_path / "outside") == []
     assert (sync.destination / "d1").read_bytes() == b"a file"
 

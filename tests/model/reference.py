@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Expected", "Tree", "check_deletion", "expect", "looks", "parents", "source_files"]
+__all__ = ["Expected", "Tree", "check_deletion", "expect", "looks", "obstacles", "parents", "source_files", "without"]
 
 Thing = tuple[str, bytes]
 """("file", content), ("link", target), ("directory", b"") or ("other", b"")."""
@@ -102,13 +102,29 @@ def check_deletion(before: Tree, after: Tree, files: Mapping[str, bytes], goes: 
     for path, thing in before.items():
         if path in files or thing[0] == "directory":
             continue
-        if path in after:
+        if after.get(path, thing)[0] == "directory":  # it made room for one
+            assert path in goes | may_go, path
+        elif path in after:
             assert after[path] == thing, path
             assert path not in goes, path
         else:
             assert path in goes | may_go, path
     for path, thing in after.items():
         assert path in before or thing == ("file", files.get(path)) or thing[0] == "directory", path
+
+
+def obstacles(before: Tree, files: Mapping[str, bytes]) -> set[str]:
+    """What stands where a directory or a file must go."""
+    found = {path for path in files if before.get(path, ("", b""))[0] == "directory"}
+    above = {step for path in files for step in parents(path)}
+    return found | {path for path in above if before.get(path, ("directory", b""))[0] != "directory"}
+
+
+def without(before: Tree, gone: set[str]) -> Tree:
+    """The tree without these, and without directories that hold nothing else."""
+    left = {path: thing for path, thing in before.items() if path not in gone and thing[0] != "directory"}
+    emptied = {step for path in gone for step in parents(path)} - {step for path in left for step in parents(path)}
+    return {path: thing for path, thing in before.items() if path not in gone and path not in emptied}
 
 
 def _is_in_the_way(before: Tree, path: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from entries import recall_all
 from stager._native import Entries, KeyOrder, KeyTable, digest_bytes
-from stager.errors import BadKeysError, NoSpaceError
+from stager.errors import NoSpaceError
 from stager.manifest import Entry
 from stager.names import compile_names
 from stager.stages.plan import Plan, check_space, plan
@@ -126,13 +126,13 @@ def test_doubtful_file_is_hashed_before_it_stands(root: int, tmp_path: Path) -> 
     assert (kept(planned), planned.fetch) == ([b"good"], [1])
 
 
-def test_every_obstacle_is_listed(root: int, tmp_path: Path) -> None:
+def test_rows_in_whose_way_something_stands_are_fetched_and_told_apart(root: int, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("dir")
-    with pytest.raises(BadKeysError) as caught:
-        compare(table(b"dir", b"file/x", b"link/y", b"fine"), root)
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["dir", "file/x", "link/y"]
+    planned = compare(table(b"dir", b"file/x", b"fine", b"link/y"), root).plan
+    assert [list(rows) for rows in (planned.fetch, planned.blocked, planned.free)] == [[0, 1, 2, 3], [0, 1, 3], [2]]
+    assert planned.move.bytes == 4 * len(CONTENT)
 
 
 def test_space_counts_whole_blocks_and_what_is_replaced(root: int, tmp_path: Path) -> None:
@@ -144,6 +144,7 @@ def test_space_counts_whole_blocks_and_what_is_replaced(root: int, tmp_path: Pat
     check_space(planned, planned.disk_bytes, None, where="x")
     with pytest.raises(NoSpaceError, match="bytes are needed"):
         check_space(planned, planned.disk_bytes - 1, None, where="x")
+    check_space(planned, planned.disk_bytes - 1, None, where="x", room_bytes=1)
     with pytest.raises(NoSpaceError, match="inodes are needed"):
         check_space(planned, planned.disk_bytes, 2, where="x")
 
