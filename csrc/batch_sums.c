@@ -41,6 +41,10 @@ int stg_batch_take_announced(struct stg_batch *batch, uint32_t index, const stru
     *announced = stg_checksum_announced(head, stg_template_etags(batch->template_));
     if (announced->kind == STG_SUM_NONE)
         return settle_for_less(batch, index, announced->why, announced, failure);
+    if (announced->parts > 1 && stg_template_refuses_parts(batch->template_)) {
+        *failure = stg_failure_new(STG_FAIL_IDENTITY, 0, "parts", "%s", why_text(STG_WHY_PARTS));
+        return -EBADMSG;
+    }
     if (announced->parts > 1)
         return settle_for_less(batch, index, STG_WHY_PARTS, announced, failure);
     return 0;

@@ -28,6 +28,7 @@ struct stg_template {
     size_t header_count;
     enum stg_etags etags;
     char grade;
+    int refuses_parts;
 };
 
 static int copy_str(struct stg_str *out, struct stg_str text)
@@ -201,10 +202,11 @@ struct stg_str stg_template_key_prefix(const struct stg_template *template_)
     return template_->key_prefix;
 }
 
-void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade)
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade, int refuses_parts)
 {
     template_->etags = etags;
     template_->grade = grade;
+    template_->refuses_parts = refuses_parts;
 }
 
 enum stg_etags stg_template_etags(const struct stg_template *template_)
@@ -215,6 +217,11 @@ enum stg_etags stg_template_etags(const struct stg_template *template_)
 char stg_template_grade(const struct stg_template *template_)
 {
     return template_->grade;
+}
+
+int stg_template_refuses_parts(const struct stg_template *template_)
+{
+    return template_->refuses_parts;
 }
 
 /* ---- writing ---- */

@@ -32,10 +32,12 @@ struct stg_template *stg_template_new(struct stg_endpoint *endpoint, struct stg_
                                       const struct stg_header *headers, size_t header_count);
 struct stg_template *stg_template_ref(struct stg_template *template_);
 void stg_template_unref(struct stg_template *template_);
-/* Before the first request: which ETags are taken for digests, and the grade that objects must reach (0: any). */
-void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade);
+/* Before the first request: which ETags are taken for digests, the grade that objects must reach (0: any), and whether
+ * a whole object of which a digest of parts is announced fails before its body is read. */
+void stg_template_set_checks(struct stg_template *template_, enum stg_etags etags, char grade, int refuses_parts);
 enum stg_etags stg_template_etags(const struct stg_template *template_);
 char stg_template_grade(const struct stg_template *template_);
+int stg_template_refuses_parts(const struct stg_template *template_);
 struct stg_endpoint *stg_template_endpoint(const struct stg_template *template_);
 struct stg_str stg_template_key_prefix(const struct stg_template *template_);
 

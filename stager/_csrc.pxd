@@ -257,7 +257,7 @@ cdef extern from "request.h" nogil:
                                    stg_str key_prefix, const stg_header *headers, size_t header_count)
     void stg_template_unref(stg_template *template_)
     stg_str stg_template_key_prefix(const stg_template *template_)
-    void stg_template_set_checks(stg_template *template_, stg_etags etags, char grade)
+    void stg_template_set_checks(stg_template *template_, stg_etags etags, char grade, int refuses_parts)
 
 
 cdef extern from "parents.h" nogil:

@@ -292,6 +292,7 @@ class Template:
         key_prefix: bytes = b"",  # raw; prepended to a row's key to make the object key
         etags: str = "none",  # which are compared as MD5s: "none", "plain", or of "parts" too
         required: str | None = None,  # the grade that objects must reach: else they fail as "identity", where "grade"
+        refuse_parts: bool = False,  # whole objects of which a digest of parts is announced fail so too, where "parts"
     ) -> None: ...
 
 @final

@@ -158,7 +158,7 @@ cdef class Template:
 
     def __cinit__(self, Endpoint endpoint not None, Signer signer, *, str host_header not None,
                   bytes path_prefix not None, headers=(), bytes key_prefix not None=b"", str etags not None="none",
-                  str required=None):
+                  str required=None, bint refuse_parts=False):
         cdef stg_header extra[STG_SIGV4_MAX_HEADERS]
         cdef list pairs = header_pairs(headers)
         cdef size_t count = fill_headers(extra, pairs)
@@ -171,7 +171,8 @@ cdef class Template:
                                           as_str(path_prefix), as_str(key_prefix), extra, count)
         if self.template_ is NULL:
             raise MemoryError
-        stg_template_set_checks(self.template_, ETAGS[etags], ord(required) if required else 0)
+        stg_template_set_checks(self.template_, ETAGS[etags], ord(required) if required else 0,
+                                refuse_parts)
 
     def __dealloc__(self):
         stg_template_unref(self.template_)

@@ -87,10 +87,14 @@ class Decision(Struct, frozen=True):
         order = await stoppable(self._order, chosen)
         names = await stoppable(self._judge, chosen, order)
         version = "" if chosen.left_out.objects or names.bad else whole.version
+        source = what_identities_mean(self.ref, whole)
+        known = manifest.header
+        preserve = self.options.preserve or (known is not None and known.source == source and known.preserve)
         archived = chosen.table.archived_rows() if whole.archived else whole.archived
         header = Header(
-            source=what_identities_mean(self.ref, whole), folder=to_json(whole.folder), boot=boot_id(),
-            version=version, durable=self.commit is not None,
+            source=source, folder=to_json(whole.folder), boot=boot_id(), version=version,
+            part_of="" if version else whole.version or whole.part_of,
+            durable=self.commit is not None, preserve=preserve,
         )  # fmt: skip
         return Seen(
             manifest=manifest,

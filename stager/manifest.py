@@ -60,7 +60,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     ``source`` says where identities come from: those of another source mean nothing here. ``boot`` is the kernel's
     boot id: after another boot, content that had not reached the disk may be missing behind a right-looking inode,
     so files are re-hashed before they are believed, unless the manifest is ``durable``: then they had reached it before
-    it was written. ``version`` and ``folder``: the snapshot's, the version only when every file of it is here.
+    it was written. ``version`` and ``folder``: the snapshot's, the version only when every file of it is here;
+    ``part_of``: the version when some are left out. ``preserve``: files, of this sync or of earlier ones, have the
+    source's times.
     """
 
     stager_manifest: int = SCHEMA
@@ -69,5 +71,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     boot: str
     version: str = ""
+    part_of: str = ""
     folder: str | dict[str, str] = ""
     durable: bool = False
+    preserve: bool = False

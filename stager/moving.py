@@ -30,14 +30,18 @@ async def move(
     teller: Teller,
     tally: Tally,
     preserve: bool = False,
+    keep_partials: bool = False,
 ) -> None:
     """Fetch ``rows`` of the snapshot; what is counted for the receipt goes to ``tally``, also when this raises.
+    ``keep_partials``: unfinished files of others stay, for a run that continues them.
 
     ``header`` says for which source and boot files are recorded. Raises as `stager.sources.base.Source.fetch`.
     """
     root_fd, state_fd, tmp_fd = workspace.descriptors()
     journal = await blocking(Journal, state_fd, JOURNAL_NAME, entries, order, source=header.source, boot=header.boot)
-    partials = await blocking(open_partials, state_fd, header.source, from_disk=header.durable)
+    partials = await blocking(
+        open_partials, state_fd, header.source, from_disk=header.durable, keep_all=keep_partials
+    )
     landing = Landing(
         root_fd=root_fd,
         tmp_fd=tmp_fd,

@@ -7,9 +7,11 @@ Looked up by the S3 error code first, because a status says too little (ExpiredT
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -40,6 +42,7 @@ __all__ = [
     "are_too_many",
     "damaged",
     "error_for",
+    "server_time_s",
     "too_low",
     "too_low_error",
     "wait_s",
@@ -64,6 +67,7 @@ class Action(Enum):
     REFRESH = auto()  # new credentials once, then resend
     SET_CLOCK = auto()  # take the time from the answer's Date once, then resend
     REGION = auto()  # the bucket is elsewhere: prepare again for the region named
+    ASIDE = auto()  # this object is fetched in another way, the others go on
     SKIP = auto()  # this object fails, the others go on
     STOP = auto()  # final for everything
 
@@ -129,6 +133,7 @@ _DAMAGED_OR_NO_MD5 = _Rule(
     "the stored object or the way to it is damaged; where a server's ETags are no MD5s, choose --integrity light",
 )
 _TOO_LOW = _Rule(Action.SKIP, GradeError, "cannot reach the grade that is required")
+_IN_PARTS = _Rule(Action.ASIDE, IntegrityError, "only a digest of its parts is announced")
 _REFUSED = _Rule(Action.STOP, SourceError, "the server refuses the request")
 _NOT_SO = _Rule(
     Action.STOP,
@@ -342,6 +347,15 @@ def wait_s(retry: Retry, attempt: int, retry_after_s: int, draw: float) -> float
     return max(jitter, min(retry_after_s, 60) + _TIMER_S) if retry_after_s > 0 else jitter
 
 
+def server_time_s(date: str) -> float:
+    """Unix time of a Date header; only where this computer's clock is wrong is the parser of mail imported for it.
+
+    TypeError, ValueError: it is none.
+    """
+    parsed: datetime = importlib.import_module("email.utils").parsedate_to_datetime(date)
+    return parsed.timestamp()
+
+
 def _rule(failure: RequestFailure) -> _Rule:
     if failure.kind == "proxy" and failure.status and failure.where == "tunnel":
         unknown = _PROXY_AGAIN if failure.status in _UNKNOWN_TRANSIENT else _PROXY_REFUSED
@@ -363,6 +377,8 @@ def _rule(failure: RequestFailure) -> _Rule:
         return _damage(failure.message)
     if failure.kind == "identity" and failure.where == "grade":
         return _TOO_LOW
+    if failure.kind == "identity" and failure.where == "parts":
+        return _IN_PARTS
     return _BY_KIND[failure.kind]
 
 

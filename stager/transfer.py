@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import random
 import time
 from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import datetime
 from typing import Any, Final, Generic, Self, TypeVar
 
 from msgspec import Struct, field
@@ -22,7 +20,7 @@ from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
-from stager.retry import CONNECT_ATTEMPTS, Action, action_for, are_too_many, error_for, wait_s
+from stager.retry import CONNECT_ATTEMPTS, Action, action_for, are_too_many, error_for, server_time_s, wait_s
 from stager.steering import Steering
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work", "together"]
@@ -124,6 +122,7 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
 
     ``submit`` hands some items, a slice, to the engine; ``landed`` is told which of them finished, by index into it;
     ``name`` shows an item in errors. ``one_object``: the items are its parts, so the first that is skipped skips all.
+    ``aside`` is told of items whose answer says that they are to be fetched in another way.
     """
 
     items: Sequence[T]
@@ -133,6 +132,7 @@ class Work(Struct, Generic[T], frozen=True, kw_only=True):
     batch_items: int = _BATCH
     window: int = _WINDOW
     one_object: bool = False
+    aside: Callable[[T], None] | None = None
 
 
 class Lane(Struct, kw_only=True):
@@ -187,7 +187,7 @@ class Lane(Struct, kw_only=True):
         if self._clock_set or self.signer is None:
             return False
         try:
-            skew = round(_parse_date(date).timestamp() - time.time())
+            skew = round(server_time_s(date) - time.time())
         except (TypeError, ValueError):
             return False
         self.signer.set_clock_skew(skew)
@@ -323,6 +323,8 @@ class _Run(Generic[T]):
                 self._again.append(item)
             case Action.REGION if failure.region:
                 self._error = RegionMovedError(failure.region, self._error_for(item, failure))
+            case Action.ASIDE if self._work.aside is not None:
+                self._work.aside(item)
             case Action.SKIP:
                 self._given_up = self._work.one_object
                 self._error = lane.skip(self._error_for(item, failure))
@@ -382,12 +384,6 @@ class _Run(Generic[T]):
             self._changed.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._changed.wait()
-
-
-def _parse_date(text: str) -> datetime:
-    """A Date header's time; only where this computer's clock is wrong is the parser of mail imported for it."""
-    parsed: datetime = importlib.import_module("email.utils").parsedate_to_datetime(text)
-    return parsed
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

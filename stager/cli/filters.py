@@ -15,7 +15,14 @@ from stager.errors import FilterError, UsageError
 from stager.filters import Filter, build_filter, parse_paths
 from stager.names import show
 
-__all__ = ["FilteringCommand", "chosen_deletion", "chosen_filter", "delete_options", "filter_options"]
+__all__ = [
+    "FilteringCommand",
+    "chosen_deletion",
+    "chosen_filter",
+    "delete_options",
+    "filter_options",
+    "given_in_order",
+]
 
 Command = Callable[..., Any]
 
@@ -36,10 +43,11 @@ class FilteringCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's."""
-        end = args.index("--") if "--" in args else len(args)
-        args[:end] = [_DELETE_ALL if arg == "--delete=all" else arg for arg in args[:end]]
+        if any(_DELETE_ALL in param.opts for param in self.params):
+            end = args.index("--") if "--" in args else len(args)
+            args[:end] = [_DELETE_ALL if arg == "--delete=all" else arg for arg in args[:end]]
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        ctx.meta[_ORDER] = [param.name for param in order if param.name in _RULES]
+        ctx.meta[_ORDER] = [param.name for param in order]
         return super().parse_args(ctx, args)
 
 
@@ -76,12 +84,21 @@ def delete_options(command: Command) -> Command:
     return command
 
 
+def given_in_order(ctx: click.Context) -> list[str]:
+    """The names of the parameters that the command line of a `FilteringCommand` gives, as often and in the order as
+    they stand there.
+    """
+    names: list[str] = ctx.meta.get(_ORDER, [])
+    return names
+
+
 def chosen_filter(ctx: click.Context, options: dict[str, Any]) -> Filter:
     """Take `filter_options` out of a command's arguments. Raises `FilterError` with every mistake; `UsageError`: a list
     that cannot be read.
     """
     given = {name: iter(options.pop(name)) for name in _RULES}
-    rules = [(f"--{name}", name == "include", next(given[name])) for name in ctx.meta.get(_ORDER, ())]
+    order = [name for name in given_in_order(ctx) if name in _RULES]
+    rules = [(f"--{name}", name == "include", next(given[name])) for name in order]
     problems: list[str] = []
     listing, nul = options.pop("files_from"), options.pop("from0")
     paths: frozenset[bytes] | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from stager.cli.data_options import data_options, take_choices
 from stager.cli.options import limits_of, remote_of
 from stager.config import Remote
 from stager.errors import UsageError
@@ -42,7 +43,8 @@ def scratch_option(command: Command) -> Command:
 
 
 def job_options(command: Command) -> Command:
-    """Add what describes a job; `take_job` makes `JobArguments` of it."""
+    """Add what describes a job; `take_job` makes `JobArguments` of it. The command is a `FilteringCommand`."""
+    command = data_options(command)
     for option in (
         click.option("--job-id", metavar="ID", help="The job's id. [SLURM_JOB_ID, else made of name and time]"),
         click.option("--name", metavar="NAME", help="The job's name, without a job file."),
@@ -51,19 +53,24 @@ def job_options(command: Command) -> Command:
         click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
-        click.option("--data", metavar="OWNER/NAME=SRC", multiple=True, help="At /data/OWNER/NAME; repeatable."),
+        click.option("--data", metavar="OWNER/NAME=SRC", multiple=True,
+                     help="At /data/OWNER/NAME; repeatable. What chooses files, --integrity, --require-integrity and "
+                     "--on-archived are for every --data."),
     ):
         command = option(command)
     return scratch_option(command)
 
 
-def take_job(jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, ...] = ()) -> JobArguments:
-    """The job file, if any, with what the options add. Raises `SpecError`, `HostError`."""
+def take_job(
+    ctx: click.Context, jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, ...] = ()
+) -> JobArguments:
+    """The job file, if any, with what the options add. Raises `SpecError`, `HostError`, `UsageError`."""
     if jobfile is not None and options["name"] is not None:
         raise UsageError("the job file names the job", where="--name", hint="leave one of them out")
     spec = load_spec(jobfile) if jobfile is not None else JobSpec(name=options["name"] or _name_from(argv))
     added = {name: options[name] for name in ("data", "public", "code", "logs")}
-    spec = with_options(spec, **added, base=os.getcwd())
+    choices, mistakes = take_choices(ctx, options, added["data"])
+    spec = with_options(spec, **added, choices=choices, mistakes=mistakes, base=os.getcwd())
     limits, timeouts, retry = limits_of(options)
     return JobArguments(
         spec=spec,

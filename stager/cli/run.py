@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
@@ -40,7 +41,7 @@ class _WrongOptionError(click.UsageError):
     exit_code = _PERMANENT
 
 
-class _WithCommand(click.Command):
+class _WithCommand(FilteringCommand):
     """Everything after the first ``--`` is the job's command; a wrong option is our own failure, not the job's."""
 
     def make_context(
@@ -93,12 +94,15 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
     without a shell. Its exit status is passed on; 125 and 75 are stager's own failures (75: worth another try), 126
     and 127 say that the command could not be started.
 
+    What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
+    behind all of them; each dataset of a job file says its own.
+
     Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
     """
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(state, jobfile, ctx.meta[_COMMAND], keep, status_file, options, outcome)
+        code = _run(ctx, jobfile, keep, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -112,15 +116,16 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
 
 
 def _run(
-    state: State, jobfile: str | None, argv: tuple[str, ...], keep: bool, status_file: str | None,
-    options: dict[str, Any], outcome: _Outcome,
+    ctx: click.Context, jobfile: str | None, keep: bool, status_file: str | None, options: dict[str, Any],
+    outcome: _Outcome,
 ) -> int:  # fmt: skip
-    arguments = take_job(jobfile, options, argv=argv)
+    argv: tuple[str, ...] = ctx.meta[_COMMAND]
+    arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     return run_async(
-        _stage_and_run(state, arguments, argv, keep, outcome),
+        _stage_and_run(ctx.obj, arguments, argv, keep, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )

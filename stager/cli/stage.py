@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
@@ -22,21 +23,25 @@ from stager.stages.place import choose_job_id, place
 __all__ = ["command"]
 
 
-@click.command("stage")
+@click.command("stage", cls=FilteringCommand)
 @click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
 @job_options
 @speed_options
 @remote_options
 @common
-@click.pass_obj
-def command(state: State, /, jobfile: str | None, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
     """Bring all of a job's data into the job's tree, and print where that is.
 
     Nothing is presented as ready before everything is there and verified. The receipt lies beside the tree.
 
+    What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
+    behind all of them; each dataset of a job file says its own.
+
     Example: stager stage train.toml
     """
-    job = take_job(jobfile, options)
+    state: State = ctx.obj
+    job = take_job(ctx, jobfile, options)
     # stdout is the tree's path alone, for TREE=$(stager stage ...); what was fetched goes to stderr.
     with Renderer(state, out=None if state.json else sys.stderr) as sink:
         job_id, tree, receipt = run_async(_stage(job, sink), how_to_continue="run the same command again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Iterator
 from typing import Final, Self
 
@@ -24,12 +25,13 @@ from stager.host.threads import Checkpoint, go_on
 from stager.manifest import DIGEST, MANIFEST_MAX_BYTES, MANIFEST_NAME, SCHEMA, DamagedManifestError, Entry, Header
 from stager.names import DIRECTORY_TOO, show
 
-__all__ = ["Manifest", "ManifestFile", "load_manifest", "manifest_pieces"]
+__all__ = ["Manifest", "ManifestFile", "copy_entries", "load_manifest", "manifest_pieces"]
 
 _READ_AT_ONCE: Final = 1 << 20
 _LINE_MAX: Final = 512 << 10  # STG_LINE_MAX_BYTES
 _LINE_MIN: Final = len('["a",0,"","",0,0,0,"A"]\n') + 32
 _TRAILER_MAX: Final = 256
+_ROWS_AT_ONCE: Final = 4096
 
 
 class _Trailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +181,21 @@ def manifest_pieces(header: Header, entries: Entries, *, checkpoint: Checkpoint 
         piece, row, more = entries.lines(row)
         count += more
     yield _encoder.encode(_Trailer(entries=count, blake2b=checksum.hexdigest())) + b"\n"
+
+
+def copy_entries(
+    into: Entries,
+    entries: Entries,
+    rows: array[int],
+    order: KeyOrder | None = None,
+    *,
+    checkpoint: Checkpoint = go_on,
+) -> None:
+    """Recall in one table's entries what is recorded of these rows of another's; see `Recall` for ``order``."""
+    recall = Recall(into, order, trusted=True)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        checkpoint()
+        recall.journal(entries.journal(rows[start : start + _ROWS_AT_ONCE]))
 
 
 def _host_error(error: OSError) -> Exception:

@@ -54,8 +54,11 @@ class Block(Struct, frozen=True):
 class Partials:
     """The unfinished files of one destination. Its methods block, and raise OSError unless they say more."""
 
-    def __init__(self, state_fd: int, source: str, *, from_disk: bool = False) -> None:
-        """``source``: under which text identities mean something. ``from_disk``: what is cached does not count."""
+    def __init__(self, state_fd: int, source: str, *, from_disk: bool = False, keep_all: bool = False) -> None:
+        """``source``: under which text identities mean something. ``from_disk``: what is cached does not count.
+        ``keep_all``: another run continues what this one does not.
+        """
+        self._keep_all = keep_all
         self._source = os.fsencode(source)
         self._from_disk = from_disk
         with contextlib.suppress(FileExistsError):
@@ -75,7 +78,7 @@ class Partials:
 
     def keep_only(self, names: Container[str]) -> None:
         """Remove what is of no use any more, to have its space before something is fetched."""
-        for name in os.listdir(self._fd):
+        for name in os.listdir(self._fd) if not self._keep_all else ():
             if name.removesuffix(_BLOCKS) not in names:
                 _remove(self._fd, name)
 
@@ -245,10 +248,10 @@ class Partial:
         return digest_bytes(self._id + body)[:_CHECK_BYTES] + body
 
 
-def open_partials(state_fd: int, source: str, *, from_disk: bool = False) -> Partials:
+def open_partials(state_fd: int, source: str, *, from_disk: bool = False, keep_all: bool = False) -> Partials:
     """The unfinished files of a destination; see `Partials`. Blocks. Raises `NoSpaceError`, `HostError`."""
     try:
-        return Partials(state_fd, source, from_disk=from_disk)
+        return Partials(state_fd, source, from_disk=from_disk, keep_all=keep_all)
     except OSError as error:
         raise from_os_error(error, doing="open the directory of unfinished files", where=PARTIAL_NAME) from error
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from stager.errors import BusyError, HostError, UsageError, from_os_error
 from stager.host.atomic import open_regular
+from stager.host.folding import folds_when_written, seems_to_fold
 
 __all__ = ["STATE_NAME", "Workspace", "boot_id"]
 
@@ -118,7 +119,9 @@ class Workspace:
 
     def _open(self, state: str | None, read_only: bool) -> None:
         try:
-            if not read_only:
+            if read_only:
+                self.folds_names = seems_to_fold(self.root)
+            else:
                 self._make(self.root, 0o777)
             self.root_fd = os.open(self.root, _DIRECTORY)
         except FileNotFoundError:
@@ -143,7 +146,7 @@ class Workspace:
                 hint="finished files are renamed out of it: choose one on the same file system",
             )
         self._take_lease()
-        self._make_tmp()
+        self._make_tmp(self.root_fd)
 
     def _open_state(self, state: str | None, *, make: bool) -> int:
         if state is not None:
@@ -193,7 +196,7 @@ class Workspace:
                 hint="wait for it to end",
             ) from None
 
-    def _make_tmp(self) -> None:
+    def _make_tmp(self, root_fd: int) -> None:
         """Sweep what dead runs left and make this run's directory."""
         if self.state_fd is None:
             raise ValueError("no state directory")
@@ -207,7 +210,7 @@ class Workspace:
         self._tmp = _TMP + secrets.token_hex(8)
         os.mkdir(self._tmp, 0o700, dir_fd=self.state_fd)
         self.tmp_fd = os.open(self._tmp, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.state_fd)
-        self.folds_names = _folds(self.tmp_fd)
+        self.folds_names = folds_when_written(self.tmp_fd, root_fd)
 
 
 def boot_id() -> str:
@@ -217,16 +220,3 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def _folds(directory_fd: int) -> bool:
-    """Whether the file system takes names of another case for the same."""
-    os.close(os.open("case-probe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
-    try:
-        os.stat("CASE-PROBE", dir_fd=directory_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    else:
-        return True
-    finally:
-        os.unlink("case-probe", dir_fd=directory_fd)

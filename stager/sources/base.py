@@ -62,7 +62,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     equal identity and size means equal content), mode (0 where the source has none).
     ``pinned`` goes into the receipt: commit and ref, or bucket and prefix. It never holds a secret.
     ``version``: equal versions mean equal tables, wherever they came from (a commit id); empty where the source has
-    nothing that promises this. ``folder``: what the keys are below at the source, where the reference leaves that open
+    nothing that promises this. ``part_of``: the version that `Source.adopt` takes of a table that is not as it would be
+    if all of it were wanted. ``folder``: what the keys are below at the source, where the reference leaves that open
     (a prefix may be a folder or one object). ``warnings``: what the user should know, for people. ``archived``: rows,
     ascending, of what is there and is known not to be readable before it is restored.
     """
@@ -70,6 +71,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     table: KeyTable
     pinned: Mapping[str, Any]
     version: str = ""
+    part_of: str = ""
     folder: bytes = b""
     warnings: tuple[str, ...] = ()
     archived: array[int] = field(default_factory=lambda: array("I"))

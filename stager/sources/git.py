@@ -101,7 +101,7 @@ class GitSource:
         tree = GitTree(self._repository.reader(pin.commit), self._ref.subdir, self._private.path, self._ref.text)
         table, whole = await tree.table(wanted)
         snapshot = self._snapshot(pin, table)
-        return snapshot if whole else replace(snapshot, version="")
+        return snapshot if whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""

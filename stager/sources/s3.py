@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import time
 from array import array
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -26,7 +27,7 @@ from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.s3_access import access_for, headers_of
-from stager.sources.s3_announced import NOTHING, Announced, ask_announced, asked_ahead
+from stager.sources.s3_announced import Told, ask_told, asked_ahead
 from stager.sources.s3_connection import Connection
 from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
@@ -34,6 +35,7 @@ from stager.sources.s3_large import fetch_large
 from stager.sources.s3_list import Pages, Span
 from stager.sources.s3_list_parallel import list_folder
 from stager.sources.s3_order import lists_in_byte_order
+from stager.sources.s3_silence import Silence
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
 from stager.sources.s3_version import look_up, with_versions
@@ -46,6 +48,8 @@ _GRADE: Final = "B"
 _GRADE_UNPINNED: Final = "C"  # of an object without an ETag
 _LARGE_AT_ONCE: Final = 4
 _MULTIPART_AT_ONCE: Final = 32  # of one part each, but for the last the least that S3 lets be uploaded
+_FIRST_AT_ONCE: Final = 8  # of these while it is not known whether anything is announced: two are asked for each
+_WHOLE_AT_ONCE: Final = 512  # of these, until it is looked whether one came that has to be asked for
 _LEAST_PART_BYTES: Final = 5 << 20  # User Guide, "Amazon S3 multipart upload limits"
 _FRESHEN_EVERY_S: Final = 60.0
 
@@ -133,10 +137,10 @@ class S3Source:
                 self._fetch_small(connection, template, table, small, landing, done),
                 *(
                     self._fetch_large(connection, template, table, share, landing, done)
-                    for rows, at_once in ((large, _LARGE_AT_ONCE), (several, _MULTIPART_AT_ONCE))
-                    for start in range(at_once)
-                    if (share := rows[start::at_once])
+                    for start in range(_LARGE_AT_ONCE)
+                    if (share := large[start::_LARGE_AT_ONCE])
                 ),
+                self._fetch_several(connection, template, snapshot, several, landing, done),
             )
         except GradeError:
             pass  # enough of them: all that were met are told below
@@ -297,6 +301,7 @@ class S3Source:
         rows: array[int],
         landing: Landing,
         done: OnLanded,
+        aside: Callable[[int], None] | None = None,
     ) -> None:
         engine = self._transfer.engine
 
@@ -314,22 +319,57 @@ class S3Source:
                 ),
                 landed=landed,
                 name=lambda row: self._name(table.key(row)),
+                aside=aside,
             )
         )
+
+    async def _fetch_several(
+        self,
+        connection: Connection,
+        template: Template,
+        snapshot: Snapshot,
+        rows: array[int],
+        landing: Landing,
+        done: OnLanded,
+    ) -> None:
+        """Objects of one part at most that were uploaded in several; see `stager.sources.s3_silence`."""
+        left, table = deque(rows), snapshot.table
+        silence = Silence(must_ask=self._integrity.require == "A")
+        whole = connection.template(snapshot.folder, objects=True, refuse_parts=True)
+        while left:
+            if silence.lasts:
+                some = array("I", (left.popleft() for _ in range(min(len(left), _WHOLE_AT_ONCE))))
+                aside: list[int] = []
+                await self._fetch_small(connection, whole, table, some, landing, done, aside.append)
+                if aside:
+                    silence.break_it()
+                    left.extendleft(aside)
+                continue
+            at_once = _FIRST_AT_ONCE if silence.unknown else _MULTIPART_AT_ONCE
+            await together(
+                *(
+                    self._fetch_large(connection, template, table, silence.draw(left), landing, done, silence.hear)
+                    for _ in range(min(at_once, len(left)))
+                )
+            )
 
     async def _fetch_large(
         self,
         connection: Connection,
         template: Template,
         table: KeyTable,
-        rows: array[int],
+        rows: Iterable[int],
         landing: Landing,
         done: OnLanded,
+        hear: Callable[[Told], None] = lambda _: None,
     ) -> None:
-        async def ask(row: int) -> Announced:
-            if not connection.compares:
-                return NOTHING
-            return await ask_announced(connection.lane, template, table, row, name=self._name(table.key(row)))
+        async def ask(row: int) -> Told:
+            if not connection.compares and not landing.preserve:
+                return Told()
+            name, compares = self._name(table.key(row)), connection.compares
+            told = await ask_told(connection.lane, template, table, row, name=name, compares=compares)
+            hear(told)
+            return told
 
         async with contextlib.aclosing(asked_ahead(rows, ask)) as objects:
             async for row, asked in objects:

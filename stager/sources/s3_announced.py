@@ -1,4 +1,4 @@
-"""What digest a server announces of an object that is fetched in parts, asked with a HEAD.
+"""What a server tells of an object that is fetched in parts, asked with a HEAD: its digest, and when it was changed.
 
 An answer to a range announces nothing of the whole object that could be relied on: S3 sends a checksum with it only
 where the range is a stored part, others send the whole object's with any range. So one HEAD is due per object. It comes
@@ -6,9 +6,13 @@ before the parts, for what is to be computed must be known while their bytes are
 read the first of them back costs a pass over as many parts as there are connections. Asked one object ahead, it is
 waited for once, and then for no longer than what is left of the round trip when the file has been made.
 
+The same answer tells the time of change, for ``--preserve``: rclone and s3fs keep a file's own in the metadata
+``mtime``, in seconds with or without a fraction; else it is the object's LastModified, as its listing has it.
+
 A digest of stored parts needs to know where they end: a HEAD of a part tells its length and how many there are. The
 first one alone is asked where all may be as long as it is, and the others when that turns out to be wrong.
-Source: Amazon S3 API reference, HeadObject (partNumber, x-amz-mp-parts-count).
+Source: Amazon S3 API reference, HeadObject (partNumber, x-amz-mp-parts-count, x-amz-meta-); rclone's documentation,
+"S3: Modification times".
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from stager._native import Batch, KeyTable, Template
 from stager.sources.s3_head import ask_head
 from stager.transfer import Lane, Work
 
-__all__ = ["NOTHING", "Announced", "all_ends", "ask_all_ends", "ask_announced", "asked_ahead"]
+__all__ = ["NOTHING", "Announced", "Told", "all_ends", "ask_all_ends", "ask_told", "asked_ahead"]
 
 _Part = tuple[int, int, int]  # offset, length and count of a stored part; -1: not told
 
@@ -50,19 +54,35 @@ class Announced(Struct, frozen=True, kw_only=True):
 NOTHING: Final = Announced()
 
 
-async def ask_announced(lane: Lane, template: Template, table: KeyTable, row: int, *, name: str) -> Announced:
-    """What the server announces of one object as it is pinned.
+class Told(Struct, frozen=True, kw_only=True):
+    """What one HEAD told. ``mtime_ns``: the time of change, in ns since 1970; None when nothing says one."""
+
+    announced: Announced = NOTHING
+    mtime_ns: int | None = None
+
+
+async def ask_told(
+    lane: Lane, template: Template, table: KeyTable, row: int, *, name: str, compares: bool = True
+) -> Told:
+    """What the server tells of one object as it is pinned; ``compares``: its digest is of use.
 
     A refusal is nothing, too: an answer without a body does not say why, the object's parts will. Raises
     `TransientError` and `IntegrityError` for what is no answer at all.
     """
-    announced = await ask_head(lane, template, table, row, _read, name=name) or NOTHING
-    return await _with_ends(lane, template, table, row, announced, name) if announced.parts else announced
+    told = await ask_head(lane, template, table, row, _read, name=name)
+    if told is None:
+        return Told(mtime_ns=table.mtime_ns(row) or None)
+    if not compares:
+        return Told(mtime_ns=told.mtime_ns)
+    if not told.announced.parts:
+        return told
+    return replace(told, announced=await _with_ends(lane, template, table, row, told.announced, name))
 
 
-def _read(batch: Batch, index: int) -> Announced:
+def _read(batch: Batch, index: int) -> Told:
     kind, value, parts, why = batch.announced(index)
-    return Announced(kind=kind, value=value, parts=parts, why=why)
+    announced = Announced(kind=kind, value=value, parts=parts, why=why)
+    return Told(announced=announced, mtime_ns=batch.mtime_ns(index))
 
 
 async def _with_ends(
@@ -131,10 +151,10 @@ async def _ask_parts(
 
 
 async def asked_ahead(
-    rows: Iterable[int], ask: Callable[[int], Coroutine[Any, Any, Announced]]
-) -> AsyncGenerator[tuple[int, asyncio.Task[Announced]], None]:
+    rows: Iterable[int], ask: Callable[[int], Coroutine[Any, Any, Told]]
+) -> AsyncGenerator[tuple[int, asyncio.Task[Told]], None]:
     """Each row with the answer to it under way, and the next one's too. Close it: that ends what was not awaited."""
-    asked: deque[tuple[int, asyncio.Task[Announced]]] = deque()
+    asked: deque[tuple[int, asyncio.Task[Told]]] = deque()
     try:
         for row in rows:
             asked.append((row, asyncio.create_task(ask(row))))

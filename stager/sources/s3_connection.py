@@ -32,8 +32,8 @@ class Connection:
     headers: tuple[tuple[str, str], ...]
     key: CustomerKey | None
 
-    def template(self, key_prefix: bytes, *, objects: bool) -> Template:
-        """Of requests for the bucket's objects, or for its listing."""
+    def template(self, key_prefix: bytes, *, objects: bool, refuse_parts: bool = False) -> Template:
+        """Of requests for the bucket's objects, or for its listing; see `Template` for ``refuse_parts``."""
         return Template(
             self.endpoint,
             self.signer,
@@ -43,6 +43,7 @@ class Connection:
             key_prefix=key_prefix,
             etags=self.etags,
             required=self.integrity.require,
+            refuse_parts=refuse_parts,
         )
 
     @property

@@ -21,8 +21,7 @@ from stager.host.threads import blocking, stoppable
 from stager.model import UNVERIFIED
 from stager.retry import damaged, too_low
 from stager.sources.base import Landing
-from stager.sources.s3_announced import NOTHING, Announced, ask_all_ends
-from stager.sources.s3_mtime import ask_mtime
+from stager.sources.s3_announced import NOTHING, Announced, Told, ask_all_ends
 from stager.sources.s3_verify import Verifier, is_available
 from stager.transfer import Lane, Work
 
@@ -45,7 +44,7 @@ async def fetch_large(
     landing: Landing,
     *,
     name: str,
-    asked: Awaitable[Announced],
+    asked: Awaitable[Told],
     required: str | None = None,
 ) -> bool:
     """Fetch one object in parts, publish it, and note its entry; false when it alone is denied or archived, or cannot
@@ -59,13 +58,14 @@ async def fetch_large(
     try:
         await blocking(_open, partial, landing)
         large = _Large(lane, template, table, row, partial, name)
-        announced = await asked
-        fetched = await large.fetch_checked(announced if is_available(announced) else NOTHING, required)
+        told = await asked
+        announced = told.announced if is_available(told.announced) else NOTHING
+        fetched = await large.fetch_checked(announced, required)
         landing.tally.continued_bytes += large.continued_bytes
         landing.tally.read_back_bytes += large.read_back_bytes
         if fetched is None:
             return False
-        mtime_ns = await ask_mtime(lane, template, table, row, name=name) if landing.preserve else None
+        mtime_ns = told.mtime_ns if landing.preserve else None
         await blocking(_publish, landing, partial, table, row, *fetched, mtime_ns)
     except OSError as error:
         raise from_os_error(error, doing="put the file in place", where=landing.root) from error

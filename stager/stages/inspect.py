@@ -12,17 +12,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from stager.errors import IntegrityError, UsageError
+from stager.errors import UsageError
 from stager.events import Found
 from stager.host.foreign_files import ForeignFiles
-from stager.host.manifest_file import Manifest, load_manifest
+from stager.host.manifest_file import Manifest
 from stager.host.mounts import lies_within
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
-from stager.host.threads import Checkpoint, in_threads, stoppable
+from stager.host.threads import in_threads, stoppable
 from stager.host.workspace import STATE_NAME
-from stager.manifest import MANIFEST_NAME, DamagedManifestError
+from stager.manifest import MANIFEST_NAME
 
-__all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "read_whole_manifest", "staged_below"]
+__all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "staged_below"]
 
 _FOREIGN_AT_ONCE: Final = 1000
 _JOB_RECORD, _TREE, _STATE = "job.json", "tree", "state"
@@ -35,10 +35,11 @@ _WHY: Final = {
 
 
 class Staged(Struct, frozen=True):
-    """A staged tree and where its state is; None: in its own .stager."""
+    """A staged tree and where its state is; None: in its own .stager. ``of_job``: it is a copy in a job's tree."""
 
     tree: str
     state: str | None
+    of_job: bool = False
 
 
 def staged_below(directory: str, state_dir: str | None) -> tuple[Staged, ...]:
@@ -70,20 +71,7 @@ def _copies_of(job: str) -> list[Staged]:
     """What was copied for a job, in the order of its names."""
     top = os.path.join(job, _STATE)
     states = sorted(path for path, _, files in os.walk(top) if MANIFEST_NAME in files)
-    return [Staged(os.path.join(job, _TREE, os.path.relpath(state, top)), state) for state in states]
-
-
-def read_whole_manifest(checkpoint: Checkpoint, state_fd: int | None, where: str) -> Manifest:
-    """The manifest with all of its entries. Blocks. Raises `UsageError` (none), `IntegrityError` (damaged)."""
-    hint = "`stager sync` it again"
-    if state_fd is None:
-        raise UsageError("nothing was staged here", where=where, hint=hint)
-    try:
-        return load_manifest(state_fd, checkpoint=checkpoint)
-    except FileNotFoundError:
-        raise UsageError("has no manifest: no sync has finished here", where=where, hint=hint) from None
-    except DamagedManifestError as error:
-        raise IntegrityError(f"the manifest is damaged ({error})", where=where, hint=hint) from error
+    return [Staged(os.path.join(job, _TREE, os.path.relpath(state, top)), state, of_job=True) for state in states]
 
 
 async def inspect_files(manifest: Manifest, root_fd: int) -> AsyncGenerator[tuple[array[int], list[Odd]], None]:

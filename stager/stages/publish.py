@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,16 +22,20 @@ from stager.model import DatasetReceipt
 from stager.names import lossless
 
 __all__ = [
+    "ASIDE_NAME",
     "RECEIPT_NAME",
     "commit_tree",
     "publish_manifest",
     "publish_receipt",
     "read_receipt",
     "receipt_json",
+    "set_aside",
     "withdraw",
 ]
 
 RECEIPT_NAME: Final = "receipt.json"
+ASIDE_NAME: Final = "repair.json"
+"""The receipt that a tree had before a repair that has not finished."""
 _SCHEMA: Final = 1
 _MOST_BYTES: Final = 16 << 20
 
@@ -40,8 +45,20 @@ def withdraw(state_fd: int, *, durable: bool = False) -> None:
 
     Raises `HostError`.
     """
+    _change(state_fd, durable, lambda: os.unlink(RECEIPT_NAME, dir_fd=state_fd))
+    _change(state_fd, durable, lambda: os.unlink(ASIDE_NAME, dir_fd=state_fd))
+
+
+def set_aside(state_fd: int, *, durable: bool = False) -> None:
+    """As `withdraw`, for a repair: what the receipt says of the tree holds again when that has finished."""
+    _change(
+        state_fd, durable, lambda: os.rename(RECEIPT_NAME, ASIDE_NAME, src_dir_fd=state_fd, dst_dir_fd=state_fd)
+    )
+
+
+def _change(state_fd: int, durable: bool, change: Callable[[], None]) -> None:
     try:
-        os.unlink(RECEIPT_NAME, dir_fd=state_fd)
+        change()
         if durable:
             os.fsync(state_fd)
     except FileNotFoundError:
@@ -82,18 +99,22 @@ def publish_receipt(state_fd: int, receipt: DatasetReceipt | dict[str, Any], *, 
     told = receipt_json(receipt) if isinstance(receipt, DatasetReceipt) else receipt
     body = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
     write_file(state_fd, RECEIPT_NAME, [body], durable=durable)
+    _change(state_fd, False, lambda: os.unlink(ASIDE_NAME, dir_fd=state_fd))
 
 
-def read_receipt(state_fd: int | None) -> dict[str, Any] | None:
-    """The receipt as it was written; None when there is none, or what is there is none. Raises `HostError`."""
+def read_receipt(state_fd: int | None, name: str = RECEIPT_NAME) -> dict[str, Any] | None:
+    """The receipt as it was written; ``name``: or `ASIDE_NAME`. None when there is none, or what is there is none.
+
+    Raises `HostError`.
+    """
     if state_fd is None:
         return None
     try:
-        return msgspec.json.decode(read_regular(RECEIPT_NAME, dir_fd=state_fd, most=_MOST_BYTES), type=dict[str, Any])
+        return msgspec.json.decode(read_regular(name, dir_fd=state_fd, most=_MOST_BYTES), type=dict[str, Any])
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
     except OSError as error:
-        raise from_os_error(error, doing="read the receipt", where=RECEIPT_NAME) from error
+        raise from_os_error(error, doing="read the receipt", where=name) from error
 
 
 def receipt_json(receipt: DatasetReceipt) -> dict[str, Any]:

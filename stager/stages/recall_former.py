@@ -20,7 +20,7 @@ from stager._native import Entries, KeyOrder, KeyTable, Recall
 from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.journal import JOURNAL_NAME, load_journal
-from stager.host.manifest_file import load_manifest, manifest_pieces
+from stager.host.manifest_file import copy_entries, load_manifest, manifest_pieces
 from stager.host.threads import Checkpoint, go_on
 from stager.manifest import FORMER_NAME, DamagedManifestError, Header
 from stager.stages.recall import Recalled, Recorded, whole_manifest
@@ -118,7 +118,7 @@ def save_former(state_fd: int, former: Former, rows: array[int], *, checkpoint: 
             raise from_os_error(error, doing="remove the file", where=FORMER_NAME) from error
         return
     kept = Entries(KeyTable(), len(rows))
-    _pack(kept, former.entries, rows, checkpoint)
+    copy_entries(kept, former.entries, rows, checkpoint=checkpoint)
     kept.settle()
     header = Header(source=former.source, boot=former.boot)
     write_file(state_fd, FORMER_NAME, manifest_pieces(header, kept, checkpoint=checkpoint))
@@ -167,7 +167,7 @@ def _merge(
             elif key not in seen:
                 seen.add(key)
                 rows.append(row)
-        _pack(entries, records.entries, rows, checkpoint)
+        copy_entries(entries, records.entries, rows, checkpoint=checkpoint)
         former += len(rows)
         unsaved += 0 if of_former else len(rows)
         if again:
@@ -176,7 +176,7 @@ def _merge(
             sources.add(records.source)
             boots.add(records.boot)
     for records, again in again_from:
-        _pack(entries, records.entries, again, checkpoint)
+        copy_entries(entries, records.entries, again, checkpoint=checkpoint)
     entries.settle()
     return Former(
         entries=entries,
@@ -188,11 +188,3 @@ def _merge(
         unsaved=bool(unsaved),
         damaged=damaged,
     )
-
-
-def _pack(into: Entries, entries: Entries, rows: array[int], checkpoint: Checkpoint) -> None:
-    """Append these entries, and rows of theirs, to a table of recalled ones."""
-    recall = Recall(into, None, trusted=True)
-    for start in range(0, len(rows), _ROWS_A_CALL):
-        checkpoint()
-        recall.journal(entries.journal(rows[start : start + _ROWS_A_CALL]))

@@ -10,13 +10,13 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stager.config import Integrity, Remote
+from stager.config import Remote
 from stager.errors import SpecError, UsageError
-from stager.host.listing_file import LISTED
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
@@ -27,6 +27,7 @@ from stager.model import (
     PublicSpec,
     SourceRef,
 )
+from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_filter import filter_of
 from stager.stages.spec_git import git_of
@@ -56,6 +57,7 @@ _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
 _LATER = "not available in this version"
+_NO_CHOICES: Final = Choices()
 
 
 def load_spec(path: str) -> JobSpec:
@@ -87,12 +89,15 @@ def with_options(
     public: Sequence[str] = (),
     code: str | None = None,
     logs: str | None = None,
+    choices: Choices = _NO_CHOICES,
+    mistakes: Sequence[str] = (),
     base: str,
 ) -> JobSpec:
     """``spec`` with what the command line adds: ``--data OWNER/NAME=SRC``, ``--public NAME=PATH``, ``--code SRC``,
-    ``--logs DIR``; relative paths are meant from ``base``. Raises `SpecError` with every problem.
+    ``--logs DIR``; relative paths are meant from ``base``. ``choices`` are for all ``data``; ``mistakes``: what is
+    known to be wrong already. Raises `SpecError` with every problem.
     """
-    problems = Problems()
+    problems = Problems(found=list(mistakes))
     if not JOB_NAME.fullmatch(spec.name):
         problems.add("--name", f"{shown(spec.name)} is no job name: letters, digits, '.', '_' and '-', at most 128")
     datasets = list(spec.datasets)
@@ -102,7 +107,8 @@ def with_options(
         if name and not DATASET_NAME.fullmatch(name):
             problems.add("--data", f"{shown(name)} is not OWNER/NAME")
         elif ref is not None:
-            datasets.append(DatasetSpec(name=name, source=ref))
+            datasets.append(_dataset(name, ref, choices, base))
+            check_choices(choices, ref, partial(_option_of, name), problems)
     publics = list(spec.public)
     for text in public:
         name, path = _pair("--public", text, problems)
@@ -209,30 +215,38 @@ def _datasets(
             continue
         if found.remote is not None and source.scheme != "s3":
             problems.add(f"{place}.remote", "remote is for s3:// sources")
-        if found.frozen is not None and (source.scheme not in LISTED or not _is_path(found.frozen)):
-            problems.add(f"{place}.frozen", "names the file of a listing, of an s3:// or git+ source")
         remote = remotes.get(found.remote) if found.remote is not None else None
-        for name in ("integrity", "require_integrity"):
-            if source.scheme == "bind" and getattr(found, name) is not None:
-                problems.add(f"{place}.{name}", "is for what is copied")
-        integrity = Integrity(level=found.integrity or "standard", require=found.require_integrity)
-        frozen = os.path.join(base, found.frozen) if found.frozen is not None else None
-        wanted = filter_of(place, found, source, base, problems)
-        specs.append(
-            DatasetSpec(
-                name=found.name,
-                source=source,
-                access=found.access,
-                remote=remote,
-                frozen=frozen,
-                filter=wanted,
-                integrity=integrity,
-                on_archived=found.on_archived,
-                git=git_of(place, found, source, problems),
-            )
+        choices = Choices(
+            filter=filter_of(place, found, base, problems),
+            integrity=found.integrity,
+            require_integrity=found.require_integrity,
+            on_archived=found.on_archived,
+            frozen=found.frozen,
         )
+        check_choices(choices, source, partial(_key_of, place), problems)
+        git = git_of(place, found, source, problems)
+        specs.append(replace(_dataset(found.name, source, choices, base), access=found.access, remote=remote, git=git))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
+
+
+def _dataset(name: str, source: SourceRef, choices: Choices, base: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        source=source,
+        frozen=os.path.join(base, choices.frozen) if choices.frozen is not None else None,
+        filter=choices.filter,
+        integrity=choices.as_integrity(),
+        on_archived=choices.on_archived or "fail",
+    )
+
+
+def _key_of(place: str, choice: str) -> str:
+    return f"{place}.{choice}" if choice else place
+
+
+def _option_of(dataset: str, choice: str) -> str:
+    return f"--{choice.replace('_', '-')} for {dataset}" if choice else f"--data {dataset}"
 
 
 def _publics(given: object, problems: Problems) -> tuple[PublicSpec, ...]:

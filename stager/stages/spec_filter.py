@@ -11,8 +11,7 @@ import stat
 import time
 from typing import Final
 
-from stager.filters import EVERYTHING, Filter, build_filter, parse_paths
-from stager.model import SourceRef
+from stager.filters import Filter, build_filter, parse_paths
 from stager.names import show
 from stager.stages.spec_schema import DatasetTable, Problems, shown
 
@@ -21,7 +20,7 @@ __all__ = ["filter_of"]
 _MOST_BYTES: Final = 64 << 20
 
 
-def filter_of(place: str, table: DatasetTable, source: SourceRef, base: str, problems: Problems) -> Filter:
+def filter_of(place: str, table: DatasetTable, base: str, problems: Problems) -> Filter:
     """The filter of one ``[[dataset]]``; ``base``: what ``files_from`` is meant from. Mistakes go to ``problems``."""
     rules = [
         (f"{place}.{name}", name == "include", text)
@@ -36,7 +35,7 @@ def filter_of(place: str, table: DatasetTable, source: SourceRef, base: str, pro
     paths = None
     if table.files_from is not None:
         paths = _paths(f"{place}.files_from", os.path.join(base, table.files_from), problems)
-    wanted = build_filter(
+    return build_filter(
         rules,
         paths=paths,
         min_size=written("min_size"),
@@ -45,12 +44,6 @@ def filter_of(place: str, table: DatasetTable, source: SourceRef, base: str, pro
         now_s=time.time(),
         add=problems.add,
     )
-    if source.scheme == "bind" and (wanted or rules or paths is not None):
-        problems.add(place, "include, exclude and their kind are for sources that are copied; a bind shows all")
-        return EVERYTHING
-    if source.scheme == "git" and wanted.since_ns is not None:
-        problems.add(f"{place}.newer", "a git source has no times")
-    return wanted
 
 
 def _paths(place: str, path: str, problems: Problems) -> frozenset[bytes]:

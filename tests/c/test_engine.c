@@ -336,7 +336,7 @@ static void test_objects_below_the_required_grade_are_refused_before_their_bytes
 {
     struct bench bench = set_up(usual());
     uint32_t rows[] = {add(&bench, "sum-crc32", 5, 9 << 20), add(&bench, "good", 7, 100)};
-    stg_template_set_checks(bench.template_, STG_ETAGS_PARTS, 'A');
+    stg_template_set_checks(bench.template_, STG_ETAGS_PARTS, 'A', 0);
     struct stg_batch *batch = start_objects(&bench, rows, 2);
     struct outcome outcome = wait_for(&bench, 2);
     CHECK_EQ(outcome.done, 1);

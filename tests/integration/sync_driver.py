@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +60,12 @@ class Sync:
         source: str | None = None,
         environment: Mapping[str, str] | None = None,
         standard_input: int | None = None,
+        argv: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-c", _PROGRAM, "sync", source or self.source, str(self.destination), *options]
+        """``argv``: another command line."""
+        argv = argv or ["sync", source or self.source, str(self.destination), *options]
         return subprocess.Popen(
-            argv,
+            [sys.executable, "-c", _PROGRAM, *argv],
             env={**os.environ, **self.environment, **(environment or {})},
             stdin=standard_input,
             stdout=subprocess.PIPE,

@@ -72,11 +72,14 @@ def test_names_of_another_case_are_refused_where_the_file_system_folds_them(
     slow_disk.fold()
     strict.buckets[BUCKET] = dict.fromkeys(("Readme", "README", "d/x", "other"), b"x")
     sync = Sync(f"s3://{BUCKET}", slow_disk.mountpoint / "dst", strict.environment())
-    failed = sync.run("--json")
-    assert failed.code == 2
-    assert sorted(failed.event("error")["problems"]) == [
-        f"{name}: is the same name as another key on this file system" for name in ("README", "Readme")
-    ]
+    (slow_disk.mountpoint / "entry").touch()
+    for options in (["--dry-run"], []):
+        failed = sync.run("--json", *options)
+        assert failed.code == 2
+        assert sorted(failed.event("error")["problems"]) == [
+            f"{name}: is the same name as another key on this file system" for name in ("README", "Readme")
+        ]
+        assert os.listdir(slow_disk.backing) == ["entry"]
     del strict.buckets[BUCKET]["README"]
     assert sync.run().code == 0
     assert set(os.listdir(slow_disk.backing / "dst")) == {".stager", "readme", "d", "other"}

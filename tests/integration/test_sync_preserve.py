@@ -42,6 +42,8 @@ def test_files_have_the_time_of_their_metadata_else_of_their_listing(strict: Str
     strict.metadata = {key: {"mtime": value, "mode": "33188"} for key, value in told.items()}
     sync = Sync(f"s3://{BUCKET}", tmp_path / "dst", strict.environment())
     assert sync.run("--preserve").code == 0
+    heads = sorted(target for method, target in strict.requests if method == "HEAD")
+    assert heads == [f"/{BUCKET}/large", f"/{BUCKET}/large-plain"]
     assert tree(tmp_path / "dst") == strict.buckets[BUCKET]
     assert times(tmp_path / "dst") == {
         "rclone": 1600000000_123456789, "s3fs": 1500000000 * 10**9, "empty": 1400000000_500000000,

@@ -214,15 +214,6 @@ def test_tree_whose_sync_did_not_finish_is_judged_by_what_was_recorded_and_that_
     assert (done.status, "the last sync did not finish" in done.err) == (0, True)
 
 
-def test_tree_that_a_killed_sync_has_begun_to_change_is_not_repaired(staged: Staged) -> None:
-    damage(staged.root)
-    (staged.root / ".stager/journal").touch()
-    done = staged.verify("--repair")
-    assert (done.status, "`stager sync` finishes it" in done.err) == (2, True)
-    assert sync_here(staged.source, staged.root, staged.weed.environment(), "--verify").status == 0
-    assert tree(staged.root) == OBJECTS
-
-
 def test_tree_where_a_sync_is_at_work_is_busy(staged: Staged) -> None:
     with (staged.root / ".stager/lock").open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

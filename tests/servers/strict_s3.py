@@ -82,8 +82,9 @@ class StrictS3:
     the session tokens accepted, any of ``expired_tokens`` is told so; with neither, requests need no token.
     ``token_ends`` is token to the Unix time it ends at, ``token_uses`` to the requests that are left to it.
     ``algorithm``: the one of `ALGORITHMS` that every object was stored with ("": none), of the whole but for the keys
-    in ``composites``. ``parts``: key to the lengths of the parts that it was uploaded in. ``encryption``: key to the
-    value of x-amz-server-side-encryption. ``parts_told`` False: it does not know partNumber, as some other makes.
+    in ``composites``; those in ``unsummed`` have none. ``parts``: key to the lengths of the parts that it was uploaded
+    in. ``encryption``: key to the value of x-amz-server-side-encryption. ``parts_told`` False: it does not know
+    partNumber, as some other makes.
     ``metadata``: what is told of a key as x-amz-meta-NAME. Keys that are no UTF-8 are written with surrogates, as
     `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored with; ``storage_classes`` is
     object key to class where it is not STANDARD, ``restored`` is object key to whether that has been done (else it is
@@ -109,6 +110,7 @@ class StrictS3:
     page_size: int = 1000
     algorithm: str = ""
     composites: set[str] = field(default_factory=set)
+    unsummed: set[str] = field(default_factory=set)
     parts: dict[str, list[int]] = field(default_factory=dict)
     encryption: dict[str, str] = field(default_factory=dict)
     parts_told: bool = True
@@ -391,7 +393,8 @@ class _Handler(BaseHTTPRequestHandler):
         """[API] GetObject, HeadObject: only with x-amz-checksum-mode. [GUIDE] "Checking object integrity": a composite
         is one of the parts' checksums, its value ends in their number. With a Range that is no stored part: nothing.
         """
-        if not self.state.algorithm or self.headers.get("x-amz-checksum-mode") != "ENABLED":
+        asked = self.headers.get("x-amz-checksum-mode") == "ENABLED"
+        if not self.state.algorithm or key in self.state.unsummed or not asked:
             return {}
         compute = ALGORITHMS[self.state.algorithm]
         name = f"x-amz-checksum-{self.state.algorithm}"
