@@ -1,0 +1,108 @@
+"""The tree that stager makes of a commit with LFS objects is the one of ``git clone`` and ``git lfs pull``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.git_worlds import NAME, GitWorld, git_world
+from integration.sync_driver import SyncHere
+from servers.certificates import Certificates
+from servers.giftless_lfs import Giftless
+from servers.repositories import clone_with_lfs, commit_files, git, keep_lfs_objects, lfs_pointer, make_lfs_repository
+from servers.s3 import object_bytes
+
+FILES = {"README": b"words\n", "dos.bat": b"one\ntwo\n"}
+OBJECTS = {
+    "data/parts.bin": object_bytes((17 << 20) + 5, 1),  # more than two blocks of 8 MiB
+    "data/small.bin": b"small",
+    "data/the same.bin": b"small",
+    "empty.bin": b"",
+    "tool.bin": b"#!/bin/sh\n",
+    "sp ace/ünï.bin": object_bytes(100_000, 2),
+}
+WITHOUT_RANGES, WITH_RANGES = ("https", "lfs_streaming"), ("http", "lfs_in_s3")
+WORLDS = (WITHOUT_RANGES, WITH_RANGES, ("https", "lfs_in_s3_tls"), ("ssh", "lfs_streaming"), ("file", None))
+
+
+@dataclass(frozen=True)
+class Served:
+    world: GitWorld
+    repository: Path
+    lfs: Giftless | None  # None: the objects lie in the repository
+
+    def offer(self, contents: dict[str, bytes]) -> None:
+        """Have objects where the server looks for them."""
+        if self.lfs is None:
+            keep_lfs_objects(self.repository, contents.values())
+        else:
+            self.lfs.put(NAME, contents.values())
+
+    def sent(self) -> int:
+        """Objects that giftless itself has sent, or links to them that it has given."""
+        return sum(one.status == 200 for one in self.lfs.requests()) if self.lfs is not None else 0
+
+
+@pytest.fixture(params=WORLDS, ids=lambda param: "-".join(filter(None, param)))
+def served(request: pytest.FixtureRequest, certificates: Certificates, tmp_path: Path) -> Iterator[Served]:
+    way, kind = request.param
+    lfs: Giftless | None = request.getfixturevalue(kind) if kind is not None else None
+    repository = tmp_path / "repositories" / NAME
+    make_lfs_repository(repository, FILES, OBJECTS)
+    (repository / "tool.bin").chmod(0o755)
+    git(repository, "commit", "-q", "-a", "-m", "mode")
+    with git_world(way, tmp_path / "repositories", certificates, lfs) as world:
+        made = Served(world, repository, lfs)
+        made.offer(OBJECTS)
+        yield made
+
+
+def described(root: Path, state: str) -> dict[str, tuple[bool, bytes]]:
+    """Every file but for ``state`` at the top: path to (executable, content)."""
+    files = [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != state]
+    return {str(path.relative_to(root)): (bool(path.stat().st_mode & 0o100), path.read_bytes()) for path in files}
+
+
+def test_tree_is_the_one_of_git_lfs_pull_and_stays_it(served: Served, tmp_path: Path) -> None:
+    sync = SyncHere(f"git+{served.world.url}", tmp_path / "dst", served.world.environment)
+    done = sync.run("-q", "--require-integrity", "A")
+    assert (done.code, done.err) == (0, "")
+    clone_with_lfs(served.world.url, tmp_path / "clone", served.world.environment)
+    found = described(tmp_path / "dst", ".stager")
+    assert found == described(tmp_path / "clone", ".git")
+    assert {path: found[path][1] for path in OBJECTS} == OBJECTS
+    assert found["tool.bin"][0]
+    before = served.sent()
+    assert sync.run("-q").code == 0
+    assert moved(tmp_path / "dst") == {"objects": 0, "bytes": 0}
+    assert served.sent() == before
+
+
+@pytest.mark.parametrize("served", [WITHOUT_RANGES, WITH_RANGES], ids="-".join, indirect=True)
+def test_next_commit_brings_its_own_objects_and_no_other(served: Served, tmp_path: Path) -> None:
+    sync = SyncHere(f"git+{served.world.url}", tmp_path / "dst", served.world.environment)
+    assert sync.run("-q").code == 0
+    before = served.sent()
+    new = {"data/small.bin": b"another", "data/new.bin": object_bytes(50_000, 3)}
+    served.offer(new)
+    attributes = (served.repository / ".gitattributes").read_bytes() + b"data/new.bin filter=lfs -text\n"
+    commit_files(
+        served.repository,
+        {".gitattributes": attributes, **{path: lfs_pointer(content) for path, content in new.items()}},
+        "second",
+    )
+    assert sync.run("-q").code == 0
+    assert moved(tmp_path / "dst")["objects"] == len(new) + 1
+    found = described(tmp_path / "dst", ".stager")
+    assert {path: found[path][1] for path in OBJECTS | new} == OBJECTS | new
+    from_giftless = 0 if served.lfs is not None and served.lfs.s3 is not None else len(new)
+    assert served.sent() - before == 1 + from_giftless  # one batch
+
+
+def moved(destination: Path) -> Any:
+    return json.loads((destination / ".stager" / "receipt.json").read_text())["moved"]
