@@ -19,16 +19,16 @@ _OPTIONS: Final = {"paths": "--path", "lfs": "--no-lfs"}
 
 
 def git_options(command: Command) -> Command:
-    """Add what is wanted of a git source; `git_of` makes a `GitOptions` of it."""
+    """Add what is wanted of a git source; `git_of` makes a `GitOptions` of it. Hidden: what is not available yet."""
     for option in (
         click.option("--lfs-exclude", metavar="GLOB", multiple=True, help="Git: leave pointers where this matches."),
         click.option("--lfs-include", metavar="GLOB", multiple=True,
                      help="Git: fetch LFS objects only where this matches."),
         click.option("--no-lfs", is_flag=True, help="Git: leave LFS pointers as they are."),
-        click.option("--submodules", is_flag=True, help="Git: submodules too, each at its pinned commit."),
-        click.option("--path", "paths", metavar="PATH", multiple=True,
+        click.option("--submodules", is_flag=True, hidden=True, help="Git: submodules too, each at its pinned commit."),
+        click.option("--path", "paths", metavar="PATH", multiple=True, hidden=True,
                      help="Git: only what lies at or below PATH, and fetch nothing else where the server allows."),
-        click.option("--history", is_flag=True, help="Git: a .git directory with the whole history too."),
+        click.option("--history", is_flag=True, hidden=True, help="Git: a .git directory with the whole history too."),
     ):
         command = option(command)
     return command
