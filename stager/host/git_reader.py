@@ -134,6 +134,16 @@ class CommitReader:
                     at = begin + size + 1
                     blob = next(numbered, None)
 
+    async def configuration(self, blob: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Keys and values (None: without one) of a small blob that is a file of git's configuration; nothing that it
+        includes. Raises `SourceError`: it is none.
+        """
+        async for _, content in self.read_blobs([blob]):
+            listing = await self._local("config", "--file", "-", "--no-includes", "--null", "--list", stdin=content)
+            pairs = [entry.partition(b"\n") for entry in listing.split(b"\0")[:-1]]
+            return [(key, value if newline else None) for key, newline, value in pairs]
+        return []
+
     async def check_blobs(self, blobs: Iterable[bytes]) -> None:
         """That nobody has put other bytes in their place, whatever their sizes. Raises `IntegrityError`."""
         if self._doubtful:

@@ -36,11 +36,11 @@ from stager.host.git_reader import CommitReader
 from stager.host.threads import blocking
 from stager.retry import wait_s
 
-__all__ = ["Pin", "PinnedRepository"]
+__all__ = ["FULL_ID", "PINNED", "Pin", "PinnedRepository"]
 
-_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
-_PINNED = "refs/stager/pinned"
+PINNED = "refs/stager/pinned"
 _SHA256_DIGITS = 64
 
 
@@ -79,6 +79,11 @@ class PinnedRepository:
         """Whether something came from the mirror, which may be damaged: `fetch_anew` goes on without it."""
         return bool(self._loan.packs)
 
+    @property
+    def directory(self) -> str:
+        """A private one, gone at the end of the run."""
+        return self._place.directory
+
     def reader(self, commit: str) -> CommitReader:
         """What gives out a commit that has been fetched; one at a time."""
         index = os.path.join(self._git_dir, "index")
@@ -92,7 +97,7 @@ class PinnedRepository:
         The id of a commit, whole or its start, is taken as it is.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `UsageError`.
         """
-        if ref is not None and _FULL_ID.fullmatch(ref):
+        if ref is not None and FULL_ID.fullmatch(ref):
             return Pin(commit=ref, ref=None)
         await self._begin("")
         found = await self._resolve(ref)
@@ -125,14 +130,13 @@ class PinnedRepository:
     async def _begin(self, identity: str, loan: Loan | None = None) -> None:
         """A new repository for ids like ``identity``, in which there is what was lent."""
         self._loan = loan or Loan()
-        self._has_checked_trees = self._has_index = False
         self._git_dir = self._place.new_repository()
         for environment in (self._network_environment, self._local_environment):
             environment["GIT_DIR"] = self._git_dir
-        await blocking(self._make, "sha256" if len(identity) == _SHA256_DIGITS else "sha1")
+        await blocking(self._make, identity)
 
-    def _make(self, object_format: str) -> None:
-        loan = self._loan
+    def _make(self, identity: str) -> None:
+        loan, object_format = self._loan, "sha256" if len(identity) == _SHA256_DIGITS else "sha1"
         try:
             self._packs = make_bare_repository(
                 self._git_dir, object_format=object_format, known=loan.tips, shallow=loan.shallow
@@ -167,7 +171,7 @@ class PinnedRepository:
 
     async def _borrow(self, wanted: Pin) -> Pin | None:
         mirror = self._place.mirror
-        if mirror is None or not _FULL_ID.fullmatch(wanted.commit):
+        if mirror is None or not FULL_ID.fullmatch(wanted.commit):
             return None
         loan = await blocking(mirror.lend, wanted.commit)
         if loan is None:
@@ -176,8 +180,8 @@ class PinnedRepository:
         return wanted
 
     async def _bring(self, wanted: Pin, loan: Loan) -> Pin:
-        await self._begin(wanted.commit if _FULL_ID.fullmatch(wanted.commit) else "", loan)
-        if _FULL_ID.fullmatch(wanted.commit):
+        await self._begin(wanted.commit if FULL_ID.fullmatch(wanted.commit) else "", loan)
+        if FULL_ID.fullmatch(wanted.commit):
             return Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
         await self._fetch_everything()
         return Pin(commit=await self._commit_of(wanted.commit), ref=None)
@@ -236,9 +240,9 @@ class PinnedRepository:
             try:
                 await self._network(
                     "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--update-shallow",
-                    "--", self._url, f"+{wanted}:{_PINNED}",
+                    "--", self._url, f"+{wanted}:{PINNED}",
                 )  # fmt: skip
-                commit = await self._commit_of(_PINNED)
+                commit = await self._commit_of(PINNED)
             except NotFoundError:
                 continue
             if name is None or commit == identity:

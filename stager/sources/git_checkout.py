@@ -19,22 +19,38 @@ from stager.host.threads import in_threads
 from stager.model import Grade
 from stager.names import show
 from stager.sources.base import Landing, OnLanded, Snapshot
+from stager.sources.git_tree import Repository, is_attributes
 
-__all__ = ["check_out"]
+__all__ = ["bring_files", "check_out"]
 
 _FILES_A_CALL: Final = 128
 _PIECE_BYTES: Final = 1 << 20
 
 
+async def bring_files(repository: Repository, reader: CommitReader, table: _native.KeyTable, rows: array[int]) -> None:
+    """Fetch what `check_out` needs for these rows and is not here."""
+    if not repository.partial:
+        return
+    identities = [table.identity(row) for row in rows]
+    needed = [identity.partition(b" ")[0] for identity in identities]
+    if any(b" " in identity for identity in identities):
+        async for listed in reader.list_tree(sizes=False):
+            needed += [row.blob for row in listed if is_attributes(row.path)]
+    await repository.bring(needed)
+
+
 async def check_out(
     reader: CommitReader,
-    prefix: bytes,
     snapshot: Snapshot,
     rows: array[int],
     landing: Landing,
     done: OnLanded,
+    *,
+    root: bytes = b"",
+    mount: bytes = b"",
 ) -> None:
-    """Put ``rows`` in place, whose keys are paths below ``prefix`` of the commit; see `Source.fetch`.
+    """Put ``rows`` in place; see `Source.fetch`. Their keys begin with ``mount``, their paths in the commit with
+    ``root`` in its place.
 
     Git writes into a private directory below ``landing.tmp_fd``; each file is hashed there, then renamed into place.
     Cancelling ends git at once and waits for the renames in flight.
@@ -45,17 +61,17 @@ async def check_out(
     except OSError as error:
         raise from_os_error(error, doing="make a directory", where=landing.root) from error
     try:
-        keys = [snapshot.table.key(row) for row in rows]
+        paths = [root + key[len(mount) :] for key in snapshot.table.keys(rows)]
         identities = map(snapshot.table.identity, rows)
         await reader.check_blobs(one.partition(b" ")[0] for one in identities if b" " in one)
-        await reader.check_out([prefix + key for key in keys], checkout)
-        below = os.fsencode(os.path.basename(checkout)) + b"/" + prefix
-        pieces = [rows[at : at + _FILES_A_CALL] for at in range(0, len(rows), _FILES_A_CALL)]
+        await reader.check_out(paths, checkout)
+        below = os.fsencode(os.path.basename(checkout)) + b"/"
+        pieces = [slice(at, at + _FILES_A_CALL) for at in range(0, len(rows), _FILES_A_CALL)]
 
-        def publish(piece: array[int]) -> array[int]:
-            for row in piece:
-                _publish(snapshot, row, below, landing)
-            return piece
+        def publish(piece: slice) -> array[int]:
+            for row, path in zip(rows[piece], paths[piece], strict=True):
+                _publish(snapshot, row, below + path, landing)
+            return rows[piece]
 
         async with aclosing(in_threads(publish, pieces)) as finished:
             async for landed in finished:
@@ -64,9 +80,8 @@ async def check_out(
         await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
 
 
-def _publish(snapshot: Snapshot, row: int, below: bytes, landing: Landing) -> None:
+def _publish(snapshot: Snapshot, row: int, written: bytes, landing: Landing) -> None:
     key, identity = snapshot.table.key(row), snapshot.table.identity(row)
-    written = below + key
     try:
         status = os.lstat(written, dir_fd=landing.tmp_fd)
         if stat.S_ISLNK(status.st_mode):

@@ -24,7 +24,7 @@ from stager.sources.git_problems import Problems
 from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
 from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
-__all__ = ["GitTree", "Listed", "Repository"]
+__all__ = ["GitTree", "Listed", "Repository", "is_attributes", "is_below"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
@@ -60,14 +60,15 @@ class GitTree(Struct, frozen=True, kw_only=True):
 
     ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
     whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
-    the commit's root. ``private``: a directory to work in. ``known``: sizes of
-    blobs that need not come to be listed, by whether they are links, and id.
+    the commit's root. ``at``: where a submodule's tree is mounted, for people. ``private``: a directory to work in.
+    ``known``: sizes of blobs that need not come to be listed, by whether they are links, and id.
     """
 
     repository: Repository
     reader: CommitReader
     paths: tuple[bytes, ...] = ()
     root: bytes = b""
+    at: bytes = b""
     lfs: bool = True
     lfs_wanted: Wanted = everything
     private: str
@@ -81,12 +82,12 @@ class GitTree(Struct, frozen=True, kw_only=True):
         will ask for it. Raises `BadKeysError`: what is wanted cannot be had (names, links, pointers, filters);
         `NotFoundError`: nothing lies at a path; `IntegrityError`.
         """
-        problems, table = Problems(), _native.KeyTable()
+        problems, table = Problems(self.at), _native.KeyTable()
         chosen, submodules, found = array("I"), [], set[bytes]()
         async for rows in self._rows(wanted):
             for row in rows:
                 if self.paths:
-                    found.update(path for path in self.paths if _is_below(row.path, path))
+                    found.update(path for path in self.paths if is_below(row.path, path))
                 key = row.path[len(self.root) :]
                 if row.mode == SUBMODULE:
                     submodules.append(row)
@@ -120,7 +121,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
         files = [row for row in listed if row.mode != SUBMODULE]
         needed = [
             row.blob for row in files
-            if _is_attributes(row.path)
+            if is_attributes(row.path)
             or ((row.mode == LINK, row.blob) not in self.known and wanted(row.path[len(self.root) :]))
         ]  # fmt: skip
         above = await self.reader.entries(_attributes_above(self.paths))
@@ -136,7 +137,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
         return [row for row in found.values() if row.mode == SUBMODULE]
 
     def _refuse_missing(self, paths: Iterable[bytes], submodules: Sequence[TreeRow]) -> None:
-        missing = [path for path in paths if not any(_is_below(path, row.path) for row in submodules)]
+        missing = [path for path in paths if not any(is_below(path, row.path) for row in submodules)]
         if not missing:
             return
         if len(self.paths) == 1 and missing[0] + b"/" == self.root:
@@ -222,7 +223,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
     async def _has_attributes(self, table: _native.KeyTable) -> bool:
         if await self.reader.entries(_attributes_above(self.paths)):
             return True
-        return any(_is_attributes(key) for key, *_ in table.rows())
+        return any(is_attributes(key) for key, *_ in table.rows())
 
 
 def _what_is_wrong(row: TreeRow) -> str:
@@ -257,7 +258,8 @@ def _replaced(table: _native.KeyTable, changes: Mapping[int, tuple[int, bytes]])
     return changed
 
 
-def _is_below(path: bytes, top: bytes) -> bool:
+def is_below(path: bytes, top: bytes) -> bool:
+    """Whether one path is another, or lies below it."""
     return path == top or path.startswith(top + b"/")
 
 
@@ -267,7 +269,8 @@ def _above(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-def _is_attributes(path: bytes) -> bool:
+def is_attributes(path: bytes) -> bool:
+    """Whether git reads attributes from it."""
     return path.rpartition(b"/")[2] == _ATTRIBUTES
 
 
