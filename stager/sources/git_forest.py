@@ -130,8 +130,9 @@ class Forest(Struct, frozen=True, kw_only=True):
         reader = member.repository.reader(member.pin.commit)
         tree = GitTree(
             repository=member.repository, reader=reader, paths=member.paths, root=member.root, at=member.at,
-            lfs=self.lfs, lfs_wanted=lambda path: self.lfs_wanted(_join(member.at, path)),
-            private=member.repository.directory, where=self.where, known=self.known,
+            with_submodules=self.with_submodules, lfs=self.lfs,
+            lfs_wanted=lambda path: self.lfs_wanted(_join(member.at, path)), private=member.repository.directory,
+            where=self.where, known=self.known,
         )  # fmt: skip
         listed = await tree.read(lambda key: wanted(member.mount + key))
         if not self.with_submodules or not listed.submodules:

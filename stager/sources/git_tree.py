@@ -60,8 +60,9 @@ class GitTree(Struct, frozen=True, kw_only=True):
 
     ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
     whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
-    the commit's root. ``at``: where a submodule's tree is mounted, for people. ``private``: a directory to work in.
-    ``known``: sizes of blobs that need not come to be listed, by whether they are links, and id.
+    the commit's root. ``at``: where a submodule's tree is mounted, for people; ``with_submodules``: whether paths
+    may lead into some. ``private``: a directory to work in. ``known``: sizes of blobs that need not come to be listed,
+    by whether they are links, and id.
     """
 
     repository: Repository
@@ -69,6 +70,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
     paths: tuple[bytes, ...] = ()
     root: bytes = b""
     at: bytes = b""
+    with_submodules: bool = True
     lfs: bool = True
     lfs_wanted: Wanted = everything
     private: str
@@ -102,8 +104,10 @@ class GitTree(Struct, frozen=True, kw_only=True):
             if len(table) > _FILES_MAX:
                 raise BadKeysError("the tree cannot be staged", [f"it has over {_FILES_MAX:,} files"], where=self.where)
         missing = [path for path in self.paths if path not in found]
-        submodules += await self._submodules_above(missing)
-        self._refuse_missing(missing, submodules)
+        above = await self._submodules_above(missing)
+        self._refuse_missing(missing, above)
+        submodules += above
+        self._refuse_left_out([*above, *(row for row in submodules if row.path + b"/" == self.root)])
         pointers = await self._judge_contents(table, chosen, problems)
         left = LfsLeft()
         converted = await self._converted(table, chosen, pointers, left, problems)
@@ -145,6 +149,11 @@ class GitTree(Struct, frozen=True, kw_only=True):
         else:
             what, hint = f"the commit has nothing at {', '.join(map(show, missing))}", "check paths"
         raise NotFoundError(what, where=self.where, hint=hint)
+
+    def _refuse_left_out(self, submodules: Iterable[TreeRow]) -> None:
+        if names := sorted({show(row.path) for row in submodules}) if not self.with_submodules else []:
+            what = f"what is asked for lies in the submodule {', '.join(names)}"
+            raise NotFoundError(what, where=self.where, hint="submodules are brought with --submodules")
 
     async def _judge_contents(
         self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
