@@ -32,7 +32,14 @@ from stager.errors import (
 from stager.host.proxies import git_proxy_environment
 
 __all__ = [
-    "GitFailure", "error_from", "local_environment", "network_environment", "run_git", "run_program", "stream_git",
+    "GitFailure",
+    "error_from",
+    "local_command",
+    "local_environment",
+    "network_environment",
+    "run_git",
+    "run_program",
+    "stream_git",
 ]  # fmt: skip
 
 _KEPT: Final = (
@@ -137,6 +144,11 @@ def local_environment(git_dir: str, environ: Mapping[str, str], **more: str) -> 
         "LC_ALL": "C",
         **more,
     }
+
+
+def local_command(*arguments: str) -> tuple[str, ...]:
+    """The command line of git for an environment of `local_environment`."""
+    return ("git", *_FIXED, *arguments)
 
 
 async def run_git(

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from stager.errors import IntegrityError, NotFoundError, SourceError, StagerError
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
 from stager.host.git_objects import check_trees, hash_name, read_objects
+from stager.host.git_pipe import GitPipe
 
 __all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob"]
 
@@ -144,6 +145,11 @@ class CommitReader:
             return [(key, value if newline else None) for key, newline, value in pairs]
         return []
 
+    def pipe_blobs(self, blobs: Iterable[bytes]) -> GitPipe:
+        """``git cat-file --batch`` for these blobs, whatever their sizes, for `stager._native.Blobs`."""
+        asked = b"".join([blob + b"\n" for blob in blobs])
+        return GitPipe("cat-file", "--batch", "--buffer", environment=self._environment, stdin=asked)
+
     async def check_blobs(self, blobs: Iterable[bytes]) -> None:
         """That nobody has put other bytes in their place, whatever their sizes. Raises `IntegrityError`."""
         if self._doubtful:
@@ -172,7 +178,7 @@ class CommitReader:
         try:
             return await run_git(arguments, {**self._environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise self._error_from(failure) from None
+            raise self.error_of(failure) from None
 
     async def _check_trees(self) -> None:
         if self._doubtful and not self._has_checked:
@@ -187,9 +193,10 @@ class CommitReader:
                 async for piece in pieces:
                     yield piece
         except GitFailure as failure:
-            raise self._error_from(failure) from None
+            raise self.error_of(failure) from None
 
-    def _error_from(self, failure: GitFailure) -> StagerError:
+    def error_of(self, failure: GitFailure) -> StagerError:
+        """For a local command that failed; of a doubtful repository it may be damage."""
         error = error_from(failure, where=self._where)
         if self._doubtful and type(error) in _TELLS_DAMAGE:
             return IntegrityError(error.what, where=self._where, hint="run this again")

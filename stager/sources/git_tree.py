@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import stat
 import tempfile
 from array import array
@@ -17,6 +16,7 @@ from msgspec import Struct
 from stager import _native
 from stager.errors import BadKeysError, NotFoundError
 from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
+from stager.host.trees import remove_private
 from stager.names import PATH_MAX, show
 from stager.sources.base import Wanted, everything
 from stager.sources.git_names import what_git_refuses
@@ -218,7 +218,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
                     size = os.fstat(file.fileno()).st_size
                     if not is_blob(table.identity(row), size, _pieces_of(file)):
                         found[row] = (size, table.identity(row) + b" " + how)
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_private(scratch)
             return found
 
         return {**objects, **await asyncio.to_thread(measure)}
