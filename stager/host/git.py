@@ -262,8 +262,8 @@ async def _tail(pipe: asyncio.StreamReader) -> str:
 
 _NO_SPACE = r"No space left on device|Disk quota exceeded"
 _DAMAGED = (
-    r"fsck error|error in (packed )?object|bad object|object corrupt|inflate: data stream error|SHA1 COLLISION"
-    r"|hash mismatch|is corrupt|inconsistent delta|pack is corrupted"
+    r"fsck error|error in (packed )?object|^error: object \w+: |bad object|object corrupt|inflate: data stream error"
+    r"|SHA1 COLLISION|hash mismatch|is corrupt|inconsistent delta|pack is corrupted|in tree entry|too-short tree"
 )
 _DENIED = (
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
@@ -317,7 +317,8 @@ def error_from(failure: GitFailure, *, where: str) -> StagerError:
     for pattern, kind, what, hint in _MEANINGS:
         telling = [line for line in lines if re.search(pattern, line)]
         if telling:
-            return kind(f"{what} (git: {_clean(telling[-1])})", where=where, hint=hint)
+            judged = [line for line in telling if line.startswith("error: object ")]  # fsck names what it refuses
+            return kind(f"{what} (git: {_clean((judged or telling)[-1])})", where=where, hint=hint)
     said = _clean(lines[-1]) if lines else "it said nothing"
     return SourceError(f"git failed with status {failure.status} ({said})", where=where)
 

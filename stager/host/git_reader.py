@@ -7,7 +7,7 @@ with packs of earlier runs all that is read here is hashed first; files are by w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -54,8 +54,11 @@ class CommitReader:
         self._has_index = False
         self._has_checked = False
 
-    async def list_tree(self, paths: Sequence[bytes] = (), *, sizes: bool = True) -> AsyncIterator[list[TreeRow]]:
-        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time.
+    async def list_tree(
+        self, paths: Sequence[bytes] = (), *, sizes: bool = True
+    ) -> AsyncGenerator[list[TreeRow], None]:
+        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time; use it, as what
+        else is a generator here, inside `contextlib.aclosing`.
 
         ``sizes``: those of blobs are told, which have to be there then.
         """
@@ -111,7 +114,7 @@ class CommitReader:
                 rest = texts[whole:]
         return found
 
-    async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """Small blobs, each once: id and bytes. The caller knows their sizes. Raises `IntegrityError`."""
         wanted = list(dict.fromkeys(blobs))
         asked = b"".join([blob + b"\n" for blob in wanted])
@@ -139,11 +142,10 @@ class CommitReader:
         """Keys and values (None: without one) of a small blob that is a file of git's configuration; nothing that it
         includes. Raises `SourceError`: it is none.
         """
-        async for _, content in self.read_blobs([blob]):
-            listing = await self._local("config", "--file", "-", "--no-includes", "--null", "--list", stdin=content)
-            pairs = [entry.partition(b"\n") for entry in listing.split(b"\0")[:-1]]
-            return [(key, value if newline else None) for key, newline, value in pairs]
-        return []
+        content = b"".join([content async for _, content in self.read_blobs([blob])])
+        listing = await self._local("config", "--file", "-", "--no-includes", "--null", "--list", stdin=content)
+        pairs = [entry.partition(b"\n") for entry in listing.split(b"\0")[:-1]]
+        return [(key, value if newline else None) for key, newline, value in pairs]
 
     def pipe_blobs(self, blobs: Iterable[bytes]) -> GitPipe:
         """``git cat-file --batch`` for these blobs, whatever their sizes, for `stager._native.Blobs`."""

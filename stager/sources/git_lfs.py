@@ -67,6 +67,4 @@ class GitLfs(Struct, frozen=True, kw_only=True):
             await repository.bring([entry.blob])
         if (await reader.sizes([entry.blob])).get(entry.blob, 0) > _MOST_CONFIG_BYTES:
             raise SourceError(f".lfsconfig has more than {_MOST_CONFIG_BYTES >> 10} KiB", where=self.where)
-        async for _, content in reader.read_blobs([entry.blob]):
-            return content
-        return None
+        return b"".join([content async for _, content in reader.read_blobs([entry.blob])])

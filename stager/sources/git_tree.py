@@ -7,7 +7,8 @@ import os
 import stat
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from io import BufferedReader
 from typing import Final, Protocol
 
@@ -86,23 +87,25 @@ class GitTree(Struct, frozen=True, kw_only=True):
         """
         problems, table = Problems(self.at), _native.KeyTable()
         chosen, submodules, found = array("I"), [], set[bytes]()
-        async for rows in self._rows(wanted):
-            for row in rows:
-                if self.paths:
-                    found.update(path for path in self.paths if is_below(row.path, path))
-                key = row.path[len(self.root) :]
-                if row.mode == SUBMODULE:
-                    submodules.append(row)
-                elif not key:
-                    found.discard(row.path)  # a file, where a directory is asked for
-                elif not wanted(key):
-                    table.append(key[:_KEY_MAX], row.size, row.blob, 0, _MODES.get(row.mode, 0))
-                elif why := _what_is_wrong(row):
-                    problems.add(row.path, why)
-                else:
-                    chosen.append(table.append(key, row.size, row.blob, 0, _MODES[row.mode]))
-            if len(table) > _FILES_MAX:
-                raise BadKeysError("the tree cannot be staged", [f"it has over {_FILES_MAX:,} files"], where=self.where)
+        async with aclosing(self._rows(wanted)) as pieces:
+            async for rows in pieces:
+                for row in rows:
+                    if self.paths:
+                        found.update(path for path in self.paths if is_below(row.path, path))
+                    key = row.path[len(self.root) :]
+                    if row.mode == SUBMODULE:
+                        submodules.append(row)
+                    elif not key:
+                        found.discard(row.path)  # a file, where a directory is asked for
+                    elif not wanted(key):
+                        table.append(key[:_KEY_MAX], row.size, row.blob, 0, _MODES.get(row.mode, 0))
+                    elif why := _what_is_wrong(row):
+                        problems.add(row.path, why)
+                    else:
+                        chosen.append(table.append(key, row.size, row.blob, 0, _MODES[row.mode]))
+                if len(table) > _FILES_MAX:
+                    many = f"it has over {_FILES_MAX:,} files"
+                    raise BadKeysError("the tree cannot be staged", [many], where=self.where)
         missing = [path for path in self.paths if path not in found]
         above = await self._submodules_above(missing)
         self._refuse_missing(missing, above)
@@ -115,11 +118,12 @@ class GitTree(Struct, frozen=True, kw_only=True):
         whole = len(chosen) == len(table)
         return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left)
 
-    async def _rows(self, wanted: Wanted) -> AsyncIterator[Sequence[TreeRow]]:
+    async def _rows(self, wanted: Wanted) -> AsyncGenerator[Sequence[TreeRow], None]:
         """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
         if not self.repository.partial:
-            async for rows in self.reader.list_tree(self.paths):
-                yield rows
+            async with aclosing(self.reader.list_tree(self.paths)) as pieces:
+                async for rows in pieces:
+                    yield rows
             return
         listed = [row async for rows in self.reader.list_tree(self.paths, sizes=False) for row in rows]
         files = [row for row in listed if row.mode != SUBMODULE]

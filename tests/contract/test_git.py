@@ -17,14 +17,12 @@ from servers.repositories import commit_files, git, make_repository
 from stager.errors import (
     AccessDeniedError,
     BadKeysError,
-    IntegrityError,
     NotFoundError,
     SourceError,
     StagerError,
     TransientError,
     UsageError,
 )
-from stager.host.git_reader import CommitReader
 from stager.sources.git import GitSource
 from stager.urls import parse_source
 
@@ -300,30 +298,6 @@ def test_damaged_object_at_the_remote_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         stage(url(origin), tmp_path / "out")
     assert described(tmp_path / "out" / "tree") == {}
-
-
-@pytest.mark.parametrize("length", ["the same", "another"])
-@pytest.mark.parametrize("form", ["sha1", "sha256"])
-def test_file_that_git_did_not_write_as_committed_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, length: str
-) -> None:
-    origin = tmp_path / "origin"
-    origin.mkdir()
-    git(origin, "init", "-q", "-b", "main", f"--object-format={form}")
-    commit_files(origin, {"a": b"as committed", "b": b"b"}, "first")
-    whole = CommitReader.check_out
-
-    def exchange(path: Path) -> None:
-        path.write_bytes(b"AS COMMITTED" if length == "the same" else b"other")
-
-    async def and_exchange(self: CommitReader, paths: list[bytes], directory: str) -> None:
-        await whole(self, paths, directory)
-        exchange(Path(directory, "a"))
-
-    monkeypatch.setattr(CommitReader, "check_out", and_exchange)
-    with pytest.raises(IntegrityError, match=r"a: "):
-        stage(url(origin), tmp_path / "out")
-    assert not (tmp_path / "out" / "tree" / "a").exists()
 
 
 def test_cancelled_fetch_ends_git_and_leaves_nothing(git_server: GitHttp, tmp_path: Path) -> None:
