@@ -55,7 +55,7 @@ def copy(
     try:
         return asyncio.run(run())
     finally:
-        assert len(os.listdir("/proc/self/fd")) == len(before), "descriptors leak"
+        assert len(os.listdir("/proc/self/fd")) <= len(before), "descriptors leak"  # an earlier test's may go meanwhile
 
 
 @pytest.fixture

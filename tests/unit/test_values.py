@@ -31,7 +31,7 @@ def test_error_tree_has_the_exit_codes_of_the_manual() -> None:
         "BadKeysError": 2,
         "BadListingError": 2,
         "SourceError": 3,
-        "NotFoundError": 3,
+        "NotFoundError": 3, "NoObjectsError": 3,
         "ArchivedError": 3,
         "AccessDeniedError": 3,
         "IntegrityError": 4,
