@@ -124,6 +124,6 @@ def test_pointer_is_found_again_and_no_changed_byte_gives_another_object(data: s
     changed = bytearray(text)
     changed[at] = data.draw(st.integers(0, 255))
     found = parse_pointer(bytes(changed))
-    if found is not None:  # a digit of the oid or size, or white space around them, and nothing else
+    if found is not None and changed != text:  # a digit of the oid or size, or white space around them, and nothing else
         assert text.index(b"sha256:") <= at
         assert found.oid.encode() in changed
