@@ -7,7 +7,8 @@ with packs of earlier runs all that is read here is hashed first; files are by w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -15,13 +16,14 @@ from stager.errors import IntegrityError, NotFoundError, SourceError, StagerErro
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
 from stager.host.git_objects import check_trees, hash_name, read_objects
 
-__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob"]
+__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob", "pieces_of"]
 
 FILE: Final = b"100644"
 PROGRAM: Final = b"100755"
 LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
 _TREE: Final = b"040000"
+_PIECE_BYTES: Final = 1 << 20
 
 _ARGUMENTS_MAX_BYTES: Final = 64 << 10  # paths that are told to git; of more it is asked for everything
 _ATTRIBUTES: Final = ("filter", "text", "crlf", "eol", "ident", "working-tree-encoding")  # what convert.c looks at
@@ -30,7 +32,7 @@ _TELLS_DAMAGE: Final = (SourceError, NotFoundError, IntegrityError)
 
 
 class TreeRow(NamedTuple):
-    """One entry of a tree that is no tree: path from the root, id in hex, git's mode, size (-1: not asked for)."""
+    """One entry of a tree that is no tree: path from the root, id in hex, git's mode, size (-1: it has none)."""
 
     path: bytes
     blob: bytes
@@ -53,16 +55,12 @@ class CommitReader:
         self._has_index = False
         self._has_checked = False
 
-    async def list_tree(self, paths: Sequence[bytes] = (), *, sizes: bool = True) -> AsyncIterator[list[TreeRow]]:
-        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time.
-
-        ``sizes``: those of blobs are told, which have to be there then.
-        """
-        few = sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES
-        options = ("-r", "-z", "--long") if sizes else ("-r", "-z")
+    async def list_tree(self, paths: Sequence[bytes] = ()) -> AsyncIterator[list[TreeRow]]:
+        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time."""
+        few = paths if sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES else ()
         await self._check_trees()
         rest = b""
-        async with aclosing(self._stream("ls-tree", *options, self.commit, "--", *(paths if few else ()))) as pieces:
+        async with aclosing(self._stream("ls-tree", "-r", "-z", "--long", self.commit, "--", *few)) as pieces:
             async for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\0")
                 yield [_row(line) for line in lines]
@@ -72,24 +70,9 @@ class CommitReader:
         if not paths:
             return {}
         await self._check_trees()
-        output = await self._local("ls-tree", "-z", self.commit, "--", *paths)
+        output = await self._local("ls-tree", "-z", "--long", self.commit, "--", *paths)
         rows = {row.path: row for row in map(_row, output.split(b"\0")[:-1]) if row.mode != _TREE}
         return {path: rows[path] for path in paths if path in rows}
-
-    async def sizes(self, blobs: Iterable[bytes]) -> dict[bytes, int]:
-        """Sizes of blobs, as far as they are here."""
-        found: dict[bytes, int] = {}
-        asked = b"".join([blob + b"\n" for blob in dict.fromkeys(blobs)])
-        rest = b""
-        command = self._stream("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
-        async with aclosing(command) as pieces:
-            async for piece in pieces:
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    blob, _, size = line.partition(b" ")
-                    if size.isdigit():
-                        found[blob] = int(size)
-        return found
 
     async def attributes(self, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
         """What .gitattributes of the commit say of ``paths``, as far as it could change a file's bytes on the way out
@@ -198,11 +181,19 @@ def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
     return digest.hexdigest().encode() == identity
 
 
+def pieces_of(fd: int) -> Iterator[bytes]:
+    """The bytes of a file, for `is_blob`. Blocks. OSError."""
+    at = 0
+    while piece := os.pread(fd, _PIECE_BYTES, at):
+        yield piece
+        at += len(piece)
+
+
 def _row(line: bytes) -> TreeRow:
-    """Of ``MODE KIND ID[ SIZE]``, a tab and the path; the size is padded, and "-" for what has none."""
+    """Of ``MODE KIND ID SIZE``, a tab and the path; the size is padded, and "-" for what has none."""
     head, _, path = line.partition(b"\t")
-    mode, _, blob, *size = head.split()
-    return TreeRow(path, blob, mode, int(size[0]) if size and size[0] != b"-" else -1)
+    mode, _, blob, size = head.split()
+    return TreeRow(path, blob, mode, -1 if size == b"-" else int(size))
 
 
 def _joined(paths: Sequence[bytes]) -> bytes:

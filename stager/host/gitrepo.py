@@ -12,7 +12,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -53,12 +53,7 @@ class Pin:
 
 
 class PinnedRepository:
-    """See the module. ``url`` holds no password.
-
-    ``partial``: blobs of what was fetched are not here before they are brought.
-    """
-
-    partial = False
+    """See the module. ``url`` holds no password."""
 
     def __init__(
         self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
@@ -112,9 +107,6 @@ class PinnedRepository:
                 self._fetched = await self._bring(wanted, Loan())
         return self._fetched
 
-    async def bring(self, blobs: Iterable[bytes]) -> None:
-        """Fetch blobs that are not here yet; here all are."""
-
     async def fetch_anew(self) -> None:
         """What came from the mirror is damaged: throw that away, and bring the commit again. Raises as `fetch`."""
         wanted, self._fetched = self._fetched, None
@@ -125,7 +117,6 @@ class PinnedRepository:
     async def _begin(self, identity: str, loan: Loan | None = None) -> None:
         """A new repository for ids like ``identity``, in which there is what was lent."""
         self._loan = loan or Loan()
-        self._has_checked_trees = self._has_index = False
         self._git_dir = self._place.new_repository()
         for environment in (self._network_environment, self._local_environment):
             environment["GIT_DIR"] = self._git_dir

@@ -13,6 +13,7 @@ each file that lies there afterwards is hashed here and compared with its blob's
 from __future__ import annotations
 
 import functools
+import importlib
 import ipaddress
 import json
 import os
@@ -20,7 +21,7 @@ import re
 from array import array
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -35,17 +36,20 @@ from stager.model import Grade, SourceRef
 from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import check_out
-from stager.sources.git_lfs import GitLfs
+from stager.sources.git_problems import first_of
 from stager.sources.git_tree import GitTree, Listed
 from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
 from stager.transfer import Transfer
+
+if TYPE_CHECKING:
+    from stager.sources.git_lfs import GitLfs
 
 __all__ = ["GitSource"]
 
 Result = TypeVar("Result")
 
 _VERSION = re.compile(r"(?s)(?P<commit>[0-9a-f]{40}|[0-9a-f]{64}):(?P<subdir>.*?)(#\[(true|false), .*\])?")
-_SHOWN: Final = 20
+_LFS: Final = "stager.sources.git_lfs"  # imported where a tree has objects of it
 
 
 class GitSource:
@@ -137,9 +141,8 @@ class GitSource:
     def _refuse_submodules(self, listed: Listed, wanted: Wanted) -> None:
         names = [show(row.path) for row in listed.submodules if wanted(row.path[len(self._prefix) :])]
         if names:
-            rest = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
             raise BadKeysError(
-                "submodules are not available in this version", [*names[:_SHOWN], *rest], where=self._ref.text,
+                "submodules are not available in this version", first_of(names), where=self._ref.text,
                 hint="stage each submodule's repository as a dataset of its own",
             )  # fmt: skip
 
@@ -167,14 +170,14 @@ class GitSource:
             plain, objects = part_lfs(snapshot.table, array("I", (row for row in rows if not has_landed[row])))
             work = [check_out(reader, self._prefix, snapshot, plain, landing, landed)] if plain else []
             if objects:
-                work.append(self._lfs().fetch(self._repository, reader, snapshot.table, objects, landing, landed))
+                work.append(self._lfs().fetch(reader, snapshot.table, objects, landing, landed))
             await together(*work)
 
         await self._believing(bring)
 
     async def _list(self, pin: Pin, wanted: Wanted) -> Listed:
         tree = GitTree(
-            repository=self._repository, reader=self._repository.reader(pin.commit),
+            reader=self._repository.reader(pin.commit),
             paths=(self._prefix[:-1],) if self._prefix else (), root=self._prefix,
             lfs=self._options.lfs, lfs_wanted=lfs_choice(self._options),
             private=self._place.directory, where=self._ref.text,
@@ -184,10 +187,11 @@ class GitSource:
     def _lfs(self) -> GitLfs:
         if self._transfer is None:
             raise ValueError("what Git LFS keeps needs a transfer")
-        return GitLfs(
+        made: GitLfs = importlib.import_module(_LFS).GitLfs(
             url=self._ref.location, ref=self._pin.ref if self._pin else None, environ=self._environ,
             proxy=self._proxy, retry=self._retry, transfer=self._transfer, where=self._ref.text,
         )  # fmt: skip
+        return made
 
     async def _believing(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """What comes of ``work``; once more, with the commit fetched anew, when what the mirror lent is damaged."""

@@ -8,13 +8,13 @@ import shutil
 import stat
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final
 
 from stager import _native
 from stager.errors import ChangedError, IntegrityError, from_os_error
-from stager.host.git_reader import CommitReader, is_blob
+from stager.host.git_reader import CommitReader, is_blob, pieces_of
 from stager.host.threads import in_threads
 from stager.model import Grade
 from stager.names import show
@@ -23,7 +23,6 @@ from stager.sources.base import Landing, OnLanded, Snapshot
 __all__ = ["check_out"]
 
 _FILES_A_CALL: Final = 128
-_PIECE_BYTES: Final = 1 << 20
 
 
 async def check_out(
@@ -77,7 +76,7 @@ def _publish(snapshot: Snapshot, row: int, below: bytes, landing: Landing) -> No
             fd = os.open(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=landing.tmp_fd)
             try:
                 size, digest = _native.digest_fd(fd)
-                _check_blob(key, identity, size, _pieces_of(fd))
+                _check_blob(key, identity, size, pieces_of(fd))
             finally:
                 os.close(fd)
         if size != snapshot.table.size(row):
@@ -93,10 +92,3 @@ def _check_blob(key: bytes, identity: bytes, size: int, pieces: Iterable[bytes])
     """`IntegrityError` unless these are the bytes of the blob; what git converts has an identity that says so."""
     if b" " not in identity and not is_blob(identity, size, pieces):
         raise IntegrityError("what git wrote is not what the commit holds", where=show(key), hint="run this again")
-
-
-def _pieces_of(fd: int) -> Iterator[bytes]:
-    at = 0
-    while piece := os.pread(fd, _PIECE_BYTES, at):
-        yield piece
-        at += len(piece)

@@ -8,40 +8,28 @@ import shutil
 import stat
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from io import BufferedReader
-from typing import Final, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from stager import _native
 from stager.errors import BadKeysError, NotFoundError
-from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
-from stager.names import PATH_MAX, show
+from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob, pieces_of
+from stager.names import PATH_MAX, show, steps_above
 from stager.sources.base import Wanted, everything
 from stager.sources.git_names import what_git_refuses
 from stager.sources.git_problems import Problems
 from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
 from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
-__all__ = ["GitTree", "Listed", "Repository"]
+__all__ = ["GitTree", "Listed"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
 _POINTER_SIZES: Final = range(1, POINTER_BYTES)
 _ATTRIBUTES: Final = b".gitattributes"
-_PIECE_BYTES: Final = 1 << 20
 _KEY_MAX: Final = 65_535  # of a row in a table
-
-
-class Repository(Protocol):
-    """Where a tree is read from. ``partial``: its blobs are not here before they are brought."""
-
-    partial: bool
-
-    async def bring(self, blobs: Iterable[bytes]) -> None:
-        """Fetch those of these that are not here, in as few requests as it takes."""
-        ...
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -60,11 +48,9 @@ class GitTree(Struct, frozen=True, kw_only=True):
 
     ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
     whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
-    the commit's root. ``private``: a directory to work in. ``known``: sizes of
-    blobs that need not come to be listed, by whether they are links, and id.
+    the commit's root. ``private``: a directory to work in.
     """
 
-    repository: Repository
     reader: CommitReader
     paths: tuple[bytes, ...] = ()
     root: bytes = b""
@@ -72,18 +58,16 @@ class GitTree(Struct, frozen=True, kw_only=True):
     lfs_wanted: Wanted = everything
     private: str
     where: str
-    known: Mapping[tuple[bool, bytes], int] = {}
 
     async def read(self, wanted: Wanted) -> Listed:
         """Every file, of which ``wanted`` says by its key whether anybody will ask for it.
 
-        Identity: the blob id, and what git changes in it on the way. A size is 0 where the blob is not here and nobody
-        will ask for it. Raises `BadKeysError`: what is wanted cannot be had (names, links, pointers, filters);
-        `NotFoundError`: nothing lies at a path; `IntegrityError`.
+        Identity: the blob id, and what git changes in it on the way. Raises `BadKeysError`: what is wanted cannot be
+        had (names, links, pointers, filters); `NotFoundError`: nothing lies at a path; `IntegrityError`.
         """
         problems, table = Problems(), _native.KeyTable()
         chosen, submodules, found = array("I"), [], set[bytes]()
-        async for rows in self._rows(wanted):
+        async for rows in self.reader.list_tree(self.paths):
             for row in rows:
                 if self.paths:
                     found.update(path for path in self.paths if _is_below(row.path, path))
@@ -110,29 +94,9 @@ class GitTree(Struct, frozen=True, kw_only=True):
         whole = len(chosen) == len(table)
         return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left)
 
-    async def _rows(self, wanted: Wanted) -> AsyncIterator[Sequence[TreeRow]]:
-        """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
-        if not self.repository.partial:
-            async for rows in self.reader.list_tree(self.paths):
-                yield rows
-            return
-        listed = [row async for rows in self.reader.list_tree(self.paths, sizes=False) for row in rows]
-        files = [row for row in listed if row.mode != SUBMODULE]
-        needed = [
-            row.blob for row in files
-            if _is_attributes(row.path)
-            or ((row.mode == LINK, row.blob) not in self.known and wanted(row.path[len(self.root) :]))
-        ]  # fmt: skip
-        above = await self.reader.entries(_attributes_above(self.paths))
-        await self.repository.bring([*needed, *(row.blob for row in above.values())])
-        sizes = await self.reader.sizes(row.blob for row in files)
-        yield [
-            row._replace(size=sizes.get(row.blob, self.known.get((row.mode == LINK, row.blob), 0))) for row in listed
-        ]
-
     async def _submodules_above(self, paths: Iterable[bytes]) -> list[TreeRow]:
         """Those that ``paths`` lead into."""
-        found = await self.reader.entries(sorted({above for path in paths for above in _above(path)}))
+        found = await self.reader.entries(sorted({above for path in paths for above in steps_above(path)}))
         return [row for row in found.values() if row.mode == SUBMODULE]
 
     def _refuse_missing(self, paths: Iterable[bytes], submodules: Sequence[TreeRow]) -> None:
@@ -153,9 +117,8 @@ class GitTree(Struct, frozen=True, kw_only=True):
             (row, is_link, table.identity(row)) for row in chosen
             if (is_link := stat.S_ISLNK(table.mode(row))) or (self.lfs and table.size(row) in _POINTER_SIZES)
         ]  # fmt: skip
-        here = {blob for _, is_link, blob in judged if (is_link, blob) not in self.known}
         targets, pointers = set[bytes](), dict[bytes, Pointer]()
-        async for blob, content in self.reader.read_blobs(sorted(here)):
+        async for blob, content in self.reader.read_blobs(sorted({blob for _, _, blob in judged})):
             if b"\0" in content:
                 targets.add(blob)
             elif pointer := parse_pointer(content):
@@ -206,7 +169,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
                 row = files[path]
                 with open(os.path.join(os.fsencode(scratch), path), "rb") as file:
                     size = os.fstat(file.fileno()).st_size
-                    if not is_blob(table.identity(row), size, _pieces_of(file)):
+                    if not is_blob(table.identity(row), size, pieces_of(file.fileno())):
                         found[row] = (size, table.identity(row) + b" " + how)
             shutil.rmtree(scratch, ignore_errors=True)
             return found
@@ -261,22 +224,11 @@ def _is_below(path: bytes, top: bytes) -> bool:
     return path == top or path.startswith(top + b"/")
 
 
-def _above(path: bytes) -> Iterator[bytes]:
-    """Every directory above."""
-    while path := path.rpartition(b"/")[0]:
-        yield path
-
-
 def _is_attributes(path: bytes) -> bool:
     return path.rpartition(b"/")[2] == _ATTRIBUTES
 
 
 def _attributes_above(paths: Iterable[bytes]) -> list[bytes]:
     """Files of attributes that have a say in what lies at or below these and are not listed with it."""
-    directories = {above for path in paths for above in _above(path)} | ({b""} if paths else set())
+    directories = {above for path in paths for above in steps_above(path)} | ({b""} if paths else set())
     return sorted(directory + b"/" + _ATTRIBUTES if directory else _ATTRIBUTES for directory in directories)
-
-
-def _pieces_of(file: BufferedReader) -> Iterator[bytes]:
-    while piece := file.read(_PIECE_BYTES):
-        yield piece
