@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -38,11 +38,11 @@ __all__ = [
     "Copy",
     "copies_of",
     "job_environment",
-    "most_telling",
     "open_job",
     "options_of",
     "run_job",
     "stage_job",
+    "sync_copies",
     "workdir_of",
 ]
 
@@ -281,39 +281,52 @@ def _give_up(job: JobDirectory, told: str) -> None:
 async def _copy_all(
     job: JobDirectory, copies: Sequence[Copy], transfer: Transfer, sink: Sink
 ) -> list[dict[str, Any]]:
-    async def copy_one(copy: Copy) -> DatasetReceipt:
+    def how(copy: Copy) -> SyncOptions:
+        return replace(options_of(copy), state_dir=os.path.join(job.state_dir, copy.below))
+
+    receipts = await sync_copies(copies, job.tree, how, transfer=transfer, sink=sink)
+    return [_in_view(copy, receipt) for copy, receipt in zip(copies, receipts, strict=True)]
+
+
+async def sync_copies(
+    copies: Sequence[Copy], tree: str, how: Callable[[Copy], SyncOptions], *, transfer: Transfer, sink: Sink
+) -> list[DatasetReceipt]:
+    """Sync all at once, each to its place below ``tree``, and return their receipts in order.
+
+    Raises what `stager.pipeline.sync` raises, the copy's name in front; of several failures a permanent one.
+    """
+
+    async def sync_one(copy: Copy) -> DatasetReceipt:
         def tell(event: Event) -> None:
             """People know the place by its path in the view."""
             if isinstance(event, Finished):
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
             sink(event)
 
-        options = options_of(copy, os.path.join(job.state_dir, copy.below))
+        where = os.path.join(tree, copy.below)
         try:
-            return await sync(
-                copy.source, os.path.join(job.tree, copy.below), transfer=transfer, options=options, sink=tell
-            )
+            return await sync(copy.source, where, transfer=transfer, options=how(copy), sink=tell)
         except StagerError as error:
             error.where = f"{copy.name}: {error.where}" if error.where else copy.name
             raise
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(copy_one(copy)) for copy in copies]
+            tasks = [group.create_task(sync_one(copy)) for copy in copies]
     except BaseExceptionGroup as several:
-        raise most_telling(several) from None
-    return [_in_view(copy, task.result()) for copy, task in zip(copies, tasks, strict=True)]
+        raise _most_telling(several) from None
+    return [task.result() for task in tasks]
 
 
-def options_of(copy: Copy, state_dir: str | None) -> SyncOptions:
-    """How it is synced, its state in ``state_dir``."""
+def options_of(copy: Copy) -> SyncOptions:
+    """How it is synced."""
     return SyncOptions(
-        remote=copy.remote, state_dir=state_dir, pinning=copy.pinning, filter=copy.filter,
+        remote=copy.remote, pinning=copy.pinning, filter=copy.filter,
         integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
     )  # fmt: skip
 
 
-def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Our own bugs first, then what is permanent, then what may pass."""
     errors = list(_leaves(group))
     return min(errors, key=lambda error: (isinstance(error, StagerError), getattr(error, "retryable", False)))

@@ -71,6 +71,10 @@ class Proxy(Struct, frozen=True, kw_only=True):
         pair = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
         return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
+    def for_endpoint(self) -> tuple[int, str, str | None]:
+        """As `stager._native.Endpoint` takes it. Holds the secret of `authorization`."""
+        return self.port, self.authorization(), self.host if self.tls else None
+
     def url_with_user(self) -> str:
         """For those who are told a proxy by its URL. A secret where there is a user."""
         return f"{self.scheme}://{self.user.reveal()}@{self._authority}" if self.user else self.url

@@ -13,11 +13,12 @@ each file that lies there afterwards is hashed here and compared with its blob's
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -33,14 +34,18 @@ from stager.model import Grade, SourceRef
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import bring_files, check_out
 from stager.sources.git_forest import Forest, Member, believing, named, rows_of
-from stager.sources.git_lfs import GitLfs
 from stager.sources.git_urls import is_loopback, submodule_url
 from stager.sources.git_version import GitVersion
 from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
 from stager.transfer import Transfer
 from stager.urls import redacted
 
+if TYPE_CHECKING:
+    from stager.sources.git_lfs import GitLfs
+
 __all__ = ["GitSource"]
+
+_LFS: Final = "stager.sources.git_lfs"  # imported where a tree has objects of it
 
 
 class GitSource:
@@ -217,10 +222,11 @@ class GitSource:
     def _lfs(self, member: Member) -> GitLfs:
         if self._transfer is None:
             raise ValueError("what Git LFS keeps needs a transfer")
-        return GitLfs(
+        made: GitLfs = importlib.import_module(_LFS).GitLfs(
             url=member.url, ref=member.pin.ref, environ=self._environ, proxy=self._proxy, retry=self._retry,
             transfer=self._transfer, where=self._ref.text,
         )  # fmt: skip
+        return made
 
 
 def _known_sizes(earlier: Earlier | None) -> dict[tuple[bool, bytes], int]:

@@ -15,13 +15,12 @@ from stager.host.threads import blocking
 from stager.sources.base import Landing, OnLanded
 from stager.sources.git_tree import Repository
 from stager.sources.lfs import fetch_lfs, open_store
-from stager.sources.lfs_batch import LfsServer
+from stager.sources.lfs_batch import MOST_CONFIG_BYTES, LfsServer
 from stager.transfer import Transfer
 
 __all__ = ["GitLfs"]
 
 _CONFIG = b".lfsconfig"
-_MOST_CONFIG_BYTES = 64 << 10
 
 
 class GitLfs(Struct, frozen=True, kw_only=True):
@@ -65,6 +64,6 @@ class GitLfs(Struct, frozen=True, kw_only=True):
             return None
         if repository.partial:
             await repository.bring([entry.blob])
-        if (await reader.sizes([entry.blob])).get(entry.blob, 0) > _MOST_CONFIG_BYTES:
-            raise SourceError(f".lfsconfig has more than {_MOST_CONFIG_BYTES >> 10} KiB", where=self.where)
+        if (await reader.sizes([entry.blob])).get(entry.blob, 0) > MOST_CONFIG_BYTES:
+            raise SourceError(f".lfsconfig has more than {MOST_CONFIG_BYTES >> 10} KiB", where=self.where)
         return b"".join([content async for _, content in reader.read_blobs([entry.blob])])

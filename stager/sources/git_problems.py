@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from stager.errors import BadKeysError
 from stager.names import show
 
-__all__ = ["Problems"]
+__all__ = ["Problems", "first_of"]
 
 _SHOWN: Final = 20
 
@@ -30,6 +31,12 @@ class Problems:
     def refuse(self, where: str) -> None:
         """Raises `BadKeysError` when there are any."""
         if self._count:
-            rest = [f"and {self._count - _SHOWN} more"] if self._count > _SHOWN else []
             many = "entries" if self._count > 1 else "entry"
-            raise BadKeysError(f"{self._count} {many} of the tree cannot be staged", [*self._texts, *rest], where=where)
+            texts = first_of(self._texts, self._count)
+            raise BadKeysError(f"{self._count} {many} of the tree cannot be staged", texts, where=where)
+
+
+def first_of(texts: Sequence[str], count: int | None = None) -> list[str]:
+    """As many of the ``texts`` as are shown, and how many more there are of the ``count`` (None: so many as texts)."""
+    more = (len(texts) if count is None else count) - _SHOWN
+    return [*texts[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]

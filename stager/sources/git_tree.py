@@ -18,7 +18,7 @@ from stager import _native
 from stager.errors import BadKeysError, NotFoundError
 from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
 from stager.host.trees import remove_private
-from stager.names import PATH_MAX, show
+from stager.names import PATH_MAX, show, steps_above
 from stager.sources.base import Wanted, everything
 from stager.sources.git_names import what_git_refuses
 from stager.sources.git_problems import Problems
@@ -141,7 +141,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
 
     async def _submodules_above(self, paths: Iterable[bytes]) -> list[TreeRow]:
         """Those that ``paths`` lead into."""
-        found = await self.reader.entries(sorted({above for path in paths for above in _above(path)}))
+        found = await self.reader.entries(sorted({above for path in paths for above in steps_above(path)}))
         return [row for row in found.values() if row.mode == SUBMODULE]
 
     def _refuse_missing(self, paths: Iterable[bytes], submodules: Sequence[TreeRow]) -> None:
@@ -276,12 +276,6 @@ def is_below(path: bytes, top: bytes) -> bool:
     return path == top or path.startswith(top + b"/")
 
 
-def _above(path: bytes) -> Iterator[bytes]:
-    """Every directory above."""
-    while path := path.rpartition(b"/")[0]:
-        yield path
-
-
 def is_attributes(path: bytes) -> bool:
     """Whether git reads attributes from it."""
     return path.rpartition(b"/")[2] == _ATTRIBUTES
@@ -289,7 +283,7 @@ def is_attributes(path: bytes) -> bool:
 
 def _attributes_above(paths: Iterable[bytes]) -> list[bytes]:
     """Files of attributes that have a say in what lies at or below these and are not listed with it."""
-    directories = {above for path in paths for above in _above(path)} | ({b""} if paths else set())
+    directories = {above for path in paths for above in steps_above(path)} | ({b""} if paths else set())
     return sorted(directory + b"/" + _ATTRIBUTES if directory else _ATTRIBUTES for directory in directories)
 
 

@@ -140,26 +140,26 @@ def read_reply(body: bytes, wanted: Sequence[Pointer], *, where: str) -> Reply:
     return Reply(links, troubles)
 
 
-def error_of(status: int, message: str, *, where: str) -> tuple[StagerError, bool]:
-    """The error for an answer to a batch that is no success, and whether it is worth another try."""
+def error_of(status: int, message: str, *, where: str) -> StagerError:
+    """The error for an answer to a batch that is no success; one that is worth another try is a `TransientError`."""
     words = f" ({status}{': ' if message else ''}{said(message)})"
     if status in _AGAIN:
-        return TransientError(f"the LFS server failed to answer{words}", where=where, hint="try again later"), True
+        return TransientError(f"the LFS server failed to answer{words}", where=where, hint="try again later")
     if status in (401, 407):
         who = "proxy" if status == 407 else "LFS server"
-        return AccessDeniedError(f"the {who} wants other credentials{words}", where=where), False
+        return AccessDeniedError(f"the {who} wants other credentials{words}", where=where)
     if status == 403:
         return AccessDeniedError(f"the LFS server denies access{words}", where=where,
-                                 hint="check that this user may read the repository"), False
+                                 hint="check that this user may read the repository")
     if status in (404, 410):
         return NotFoundError(f"no LFS server, or no such repository for this user{words}", where=where,
-                             hint="check lfs.url and the credentials: servers also say this of what is private"), False
+                             hint="check lfs.url and the credentials: servers also say this of what is private")
     if status == 501:
-        return SourceError(f"the server has no batch API of Git LFS{words}", where=where, hint="check lfs.url"), False
+        return SourceError(f"the server has no batch API of Git LFS{words}", where=where, hint="check lfs.url")
     if status == 509:
         return SourceError(f"the bandwidth that the LFS server grants is used up{words}", where=where,
-                           hint="ask its operator"), False
-    return SourceError(f"the LFS server refuses the request{words}", where=where), False
+                           hint="ask its operator")
+    return SourceError(f"the LFS server refuses the request{words}", where=where)
 
 
 def message_in(body: bytes) -> str:

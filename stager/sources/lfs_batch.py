@@ -49,16 +49,17 @@ from stager.version import __version__
 if TYPE_CHECKING:
     from stager.sources.lfs_http import Client, Response
 
-__all__ = ["LfsServer"]
+__all__ = ["MOST_CONFIG_BYTES", "LfsServer"]
 
 _HTTP: Final = "stager.sources.lfs_http"  # imports aiohttp
 _BATCH_OBJECTS: Final = 100  # as git-lfs asks
 _BATCHES_AT_ONCE: Final = 4
-_MOST_CONFIG_BYTES: Final = 64 << 10
+MOST_CONFIG_BYTES: Final = 64 << 10
+"""Of a ``.lfsconfig``."""
+
 _MOST_OBJECT_BYTES: Final = 2**53 - 1  # what every JSON reader takes exactly (RFC 8259, section 6)
 _REDIRECTS: Final = 3
 _MOVED: Final = frozenset((301, 302, 303, 307, 308))
-_AGAIN: Final = frozenset((408, 429, 500, 502, 503, 504))
 _LOST: Final = {404: "does not exist there", 409: "is of another hash there", 410: "was removed there",
                 422: "is refused there"}  # fmt: skip
 
@@ -100,8 +101,8 @@ class LfsServer:
         Raises `UsageError`: a setting that is wrong; `AccessDeniedError`: .lfsconfig leads where a commit may not;
         `SourceError`: .lfsconfig is none; `HostError`: no git.
         """
-        if len(self._lfsconfig) > _MOST_CONFIG_BYTES:
-            raise SourceError(f".lfsconfig has more than {_MOST_CONFIG_BYTES >> 10} KiB", where=self._git_url)
+        if len(self._lfsconfig) > MOST_CONFIG_BYTES:
+            raise SourceError(f".lfsconfig has more than {MOST_CONFIG_BYTES >> 10} KiB", where=self._git_url)
         settings = await read_settings(self._git_url, self._environ, self._proxy)
         committed = await parse_settings(self._lfsconfig, self._environ, where=".lfsconfig of the commit")
         self._endpoint = discover(self._git_url, settings, committed)
@@ -201,13 +202,17 @@ class LfsServer:
         for oid, trouble in troubles.items():
             name = f"{names[oid]} ({oid})" if oid in names else oid
             words = _LOST.get(trouble.code, "cannot be had")
-            problems.append(f"{name}: {words} ({trouble.code}: {said(trouble.message or '', self._access.secrets())})")
+            problems.append(f"{name}: {words} ({trouble.code}: {self._told(trouble.message)})")
         count = "1 object" if len(troubles) == 1 else f"{len(troubles)} objects"
         hint = "push them again with git lfs push --all, or leave the files out"
         if not any_found:
             hint = "check lfs.url and the credentials, for servers also say this of what is private; else " + hint
         what = f"the LFS server does not give {count} of the commit"
         return NoObjectsError(what, sorted(problems), where=self.shown, hint=hint)
+
+    def _told(self, message: str | None) -> str:
+        """What the server said, for people."""
+        return said(message or "", self._access.secrets())
 
     async def _batches(self, pending: deque[Pointer], found: dict[str, Action], troubles: dict[str, Trouble]) -> None:
         while pending:
@@ -257,9 +262,8 @@ class LfsServer:
         """The error after which to try again; others are raised."""
         kind = response.headers.get("content-type", "")
         message = message_in(response.body) if is_json(kind) else ""
-        message = said(message, self._access.secrets())
-        error, again = error_of(response.status, message, where=opened.base.shown)
-        if again and isinstance(error, TransientError):
+        error = error_of(response.status, self._told(message), where=opened.base.shown)
+        if isinstance(error, TransientError):
             return error
         raise error
 
@@ -289,11 +293,12 @@ class LfsServer:
                 reason = TransientError("the LFS server gives links that have already expired", where=where,
                                         hint="check this computer's clock and the server's")
         for oid, trouble in reply.troubles.items():
-            if trouble.code in _AGAIN:
+            error = error_of(trouble.code, self._told(trouble.message), where=where)
+            if isinstance(error, TransientError):
                 again.add(oid)
-                reason = error_of(trouble.code, said(trouble.message or "", self._access.secrets()), where=where)[0]
+                reason = error
             elif trouble.code in (401, 403):
-                raise error_of(trouble.code, said(trouble.message or "", self._access.secrets()), where=where)[0]
+                raise error
             else:
                 troubles[oid] = trouble
         return [pointer for pointer in batch if pointer.oid in again], reason

@@ -12,7 +12,6 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
 
 import aiohttp
@@ -23,6 +22,7 @@ from yarl import URL
 from stager.config import Timeouts
 from stager.errors import AccessDeniedError, SourceError, TransientError, UsageError
 from stager.host.proxies import Proxy
+from stager.retry import server_time_s
 from stager.sources.lfs_href import Headers, Target
 from stager.sources.lfs_way import Way
 
@@ -171,7 +171,7 @@ class Client:
 def _time_of(text: str) -> float | None:
     """Unix time of an HTTP-date (RFC 9110, section 5.6.7); None: it is none."""
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
+        return server_time_s(text) if text else None
     except (TypeError, ValueError, OverflowError):
         return None
 

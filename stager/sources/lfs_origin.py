@@ -46,7 +46,7 @@ class Origin:
             addresses=way.addresses,
             ca_file=way.ca_file,
             verify=way.verify,
-            proxy=(proxy.port, proxy.authorization(), proxy.host if proxy.tls else None) if proxy else None,
+            proxy=proxy.for_endpoint() if proxy else None,
         )
         agent = ("user-agent", f"stager/{__version__}")
         self.template = Template(

@@ -171,7 +171,7 @@ class S3Source:
             addresses=await addresses_towards(prepared, proxy),
             ca_file=ca_file(self._remote) if secured and self._remote.verify_ssl else None,
             verify=self._remote.verify_ssl,
-            proxy=(proxy.port, proxy.authorization(), proxy.host if proxy.tls else None) if proxy else None,
+            proxy=proxy.for_endpoint() if proxy else None,
         )
         signer = None
         if credentials is not None:

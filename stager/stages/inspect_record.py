@@ -7,9 +7,8 @@ journal has a directory, or the other way round, has gone.
 
 from __future__ import annotations
 
-import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +21,7 @@ from stager.host.judge import judge
 from stager.host.manifest_file import Manifest, copy_entries, load_manifest
 from stager.host.threads import Checkpoint
 from stager.manifest import DamagedManifestError
+from stager.names import directories_above, steps_above
 
 __all__ = ["Record", "read_record"]
 
@@ -65,11 +65,11 @@ def read_record(
 def _with_journal(manifest: Manifest, journal: Journaled, checkpoint: Checkpoint) -> Record:
     theirs = journal.entries.table
     latest = {theirs.key(row): row for row in range(len(theirs))}
-    directories = {above for key in latest for above in _above(key)}
+    directories = directories_above(latest)
     rows = array("I")
     for row in range(len(manifest.table)):
         key = manifest.table.key(row)
-        if key not in latest and key not in directories and latest.keys().isdisjoint(_above(key)):
+        if key not in latest and key not in directories and latest.keys().isdisjoint(steps_above(key)):
             rows.append(row)
     table = KeyTable()
     entries = Entries(table, len(rows) + len(latest))
@@ -89,11 +89,6 @@ def _is_same(manifest: Manifest, table: KeyTable, row: int) -> bool:
     return known >= 0 and (manifest.table.size(known), manifest.table.identity(known)) == (
         table.size(row), table.identity(row),
     )  # fmt: skip
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    while path := os.path.dirname(path):
-        yield path
 
 
 def _with_times(manifest: Manifest, checkpoint: Checkpoint) -> Manifest:

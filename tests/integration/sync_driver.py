@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 
 from stager.cli.group import run
 
-__all__ = ["Outcome", "Sync", "SyncHere", "tree", "wait_until"]
+__all__ = ["KilledError", "Outcome", "Sync", "SyncHere", "run_killed_at", "tree", "wait_until"]
 
 _PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
 _WAIT_S = 60.0
@@ -112,3 +112,30 @@ def wait_until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.01)
+
+
+class KilledError(BaseException):
+    """From here on this process does nothing more to the disk."""
+
+
+def run_killed_at(sync: SyncHere, monkeypatch: pytest.MonkeyPatch, point: int, *options: str) -> bool:
+    """Run, and be gone before the ``point``-th change of a name; whether it came to that."""
+    changes = 0
+
+    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **named: Any) -> Any:
+            nonlocal changes
+            changes += 1
+            if changes > point:
+                raise KilledError
+            return change(*args, **named)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rename", "rmdir"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        with suppress(KilledError):
+            sync.run(*options)
+    return changes > point

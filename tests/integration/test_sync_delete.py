@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.sync_driver import Outcome, SyncHere, tree, wait_until
+from integration.sync_driver import Outcome, SyncHere, run_killed_at, tree, wait_until
 from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.git_http import GitHttp
 from servers.rclone_s3 import RcloneS3
@@ -419,33 +418,6 @@ def test_option_takes_its_value_behind_an_equals_sign_only(sync: SyncHere) -> No
     assert sync.run("--exclude", "--delete").code == 0
     assert receipt(sync)["filter"] == {"patterns": [{"exclude": "--delete"}]}
     assert "does not take a value" in sync.run("--delete=some").err
-
-
-class _KilledError(BaseException):
-    """From here on this process does nothing more to the disk."""
-
-
-def run_killed_at(sync: SyncHere, monkeypatch: pytest.MonkeyPatch, point: int, *options: str) -> bool:
-    """Run, and be gone before the ``point``-th change of a name; whether it came to that."""
-    changes = 0
-
-    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **named: Any) -> Any:
-            nonlocal changes
-            changes += 1
-            if changes > point:
-                raise _KilledError
-            return change(*args, **named)
-
-        return wrapped
-
-    with monkeypatch.context() as patch:
-        for name in ("unlink", "rename", "rmdir"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        with suppress(_KilledError):
-            sync.run(*options)
-    return changes > point
 
 
 @pytest.mark.parametrize("mode", ["--delete", "--delete=all"])

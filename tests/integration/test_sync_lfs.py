@@ -167,7 +167,7 @@ def test_second_tree_on_the_node_asks_for_no_object(
     assert receipt(sync)["reused"] == {"objects": 0, "bytes": 0}
     damaged = hashlib.sha256(SMALL["d0/0.bin"]).hexdigest()
     (scratch / "lfs" / damaged[:2] / damaged).chmod(0o600)
-    (scratch / "lfs" / damaged[:2] / damaged).write_bytes(b"\0" * len(SMALL["d0/0.bin"]))
+    (scratch / "lfs" / damaged[:2] / damaged).write_bytes(bytes(byte ^ 1 for byte in SMALL["d0/0.bin"]))
     lfs.requests.clear()
     sync.destination = tmp_path / "second"
     assert sync.run().code == 0

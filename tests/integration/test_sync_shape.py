@@ -10,11 +10,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from integration.sync_driver import Outcome, SyncHere, tree
+from integration.sync_driver import KilledError, Outcome, SyncHere, run_killed_at, tree
 from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.rclone_s3 import RcloneS3
 from stager.stages import delete_room
@@ -227,33 +226,6 @@ def test_killed_while_the_successor_comes_the_next_run_completes(
     assert sorted(os.listdir(synced.destination / ".stager")) == ["lock", "manifest.jsonl", "receipt.json"]
 
 
-class _KilledError(BaseException):
-    """From here on this process does nothing more to the disk."""
-
-
-def run_killed_at(sync: SyncHere, monkeypatch: pytest.MonkeyPatch, point: int) -> bool:
-    """Run, and be gone before the ``point``-th change of a name; whether it came to that."""
-    changes = 0
-
-    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **named: Any) -> Any:
-            nonlocal changes
-            changes += 1
-            if changes > point:
-                raise _KilledError
-            return change(*args, **named)
-
-        return wrapped
-
-    with monkeypatch.context() as patch:
-        for name in ("unlink", "rename", "rmdir"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        with suppress(_KilledError):
-            sync.run("--delete")
-    return changes > point
-
-
 def test_killed_at_any_change_of_a_name_the_next_run_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point, reached = 0, True
     while reached:
@@ -263,7 +235,7 @@ def test_killed_at_any_change_of_a_name_the_next_run_finishes(tmp_path: Path, mo
         fill(home / "src", BEFORE)
         assert sync.run().code == 0
         fill(home / "src", AFTER)
-        reached = run_killed_at(sync, monkeypatch, point)
+        reached = run_killed_at(sync, monkeypatch, point, "--delete")
         assert tree(sync.destination).items() <= {**BEFORE, **AFTER}.items()
         done = sync.run("--delete")
         assert (done.code, done.err) == (0, "")
@@ -276,8 +248,8 @@ def test_killed_at_any_change_of_a_name_the_next_run_finishes(tmp_path: Path, mo
 def test_directory_that_lost_its_files_to_a_killed_run_still_makes_room(
     local: SyncHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, suppress(_KilledError):
-        patch.setattr(delete_room.Tree, "remove_directory", lambda *_: (_ for _ in ()).throw(_KilledError))
+    with monkeypatch.context() as patch, suppress(KilledError):
+        patch.setattr(delete_room.Tree, "remove_directory", lambda *_: (_ for _ in ()).throw(KilledError))
         local.run("--delete")
     assert (local.destination / "d/e").is_dir()
     assert not list((local.destination / "d/e").iterdir())

@@ -122,8 +122,8 @@ def test_pointer_is_found_again_and_no_changed_byte_gives_another_object(data: s
     assert parse_pointer(text) == Pointer(oid, size)
     at = data.draw(st.integers(0, len(text) - 1))
     changed = bytearray(text)
-    changed[at] = data.draw(st.integers(0, 255))
+    changed[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != text[at]))
     found = parse_pointer(bytes(changed))
-    if found is not None and changed != text:  # a digit of the oid or size, or white space around them, and nothing else
+    if found is not None:  # a digit of the oid or size, or white space around them, and nothing else
         assert text.index(b"sha256:") <= at
         assert found.oid.encode() in changed
