@@ -31,8 +31,9 @@ from stager.sources.git_tree import Repository, is_attributes
 
 __all__ = ["bring_files", "check_out"]
 
-_FILES_A_CALL: Final = 1024
+_FILES_A_CALL: Final = range(1024, 8192)  # a process of git each, whose start costs as much as 200 small files
 _BYTES_A_CALL: Final = 64 << 20
+_PUBLISHED_A_CALL: Final = 1024
 _CALLS_AT_ONCE: Final = 4
 _CONVERTED: Final = b" "  # in the identity of what git converts
 _NOT_THE_BLOB: Final = {
@@ -83,7 +84,8 @@ class _Plain:
         self._landing = landing
 
     async def land(self, rows: array[int], done: OnLanded) -> None:
-        pieces = self._pieces(rows)
+        calls = min(_CALLS_AT_ONCE, len(os.sched_getaffinity(0)))
+        pieces = self._pieces(rows, min(max(len(rows) // calls + 1, _FILES_A_CALL.start), _FILES_A_CALL.stop))
 
         async def one_after_the_other() -> None:
             for piece in pieces:
@@ -94,14 +96,14 @@ class _Plain:
                 if error is not None:
                     raise error
 
-        await together(*(one_after_the_other() for _ in range(min(_CALLS_AT_ONCE, len(os.sched_getaffinity(0))))))
+        await together(*(one_after_the_other() for _ in range(calls)))
 
-    def _pieces(self, rows: array[int]) -> Iterator[array[int]]:
+    def _pieces(self, rows: array[int], most: int) -> Iterator[array[int]]:
         """Of bounded count and size, so that all have work until the end."""
         begin, size = 0, 0
         for at, row in enumerate(rows):
             size += self._table.size(row)
-            if at + 1 - begin == _FILES_A_CALL or size >= _BYTES_A_CALL:
+            if at + 1 - begin == most or size >= _BYTES_A_CALL:
                 yield rows[begin : at + 1]
                 begin, size = at + 1, 0
         if begin < len(rows):
@@ -151,7 +153,7 @@ async def _convert(
         await reader.check_blobs(snapshot.table.identity(row).partition(b" ")[0] for row in rows)
         await reader.check_out(paths, checkout)
         below = os.fsencode(os.path.basename(checkout)) + b"/"
-        pieces = [slice(at, at + _FILES_A_CALL) for at in range(0, len(rows), _FILES_A_CALL)]
+        pieces = [slice(at, at + _PUBLISHED_A_CALL) for at in range(0, len(rows), _PUBLISHED_A_CALL)]
 
         def publish(piece: slice) -> array[int]:
             for row, path in zip(rows[piece], paths[piece], strict=True):
