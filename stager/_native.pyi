@@ -135,6 +135,19 @@ class Entries:
         """
 
 @final
+class Blobs:
+    """Puts the files of Git blobs in place as they come out of ``git cat-file --batch``, each hashed first as git does
+    (csrc/blobs.h). The descriptors are the caller's. One thread at a time.
+    """
+
+    def __init__(self, fd: int, *, tmp_fd: int, root_fd: int) -> None: ...
+    def land(self, entries: Entries, rows: array[int]) -> tuple[int, int]:
+        """The files of these rows, in the order in which git was asked for their identities; their entries stand then.
+        How many came whole, and why the next one did not: 0, EPIPE (git wrote no more), EBADMSG (another object),
+        EILSEQ (not the bytes of its id), ESTALE (not the row's size), or the errno of what failed. Releases the GIL.
+        """
+
+@final
 class Recall:
     """Reads manifest lines or journal records (csrc/record.h) into entries; ``trusted``, or else doubtful.
 

@@ -20,9 +20,11 @@ def check_git_options(options: GitOptions, *, scheme: str, add: Callable[[str, s
             if getattr(options, field.name) != field.default:
                 add(field.name, "is for git sources")
         return
-    for name in ("history", "paths", "submodules"):
-        if getattr(options, name):
-            add(name, "is not available in this version")
+    if options.history:
+        add("history", "is not available in this version")
+    for path in options.paths:
+        if not path.strip("/") or "\0" in path or any(part in ("", ".", "..") for part in path.strip("/").split("/")):
+            add("paths", f"{show(path.encode('utf-8', 'surrogateescape'))} is no plain path below the source's root")
     for name in ("lfs_include", "lfs_exclude"):
         patterns = getattr(options, name)
         if any(not pattern or "\0" in pattern for pattern in patterns):

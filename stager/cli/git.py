@@ -25,8 +25,8 @@ def git_options(command: Command) -> Command:
         click.option("--lfs-include", metavar="GLOB", multiple=True,
                      help="Git: fetch LFS objects only where this matches."),
         click.option("--no-lfs", is_flag=True, help="Git: leave LFS pointers as they are."),
-        click.option("--submodules", is_flag=True, hidden=True, help="Git: submodules too, each at its pinned commit."),
-        click.option("--path", "paths", metavar="PATH", multiple=True, hidden=True,
+        click.option("--submodules", is_flag=True, help="Git: submodules too, each at its pinned commit."),
+        click.option("--path", "paths", metavar="PATH", multiple=True,
                      help="Git: only what lies at or below PATH, and fetch nothing else where the server allows."),
         click.option("--history", is_flag=True, hidden=True, help="Git: a .git directory with the whole history too."),
     ):

@@ -32,7 +32,14 @@ from stager.errors import (
 from stager.host.proxies import git_proxy_environment
 
 __all__ = [
-    "GitFailure", "error_from", "local_environment", "network_environment", "run_git", "run_program", "stream_git",
+    "GitFailure",
+    "error_from",
+    "local_command",
+    "local_environment",
+    "network_environment",
+    "run_git",
+    "run_program",
+    "stream_git",
 ]  # fmt: skip
 
 _KEPT: Final = (
@@ -137,6 +144,11 @@ def local_environment(git_dir: str, environ: Mapping[str, str], **more: str) -> 
         "LC_ALL": "C",
         **more,
     }
+
+
+def local_command(*arguments: str) -> tuple[str, ...]:
+    """The command line of git for an environment of `local_environment`."""
+    return ("git", *_FIXED, *arguments)
 
 
 async def run_git(
@@ -250,8 +262,8 @@ async def _tail(pipe: asyncio.StreamReader) -> str:
 
 _NO_SPACE = r"No space left on device|Disk quota exceeded"
 _DAMAGED = (
-    r"fsck error|error in (packed )?object|bad object|object corrupt|inflate: data stream error|SHA1 COLLISION"
-    r"|hash mismatch|is corrupt|inconsistent delta|pack is corrupted"
+    r"fsck error|error in (packed )?object|^error: object \w+: |bad object|object corrupt|inflate: data stream error"
+    r"|SHA1 COLLISION|hash mismatch|is corrupt|inconsistent delta|pack is corrupted|in tree entry|too-short tree"
 )
 _DENIED = (
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
@@ -305,7 +317,8 @@ def error_from(failure: GitFailure, *, where: str) -> StagerError:
     for pattern, kind, what, hint in _MEANINGS:
         telling = [line for line in lines if re.search(pattern, line)]
         if telling:
-            return kind(f"{what} (git: {_clean(telling[-1])})", where=where, hint=hint)
+            judged = [line for line in telling if line.startswith("error: object ")]  # fsck names what it refuses
+            return kind(f"{what} (git: {_clean((judged or telling)[-1])})", where=where, hint=hint)
     said = _clean(lines[-1]) if lines else "it said nothing"
     return SourceError(f"git failed with status {failure.status} ({said})", where=where)
 

@@ -6,18 +6,22 @@ What git receives it hashes; what lay on this node meanwhile is whatever lies th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import chain, repeat
 from typing import Final
 
 from stager.errors import IntegrityError
-from stager.host.git import GitFailure, error_from, run_git, stream_git
+from stager.host.git import GitFailure, error_from, stream_git
 
 __all__ = ["check_trees", "hash_name", "read_objects"]
 
 _SHA1_DIGITS: Final = 40
 _HEAD_MAX: Final = 256  # id, kind, size
 _ATTRIBUTES: Final = b".gitattributes"
+_TREE: Final = b"40000"
+_SUBMODULE: Final = b"160000"
+_DEEPEST: Final = 2048  # what lies deeper has a path that is longer than a path may be
 
 
 def hash_name(identity: bytes) -> str:
@@ -47,22 +51,36 @@ async def read_objects(
 
 
 async def check_trees(commit: str, environment: Mapping[str, str], *, where: str) -> None:
-    """That a commit, all its trees and what they say of attributes are what their ids say. Raises `IntegrityError`."""
+    """That a commit, all its trees and what they say of attributes are what their ids say; each is looked at once, in
+    however many places it stands. Raises `IntegrityError`.
+    """
     identity = commit.encode()
     told = (await read_objects([identity], environment, where=where))[identity]
-    root = told.partition(b"\n")[0].removeprefix(b"tree ")
-    await read_objects([root], environment, where=where, keep=False)
-    try:
-        listing = await run_git(["ls-tree", "-r", "-t", "-z", commit], environment)
-    except GitFailure as failure:
-        raise IntegrityError(error_from(failure, where=where).what, where=where, hint="run this again") from None
-    ids = []
-    for line in listing.split(b"\0")[:-1]:
-        head, _, path = line.partition(b"\t")
-        _, kind, one = head.split(b" ")
-        if kind == b"tree" or (kind == b"blob" and path.rpartition(b"/")[2].lower() == _ATTRIBUTES):
-            ids.append(one)
-    await read_objects(ids, environment, where=where, keep=False)
+    level, seen, attributes = {told.partition(b"\n")[0].removeprefix(b"tree ")}, set[bytes](), set[bytes]()
+    for _ in range(_DEEPEST):
+        seen |= level
+        bodies = await read_objects(level, environment, where=where)
+        below = set[bytes]()
+        for mode, name, one in chain.from_iterable(map(_entries, bodies.values(), repeat(len(identity) // 2))):
+            if mode == _TREE:
+                below.add(one)
+            elif name.lower() == _ATTRIBUTES and mode != _SUBMODULE:
+                attributes.add(one)
+        level = below - seen
+        if not level:
+            break
+    await read_objects(attributes, environment, where=where, keep=False)
+
+
+def _entries(tree: bytes, id_bytes: int) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Mode without zeros in front, name, id in hex of each entry: "MODE NAME", a NUL and the id's bytes (gitformat-pack
+    leaves it to git's tree-walk.c).
+    """
+    at = 0
+    while (end := tree.find(b"\0", at)) >= 0:
+        mode, _, name = tree[at:end].partition(b" ")
+        at = end + 1 + id_bytes
+        yield mode.lstrip(b"0"), name, tree[end + 1 : at].hex().encode()
 
 
 async def _take(batch: _Batch, ids: Sequence[bytes], *, keep: bool) -> dict[bytes, bytes]:

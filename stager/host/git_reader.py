@@ -7,23 +7,22 @@ with packs of earlier runs all that is read here is hashed first; files are by w
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from stager.errors import IntegrityError, NotFoundError, SourceError, StagerError
 from stager.host.git import GitFailure, error_from, local_environment, run_git, stream_git
 from stager.host.git_objects import check_trees, hash_name, read_objects
+from stager.host.git_pipe import GitPipe
 
-__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob", "pieces_of"]
+__all__ = ["FILE", "LINK", "PROGRAM", "SUBMODULE", "CommitReader", "TreeRow", "is_blob"]
 
 FILE: Final = b"100644"
 PROGRAM: Final = b"100755"
 LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
 _TREE: Final = b"040000"
-_PIECE_BYTES: Final = 1 << 20
 
 _ARGUMENTS_MAX_BYTES: Final = 64 << 10  # paths that are told to git; of more it is asked for everything
 _ATTRIBUTES: Final = ("filter", "text", "crlf", "eol", "ident", "working-tree-encoding")  # what convert.c looks at
@@ -32,7 +31,7 @@ _TELLS_DAMAGE: Final = (SourceError, NotFoundError, IntegrityError)
 
 
 class TreeRow(NamedTuple):
-    """One entry of a tree that is no tree: path from the root, id in hex, git's mode, size (-1: it has none)."""
+    """One entry of a tree that is no tree: path from the root, id in hex, git's mode, size (-1: not asked for)."""
 
     path: bytes
     blob: bytes
@@ -55,12 +54,19 @@ class CommitReader:
         self._has_index = False
         self._has_checked = False
 
-    async def list_tree(self, paths: Sequence[bytes] = ()) -> AsyncIterator[list[TreeRow]]:
-        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time."""
-        few = paths if sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES else ()
+    async def list_tree(
+        self, paths: Sequence[bytes] = (), *, sizes: bool = True
+    ) -> AsyncGenerator[list[TreeRow], None]:
+        """Every file, link and submodule at or below one of ``paths`` (none: all), some at a time; use it, as what
+        else is a generator here, inside `contextlib.aclosing`.
+
+        ``sizes``: those of blobs are told, which have to be there then.
+        """
+        few = sum(map(len, paths)) < _ARGUMENTS_MAX_BYTES
+        options = ("-r", "-z", "--long") if sizes else ("-r", "-z")
         await self._check_trees()
         rest = b""
-        async with aclosing(self._stream("ls-tree", "-r", "-z", "--long", self.commit, "--", *few)) as pieces:
+        async with aclosing(self._stream("ls-tree", *options, self.commit, "--", *(paths if few else ()))) as pieces:
             async for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\0")
                 yield [_row(line) for line in lines]
@@ -70,9 +76,24 @@ class CommitReader:
         if not paths:
             return {}
         await self._check_trees()
-        output = await self._local("ls-tree", "-z", "--long", self.commit, "--", *paths)
+        output = await self._local("ls-tree", "-z", self.commit, "--", *paths)
         rows = {row.path: row for row in map(_row, output.split(b"\0")[:-1]) if row.mode != _TREE}
         return {path: rows[path] for path in paths if path in rows}
+
+    async def sizes(self, blobs: Iterable[bytes]) -> dict[bytes, int]:
+        """Sizes of blobs, as far as they are here."""
+        found: dict[bytes, int] = {}
+        asked = b"".join([blob + b"\n" for blob in dict.fromkeys(blobs)])
+        rest = b""
+        command = self._stream("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        async with aclosing(command) as pieces:
+            async for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    blob, _, size = line.partition(b" ")
+                    if size.isdigit():
+                        found[blob] = int(size)
+        return found
 
     async def attributes(self, paths: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes]]:
         """What .gitattributes of the commit say of ``paths``, as far as it could change a file's bytes on the way out
@@ -93,7 +114,7 @@ class CommitReader:
                 rest = texts[whole:]
         return found
 
-    async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def read_blobs(self, blobs: Iterable[bytes]) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """Small blobs, each once: id and bytes. The caller knows their sizes. Raises `IntegrityError`."""
         wanted = list(dict.fromkeys(blobs))
         asked = b"".join([blob + b"\n" for blob in wanted])
@@ -116,6 +137,20 @@ class CommitReader:
                     yield blob, content
                     at = begin + size + 1
                     blob = next(numbered, None)
+
+    async def configuration(self, blob: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Keys and values (None: without one) of a small blob that is a file of git's configuration; nothing that it
+        includes. Raises `SourceError`: it is none.
+        """
+        content = b"".join([content async for _, content in self.read_blobs([blob])])
+        listing = await self._local("config", "--file", "-", "--no-includes", "--null", "--list", stdin=content)
+        pairs = [entry.partition(b"\n") for entry in listing.split(b"\0")[:-1]]
+        return [(key, value if newline else None) for key, newline, value in pairs]
+
+    def pipe_blobs(self, blobs: Iterable[bytes]) -> GitPipe:
+        """``git cat-file --batch`` for these blobs, whatever their sizes, for `stager._native.Blobs`."""
+        asked = b"".join([blob + b"\n" for blob in blobs])
+        return GitPipe("cat-file", "--batch", "--buffer", environment=self._environment, stdin=asked)
 
     async def check_blobs(self, blobs: Iterable[bytes]) -> None:
         """That nobody has put other bytes in their place, whatever their sizes. Raises `IntegrityError`."""
@@ -145,7 +180,7 @@ class CommitReader:
         try:
             return await run_git(arguments, {**self._environment, **environment}, stdin=stdin, cwd=cwd)
         except GitFailure as failure:
-            raise self._error_from(failure) from None
+            raise self.error_of(failure) from None
 
     async def _check_trees(self) -> None:
         if self._doubtful and not self._has_checked:
@@ -160,9 +195,10 @@ class CommitReader:
                 async for piece in pieces:
                     yield piece
         except GitFailure as failure:
-            raise self._error_from(failure) from None
+            raise self.error_of(failure) from None
 
-    def _error_from(self, failure: GitFailure) -> StagerError:
+    def error_of(self, failure: GitFailure) -> StagerError:
+        """For a local command that failed; of a doubtful repository it may be damage."""
         error = error_from(failure, where=self._where)
         if self._doubtful and type(error) in _TELLS_DAMAGE:
             return IntegrityError(error.what, where=self._where, hint="run this again")
@@ -181,19 +217,11 @@ def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
     return digest.hexdigest().encode() == identity
 
 
-def pieces_of(fd: int) -> Iterator[bytes]:
-    """The bytes of a file, for `is_blob`. Blocks. OSError."""
-    at = 0
-    while piece := os.pread(fd, _PIECE_BYTES, at):
-        yield piece
-        at += len(piece)
-
-
 def _row(line: bytes) -> TreeRow:
-    """Of ``MODE KIND ID SIZE``, a tab and the path; the size is padded, and "-" for what has none."""
+    """Of ``MODE KIND ID[ SIZE]``, a tab and the path; the size is padded, and "-" for what has none."""
     head, _, path = line.partition(b"\t")
-    mode, _, blob, size = head.split()
-    return TreeRow(path, blob, mode, -1 if size == b"-" else int(size))
+    mode, _, blob, *size = head.split()
+    return TreeRow(path, blob, mode, int(size[0]) if size and size[0] != b"-" else -1)
 
 
 def _joined(paths: Sequence[bytes]) -> bytes:

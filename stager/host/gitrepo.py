@@ -12,7 +12,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -36,11 +36,11 @@ from stager.host.git_reader import CommitReader
 from stager.host.threads import blocking
 from stager.retry import wait_s
 
-__all__ = ["Pin", "PinnedRepository"]
+__all__ = ["FULL_ID", "PINNED", "Pin", "PinnedRepository"]
 
-_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
-_PINNED = "refs/stager/pinned"
+PINNED = "refs/stager/pinned"
 _SHA256_DIGITS = 64
 
 
@@ -53,7 +53,12 @@ class Pin:
 
 
 class PinnedRepository:
-    """See the module. ``url`` holds no password."""
+    """See the module. ``url`` holds no password.
+
+    ``partial``: blobs of what was fetched are not here before they are brought.
+    """
+
+    partial = False
 
     def __init__(
         self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
@@ -74,6 +79,11 @@ class PinnedRepository:
         """Whether something came from the mirror, which may be damaged: `fetch_anew` goes on without it."""
         return bool(self._loan.packs)
 
+    @property
+    def directory(self) -> str:
+        """A private one, gone at the end of the run."""
+        return self._place.directory
+
     def reader(self, commit: str) -> CommitReader:
         """What gives out a commit that has been fetched; one at a time."""
         index = os.path.join(self._git_dir, "index")
@@ -87,7 +97,7 @@ class PinnedRepository:
         The id of a commit, whole or its start, is taken as it is.
         Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `UsageError`.
         """
-        if ref is not None and _FULL_ID.fullmatch(ref):
+        if ref is not None and FULL_ID.fullmatch(ref):
             return Pin(commit=ref, ref=None)
         await self._begin("")
         found = await self._resolve(ref)
@@ -107,6 +117,9 @@ class PinnedRepository:
                 self._fetched = await self._bring(wanted, Loan())
         return self._fetched
 
+    async def bring(self, blobs: Iterable[bytes]) -> None:
+        """Fetch blobs that are not here yet; here all are."""
+
     async def fetch_anew(self) -> None:
         """What came from the mirror is damaged: throw that away, and bring the commit again. Raises as `fetch`."""
         wanted, self._fetched = self._fetched, None
@@ -120,10 +133,10 @@ class PinnedRepository:
         self._git_dir = self._place.new_repository()
         for environment in (self._network_environment, self._local_environment):
             environment["GIT_DIR"] = self._git_dir
-        await blocking(self._make, "sha256" if len(identity) == _SHA256_DIGITS else "sha1")
+        await blocking(self._make, identity)
 
-    def _make(self, object_format: str) -> None:
-        loan = self._loan
+    def _make(self, identity: str) -> None:
+        loan, object_format = self._loan, "sha256" if len(identity) == _SHA256_DIGITS else "sha1"
         try:
             self._packs = make_bare_repository(
                 self._git_dir, object_format=object_format, known=loan.tips, shallow=loan.shallow
@@ -158,7 +171,7 @@ class PinnedRepository:
 
     async def _borrow(self, wanted: Pin) -> Pin | None:
         mirror = self._place.mirror
-        if mirror is None or not _FULL_ID.fullmatch(wanted.commit):
+        if mirror is None or not FULL_ID.fullmatch(wanted.commit):
             return None
         loan = await blocking(mirror.lend, wanted.commit)
         if loan is None:
@@ -167,8 +180,8 @@ class PinnedRepository:
         return wanted
 
     async def _bring(self, wanted: Pin, loan: Loan) -> Pin:
-        await self._begin(wanted.commit if _FULL_ID.fullmatch(wanted.commit) else "", loan)
-        if _FULL_ID.fullmatch(wanted.commit):
+        await self._begin(wanted.commit if FULL_ID.fullmatch(wanted.commit) else "", loan)
+        if FULL_ID.fullmatch(wanted.commit):
             return Pin(commit=await self._fetch(wanted.commit, wanted.ref), ref=wanted.ref)
         await self._fetch_everything()
         return Pin(commit=await self._commit_of(wanted.commit), ref=None)
@@ -227,9 +240,9 @@ class PinnedRepository:
             try:
                 await self._network(
                     "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--update-shallow",
-                    "--", self._url, f"+{wanted}:{_PINNED}",
+                    "--", self._url, f"+{wanted}:{PINNED}",
                 )  # fmt: skip
-                commit = await self._commit_of(_PINNED)
+                commit = await self._commit_of(PINNED)
             except NotFoundError:
                 continue
             if name is None or commit == identity:

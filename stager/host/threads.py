@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["Checkpoint", "blocking", "go_on", "in_threads", "stoppable", "together"]
+__all__ = ["Checkpoint", "blocking", "go_on", "in_threads", "stoppable", "together", "until_stopped"]
 
 Arguments = ParamSpec("Arguments")
 Piece = TypeVar("Piece")
@@ -56,6 +56,16 @@ async def stoppable(
 
     task = asyncio.ensure_future(asyncio.to_thread(work, checkpoint, *arguments, **named))
     await _outlast_cancellation(task, stop.set)
+    return task.result()
+
+
+async def until_stopped(work: Callable[[], Result], stop: Callable[[], None]) -> Result:
+    """The result of ``work()``, called in a thread.
+
+    Cancel policy: a cancellation calls ``stop``, by which the work ends soon, and waits for that.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    await _outlast_cancellation(task, stop)
     return task.result()
 
 

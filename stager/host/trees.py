@@ -17,7 +17,7 @@ from stager.errors import HostError, MountError, from_os_error
 from stager.host.mounts import lies_within, mount_id, read_mountinfo
 from stager.host.procs import find_viewer
 
-__all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_tree"]
+__all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_private", "remove_tree"]
 
 _DEPTH_MAX: Final = 64  # one open directory each; what lies deeper is moved up and removed from there
 
@@ -94,6 +94,18 @@ def remove_tree(path: str) -> None:
         raise from_os_error(error, doing="remove the tree", where=path) from error
     finally:
         os.close(root_fd)
+
+
+def remove_private(path: str) -> None:
+    """Remove a directory that nobody else could reach, however deep; never raises. Blocks."""
+    with suppress(OSError, MountError):
+        root_fd = open_top(path)
+        try:
+            while _empty(root_fd, mount_id(root_fd), root_fd, 0):
+                pass
+        finally:
+            os.close(root_fd)
+        os.rmdir(path)
 
 
 def _empty(fd: int, mount: int, root_fd: int, depth: int) -> bool:

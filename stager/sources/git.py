@@ -3,8 +3,9 @@
 What a tree looks like here: exactly what `git archive COMMIT` holds, export-ignore and export-subst aside (those
 describe releases, not data). That is: blobs as committed, with `eol`, `ident` and `working-tree-encoding` of
 .gitattributes applied by git itself; executable bits; symlinks as links; in place of Git LFS pointers the objects that
-they stand for (`stager.sources.lfs`). Refused by name, because the tree would not be what its authors mean: submodules,
-other filters.
+they stand for (`stager.sources.lfs`). Refused by name, because the tree would not be what its authors mean: other
+filters. Submodules are part of it when they are asked for, each as it is at its pinned commit; otherwise, as with git
+clone, they are left out, which is told.
 
 Grade A: git computes every object's id from the bytes it received (index-pack with fsck), up to the commit's; and
 each file that lies there afterwards is hashed here and compared with its blob's id, where git converts nothing.
@@ -12,43 +13,38 @@ each file that lies there afterwards is hashed here and compared with its blob's
 
 from __future__ import annotations
 
-import functools
 import importlib
-import ipaddress
-import json
 import os
-import re
+import stat
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from stager import _native
 from stager.config import GitOptions, Remote, Retry
-from stager.errors import BadKeysError, IntegrityError, UsageError
+from stager.errors import StagerError, UsageError
+from stager.host.git_partial import PartialRepository
 from stager.host.git_place import GitPlace
-from stager.host.gitrepo import Pin, PinnedRepository
+from stager.host.gitrepo import FULL_ID, Pin, PinnedRepository
 from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
-from stager.names import show
 from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
-from stager.sources.git_checkout import check_out
-from stager.sources.git_problems import first_of
-from stager.sources.git_tree import GitTree, Listed
+from stager.sources.git_checkout import bring_files, check_out
+from stager.sources.git_forest import Forest, Member, believing, named, rows_of
+from stager.sources.git_urls import is_loopback, submodule_url
+from stager.sources.git_version import GitVersion
 from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
 from stager.transfer import Transfer
+from stager.urls import redacted
 
 if TYPE_CHECKING:
     from stager.sources.git_lfs import GitLfs
 
 __all__ = ["GitSource"]
 
-Result = TypeVar("Result")
-
-_VERSION = re.compile(r"(?s)(?P<commit>[0-9a-f]{40}|[0-9a-f]{64}):(?P<subdir>.*?)(#\[(true|false), .*\])?")
 _LFS: Final = "stager.sources.git_lfs"  # imported where a tree has objects of it
 
 
@@ -77,7 +73,8 @@ class GitSource:
         """``remote`` and ``transfer`` are what every source is made with; of the first this one needs only the proxy,
         and the second for what Git LFS keeps.
         """
-        if urlsplit(ref.location).scheme == "http" and not allow_plain_http and not _is_loopback(ref.location):
+        scheme, host = urlsplit(ref.location).scheme, urlsplit(ref.location).hostname or ""
+        if scheme == "http" and not allow_plain_http and not is_loopback(host):
             raise UsageError("git over plain http is refused", where=ref.text, hint="use git+https:// or git+ssh://")
         self._ref = ref
         self._options = git
@@ -87,20 +84,22 @@ class GitSource:
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
         self._proxy = remote.proxy if remote is not None else None
+        self._allow_plain_http = allow_plain_http
+        self._places: list[GitPlace] = []
         self._pin: Pin | None = None
-        self._prefix = f"{ref.subdir}/".encode() if ref.subdir else b""
+        self._version = GitVersion(commit="")
+        self._members: Sequence[Member] = ()
 
     async def __aenter__(self) -> Self:
         """Make the private directory. Raises `NoSpaceError`, `HostError`."""
-        self._place = await blocking(GitPlace, self._ref.location, self._state_dir, self._environ)
-        self._repository = PinnedRepository(
-            self._place, self._ref.location, environ=self._environ, retry=self._retry, proxy=self._proxy
-        )
+        asked = self._options
+        self._repository = await self._open(self._ref.location, bool(asked.paths or self._ref.subdir))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Remove the private directory."""
-        await blocking(self._place.close)
+        """Remove the private directories."""
+        for place in self._places:
+            await blocking(place.close)
 
     async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """Pin a commit and list its tree. Identity: the blob id, and what git changes in it on the way.
@@ -108,56 +107,50 @@ class GitSource:
         The commit is fetched, unless ``earlier`` is the same one: then not before a file of it is wanted.
         Raises what `Source.snapshot` names; `BadKeysError`: submodules, LFS pointers, filters, damaged links.
         """
-        ref = None if self._ref.ref == "HEAD" else self._ref.ref
-        pin = await self._repository.find(ref)
-        if earlier is not None and earlier.version == self._version(pin):
+        pin = await self._repository.find(None if self._ref.ref == "HEAD" else self._ref.ref)
+        known = GitVersion.parse(earlier.version) if earlier is not None else None
+        if earlier is not None and known is not None and known.is_of(self._asked(pin)):
             recorded = await blocking(earlier.read_table)
             if recorded is not None:
-                self._pin = pin
-                return self._snapshot(pin, recorded)
-        self._pin = pin = await self._repository.fetch(pin)
-        listed = await self._believing(functools.partial(self._list, pin, wanted))
-        self._refuse_submodules(listed, wanted)
-        self._left = listed.lfs
-        snapshot = replace(self._snapshot(pin, listed.table), warnings=lfs_warnings(listed.lfs))
-        return snapshot if listed.whole else replace(snapshot, version="", part_of=snapshot.version)
+                return self._snapshot(pin, recorded, known)
+        pin = await self._repository.fetch(pin)
+        forest = Forest(
+            open=self._open, with_submodules=self._options.submodules, lfs=self._options.lfs,
+            lfs_wanted=lfs_choice(self._options), allow_plain_http=self._allow_plain_http, where=self._ref.text,
+            known=await blocking(_known_sizes, earlier) if self._repository.partial else {},
+        )  # fmt: skip
+        grown = await forest.grow(self._root(pin, self._options), wanted)
+        self._left = grown.lfs
+        version = replace(self._asked(pin), submodules=grown.submodules(), left_out=tuple(grown.left_out))
+        snapshot = self._snapshot(pin, grown.table, version)
+        self._members = grown.members
+        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *lfs_warnings(grown.lfs)))
+        return snapshot if grown.whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """The commit that was listed, whatever its ref is at now; it is fetched when a file of it is wanted."""
-        found = _VERSION.fullmatch(listed.version)
-        if found is None or found["subdir"] != (self._ref.subdir or ""):
+        version = GitVersion.parse(listed.version)
+        if version is None or version.subdir != (self._ref.subdir or ""):
             raise UsageError("the listing is of something else", where=self._ref.text, hint="name what was listed")
-        self._pin = pin = await self._repository.find(found["commit"])
-        return replace(self._snapshot(pin, listed.table), version=listed.version)
-
-    def _version(self, pin: Pin) -> str:
-        """The commit, and all else that makes a table of it: the subdirectory, which LFS objects are wanted."""
-        text = f"{pin.commit}:{self._ref.subdir or ''}"
-        asked = self._options
-        if asked == GitOptions():
-            return text
-        return f"{text}#{json.dumps([asked.lfs, asked.lfs_include, asked.lfs_exclude])}"
-
-    def _refuse_submodules(self, listed: Listed, wanted: Wanted) -> None:
-        names = [show(row.path) for row in listed.submodules if wanted(row.path[len(self._prefix) :])]
-        if names:
-            raise BadKeysError(
-                "submodules are not available in this version", first_of(names), where=self._ref.text,
-                hint="stage each submodule's repository as a dataset of its own",
-            )  # fmt: skip
-
-    def _snapshot(self, pin: Pin, table: _native.KeyTable) -> Snapshot:
-        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir,
-                  "lfs": lfs_counts(table, self._left) or None}
-        return Snapshot(
-            table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=self._version(pin)
-        )
+        pin = await self._repository.find(version.commit)
+        return replace(self._snapshot(pin, listed.table, version), version=listed.version)
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
         if not rows or self._pin is None:
             return
-        pin = await self._repository.fetch(self._pin)
+        if not self._members:
+            self._members = await self._recorded_members()
+        for member, part in rows_of(self._members, snapshot.table, rows):
+            try:
+                await member.repository.fetch(member.pin)
+                await self._fetch_from(member, snapshot, part, landing, done)
+            except StagerError as error:
+                raise named(error, member) from error
+
+    async def _fetch_from(
+        self, member: Member, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded
+    ) -> None:
         has_landed = bytearray(len(snapshot.table))
 
         def landed(finished: array[int]) -> None:
@@ -166,46 +159,81 @@ class GitSource:
             done(finished)
 
         async def bring() -> None:
-            reader = self._repository.reader(pin.commit)
+            reader = member.repository.reader(member.pin.commit)
             plain, objects = part_lfs(snapshot.table, array("I", (row for row in rows if not has_landed[row])))
-            work = [check_out(reader, self._prefix, snapshot, plain, landing, landed)] if plain else []
+            work = []
+            if plain:
+                await bring_files(member.repository, reader, snapshot.table, plain)
+                work.append(
+                    check_out(reader, snapshot, plain, landing, landed, root=member.root, mount=member.mount)
+                )
             if objects:
-                work.append(self._lfs().fetch(reader, snapshot.table, objects, landing, landed))
+                lfs = self._lfs(member)
+                work.append(lfs.fetch(member.repository, reader, snapshot.table, objects, landing, landed))
             await together(*work)
 
-        await self._believing(bring)
+        await believing(member.repository, bring)
 
-    async def _list(self, pin: Pin, wanted: Wanted) -> Listed:
-        tree = GitTree(
-            reader=self._repository.reader(pin.commit),
-            paths=(self._prefix[:-1],) if self._prefix else (), root=self._prefix,
-            lfs=self._options.lfs, lfs_wanted=lfs_choice(self._options),
-            private=self._place.directory, where=self._ref.text,
+    async def _open(self, url: str, partial: bool) -> PinnedRepository:
+        """``partial``: perhaps only some of its files will be asked for. Raises `NoSpaceError`, `HostError`."""
+        place = await blocking(GitPlace, url, self._state_dir, self._environ)
+        self._places.append(place)
+        kind = PartialRepository if partial else PinnedRepository
+        return kind(place, url, environ=self._environ, retry=self._retry, proxy=self._proxy)
+
+    def _asked(self, pin: Pin) -> GitVersion:
+        return GitVersion.of(pin.commit, self._ref.subdir, self._options)
+
+    def _root(self, pin: Pin, options: GitOptions) -> Member:
+        """The superproject."""
+        prefix = os.fsencode(f"{self._ref.subdir}/") if self._ref.subdir else b""
+        paths = tuple(prefix + os.fsencode(path.strip("/")) for path in options.paths)
+        return Member(
+            repository=self._repository, url=self._ref.location, pin=pin, root=prefix,
+            paths=paths or ((prefix[:-1],) if prefix else ()),
         )  # fmt: skip
-        return await tree.read(wanted)
 
-    def _lfs(self) -> GitLfs:
+    async def _recorded_members(self) -> list[Member]:
+        """Of a version that was not listed in this run. Raises `UsageError`: a URL that no listing could have told."""
+        assert self._pin is not None
+        members = [self._root(self._pin, GitOptions())]
+        for one in self._version.submodules:
+            try:
+                url = submodule_url(self._ref.location, one.url, allow_plain_http=self._allow_plain_http)
+            except ValueError as error:
+                raise UsageError(f"the URL of a submodule {error}", where=redacted(one.url)) from None
+            members.append(
+                Member(
+                    repository=await self._open(url, False), url=url, pin=Pin(commit=one.commit, ref=None),
+                    mount=one.mount, root=one.root, at=one.mount.removesuffix(b"/") or b"?",
+                )
+            )  # fmt: skip
+        return members
+
+    def _snapshot(self, pin: Pin, table: _native.KeyTable, version: GitVersion) -> Snapshot:
+        self._pin, self._version, self._members = pin, version, []
+        pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir,
+                  "lfs": lfs_counts(table, self._left) or None, **version.pinned()}  # fmt: skip
+        return Snapshot(
+            table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=version.text,
+            warnings=version.warnings(),
+        )  # fmt: skip
+
+    def _lfs(self, member: Member) -> GitLfs:
         if self._transfer is None:
             raise ValueError("what Git LFS keeps needs a transfer")
         made: GitLfs = importlib.import_module(_LFS).GitLfs(
-            url=self._ref.location, ref=self._pin.ref if self._pin else None, environ=self._environ,
-            proxy=self._proxy, retry=self._retry, transfer=self._transfer, where=self._ref.text,
+            url=member.url, ref=member.pin.ref, environ=self._environ, proxy=self._proxy, retry=self._retry,
+            transfer=self._transfer, where=self._ref.text,
         )  # fmt: skip
         return made
 
-    async def _believing(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """What comes of ``work``; once more, with the commit fetched anew, when what the mirror lent is damaged."""
-        try:
-            return await work()
-        except IntegrityError:
-            if not self._repository.borrows:
-                raise
-            await self._repository.fetch_anew()
-            return await work()
 
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+def _known_sizes(earlier: Earlier | None) -> dict[tuple[bool, bytes], int]:
+    """Sizes of blobs that an earlier run has listed and judged, by whether they are links, and id. Blocks."""
+    table = earlier.read_table() if earlier is not None else None
+    return {
+        (stat.S_ISLNK(mode), identity): size
+        for _, size, identity, _, mode in (table.rows() if table is not None else ())
+        if FULL_ID.fullmatch(identity.decode("latin-1"))
+    }

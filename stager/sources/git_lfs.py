@@ -13,6 +13,7 @@ from stager.errors import SourceError
 from stager.host.git_reader import CommitReader
 from stager.host.threads import blocking
 from stager.sources.base import Landing, OnLanded
+from stager.sources.git_tree import Repository
 from stager.sources.lfs import fetch_lfs, open_store
 from stager.sources.lfs_batch import MOST_CONFIG_BYTES, LfsServer
 from stager.transfer import Transfer
@@ -35,6 +36,7 @@ class GitLfs(Struct, frozen=True, kw_only=True):
 
     async def fetch(
         self,
+        repository: Repository,
         reader: CommitReader,
         table: KeyTable,
         rows: array[int],
@@ -45,7 +47,7 @@ class GitLfs(Struct, frozen=True, kw_only=True):
         store = await blocking(open_store, self.environ)
         try:
             async with LfsServer(
-                self.url, environ=self.environ, lfsconfig=await self._config(reader), ref=self.ref,
+                self.url, environ=self.environ, lfsconfig=await self._config(repository, reader), ref=self.ref,
                 proxy=self.proxy, retry=self.retry,
             ) as server:  # fmt: skip
                 await fetch_lfs(
@@ -55,13 +57,13 @@ class GitLfs(Struct, frozen=True, kw_only=True):
             if store is not None:
                 await blocking(store.close)
 
-    async def _config(self, reader: CommitReader) -> bytes | None:
+    async def _config(self, repository: Repository, reader: CommitReader) -> bytes | None:
         """The commit's ``.lfsconfig``, None without one. Raises `SourceError`: it is none."""
         entry = (await reader.entries([_CONFIG])).get(_CONFIG)
         if entry is None:
             return None
-        if entry.size > MOST_CONFIG_BYTES:
+        if repository.partial:
+            await repository.bring([entry.blob])
+        if (await reader.sizes([entry.blob])).get(entry.blob, 0) > MOST_CONFIG_BYTES:
             raise SourceError(f".lfsconfig has more than {MOST_CONFIG_BYTES >> 10} KiB", where=self.where)
-        async for _, content in reader.read_blobs([entry.blob]):
-            return content
-        return None
+        return b"".join([content async for _, content in reader.read_blobs([entry.blob])])

@@ -16,7 +16,9 @@ _SHOWN: Final = 20
 class Problems:
     """The first ones are kept, all are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: bytes = b"") -> None:
+        """``at``: what the paths lie in, a submodule's."""
+        self._above = at + b"/" if at else b""
         self._texts: list[str] = []
         self._count = 0
 
@@ -24,7 +26,7 @@ class Problems:
         """``why`` the entry at ``path`` cannot be had; it is read behind the path."""
         self._count += 1
         if len(self._texts) < _SHOWN:
-            self._texts.append(f"{show(path)}: {why}")
+            self._texts.append(f"{show(self._above + path)}: {why}")
 
     def refuse(self, where: str) -> None:
         """Raises `BadKeysError` when there are any."""

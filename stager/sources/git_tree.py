@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import stat
 import tempfile
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from io import BufferedReader
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from stager import _native
 from stager.errors import BadKeysError, NotFoundError
-from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob, pieces_of
+from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
+from stager.host.trees import remove_private
 from stager.names import PATH_MAX, show, steps_above
 from stager.sources.base import Wanted, everything
 from stager.sources.git_names import what_git_refuses
@@ -23,13 +25,24 @@ from stager.sources.git_problems import Problems
 from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
 from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
-__all__ = ["GitTree", "Listed"]
+__all__ = ["GitTree", "Listed", "Repository", "is_attributes", "is_below"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
 _POINTER_SIZES: Final = range(1, POINTER_BYTES)
 _ATTRIBUTES: Final = b".gitattributes"
+_PIECE_BYTES: Final = 1 << 20
 _KEY_MAX: Final = 65_535  # of a row in a table
+
+
+class Repository(Protocol):
+    """Where a tree is read from. ``partial``: its blobs are not here before they are brought."""
+
+    partial: bool
+
+    async def bring(self, blobs: Iterable[bytes]) -> None:
+        """Fetch those of these that are not here, in as few requests as it takes."""
+        ...
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -48,45 +61,56 @@ class GitTree(Struct, frozen=True, kw_only=True):
 
     ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
     whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
-    the commit's root. ``private``: a directory to work in.
+    the commit's root. ``at``: where a submodule's tree is mounted, for people; ``with_submodules``: whether paths
+    may lead into some. ``private``: a directory to work in. ``known``: sizes of blobs that need not come to be listed,
+    by whether they are links, and id.
     """
 
+    repository: Repository
     reader: CommitReader
     paths: tuple[bytes, ...] = ()
     root: bytes = b""
+    at: bytes = b""
+    with_submodules: bool = True
     lfs: bool = True
     lfs_wanted: Wanted = everything
     private: str
     where: str
+    known: Mapping[tuple[bool, bytes], int] = {}
 
     async def read(self, wanted: Wanted) -> Listed:
         """Every file, of which ``wanted`` says by its key whether anybody will ask for it.
 
-        Identity: the blob id, and what git changes in it on the way. Raises `BadKeysError`: what is wanted cannot be
-        had (names, links, pointers, filters); `NotFoundError`: nothing lies at a path; `IntegrityError`.
+        Identity: the blob id, and what git changes in it on the way. A size is 0 where the blob is not here and nobody
+        will ask for it. Raises `BadKeysError`: what is wanted cannot be had (names, links, pointers, filters);
+        `NotFoundError`: nothing lies at a path; `IntegrityError`.
         """
-        problems, table = Problems(), _native.KeyTable()
+        problems, table = Problems(self.at), _native.KeyTable()
         chosen, submodules, found = array("I"), [], set[bytes]()
-        async for rows in self.reader.list_tree(self.paths):
-            for row in rows:
-                if self.paths:
-                    found.update(path for path in self.paths if _is_below(row.path, path))
-                key = row.path[len(self.root) :]
-                if row.mode == SUBMODULE:
-                    submodules.append(row)
-                elif not key:
-                    found.discard(row.path)  # a file, where a directory is asked for
-                elif not wanted(key):
-                    table.append(key[:_KEY_MAX], row.size, row.blob, 0, _MODES.get(row.mode, 0))
-                elif why := _what_is_wrong(row):
-                    problems.add(row.path, why)
-                else:
-                    chosen.append(table.append(key, row.size, row.blob, 0, _MODES[row.mode]))
-            if len(table) > _FILES_MAX:
-                raise BadKeysError("the tree cannot be staged", [f"it has over {_FILES_MAX:,} files"], where=self.where)
+        async with aclosing(self._rows(wanted)) as pieces:
+            async for rows in pieces:
+                for row in rows:
+                    if self.paths:
+                        found.update(path for path in self.paths if is_below(row.path, path))
+                    key = row.path[len(self.root) :]
+                    if row.mode == SUBMODULE:
+                        submodules.append(row)
+                    elif not key:
+                        found.discard(row.path)  # a file, where a directory is asked for
+                    elif not wanted(key):
+                        table.append(key[:_KEY_MAX], row.size, row.blob, 0, _MODES.get(row.mode, 0))
+                    elif why := _what_is_wrong(row):
+                        problems.add(row.path, why)
+                    else:
+                        chosen.append(table.append(key, row.size, row.blob, 0, _MODES[row.mode]))
+                if len(table) > _FILES_MAX:
+                    many = f"it has over {_FILES_MAX:,} files"
+                    raise BadKeysError("the tree cannot be staged", [many], where=self.where)
         missing = [path for path in self.paths if path not in found]
-        submodules += await self._submodules_above(missing)
-        self._refuse_missing(missing, submodules)
+        above = await self._submodules_above(missing)
+        self._refuse_missing(missing, above)
+        submodules += above
+        self._refuse_left_out([*above, *(row for row in submodules if row.path + b"/" == self.root)])
         pointers = await self._judge_contents(table, chosen, problems)
         left = LfsLeft()
         converted = await self._converted(table, chosen, pointers, left, problems)
@@ -94,13 +118,34 @@ class GitTree(Struct, frozen=True, kw_only=True):
         whole = len(chosen) == len(table)
         return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left)
 
+    async def _rows(self, wanted: Wanted) -> AsyncGenerator[Sequence[TreeRow], None]:
+        """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
+        if not self.repository.partial:
+            async with aclosing(self.reader.list_tree(self.paths)) as pieces:
+                async for rows in pieces:
+                    yield rows
+            return
+        listed = [row async for rows in self.reader.list_tree(self.paths, sizes=False) for row in rows]
+        files = [row for row in listed if row.mode != SUBMODULE]
+        needed = [
+            row.blob for row in files
+            if is_attributes(row.path)
+            or ((row.mode == LINK, row.blob) not in self.known and wanted(row.path[len(self.root) :]))
+        ]  # fmt: skip
+        above = await self.reader.entries(_attributes_above(self.paths))
+        await self.repository.bring([*needed, *(row.blob for row in above.values())])
+        sizes = await self.reader.sizes(row.blob for row in files)
+        yield [
+            row._replace(size=sizes.get(row.blob, self.known.get((row.mode == LINK, row.blob), 0))) for row in listed
+        ]
+
     async def _submodules_above(self, paths: Iterable[bytes]) -> list[TreeRow]:
         """Those that ``paths`` lead into."""
         found = await self.reader.entries(sorted({above for path in paths for above in steps_above(path)}))
         return [row for row in found.values() if row.mode == SUBMODULE]
 
     def _refuse_missing(self, paths: Iterable[bytes], submodules: Sequence[TreeRow]) -> None:
-        missing = [path for path in paths if not any(_is_below(path, row.path) for row in submodules)]
+        missing = [path for path in paths if not any(is_below(path, row.path) for row in submodules)]
         if not missing:
             return
         if len(self.paths) == 1 and missing[0] + b"/" == self.root:
@@ -108,6 +153,11 @@ class GitTree(Struct, frozen=True, kw_only=True):
         else:
             what, hint = f"the commit has nothing at {', '.join(map(show, missing))}", "check paths"
         raise NotFoundError(what, where=self.where, hint=hint)
+
+    def _refuse_left_out(self, submodules: Iterable[TreeRow]) -> None:
+        if names := sorted({show(row.path) for row in submodules}) if not self.with_submodules else []:
+            what = f"what is asked for lies in the submodule {', '.join(names)}"
+            raise NotFoundError(what, where=self.where, hint="submodules are brought with --submodules")
 
     async def _judge_contents(
         self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
@@ -117,8 +167,9 @@ class GitTree(Struct, frozen=True, kw_only=True):
             (row, is_link, table.identity(row)) for row in chosen
             if (is_link := stat.S_ISLNK(table.mode(row))) or (self.lfs and table.size(row) in _POINTER_SIZES)
         ]  # fmt: skip
+        here = {blob for _, is_link, blob in judged if (is_link, blob) not in self.known}
         targets, pointers = set[bytes](), dict[bytes, Pointer]()
-        async for blob, content in self.reader.read_blobs(sorted({blob for _, _, blob in judged})):
+        async for blob, content in self.reader.read_blobs(sorted(here)):
             if b"\0" in content:
                 targets.add(blob)
             elif pointer := parse_pointer(content):
@@ -169,9 +220,9 @@ class GitTree(Struct, frozen=True, kw_only=True):
                 row = files[path]
                 with open(os.path.join(os.fsencode(scratch), path), "rb") as file:
                     size = os.fstat(file.fileno()).st_size
-                    if not is_blob(table.identity(row), size, pieces_of(file.fileno())):
+                    if not is_blob(table.identity(row), size, _pieces_of(file)):
                         found[row] = (size, table.identity(row) + b" " + how)
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_private(scratch)
             return found
 
         return {**objects, **await asyncio.to_thread(measure)}
@@ -185,7 +236,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
     async def _has_attributes(self, table: _native.KeyTable) -> bool:
         if await self.reader.entries(_attributes_above(self.paths)):
             return True
-        return any(_is_attributes(key) for key, *_ in table.rows())
+        return any(is_attributes(key) for key, *_ in table.rows())
 
 
 def _what_is_wrong(row: TreeRow) -> str:
@@ -220,11 +271,13 @@ def _replaced(table: _native.KeyTable, changes: Mapping[int, tuple[int, bytes]])
     return changed
 
 
-def _is_below(path: bytes, top: bytes) -> bool:
+def is_below(path: bytes, top: bytes) -> bool:
+    """Whether one path is another, or lies below it."""
     return path == top or path.startswith(top + b"/")
 
 
-def _is_attributes(path: bytes) -> bool:
+def is_attributes(path: bytes) -> bool:
+    """Whether git reads attributes from it."""
     return path.rpartition(b"/")[2] == _ATTRIBUTES
 
 
@@ -232,3 +285,8 @@ def _attributes_above(paths: Iterable[bytes]) -> list[bytes]:
     """Files of attributes that have a say in what lies at or below these and are not listed with it."""
     directories = {above for path in paths for above in steps_above(path)} | ({b""} if paths else set())
     return sorted(directory + b"/" + _ATTRIBUTES if directory else _ATTRIBUTES for directory in directories)
+
+
+def _pieces_of(file: BufferedReader) -> Iterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece

@@ -6,91 +6,25 @@ import asyncio
 import hashlib
 import os
 import stat
-import subprocess
-from array import array
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from entries import listed
+from contract.git_staging import archived, described, stage
 from servers.git_http import GitHttp
-from servers.repositories import GIT_ENVIRONMENT, commit_files, git, make_repository
-from stager._native import Entries
-from stager.config import Retry
+from servers.repositories import commit_files, git, make_repository
 from stager.errors import (
     AccessDeniedError,
     BadKeysError,
-    IntegrityError,
     NotFoundError,
     SourceError,
     StagerError,
     TransientError,
     UsageError,
 )
-from stager.host.git_reader import CommitReader
-from stager.host.partial import Partials
-from stager.manifest import Entry
-from stager.model import SourceRef
-from stager.sources.base import Landing, Snapshot
 from stager.sources.git import GitSource
 from stager.urls import parse_source
-
-FEW = Retry(attempts=3, base_s=0.01, cap_s=0.05)
-
-
-def stage(ref: SourceRef | str, root: Path, **options: object) -> tuple[Snapshot, dict[str, Entry]]:
-    """Snapshot and fetch everything to ``root / "tree"``; nothing may stay in the state directory."""
-    if isinstance(ref, str):
-        ref = parse_source(ref)
-
-    async def run() -> tuple[Snapshot, dict[str, Entry]]:
-        told = array("I")
-        with ExitStack() as stack:
-            fds = []
-            for name in ("tree", "tmp", "state"):
-                (root / name).mkdir(exist_ok=True, parents=True)
-                fds.append(os.open(root / name, os.O_RDONLY))
-                stack.callback(os.close, fds[-1])
-            source = GitSource(ref, state_dir=str(root / "state"), retry=FEW, **options)  # type: ignore[arg-type]
-            try:
-                async with source:
-                    snapshot = await source.snapshot()
-                    entries = Entries(snapshot.table)
-                    with Partials(fds[1], "test") as partials:
-                        where = Landing(
-                            root_fd=fds[0], tmp_fd=fds[1], entries=entries, partials=partials, root=str(root / "tree")
-                        )
-                        await source.fetch(snapshot, array("I", range(len(snapshot.table))), where, told.extend)
-            finally:
-                assert os.listdir(root / "state") == []
-                assert os.listdir(root / "tmp") == []
-        assert sorted(told) == list(entries.stands())
-        return snapshot, {os.fsdecode(entry.path): entry for entry in listed(entries)}
-
-    return asyncio.run(run())
-
-
-def described(root: Path) -> dict[str, tuple[str, bytes]]:
-    """Every file and link below ``root``: path to (kind, content)."""
-    found = {}
-    for path in root.rglob("*"):
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            found[name] = ("link", os.fsencode(os.readlink(path)))
-        elif path.is_file():
-            found[name] = ("program" if path.stat().st_mode & stat.S_IXUSR else "file", path.read_bytes())
-    return found
-
-
-def archived(repository: Path, commit: str, root: Path) -> dict[str, tuple[str, bytes]]:
-    root.mkdir()
-    out = subprocess.run(
-        ["git", "-C", str(repository), "archive", "--format=tar", commit],
-        env={**os.environ, **GIT_ENVIRONMENT}, capture_output=True, check=True,
-    )  # fmt: skip
-    subprocess.run(["tar", "-x", "-C", str(root)], input=out.stdout, check=True)
-    return described(root)
 
 
 def children() -> list[str]:
@@ -352,63 +286,6 @@ def test_other_filters_are_refused_by_name(tmp_path: Path) -> None:
         stage(url(tmp_path / "origin"), tmp_path / "out")
 
 
-def test_submodule_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
-    commit = git(repository, "rev-parse", "HEAD")
-    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{commit},vendor/sub")
-    git(repository, "commit", "-q", "-m", "submodule")
-    with pytest.raises(BadKeysError, match=r"(?s)submodules.*vendor/sub"):
-        stage(url(repository), tmp_path / "out")
-
-
-def make_tree(repository: Path, *rows: tuple[str, str, bytes, str]) -> str:
-    """A tree object with raw rows (mode, kind, name, id), which git's own commands would refuse to make."""
-    body = b"".join(mode.encode() + b" " + name + b"\0" + bytes.fromhex(identity) for mode, _, name, identity in rows)
-    return subprocess.run(
-        ["git", "-C", str(repository), "hash-object", "-t", "tree", "-w", "--stdin", "--literally"],
-        env={**os.environ, **GIT_ENVIRONMENT}, input=body, capture_output=True, check=True,
-    ).stdout.decode().strip()  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "name", [b".git", b".GIT", b"GIT~1", b"..", b".", b"a/b", "‌.git".encode(), b".git ", b""]
-)
-def test_hostile_names_in_a_tree_are_refused(tmp_path: Path, name: bytes) -> None:
-    """Whatever git lets pass, nothing is written outside and no .git of any spelling appears."""
-    origin = tmp_path / "origin"
-    make_repository(origin, {"ok": b"x"})
-    blob = git(origin, "rev-parse", "HEAD:ok")
-    tree = make_tree(origin, ("100644", "blob", name, blob))
-    commit = git(origin, "commit-tree", "-m", "evil", tree)
-    git(origin, "update-ref", "refs/heads/main", commit)
-    with pytest.raises((IntegrityError, BadKeysError, SourceError)) as caught:
-        stage(url(origin), tmp_path / "out")
-    assert caught.value.exit_code in (2, 3, 4)
-    assert described(tmp_path / "out" / "tree") == {}
-
-
-def test_symlink_and_a_file_below_it_in_one_tree_are_refused(tmp_path: Path) -> None:
-    origin = tmp_path / "origin"
-    make_repository(origin, {"target": b"/tmp", "d/passwd": b"evil"})
-    link, below = git(origin, "rev-parse", "HEAD:target"), git(origin, "rev-parse", "HEAD:d")
-    tree = make_tree(origin, ("120000", "blob", b"a", link), ("40000", "tree", b"a", below))
-    git(origin, "update-ref", "refs/heads/main", git(origin, "commit-tree", "-m", "evil", tree))
-    with pytest.raises(IntegrityError) as caught:
-        stage(url(origin), tmp_path / "out")
-    assert caught.value.exit_code == 4
-    assert described(tmp_path / "out" / "tree") == {}
-
-
-def test_symlink_with_an_impossible_target_is_refused(tmp_path: Path) -> None:
-    origin = tmp_path / "origin"
-    make_repository(origin, {"long": b"x" * 5000, "nul": b"a\0b"})
-    for name in ("long", "nul"):
-        tree = make_tree(origin, ("120000", "blob", b"link", git(origin, "rev-parse", f"main:{name}")))
-        git(origin, "update-ref", "refs/heads/evil", git(origin, "commit-tree", "-m", "evil", tree))
-        with pytest.raises((SourceError, BadKeysError)) as caught:
-            stage(parse_source(url(origin), ref="evil"), tmp_path / name)
-        assert caught.value.exit_code in (2, 4)
-
-
 def test_damaged_object_at_the_remote_is_an_error(tmp_path: Path) -> None:
     origin = tmp_path / "origin"
     make_repository(origin, {"a": os.urandom(2000)})
@@ -421,30 +298,6 @@ def test_damaged_object_at_the_remote_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         stage(url(origin), tmp_path / "out")
     assert described(tmp_path / "out" / "tree") == {}
-
-
-@pytest.mark.parametrize("length", ["the same", "another"])
-@pytest.mark.parametrize("form", ["sha1", "sha256"])
-def test_file_that_git_did_not_write_as_committed_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, length: str
-) -> None:
-    origin = tmp_path / "origin"
-    origin.mkdir()
-    git(origin, "init", "-q", "-b", "main", f"--object-format={form}")
-    commit_files(origin, {"a": b"as committed", "b": b"b"}, "first")
-    whole = CommitReader.check_out
-
-    def exchange(path: Path) -> None:
-        path.write_bytes(b"AS COMMITTED" if length == "the same" else b"other")
-
-    async def and_exchange(self: CommitReader, paths: list[bytes], directory: str) -> None:
-        await whole(self, paths, directory)
-        exchange(Path(directory, "a"))
-
-    monkeypatch.setattr(CommitReader, "check_out", and_exchange)
-    with pytest.raises(IntegrityError, match=r"a: "):
-        stage(url(origin), tmp_path / "out")
-    assert not (tmp_path / "out" / "tree" / "a").exists()
 
 
 def test_cancelled_fetch_ends_git_and_leaves_nothing(git_server: GitHttp, tmp_path: Path) -> None:

@@ -198,10 +198,9 @@ def test_signal_reaches_a_job_that_has_stopped_its_keeper(box: Sandbox) -> None:
 def test_stopped_keeper_ends_its_job_when_stager_is_killed(box: Sandbox) -> None:
     script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon; echo $PPID; kill -STOP $PPID; kill -KILL $1; exec cat'
     run = box.start("sh", "-c", script.replace("$1", "$(cut -d' ' -f4 /proc/$PPID/stat)"), DAEMON)
-    ends = [os.pidfd_open(int(run.line()))]
-    with contextlib.suppress(ProcessLookupError):
-        ends.append(os.pidfd_open(int(run.line())))
-    wait_for_end(ends)
+    for _ in ("daemon", "keeper"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            wait_for_end([os.pidfd_open(int(run.line()))])
     run.driver.communicate()
 
 

@@ -48,6 +48,7 @@ class GitHttp:
     cuts_left: int = 0
     lfs: Giftless | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)  # what requests had of them
     bytes_received: int = 0  # of bodies of requests, as they came
     bytes_sent: int = 0  # of bodies of answers
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -127,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
                 feeder.join()
 
     def _may_enter(self) -> bool:
+        if told := self.headers.get("Authorization"):
+            self.state.authorizations.append(told)
         if self.state.credentials is None:
             return True
         expected = base64.b64encode(":".join(self.state.credentials).encode()).decode()

@@ -1,0 +1,157 @@
+"""What a Git snapshot is a version of: the commit, and all that makes a table of it. As text in manifests and listings.
+
+``COMMIT:SUBDIR`` where nothing but a subdirectory was asked for and there are no submodules, else ``COMMIT?JSON``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stager.config import GitOptions
+from stager.names import from_json, show, to_json
+
+__all__ = ["GitVersion", "Submodule"]
+
+_SHOWN: Final = 10
+_TEXT: Final = re.compile(r"(?s)(?P<commit>[0-9a-f]{40}|[0-9a-f]{64})(?P<kind>[:?])(?P<rest>.*)")
+
+
+class Submodule(Struct, frozen=True, kw_only=True):
+    """One that is part of the tree, at its pinned commit.
+
+    ``mount``: what stands in front of the keys of its files; ``root``: what stands in front of their paths in it, where
+    the snapshot lies in a directory of the submodule. Both are empty, or end with a slash.
+    """
+
+    mount: bytes
+    commit: str
+    url: str
+    root: bytes = b""
+
+
+class GitVersion(Struct, frozen=True, kw_only=True):
+    """``options``: those that shape a table. ``submodules``: what came of them, when they are wanted; ``left_out``: the
+    paths of those that are not.
+    """
+
+    commit: str
+    subdir: str = ""
+    options: GitOptions = GitOptions()
+    submodules: tuple[Submodule, ...] = ()
+    left_out: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, commit: str, subdir: str | None, options: GitOptions) -> GitVersion:
+        """What is asked for."""
+        paths = tuple(sorted({path.strip("/") for path in options.paths}))
+        return cls(commit=commit, subdir=subdir or "", options=replace(options, paths=paths, history=False))
+
+    @classmethod
+    def parse(cls, text: str) -> GitVersion | None:
+        """Of `text`; None: it is none."""
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            return None
+        if found["kind"] == ":":
+            return cls(commit=found["commit"], subdir=found["rest"])
+        try:
+            more = _decoder.decode(found["rest"])
+            return cls(
+                commit=found["commit"],
+                subdir=os.fsdecode(from_json(more.subdir)),
+                options=GitOptions(
+                    paths=_texts(more.paths), submodules=more.submodules is not None,
+                    lfs=more.lfs, lfs_include=_texts(more.lfs_include), lfs_exclude=_texts(more.lfs_exclude),
+                ),
+                submodules=tuple(
+                    Submodule(mount=from_json(one.mount), root=from_json(one.root), commit=one.commit, url=one.url)
+                    for one in more.submodules or ()
+                ),
+                left_out=tuple(map(from_json, more.left_out)),
+            )  # fmt: skip
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+
+    @property
+    def text(self) -> str:
+        """For manifests and listings; equal ones are of equal tables."""
+        if self.options == GitOptions() and not self.left_out:
+            return f"{self.commit}:{self.subdir}"
+        options = self.options
+        more = _More(
+            subdir=_forms([self.subdir])[0], paths=_forms(options.paths), lfs=options.lfs,
+            lfs_include=_forms(options.lfs_include), lfs_exclude=_forms(options.lfs_exclude),
+            submodules=tuple(
+                _Submodule(mount=to_json(one.mount), root=to_json(one.root), commit=one.commit, url=one.url)
+                for one in self.submodules
+            ) if options.submodules else None,
+            left_out=tuple(map(to_json, self.left_out)),
+        )  # fmt: skip
+        return f"{self.commit}?{msgspec.json.encode(more).decode()}"
+
+    def is_of(self, asked: GitVersion) -> bool:
+        """Whether it is what came of this."""
+        return replace(self, submodules=(), left_out=()) == asked
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self.left_out:
+            return ()
+        shown = ", ".join(map(show, self.left_out[:_SHOWN]))
+        more = f" and {len(self.left_out) - _SHOWN} more" if len(self.left_out) > _SHOWN else ""
+        hint = "" if self.options.submodules else "; --submodules brings them"
+        return (f"submodules are left out: {shown}{more}{hint}",)
+
+    def pinned(self) -> dict[str, Any]:
+        """For receipts: submodules with their commits, and those that were left out."""
+        told: dict[str, Any] = {}
+        if self.options.paths:
+            told["paths"] = _forms(self.options.paths)
+        if self.submodules:
+            told["submodules"] = [
+                {"path": to_json(one.mount.removesuffix(b"/")), "commit": one.commit, "url": one.url}
+                for one in self.submodules
+            ]
+        if self.left_out:
+            told["submodules_left_out"] = [to_json(path) for path in self.left_out]
+        return told
+
+
+Path = str | dict[str, str]
+
+
+class _Submodule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    mount: Path
+    commit: str
+    url: str
+    root: Path = ""
+
+
+class _More(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The JSON. Its defaults are what is not asked for."""
+
+    subdir: Path = ""
+    paths: tuple[Path, ...] = ()
+    lfs: bool = True
+    lfs_include: tuple[Path, ...] = ()
+    lfs_exclude: tuple[Path, ...] = ()
+    submodules: tuple[_Submodule, ...] | None = None
+    left_out: tuple[Path, ...] = ()
+
+
+_decoder: Final = msgspec.json.Decoder(_More)
+
+
+def _forms(texts: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(to_json(os.fsencode(text)) for text in texts)
+
+
+def _texts(forms: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(os.fsdecode(from_json(form)) for form in forms)
