@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs python3-venv python3-dev
+PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs btrfs-progs python3-venv \
+	python3-dev
 WORKERS ?= 2
 
 SYSTEM_STAMP := build/stamps/system
@@ -82,9 +83,10 @@ endef
 
 define HAS_ALL
 has_sshd() { PATH=$$PATH:/usr/sbin command -v sshd >/dev/null; }; \
+has_makers() { for maker in mkfs.xfs mkfs.btrfs; do PATH=$$PATH:/usr/sbin:/sbin command -v $$maker || return; done >/dev/null; }; \
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
-	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null && has_sshd \
+	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null && has_sshd && has_makers \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }

@@ -21,7 +21,7 @@ LAYERS = (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
         | {"git_options", "globs", "manifest"}
-        | {"model", "names", "paths", "retry", "urls", "version"},
+        | {"model", "names", "paths", "placement", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
