@@ -93,7 +93,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     the memory limit; at most ``ram_share`` of it is filled with data.
     """
 
-    floor_bytes: int = 1 << 30
+    floor_bytes: int = 0
     floor_share: float = 0.02
     memory_bytes: int = 0
     ram_share: float = 0.5
