@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from stager.config import GitOptions, Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
-from stager.events import Event, Finished, Sink, nowhere
+from stager.events import Event, Finished, Planned, Sink, nowhere
 from stager.filters import EVERYTHING, Filter
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
@@ -301,6 +301,8 @@ async def sync_copies(
             """People know the place by its path in the view."""
             if isinstance(event, Finished):
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
+            elif isinstance(event, Planned):
+                event = replace(event, destination=copy.target)
             sink(event)
 
         where = os.path.join(tree, copy.below)

@@ -9,14 +9,15 @@
 4. Of equals the one with most room for each who uses it: room / (1 + datasets placed there now + how busy it is).
 5. Network file systems only when there is no disk that can be used at all; memory, unasked, only when there is neither.
 6. Room is what is free less the floor: the larger of two settings, a number of bytes and a share of the file system; of
-   inodes only the share. Of memory there is no more room than a share of what the memory limit leaves. Roots on one file
-   system share one room.
+   inodes only the share. Of memory there is no more room than a share of what the memory limit leaves. Roots on one
+   file system share one room.
 7. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -57,7 +58,7 @@ def choose(roots: Sequence[Root], wanted: Iterable[Wanted], rules: Rules) -> lis
             taken.add(found)
             continue
         full = full or found.full
-        problems += [f"{show(want.name.encode())}: {reason}" for reason in found.reasons]
+        problems += [f"{show(os.fsencode(want.name))}: {reason}" for reason in found.reasons]
     if problems:
         raise _refusal(problems, full=full)
     return [placed[number] for number in range(len(wanted))]
@@ -67,7 +68,7 @@ def choose_together(roots: Sequence[Root], wanted: Sequence[Wanted], rules: Rule
     """One place for all. Raises as `choose`, and `NoRootError` for places that exclude each other."""
     places = sorted({want.place for want in wanted if want.place != ANYWHERE})
     if len(places) > 1:
-        told = [f"{show(want.name.encode())}: place = {want.place!r}" for want in wanted if want.place != ANYWHERE]
+        told = [f"{show(os.fsencode(want.name))}: place = {want.place!r}" for want in wanted if want.place != ANYWHERE]
         raise NoRootError(
             "all data of a job lies in one tree, and its datasets want different places", told,
             hint="give them one place, or make them jobs of their own",
@@ -147,7 +148,7 @@ def _place(want: Wanted, roots: Sequence[Root], taken: _Taken) -> Placed | _Nowh
     if fitting:
         best = min(fitting, key=lambda root: (_rank(root, usable), -taken.share(root), root.path))
         return Placed(wanted=want, root=best, why=_why(want, best, allowed, usable, taken))
-    reasons = [f"{show(root.path.encode())}: {_why_not(want, root, allowed, taken)}" for root in in_order(roots)]
+    reasons = [f"{show(os.fsencode(root.path))}: {_why_not(want, root, allowed, taken)}" for root in in_order(roots)]
     return _Nowhere(bool(allowed), reasons or ["there is no place at all"])
 
 
@@ -179,7 +180,7 @@ def _fits(want: Wanted, root: Root, taken: _Taken) -> bool:
 
 def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Root], taken: _Taken) -> str:
     if want.place != ANYWHERE:
-        why = f'asked for by place = "{show(want.place.encode())}"'
+        why = f'asked for by place = "{show(os.fsencode(want.place))}"'
     elif len(allowed) == 1:
         why = "the only place there is"
     else:
@@ -190,7 +191,7 @@ def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Roo
     better = [root for root in allowed if _rank(root, usable) < _rank(best, usable)]
     if better:
         first = in_order(better)[0]
-        why += f"; {show(first.path.encode())} ({first.device_class}) {_too_small(want, first, taken)}"
+        why += f"; {show(os.fsencode(first.path))} ({first.device_class}) {_too_small(want, first, taken)}"
     if want.place == ANYWHERE and best.device_class is DeviceClass.NETWORK:
         why += "; this node has no disk that can be used, the data lies on the network"
     elif want.place == ANYWHERE and best.device_class is DeviceClass.RAM:
@@ -205,7 +206,7 @@ def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -
         return root.problem
     if root not in allowed:
         if want.place.startswith("/"):
-            return f"is not {show(want.place.encode())}"
+            return f"is not {show(os.fsencode(want.place))}"
         if want.place != ANYWHERE:
             return f"is {root.device_class}, not {want.place}"
         return f"is {root.device_class}: only where there is no disk"
