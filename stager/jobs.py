@@ -153,7 +153,7 @@ async def stage_job(
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
-        "placement": {"path": job.tree, "file_system": placement.file_system},
+        "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }

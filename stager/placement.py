@@ -36,13 +36,14 @@ Origin = Literal["option", "environment", "configuration", "job", "found", "defa
 
 class Disk(Struct, frozen=True, kw_only=True):
     """One disk: the kernel's ``name`` for it now, and ``identity``, which stays the same over reboots where there is
-    such a thing.
+    such a thing. ``backing``: the file that a loop device is.
     """
 
     name: str
     device_class: DeviceClass
     told: str  # the model, and what makes it this class
     identity: str
+    backing: str = ""
 
 
 class Root(Struct, frozen=True, kw_only=True):

@@ -190,7 +190,8 @@ def _describe(directory: str, name: str, sysfs: Sysfs) -> Disk:
     )
     shown = " ".join(filter(None, (vendor, model)))
     told = f"{shown} ({why})" if shown and why else shown or why
-    return Disk(name=name, device_class=device_class, told=told, identity=identity)
+    backing = _read(f"{directory}/loop/backing_file")
+    return Disk(name=name, device_class=device_class, told=told, identity=identity, backing=backing)
 
 
 def _classify(directory: str, name: str, described: str, sysfs: Sysfs) -> tuple[DeviceClass, str]:

@@ -102,6 +102,16 @@ class Node:
         row = self.row_of("/")
         return ("", frozenset()) if row is None else (row.device, frozenset(d.name for d in self.behind(row).disks))
 
+    def is_on_root_disk(self, row: Row, behind: Behind) -> bool:
+        """Whether a mount shares a disk with ``/``, also by a file there that is mounted as a disk."""
+        device, names = self.root_disks
+        files = [self.row_of(disk.backing) for disk in behind.disks if disk.backing]
+        return (
+            row.device == device
+            or any(disk.name in names for disk in behind.disks)
+            or any(file is not None and file.device == device for file in files)
+        )
+
     def behind(self, row: Row) -> Behind:
         """The disks of a mount; of an overlay, those its upper directory lies on, where that can be seen."""
         lower = self._below(row)
@@ -157,7 +167,6 @@ def examine(
         problem = problem or str(from_os_error(error, doing="ask for free space", where=there))
     if "ro" in row.options or "ro" in row.super_options.split(","):
         problem = "is mounted read-only"
-    root_device, root_disks = node.root_disks
     return Root(
         path=path,
         origin=origin,
@@ -173,7 +182,7 @@ def examine(
         total_inodes=space.total_inodes,
         free_inodes=space.free_inodes,
         reflink=can_clone(there) if clone and not problem else None,
-        root_disk=row.device == root_device or any(disk.name in root_disks for disk in behind.disks),
+        root_disk=node.is_on_root_disk(row, behind),
         busy=behind.busy,
         notes=_notes(row, space),
         problem=problem,

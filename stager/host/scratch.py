@@ -16,7 +16,15 @@ from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.safe_path import make_safe_directory
 
-__all__ = ["DEFAULT_TOP", "MIRRORS", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
+__all__ = [
+    "DEFAULT_TOP",
+    "MIRRORS",
+    "PrivateDirectory",
+    "known_scratches",
+    "open_scratch",
+    "remember_scratch",
+    "used_scratches",
+]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
 _JOBS: Final = "jobs"
@@ -93,6 +101,27 @@ def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
         finally:
             os.close(own)
     return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))
+
+
+def used_scratches() -> list[str]:
+    """The scratch directories of this user that jobs were staged in, the default first. Blocks. Never raises."""
+    default = os.path.join(DEFAULT_TOP, f"stager-{os.geteuid()}")
+    found = [default]
+    with suppress(HostError, OSError):
+        own = os.open(default, _DIRECTORY)
+        try:
+            found += _read_register(own)
+        finally:
+            os.close(own)
+    return [path for path in dict.fromkeys(found) if _is_own_directory(path)]
+
+
+def _is_own_directory(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and _is_private(found)
 
 
 def _read_register(own: int) -> list[str]:

@@ -27,7 +27,7 @@ from stager.errors import HostError, NoRoomError, NoRootError
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
-__all__ = ["ORDER", "choose", "choose_together", "in_order"]
+__all__ = ["ORDER", "choose", "choose_together", "in_order", "usable_for"]
 
 ORDER: Final = (
     DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
@@ -88,6 +88,20 @@ def in_order(roots: Sequence[Root]) -> list[Root]:
     return sorted(roots, key=lambda root: (bool(root.problem), *_rank(root, roots), -root.free_bytes, root.path))
 
 
+def usable_for(place: str, roots: Sequence[Root]) -> list[Root]:
+    """The roots that data may lie in that asks for ``place``, whatever fits: rules 1, 2 and 5."""
+    usable = [root for root in roots if not root.problem]
+    if place.startswith("/"):
+        return [root for root in usable if root.path == place]
+    if place == "nvme":
+        return [root for root in usable if root.device_class in _NVME]
+    if place == "ram":
+        return [root for root in usable if root.device_class is DeviceClass.RAM]
+    disks = [root for root in usable if root.device_class not in (DeviceClass.NETWORK, DeviceClass.RAM)]
+    network = [root for root in usable if root.device_class is DeviceClass.NETWORK]
+    return disks or network or usable
+
+
 class _Nowhere(NamedTuple):
     """``full``: there is a place, but not the room."""
 
@@ -143,27 +157,13 @@ def _urgency(want: Wanted) -> tuple[bool, int, str]:
 
 def _place(want: Wanted, roots: Sequence[Root], taken: _Taken) -> Placed | _Nowhere:
     usable = [root for root in roots if not root.problem]
-    allowed = _allowed(want, usable)
+    allowed = usable_for(want.place, roots)
     fitting = [root for root in allowed if _fits(want, root, taken)]
     if fitting:
         best = min(fitting, key=lambda root: (_rank(root, usable), -taken.share(root), root.path))
         return Placed(wanted=want, root=best, why=_why(want, best, allowed, usable, taken))
     reasons = [f"{show(os.fsencode(root.path))}: {_why_not(want, root, allowed, taken)}" for root in in_order(roots)]
     return _Nowhere(bool(allowed), reasons or ["there is no place at all"])
-
-
-def _allowed(want: Wanted, usable: Sequence[Root]) -> list[Root]:
-    """Rules 2 and 5."""
-    if want.place.startswith("/"):
-        return [root for root in usable if root.path == want.place]
-    if want.place == "nvme":
-        return [root for root in usable if root.device_class in _NVME]
-    if want.place == "ram":
-        return [root for root in usable if root.device_class is DeviceClass.RAM]
-    last_resorts = (DeviceClass.NETWORK, DeviceClass.RAM)
-    disks = [root for root in usable if root.device_class not in last_resorts]
-    network = [root for root in usable if root.device_class is DeviceClass.NETWORK]
-    return disks or network or list(usable)
 
 
 def _rank(root: Root, others: Sequence[Root]) -> tuple[int, bool, bool]:
@@ -215,11 +215,15 @@ def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -
 
 def _too_small(want: Wanted, root: Root, taken: _Taken) -> str:
     room, files = taken.room(root)
-    has = about_bytes(room) + ("" if files == math.inf else f" and {files:,} inodes")
-    needs = f"{about_bytes(want.bytes)} and {want.files:,} inodes"
+    has = about_bytes(room) + ("" if files == math.inf else f" and {_inodes(int(files))}")
+    needs = f"{about_bytes(want.bytes)} and {_inodes(want.files)}"
     if root.device_class is DeviceClass.RAM:
         return f"needs {needs}, has {has} within the memory limit and above the floor"
     return f"needs {needs}, has {has} above the floor"
+
+
+def _inodes(number: int) -> str:
+    return f"{number:,} inode{'' if number == 1 else 's'}"
 
 
 def _refusal(problems: Sequence[str], *, full: bool) -> HostError:

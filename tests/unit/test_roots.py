@@ -159,7 +159,7 @@ CASES: list[tuple[Callable[[FakeNode], None], dict[str, str]]] = [
     (container, {"/var/tmp": "virtual root", "/scratch": "instance-nvme nvme1n1"}),
     (overlay_in_sight, {"/var/tmp": "hdd root sda", "/nvme": "nvme nvme0n1", "/merged": "nvme nvme0n1"}),
     (diskless, {"/var/tmp": "ram root", "/dev/shm": "ram", "/home": "network", "/scratch": "network"}),
-    (this_kind_of_machine, {"/var/tmp": "virtual root vda", "/image": "virtual loop0", "/zram": "ram zram0"}),
+    (this_kind_of_machine, {"/var/tmp": "virtual root vda", "/image": "virtual root loop0", "/zram": "ram zram0"}),
 ]  # fmt: skip
 
 
