@@ -180,17 +180,11 @@ def _describe(directory: str, name: str, sysfs: Sysfs) -> Disk:
     vendor, model = _read(f"{directory}/device/vendor"), _read(f"{directory}/device/model")
     vendor = "" if vendor.startswith("0x") or vendor == "ATA" else vendor  # a PCI number, or a bus
     device_class, why = _classify(directory, name, " ".join(filter(None, (name, vendor, model))), sysfs)
-    identity = next(
-        (
-            found
-            for file in ("wwid", "device/wwid", "serial", "device/serial")
-            if (found := _read(f"{directory}/{file}"))
-        ),
-        f"{name} {_read(f'{directory}/size')}",
-    )
+    backing = _read(f"{directory}/loop/backing_file")
+    named = (_read(f"{directory}/{file}") for file in ("wwid", "device/wwid", "serial", "device/serial"))
+    identity = backing or next(filter(None, named), f"{name} {_read(f'{directory}/size')}")
     shown = " ".join(filter(None, (vendor, model)))
     told = f"{shown} ({why})" if shown and why else shown or why
-    backing = _read(f"{directory}/loop/backing_file")
     return Disk(name=name, device_class=device_class, told=told, identity=identity, backing=backing)
 
 

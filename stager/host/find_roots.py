@@ -1,7 +1,8 @@
 """Where on this node data could lie: the roots that are named, and the file systems that are found.
 
 Found are local file systems mounted where this user may write, one directory each: the mount point, or ``scratch`` or
-``tmp`` in it. What is the system's own, removable, a home, or mounted without the right to execute is no candidate.
+``tmp`` in it. What is the system's own, removable, a home, an image in a file, or mounted without the right to execute
+is no candidate.
 File systems of memory are for those who ask for them. Network file systems are only looked for on a node that has
 nothing else, and are asked first whether they answer, in a process that can be given up.
 """
@@ -74,7 +75,7 @@ def find_roots(
     known = {root.device for root in roots if not root.problem and root.device}
     for origin, places in _places(node, environ):
         root = _first_usable(node, places, origin, clone)
-        if root is None or (root.device in known and root.origin == "found"):
+        if root is None or (root.origin == "found" and (root.device in known or _is_a_file(root))):
             continue
         roots.append(root)
         if not root.problem:
@@ -82,6 +83,11 @@ def find_roots(
     if not any(_is_disk(root) for root in roots):
         roots += _network_roots(node, {root.path for root in roots}, clone, ask)
     return roots
+
+
+def _is_a_file(root: Root) -> bool:
+    """A mounted image is no disk of its own, and somebody's."""
+    return any(disk.backing for disk in root.disks)
 
 
 def _is_disk(root: Root) -> bool:

@@ -22,6 +22,7 @@ __all__ = ["Rate", "keep_rate", "key_of", "rate_of", "read_rates"]
 
 _FILE: Final = "rates.json"
 _MOST_BYTES: Final = 1 << 20
+_MOST_RATES: Final = 64  # disks come and go
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -66,7 +67,8 @@ def keep_rate(root: Root, rate: Rate) -> bool:
         return False
     own = os.open(open_scratch(DEFAULT_TOP, {}), _DIRECTORY)
     try:
-        write_file(own, _FILE, [msgspec.json.encode({**read_rates(), key: rate})], mode=0o600)
+        latest = sorted({**read_rates(), key: rate}.items(), key=lambda kept: kept[1].measured_s)[-_MOST_RATES:]
+        write_file(own, _FILE, [msgspec.json.encode(dict(latest))], mode=0o600)
     finally:
         os.close(own)
     return True

@@ -11,6 +11,7 @@ import fcntl
 import os
 import platform
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "drop_bounding_capability",
     "enter_namespace",
     "forbid_new_privileges",
+    "make_file_system",
     "make_tmpfs",
     "mount_id_of",
     "open_resolved",
@@ -94,6 +96,7 @@ _QUOTA_BYTES: Final = 72
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+_FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 _PR_SET_PDEATHSIG: Final = 1
@@ -215,10 +218,18 @@ def set_mount_attributes(mount: int, *, add: int = 0, propagation: int = 0, recu
 
 def make_tmpfs(*, attributes: int = 0, **options: str) -> int:
     """A descriptor of a new tmpfs, attached nowhere."""
-    context = _by_number(_FSOPEN, "tmpfs", 1)
+    return make_file_system("tmpfs", options, attributes=attributes)
+
+
+def make_file_system(kind: str, options: Mapping[str, str], *, attributes: int = 0) -> int:
+    """A descriptor of a new mount of a file system of this kind, attached nowhere; a flag's value is empty."""
+    context = _by_number(_FSOPEN, kind, 1, place=kind)
     try:
         for key, value in options.items():
-            _by_number(_FSCONFIG, context, _FSCONFIG_SET_STRING, key, value, 0)
+            if value:
+                _by_number(_FSCONFIG, context, _FSCONFIG_SET_STRING, key, value, 0)
+            else:
+                _by_number(_FSCONFIG, context, _FSCONFIG_SET_FLAG, key, None, 0)
         _by_number(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return _by_number(_FSMOUNT, context, 1, attributes)
     finally:

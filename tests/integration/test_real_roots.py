@@ -21,7 +21,8 @@ REFLINKS = {"ext4": False, "xfs": True, "btrfs": True}
 
 
 def found_at(path: Path) -> Root:
-    (root,) = [root for root in find_roots(this_node(), [], os.environ, clone=True) if root.path == str(path)]
+    """An image in a file is no candidate that is found by itself: it is named."""
+    (root,) = find_roots(this_node(), [Named(str(path), "option")], os.environ, discover=False, clone=True)
     return root
 
 
@@ -79,6 +80,13 @@ def test_root_that_is_not_there_yet_is_judged_by_what_it_would_lie_on(tmp_path: 
         (root,) = find_roots(this_node(), named, os.environ, discover=False)
         assert (root.problem, root.device_class, [disk.name for disk in root.disks]) == ("", "nvme", loops)
         assert not (tmp_path / "disk/a").exists()
+
+
+def test_memory_is_found_and_an_image_in_a_file_is_not(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", "ext4"), mount(tmp_path / "ram", "tmpfs", "tmpfs"):
+        found = {root.path for root in find_roots(this_node(), [], os.environ)}
+        assert str(tmp_path / "ram") in found
+        assert str(tmp_path / "disk") not in found
 
 
 def test_default_is_on_the_root_disk() -> None:
