@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "teardown": ("stager.cli.teardown", "Remove a job's tree."),
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
     "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
+    "config": ("stager.cli.config", "Every setting, its value, and where that comes from."),
 }
 
 
