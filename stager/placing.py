@@ -17,7 +17,7 @@ from stager.model import JobSpec
 from stager.placement import ANYWHERE, Placed, Root, Wanted
 from stager.planning import plan_job
 from stager.stages.place import Placement, place
-from stager.stages.place_candidates import Candidates, asked_scratch, candidates
+from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
 from stager.stages.place_policy import choose_together, usable_for
 from stager.transfer import Transfer
 
@@ -61,11 +61,10 @@ async def place_job(
     placed = place_sized(found, wanted, sure=sure)
     if placed is None:
         return await asyncio.to_thread(place, asked, environ)
-    opened = await asyncio.to_thread(place, placed.root.path, environ)
+    opened = await asyncio.to_thread(place, scratch_in(placed.root), environ)
     return Placement(
         scratch=opened.scratch, file_system=opened.file_system, free_bytes=opened.free_bytes,
-        free_inodes=opened.free_inodes, device_class=placed.root.device_class,
-        why=placed.why if len(found.roots) > 1 or forced else "",
+        free_inodes=opened.free_inodes, device_class=placed.root.device_class, why=placed.why,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from stager.placement import Wanted
 from stager.placing import job_scratches, place_sized
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement, place
-from stager.stages.place_candidates import candidates
+from stager.stages.place_candidates import candidates, scratch_in
 from stager.stages.run import run_command
 
 __all__ = ["command"]
@@ -86,9 +86,9 @@ class _Doctor:
             self._say("places for data, the best first:")
             tell_places(self._state, found)
             placed = place_sized(found, [Wanted(name="a job", bytes=0, files=0)], sure=False)
-            where = placed.root.path if placed is not None else self._scratch
+            where = scratch_in(placed.root) if placed is not None else self._scratch
             placement = await asyncio.to_thread(place, where, os.environ)
-            why = f"; {placed.why}" if placed is not None and len(found.roots) > 1 else ""
+            why = f"; {placed.why}" if placed is not None else ""
             self._tell(Finding(what="scratch", found=_describe(placement) + why))
             await asyncio.to_thread(tell_uncollected, self._state, job_scratches(self._scratch, os.environ))
             await _try_view(placement)

@@ -16,13 +16,13 @@ from stager.cli.text import count, size
 from stager.errors import StagerError
 from stager.host.measure import measure
 from stager.host.rates import Rate, keep_rate, key_of, read_rates
-from stager.host.record import list_jobs, rfc3339
+from stager.host.record import Record, list_jobs, rfc3339
 from stager.host.scratch import open_scratch
 from stager.model import JobState
 from stager.names import lossless, show
 from stager.placement import DeviceClass, Root
 from stager.stages.collect import holds_anything
-from stager.stages.place_candidates import Candidates
+from stager.stages.place_candidates import Candidates, scratch_in
 from stager.stages.place_policy import in_order, usable_for
 
 __all__ = ["measured", "tell_places", "tell_uncollected"]
@@ -38,7 +38,7 @@ def measured(state: State, found: Candidates) -> Candidates:
         new = root
         if not root.problem and root.device_class not in _NOT_MEASURED:
             try:
-                rate = measure(open_scratch(root.path, {}), most_bytes=min(_MOST_BYTES, root.free_bytes // 8))
+                rate = measure(open_scratch(scratch_in(root), {}), most_bytes=min(_MOST_BYTES, root.free_bytes // 8))
                 new = replace(root, rate=rate.bytes_per_s)
                 if not keep_rate(root, rate):
                     tell(state, "warning", {"text": f"{root.path}: not kept"}, f"{root.path}: its rate cannot be kept")
@@ -93,6 +93,15 @@ def _facts(root: Root, rates: Mapping[str, Rate]) -> str:
     return ", ".join(facts)
 
 
+def _is_uncollected(record: Record, tree: str) -> bool:
+    if record.state in (JobState.PERSISTED, JobState.REMOVED) or record.is_active() or not record.has_run():
+        return False
+    try:
+        return holds_anything(os.path.join(tree, "logs"))
+    except StagerError:  # what cannot be looked into has not been collected
+        return True
+
+
 def tell_uncollected(state: State, scratches: Iterable[str]) -> None:
     """Jobs that have ended, or whose stager is gone, with logs that are kept nowhere else."""
     for scratch in scratches:
@@ -103,8 +112,7 @@ def tell_uncollected(state: State, scratches: Iterable[str]) -> None:
             continue
         for record in records:
             tree = os.path.join(scratch, "jobs", record.id, "tree")
-            done = record.state in (JobState.PERSISTED, JobState.REMOVED) or record.is_active()
-            if done or not record.has_run() or not holds_anything(os.path.join(tree, "logs")):
+            if not _is_uncollected(record, tree):
                 continue
             body = {"job": record.id, "state": record.shown_state(), "tree": lossless(tree)}
             how = f"stager collect {record.id}" if record.persist else f"copy {show(os.fsencode(tree))}/logs"

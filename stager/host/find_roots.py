@@ -48,7 +48,12 @@ class Named(NamedTuple):
 
 def this_node() -> Node:
     """The node we run on, as it is now. OSError: there is no /proc."""
-    return Node(rows=read_mountinfo())
+    try:
+        with open("/etc/fstab", "rb") as file:
+            fstab = file.read()
+    except OSError:
+        fstab = b""
+    return Node(rows=read_mountinfo(), fstab=fstab)
 
 
 def _ask(paths: Sequence[str]) -> list[Probe]:

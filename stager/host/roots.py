@@ -16,7 +16,7 @@ from stager.errors import StagerError, from_os_error
 from stager.host import syscalls
 from stager.host.atomic import write_all
 from stager.host.disks import Behind, Sysfs, disks_behind
-from stager.host.mounts import Row, is_network, mount_id_of_path
+from stager.host.mounts import Row, is_network, lies_within, mount_id_of_path, unescape
 from stager.host.quota import Space, space_of
 from stager.host.safe_path import safe_part
 from stager.placement import DeviceClass, Origin, Root
@@ -87,6 +87,19 @@ class Node:
     space: Callable[[str], Space] = space_of
     problem: Callable[[str], str] = problem_of
     exists: Callable[[str], bool] = os.path.isdir
+    fstab: bytes = b""
+
+    def unmounted(self, path: str) -> str:
+        """The mount point at or above ``path`` that stands in fstab(5) and is not mounted; "" when there is none."""
+        mounted = {row.mountpoint for row in self.rows}
+        for line in self.fstab.splitlines():
+            fields = line.split()
+            if len(fields) < 3 or fields[0].startswith(b"#") or fields[2] in (b"swap", b"none"):
+                continue
+            point = unescape(fields[1])
+            if point not in ("/", "none") and lies_within(path, point) and point not in mounted:
+                return point
+        return ""
 
     def row_of(self, path: str) -> Row | None:
         """The mount a path is on; None: it is not there, or the table does not have it."""
@@ -165,6 +178,8 @@ def examine(
     except OSError as error:
         space = Space(total_bytes=0, free_bytes=0, total_inodes=None, free_inodes=None)
         problem = problem or str(from_os_error(error, doing="ask for free space", where=there))
+    if point := node.unmounted(path):
+        problem = problem or f"{point} stands in /etc/fstab but is not mounted"
     if "ro" in row.options or "ro" in row.super_options.split(","):
         problem = "is mounted read-only"
     return Root(

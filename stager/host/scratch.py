@@ -14,7 +14,7 @@ from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
-from stager.host.safe_path import make_safe_directory
+from stager.host.safe_path import make_safe_directory, safe_part
 
 __all__ = [
     "DEFAULT_TOP",
@@ -113,15 +113,15 @@ def used_scratches() -> list[str]:
             found += _read_register(own)
         finally:
             os.close(own)
-    return [path for path in dict.fromkeys(found) if _is_own_directory(path)]
+    return [path for path in dict.fromkeys(found) if _is_still_own(path)]
 
 
-def _is_own_directory(path: str) -> bool:
+def _is_still_own(path: str) -> bool:
+    """Whether nobody else could have put something in its place since."""
     try:
-        found = os.lstat(path)
-    except OSError:
+        return safe_part(path) == path and _is_private(os.stat(path))
+    except (HostError, OSError):
         return False
-    return stat.S_ISDIR(found.st_mode) and _is_private(found)
 
 
 def _read_register(own: int) -> list[str]:

@@ -86,4 +86,6 @@ def _version(argv: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = done.stdout.decode("utf-8", "replace").splitlines()
-    return re.sub(r"^(git-lfs/|fusermount3 version: )", "", lines[0].strip())[:100] if lines else "there"
+    if done.returncode or not lines:
+        return "there, its version is not told"
+    return re.sub(r"^(git-lfs/|fusermount3 version: )", "", lines[0].strip())[:100]

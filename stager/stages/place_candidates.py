@@ -16,7 +16,7 @@ from stager.host.rates import rate_of, read_rates
 from stager.host.site import site_placement
 from stager.placement import Root, Rules
 
-__all__ = ["Candidates", "asked_scratch", "candidates", "placement_in_force"]
+__all__ = ["Candidates", "asked_scratch", "candidates", "placement_in_force", "scratch_in"]
 
 
 class Candidates(Struct, frozen=True, kw_only=True):
@@ -26,6 +26,13 @@ class Candidates(Struct, frozen=True, kw_only=True):
     rules: Rules
     chosen: Chosen
     asked: bool
+
+
+def scratch_in(root: Root) -> str:
+    """What `stager.stages.place.place` is asked for there. What was found, and named by nobody, holds other things of
+    its owner: stager keeps to a directory of its own in it.
+    """
+    return os.path.join(root.path, f"stager-{os.geteuid()}") if root.origin == "found" else root.path
 
 
 def asked_scratch(option: str | None, environ: Mapping[str, str]) -> Named | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_dataset_that_asks_for_memory_gets_it_and_its_command_finds_it_there(dis
     done = disks.stager("run", disks.job("ram", 4), "--job-id", some_id(), "--", "stat", "-f", "-c", "%T", "/data/a/x")
     assert (done.code, done.out) == (0, "tmpfs\n"), done.err
     assert 'asked for by place = "ram"' in done.err
+
+
+def test_place_that_is_found_and_not_named_is_entered_by_a_directory_of_our_own(disks: Disks) -> None:
+    """Its owner has other things there, perhaps called jobs."""
+    (disks.top / "config/stager/stager.toml").write_text("")
+    job = some_id()
+    staged = disks.stager("stage", disks.job("ram", 1), "--job-id", job, "--json")
+    assert staged.code == 0, staged.out
+    placed = staged.event("placed")
+    scratch = Path(placed["scratch"])
+    try:
+        assert (placed["class"], scratch.name) == ("ram", f"stager-{os.geteuid()}")
+        assert (scratch / "jobs" / job / "tree/data/a/x/f").stat().st_size == MIB
+        assert disks.stager("teardown", job).code == 0
+    finally:
+        shutil.rmtree(scratch / "jobs" / job)
 
 
 def test_place_that_cannot_be_had_is_refused_whether_it_is_full_or_not_there(disks: Disks) -> None:

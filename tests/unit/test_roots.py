@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,18 @@ def test_found_file_systems_that_a_job_could_not_use_are_no_candidates(tmp_path:
     assert {root.path for root in find_roots(fake.node(), [], HOME)} == {"/var/tmp", "/mnt/local", "/data"}
     (named,) = find_roots(fake.node(), [Named("/odd", "option")], HOME, discover=False, ask=everyone_answers)
     assert ("read-only" in named.problem, bool(named.notes)) == (options == "ro", options != "ro")
+
+
+def test_disk_that_should_be_mounted_and_is_not_is_no_place(tmp_path: Path) -> None:
+    """Else its data would go to the disk of the system, under the name and class of the one that is missing."""
+    fake = FakeNode(tmp_path)
+    bare_metal(fake)
+    fstab = b"# /x\nUUID=1 / ext4 defaults 0 1\nUUID=2 /gone xfs defaults 0 0\nUUID=3 none swap sw 0 0\n"
+    node = replace(fake.node(), fstab=fstab)
+    named = [Named("/gone/scratch", "configuration", DeviceClass.NVME), Named("/raid", "configuration")]
+    gone, raid = find_roots(node, named, HOME, discover=False)
+    assert gone.problem == "/gone stands in /etc/fstab but is not mounted"
+    assert raid.problem == ""
 
 
 def test_disks_with_much_to_do_are_busy(tmp_path: Path) -> None:
