@@ -23,10 +23,12 @@ __all__ = ["Named", "find_roots", "this_node"]
 
 _ANSWER_WITHIN_S: Final = 5.0
 _SYSTEM: Final = (
-    "/boot", "/dev", "/efi", "/etc", "/proc", "/run", "/snap", "/sys", "/usr", "/var/lib/containerd",
-    "/var/lib/containers", "/var/lib/docker", "/var/lib/kubelet", "/var/lib/rancher", "/var/lib/snapd",
+    "/boot", "/dev", "/efi", "/etc", "/export", "/home", "/media", "/opt", "/proc", "/root", "/run", "/snap", "/srv",
+    "/sys", "/usr", "/var",
 )  # fmt: skip
-_FOR_MEMORY: Final = "/dev/shm"  # noqa: S108  (the one file system of /dev that is for everybody's files)
+"""What has another purpose (hier(7)): root may write all of it."""
+
+_FOR_ALL: Final = ("/dev/shm", "/var/scratch", "/var/tmp")  # noqa: S108  (of these the ones for everybody's files)
 _DISK_TYPES: Final = frozenset(
     "bcachefs btrfs ext2 ext3 ext4 f2fs jfs nilfs2 overlay reiserfs xfs zfs".split()  # noqa: SIM905 (a table)
 )
@@ -138,7 +140,7 @@ def _places(node: Node, environ: Mapping[str, str]) -> Iterator[tuple[Origin, li
 
 
 def _is_system(mountpoint: str) -> bool:
-    return mountpoint != _FOR_MEMORY and any(lies_within(mountpoint, top) for top in _SYSTEM)
+    return mountpoint not in _FOR_ALL and any(lies_within(mountpoint, top) for top in _SYSTEM)
 
 
 def _below(row: Row) -> list[str]:
@@ -162,7 +164,7 @@ def _network_roots(node: Node, known: set[str], clone: bool, ask: Ask) -> list[R
     rows = [
         row for row in node.rows
         if is_network(row.fstype) and "ro" not in row.options and row.mountpoint not in known
-        and mount_of_path(row.mountpoint, node.rows) == row and not _is_system(row.mountpoint)
+        and mount_of_path(row.mountpoint, node.rows) == row
     ]  # fmt: skip
     silent = _silent([row.mountpoint for row in rows], node, ask)
     roots = []

@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from integration.job_driver import Node, Outcome
+from integration.job_driver import PROGRAM, Node, Outcome
 from integration.real_disks import disk, mount
+from servers.memory_group import NoMemoryGroupError, memory_group
 
 pytestmark = pytest.mark.root
 
@@ -113,6 +116,22 @@ def test_dataset_that_asks_for_memory_gets_it_and_its_command_finds_it_there(dis
     assert 'asked for by place = "ram"' in done.err
 
 
+def test_memory_is_refused_beyond_half_of_what_the_memory_limit_leaves(disks: Disks) -> None:
+    asked = ["stage", disks.job("ram", 26), "--job-id", some_id()]
+    environment = {**os.environ, "STAGER_SCRATCH": "", "XDG_CONFIG_HOME": str(disks.top / "config")}
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(memory_group(64 * MIB))
+        except NoMemoryGroupError as error:
+            pytest.skip(f"no memory group: {error}")
+        argv = group.inside([sys.executable, "-c", PROGRAM, *asked])
+        done = subprocess.run(argv, env=environment, cwd=disks.top, capture_output=True, text=True)
+    assert done.returncode == 5, done.stderr
+    assert f"{disks.ram}: needs 26.0 MiB and 1 inode, has " in done.stderr
+    assert "within the memory limit" in done.stderr
+    assert disks.stager(*asked).code == 0
+
+
 def test_place_that_is_found_and_not_named_is_entered_by_a_directory_of_our_own(disks: Disks) -> None:
     """Its owner has other things there, perhaps called jobs."""
     (disks.top / "config/stager/stager.toml").write_text("")
@@ -157,3 +176,5 @@ def test_plan_says_where_all_would_go_and_makes_nothing(disks: Disks) -> None:
     full = disks.stager("plan", disks.job("nvme", 30))
     assert (full.code, "would fetch 1 object, 30.0 MiB" in full.out) == (5, True)
     assert os.listdir(disks.fast) == ["lost+found"]
+    of_one = disks.stager("plan", "--scratch", str(disks.fast), disks.source(1), str(disks.top / "dst"))
+    assert (of_one.code, "--scratch: is for a job file" in of_one.err) == (2, True)

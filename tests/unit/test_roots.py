@@ -81,9 +81,11 @@ def laptop(fake: FakeNode) -> None:
     fake.layer("dm-0", "254:0", over=["sda3"], dm__name="sda3_crypt", dm__uuid="CRYPT-LUKS2-1")
     fake.layer("dm-1", "254:1", over=["dm-0"], dm__name="vg-root", dm__uuid="LVM-2")
     fake.layer("dm-2", "254:2", over=["dm-0"], dm__name="vg-home", dm__uuid="LVM-3")
+    fake.layer("dm-3", "254:3", over=["dm-0"], dm__name="vg-scratch", dm__uuid="LVM-4")
     fake.disk("sdb", "8:16", below="devices/usb1/1-1/host2/block", device__vendor="SanDisk", queue__rotational="0")
     fake.mount("/", "254:1", "ext4", "/dev/mapper/vg-root")
     fake.mount("/home", "254:2", "ext4", "/dev/mapper/vg-home")
+    fake.mount("/scratch", "254:3", "ext4", "/dev/mapper/vg-scratch")
     fake.mount("/media/user/STICK", "8:16", "vfat", "/dev/sdb")
 
 
@@ -94,7 +96,7 @@ def hard_disks(fake: FakeNode) -> None:
               device__model="LUN", queue__rotational="0")  # fmt: skip
     fake.layer("md0", "9:0", over=["sda", "sdb"], md__level="raid1")
     fake.mount("/", "9:0", "ext4", "/dev/md0")
-    fake.mount("/srv", "8:32", "ext4", "/dev/sdc")
+    fake.mount("/disk2", "8:32", "ext4", "/dev/sdc")
     fake.mount("/lun", "8:48", "ext4", "/dev/sdd")
 
 
@@ -154,8 +156,8 @@ CASES: list[tuple[Callable[[FakeNode], None], dict[str, str]]] = [
     (bare_metal, {"/var/tmp": "ssd root sda", "/nvme0": "nvme nvme0n1", "/raid": "nvme nvme1n1 nvme2n1 raid0 (md127)",
                   "/lvm": "nvme nvme3n1 LVM (vg-fast)"}),
     (laptop, {"/var/tmp": "ssd root sda LVM (vg-root) dm-crypt (sda3_crypt)",
-              "/home": "ssd root sda LVM (vg-home) dm-crypt (sda3_crypt)"}),
-    (hard_disks, {"/var/tmp": "hdd root sda sdb raid1 (md0)", "/srv": "hdd sdc", "/lun": "virtual sdd"}),
+              "/scratch": "ssd root sda LVM (vg-scratch) dm-crypt (sda3_crypt)"}),
+    (hard_disks, {"/var/tmp": "hdd root sda sdb raid1 (md0)", "/disk2": "hdd sdc", "/lun": "virtual sdd"}),
     (several_in_btrfs, {"/var/tmp": "virtual root vda", "/fast": "nvme nvme0n1 nvme1n1", "/mixed": "hdd root sda vda"}),
     (container, {"/var/tmp": "virtual root", "/scratch": "instance-nvme nvme1n1"}),
     (overlay_in_sight, {"/var/tmp": "hdd root sda", "/nvme": "nvme nvme0n1", "/merged": "nvme nvme0n1"}),
@@ -239,7 +241,8 @@ def test_found_file_systems_that_a_job_could_not_use_are_no_candidates(tmp_path:
     aws(fake)
     fake.mount("/odd", "259:9", "ext4", "/dev/odd", options=options)
     fake.mount("/home/user", "259:3", "ext4", "/dev/nvme2n1")
-    fake.mount("/var/lib/docker", "259:2", "ext4", "/dev/nvme1n1")
+    for system in ("/var/lib/pgsql", "/home/other", "/srv", "/opt"):
+        fake.mount(system, "259:9", "ext4", "/dev/odd")
     assert {root.path for root in find_roots(fake.node(), [], HOME)} == {"/var/tmp", "/mnt/local", "/data"}
     (named,) = find_roots(fake.node(), [Named("/odd", "option")], HOME, discover=False, ask=everyone_answers)
     assert ("read-only" in named.problem, bool(named.notes)) == (options == "ro", options != "ro")
