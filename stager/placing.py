@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace as changed
 
 from stager.config import Remote
+from stager.errors import NoRoomError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.record import JobDirectory, find_scratch
 from stager.host.scratch import used_scratches
@@ -18,7 +19,7 @@ from stager.placement import ANYWHERE, Placed, Root, Wanted
 from stager.planning import plan_job
 from stager.stages.place import Placement, place
 from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
-from stager.stages.place_policy import choose_together, usable_for
+from stager.stages.place_policy import best_for_all, choose_together, usable_for
 from stager.transfer import Transfer
 
 __all__ = [
@@ -79,19 +80,29 @@ def find_candidates(spec: JobSpec, asked: str | None, environ: Mapping[str, str]
 
 
 def must_be_sized(found: Candidates, forced: Sequence[str]) -> bool:
-    """Whether it depends on how much there is where it goes, or whether it goes anywhere."""
-    return bool(forced) or bool(found.chosen.floor_from) or len(usable_for(ANYWHERE, found.roots)) > 1
+    """Whether it depends on how much there is where it goes, or whether it may go there at all."""
+    if forced or found.chosen.floor_from:
+        return True
+    return bool(usable_for(ANYWHERE, found.roots)) and best_for_all(found.roots, found.rules) is None
 
 
 def place_sized(found: Candidates, wanted: Sequence[Wanted], *, sure: bool) -> Placed | None:
     """The place for all of ``wanted``; None: there is only the default, which says itself why it cannot be used.
 
-    A place that there is no choice about (not ``sure``, see `must_be_sized`) is filled as far as it goes.
+    A floor that nobody configured decides between places and refuses none; without ``sure`` (see `must_be_sized`) there
+    is nothing to decide.
     """
     if [root.origin for root in found.roots] == ["default"] and found.roots[0].problem:
         return None
-    rules = found.rules if sure else changed(found.rules, floor_share=0.0, floor_bytes=0)
-    return choose_together(found.roots, wanted, rules)
+    to_the_end = changed(found.rules, floor_share=0.0, floor_bytes=0)
+    if not sure:
+        return choose_together(found.roots, wanted, to_the_end)
+    try:
+        return choose_together(found.roots, wanted, found.rules)
+    except NoRoomError:
+        if found.chosen.floor_from:
+            raise
+    return choose_together(found.roots, wanted, to_the_end)
 
 
 async def size_job(

@@ -39,7 +39,7 @@ class Space(Struct, frozen=True, kw_only=True):
 
 def space_of(path: str, *, ask: Ask = syscalls.ask_quota) -> Space:
     """What this user can still take where ``path`` is. Blocks. OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstatvfs(descriptor)
         space = Space(

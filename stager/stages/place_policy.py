@@ -22,12 +22,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace as changed
+
 from stager.amounts import about_bytes
 from stager.errors import HostError, NoRoomError, NoRootError
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
-__all__ = ["ORDER", "choose", "choose_together", "in_order", "usable_for"]
+__all__ = ["ORDER", "best_for_all", "choose", "choose_together", "in_order", "usable_for"]
 
 ORDER: Final = (
     DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
@@ -100,6 +102,23 @@ def usable_for(place: str, roots: Sequence[Root]) -> list[Root]:
     disks = [root for root in usable if root.device_class not in (DeviceClass.NETWORK, DeviceClass.RAM)]
     network = [root for root in usable if root.device_class is DeviceClass.NETWORK]
     return disks or network or usable
+
+
+def best_for_all(roots: Sequence[Root], rules: Rules) -> Root | None:
+    """The root that data goes to, however much it is, when it asks for no place and fits anywhere: the best one that
+    has at least as much room as each other, above the floor and in all. None: that depends on how much it is.
+    """
+    usable = usable_for(ANYWHERE, roots)
+    if not usable:
+        return None
+    rooms = [_Taken(roots, rules), _Taken(roots, changed(rules, floor_bytes=0, floor_share=0.0))]
+    best = min(usable, key=lambda root: (_rank(root, usable), -rooms[0].share(root), root.path))
+    for taken in rooms:
+        room, files = taken.room(best)
+        others = [taken.room(root) for root in usable]
+        if any(other_room > room or other_files > files for other_room, other_files in others):
+            return None
+    return best
 
 
 class _Nowhere(NamedTuple):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from stager.errors import HostError, NoRoomError, NoRootError
 from stager.placement import DeviceClass, Root, Rules, Wanted
-from stager.stages.place_policy import choose, choose_together, in_order
+from stager.stages.place_policy import best_for_all, choose, choose_together, in_order
 
 GIB = 1 << 30
 NO_FLOOR = Rules(floor_bytes=0, floor_share=0.0, memory_bytes=8 * GIB)
@@ -187,6 +187,30 @@ def test_whatever_is_placed_fits_and_is_allowed_there_and_whatever_is_refused_is
             assert asked != "any" or not disks or used in disks
     memory = sum(each.wanted.bytes for each in placed if each.root.device_class == "ram")
     assert memory <= rules.memory_bytes * rules.ram_share
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROOTS, st.integers(0, 25).map(lambda gib: want(gib=gib)), st.integers(0, 80), RULES)
+def test_root_that_is_best_for_all_is_what_any_amount_gets_that_fits_anywhere(
+    roots: list[Root], wanted: Wanted, files: int, rules: Rules
+) -> None:
+    best = best_for_all(roots, rules)
+    if best is None:
+        return
+    wanted = replace(wanted, files=files)
+    for each in (rules, replace(rules, floor_bytes=0, floor_share=0.0)):
+        try:
+            (placed,) = choose(roots, [wanted], each)
+        except HostError:
+            continue
+        assert placed.root == best
+
+
+def test_it_depends_on_the_amount_when_a_slower_disk_has_more_room() -> None:
+    assert best_for_all(AWS, NO_FLOOR) is None
+    fast = [replace(each, free_bytes=200 * GIB) if each.path == "/nvme" else each for each in AWS]
+    chosen = best_for_all(fast, NO_FLOOR)
+    assert chosen is not None and chosen.path == "/nvme"
 
 
 def check_refused(roots: list[Root], wanted: Wanted, rules: Rules) -> None:

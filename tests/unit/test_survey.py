@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stager.host import namespaces
 from stager.host.measure import measure
 from stager.host.rates import Rate, keep_rate, rate_of, read_rates
 from stager.host.survey_abilities import abilities
@@ -110,3 +111,19 @@ def test_rate_is_kept_for_the_disk_and_not_for_its_path(tmp_path: Path, monkeypa
     assert len(rates) == 2
     (tmp_path / f"stager-{os.geteuid()}" / "rates.json").write_text("{")
     assert read_rates() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("apparmor_restrict_unprivileged_userns", "1", "or give stager an AppArmor profile"),
+        ("unprivileged_userns_clone", "0", "set /proc/sys/kernel/unprivileged_userns_clone to 1"),
+        ("max_user_namespaces", "0", "set /proc/sys/user/max_user_namespaces to at least 1000"),
+        ("", "", "the administrator of this node has to allow unprivileged user namespaces"),
+    ],
+)
+def test_setting_that_forbids_user_namespaces_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setattr(namespaces, "_read_setting", lambda path: value if name and path.endswith(name) else None)
+    assert said in namespaces.hint()
