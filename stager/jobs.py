@@ -15,10 +15,12 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from stager.caching import CACHED, sync_through
 from stager.config import GitOptions, Integrity, Remote
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Event, Finished, Sink, nowhere
 from stager.filters import EVERYTHING, Filter
+from stager.host.cache import Cache
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
@@ -130,13 +132,15 @@ async def stage_job(
     transfer: Transfer,
     remote: Remote | None = None,
     save_listing: str | None = None,
+    cache: Cache | None = None,
     sink: Sink = nowhere,
 ) -> MountView:
     """Bring every dataset and the code into the job's tree, all at once, and return the view to run in.
 
     ``remote``: how S3 is reached where the job file names no remote. ``save_listing``: a directory that gets what was
-    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. When one fails the others are cancelled,
-    the record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
+    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. ``cache``: trees that the user's jobs on
+    this node share. When one fails the others are cancelled, the record says why, and nothing is presented as ready.
+    The receipt is written before the record says "ready".
     Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
     """
     copies = copies_of(spec, remote, save_listing)
@@ -144,7 +148,7 @@ async def stage_job(
     try:
         await asyncio.to_thread(_make_tree, job, copies)
         view = await asyncio.to_thread(check_sources, view)
-        receipts = await _copy_all(job, copies, transfer, sink)
+        receipts = await _copy_all(job, copies, transfer, cache, sink)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
@@ -279,17 +283,23 @@ def _give_up(job: JobDirectory, told: str) -> None:
 
 
 async def _copy_all(
-    job: JobDirectory, copies: Sequence[Copy], transfer: Transfer, sink: Sink
+    job: JobDirectory, copies: Sequence[Copy], transfer: Transfer, cache: Cache | None, sink: Sink
 ) -> list[dict[str, Any]]:
     def how(copy: Copy) -> SyncOptions:
         return replace(options_of(copy), state_dir=os.path.join(job.state_dir, copy.below))
 
-    receipts = await sync_copies(copies, job.tree, how, transfer=transfer, sink=sink)
+    receipts = await sync_copies(copies, job.tree, how, transfer=transfer, cache=cache, sink=sink)
     return [_in_view(copy, receipt) for copy, receipt in zip(copies, receipts, strict=True)]
 
 
 async def sync_copies(
-    copies: Sequence[Copy], tree: str, how: Callable[[Copy], SyncOptions], *, transfer: Transfer, sink: Sink
+    copies: Sequence[Copy],
+    tree: str,
+    how: Callable[[Copy], SyncOptions],
+    *,
+    transfer: Transfer,
+    cache: Cache | None = None,
+    sink: Sink,
 ) -> list[DatasetReceipt]:
     """Sync all at once, each to its place below ``tree``, and return their receipts in order.
 
@@ -305,6 +315,10 @@ async def sync_copies(
 
         where = os.path.join(tree, copy.below)
         try:
+            if cache is not None and copy.source.scheme in CACHED:
+                return await sync_through(
+                    cache, copy.source, where, transfer=transfer, options=how(copy), sink=tell
+                )
             return await sync(copy.source, where, transfer=transfer, options=how(copy), sink=tell)
         except StagerError as error:
             error.where = f"{copy.name}: {error.where}" if error.where else copy.name

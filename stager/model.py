@@ -202,7 +202,8 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     boot a file may lack content that had not reached it, so a tree whose receipt names another boot is whole only once
     synced again.
     ``unverified`` counts the objects whose grade is not A by the keys of `UNVERIFIED`. ``read_back_bytes`` were read
-    again from the file for a checksum that has to be taken in order.
+    again from the file for a checksum that has to be taken in order. ``cache``: "how" files came out of this node's
+    cache ("clone", "copy"), and how many bytes are shared with it; empty where it was not used.
     """
 
     source: str
@@ -222,5 +223,6 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
     left_out: Counts = Counts()  # by the filter
     deleted: Counts = Counts()
+    cache: Mapping[str, Any] = field(default_factory=dict)
     boot: str = ""  # of a copy
     durable: bool = False  # of a copy: every file had reached the disk

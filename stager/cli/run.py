@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from stager.caching import open_cache
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
@@ -137,13 +138,14 @@ async def _stage_and_run(
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
+    cache = await asyncio.to_thread(open_cache, placement.scratch) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
         # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
         with Renderer(state, out=None if state.json else sys.stderr) as sink:
             async with arguments.transfer as transfer:
                 view = await stage_job(
                     spec, job, placement, transfer=transfer, remote=arguments.remote,
-                    save_listing=arguments.save_listing, sink=sink,
+                    save_listing=arguments.save_listing, cache=cache, sink=sink,
                 )  # fmt: skip
         try:
             outcome.ended = await run_job(spec, job, view, argv)

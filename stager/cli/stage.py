@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from stager.caching import open_cache
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
@@ -57,10 +58,11 @@ async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[st
     spec = arguments.spec
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
+    cache = await asyncio.to_thread(open_cache, placement.scratch) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
         async with arguments.transfer as transfer:
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, sink=sink,
+                save_listing=arguments.save_listing, cache=cache, sink=sink,
             )  # fmt: skip
         return job_id, job.tree, read_receipt(job)

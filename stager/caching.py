@@ -1,0 +1,221 @@
+"""A source into one directory by way of this node's cache: synced there, and from there shared with the destination.
+
+The cache's tree is brought up to date first, as any sync does: that asks the source, with the user's own credentials,
+what it has now, and fetches what is new. Of several that want the same tree one does so, the others wait for it and
+find it done. Then the destination gets it as from any source, file by file, without its bytes being moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from stager.deletion import Delete, Most
+from stager.errors import ChangedError, NoSpaceError, StagerError
+from stager.events import Event, Finished, Sink, Warned, nowhere
+from stager.filters import EVERYTHING
+from stager.host.cache import About, Cache, Generation, Kept
+from stager.host.threads import blocking
+from stager.host.workspace import STATE_NAME
+from stager.manifest import FORMER_NAME
+from stager.model import Counts, DatasetReceipt, SourceRef
+from stager.pipeline import sync
+from stager.sources.kept import KeptTree
+from stager.stages.pin import Pinning
+from stager.stages.publish import publish_receipt
+from stager.sync_options import SyncOptions
+from stager.transfer import Transfer
+
+__all__ = ["CACHED", "make_room", "open_cache", "sync_through"]
+
+CACHED: Final = frozenset({"s3", "git"})
+"""Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
+
+_TOLD: Final = ("commit", "ref", "asked", "version_id")
+_ALL_OF_IT: Final = Delete(most=Most(share=100_000))
+
+
+def open_cache(scratch: str) -> Cache | None:
+    """The cache of a scratch directory; None where it would cost more than it saves: its file system has no clones, or
+    there can be none. Blocks.
+    """
+    with suppress(StagerError):
+        cache = Cache(scratch)
+        cache.sweep()
+        return cache if cache.can_clone() else None
+    return None
+
+
+async def sync_through(
+    cache: Cache,
+    ref: SourceRef,
+    destination: str,
+    *,
+    transfer: Transfer,
+    options: SyncOptions | None = None,
+    sink: Sink = nowhere,
+) -> DatasetReceipt:
+    """As `stager.pipeline.sync`, with what that raises; the receipt says what came out of the cache.
+
+    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time.
+    """
+    options = options or SyncOptions()
+    options.check()
+    entry = await blocking(cache.entry, _name(ref, options))
+    while True:
+        try:
+            return await _Through(entry, ref, destination, transfer, options, sink).run()
+        except NoSpaceError:
+            if not await blocking(make_room, cache, entry.name):
+                raise
+
+
+def make_room(cache: Cache, spared: str) -> bool:
+    """Remove the kept tree that was used longest ago, if there is one that nobody uses and nobody wants to stay.
+
+    Blocks. Raises `HostError`.
+    """
+    for entry in sorted(cache.entries(), key=Kept.last_use_s):
+        about = entry.about()
+        if entry.name != spared and not (about and about.is_pinned) and entry.remove():
+            return True
+    return False
+
+
+def _name(ref: SourceRef, options: SyncOptions) -> str:
+    """Of all that shapes a tree."""
+    shape = [
+        ref, options.remote, options.filter.described(), options.git, options.integrity, options.pinning.frozen,
+        options.on_archived, options.on_bad_key, options.preserve,
+    ]  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(shape)).hexdigest()[:40]
+
+
+class _Through:
+    """One `sync_through` under way."""
+
+    def __init__(
+        self, entry: Kept, ref: SourceRef, destination: str, transfer: Transfer, options: SyncOptions, sink: Sink
+    ) -> None:
+        self._entry = entry
+        self._ref = ref
+        self._destination = destination
+        self._transfer = transfer
+        self._options = options
+        self._sink = sink
+        self._started = time.monotonic()
+        self._end: Finished | None = None
+
+    async def run(self) -> DatasetReceipt:
+        try:
+            return await self._run(verify=self._options.verify)
+        except ChangedError:  # by somebody between two looks: all of it is hashed again, and fetched where it differs
+            return await self._run(verify=True)
+
+    async def _run(self, *, verify: bool) -> DatasetReceipt:
+        async with self._entry.alone():
+            generation, filled = await self._bring_up_to_date(verify)
+            await blocking(self._entry.tell, self._about(filled))
+            await blocking(self._entry.trim)
+            use = await blocking(generation.hold)
+        try:
+            return await self._give(generation, filled)
+        finally:
+            os.close(use)
+
+    async def _bring_up_to_date(self, verify: bool) -> tuple[Generation, DatasetReceipt]:
+        """The generation to take, and how that came about."""
+        generation = await blocking(self._entry.newest)
+        if generation is not None and not await blocking(generation.is_free):
+            told = await self._fill(generation, dry_run=True)
+            if not told.moved.objects and not _has_leftovers(generation):
+                return generation, told
+            generation = await self._begin_beside(generation, told.pinned)
+        if generation is None:
+            generation = await blocking(self._entry.begin)
+        filled = await self._fill(generation, verify=verify)
+        if _has_leftovers(generation):
+            deleted = (await self._fill(generation, delete=_ALL_OF_IT)).deleted
+            filled = replace(filled, deleted=deleted)
+        return generation, filled
+
+    async def _fill(self, generation: Generation, **how: Any) -> DatasetReceipt:
+        options = replace(self._options, state_dir=generation.state, **how)
+        return await sync(self._ref, generation.tree, transfer=self._transfer, options=options, sink=self._tell)
+
+    async def _begin_beside(self, used: Generation, pinned: Mapping[str, Any]) -> Generation:
+        """A new generation with what the one that somebody reads from has."""
+        new = await blocking(self._entry.begin)
+        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
+        return new
+
+    async def _give(self, generation: Generation, filled: DatasetReceipt) -> DatasetReceipt:
+        receipt, shared = await self._share(
+            generation, self._destination, self._options, filled.pinned, self._tell_warnings
+        )
+        here = Counts(
+            objects=receipt.total.objects - filled.moved.objects, bytes=receipt.total.bytes - filled.moved.bytes
+        )
+        how = "clone" if shared or not receipt.moved.bytes else "copy"
+        told = replace(
+            filled,
+            destination=receipt.destination,
+            deleted=receipt.deleted,
+            reused=filled.reused + here,
+            cache={"how": how, "shared_bytes": shared},
+            seconds=round(time.monotonic() - self._started, 3),
+            durable=receipt.durable,
+        )
+        await blocking(_publish, self._options.state_dir or os.path.join(self._destination, STATE_NAME), told)
+        assert self._end is not None
+        self._sink(replace(self._end, receipt=told))
+        return told
+
+    async def _share(
+        self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
+    ) -> tuple[DatasetReceipt, int]:
+        source = KeptTree(kept.tree, kept.state, pinned=pinned, shares_blocks=True)
+        options = replace(options, pinning=Pinning(), filter=EVERYTHING, verify=False, dry_run=False)
+        receipt = await sync(
+            self._ref, destination, transfer=self._transfer, options=options, source=source, sink=sink
+        )
+        return receipt, source.shared_bytes
+
+    def _tell(self, event: Event) -> None:
+        """Of the tree's own sync all but its end, which is not the end."""
+        if isinstance(event, Finished):
+            self._end = event
+        else:
+            self._sink(event)
+
+    def _tell_warnings(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self._sink(event)
+
+    def _about(self, filled: DatasetReceipt) -> About:
+        known = self._entry.about()
+        wanted = {**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}}
+        return About(
+            source=self._ref.text, wanted=wanted, files=filled.total.objects, bytes=filled.total.bytes,
+            grades=dict(filled.grades), is_pinned=known is not None and known.is_pinned,
+        )  # fmt: skip
+
+
+def _has_leftovers(generation: Generation) -> bool:
+    """Whether files lie in it that the source has no longer."""
+    return os.path.exists(os.path.join(generation.state, FORMER_NAME))
+
+
+def _publish(state_dir: str, receipt: DatasetReceipt) -> None:
+    fd = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        publish_receipt(fd, receipt, durable=receipt.durable)
+    finally:
+        os.close(fd)
