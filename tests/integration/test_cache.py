@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import mmap
 import os
 import shutil
@@ -348,3 +349,76 @@ def test_full_disk_makes_room_by_what_was_not_used_for_longest(
                 assert node.stager("teardown", "--discard-uncollected", name).code == 0
         about = [path.read_text() for path in (place / "scratch/cache/1").glob("*/about.json")]
         assert len(about) == 2 and not any("s3://old/" in text for text in about)
+
+
+def names(node: Node, *command: str) -> list[str]:
+    """The sources that a command of `stager cache` tells of, in its order."""
+    done = node.stager("cache", *command, "--json")
+    assert done.code == 0, done.err
+    return [json.loads(line)["source"] for line in done.out.splitlines()]
+
+
+@pytest.fixture
+def three(node: Node, strict: StrictS3) -> Node:
+    """Kept trees of three buckets, used in their order."""
+    for name in ("old", "used", "new"):
+        strict.buckets[name] = {"x": name.encode()}
+        node.write_job(f'[[dataset]]\nname = "o/n"\nsource = "s3://{name}/"\n')
+        stage(node, name)
+    return node
+
+
+def test_trees_are_listed_by_their_last_use(three: Node) -> None:
+    found = [json.loads(line) for line in three.stager("cache", "ls", "--json").out.splitlines()]
+    assert [tree["source"] for tree in found] == ["s3://old/", "s3://used/", "s3://new/"]
+    assert [found[0][name] for name in ("files", "bytes", "in_use", "pinned")] == [1, 3, False, False]
+    assert Path(found[2]["tree"], "x").read_bytes() == b"new"
+    lines = three.stager("cache", "ls").out.splitlines()
+    assert "1 file" in lines[0] and "s3://old/" in lines[0]
+
+
+def test_gc_takes_what_was_not_used_for_longest_and_says_so_before(three: Node) -> None:
+    assert names(three, "gc", "--keep", "7B", "--dry-run") == ["s3://old/"]
+    assert names(three, "ls") == ["s3://old/", "s3://used/", "s3://new/"]
+    assert names(three, "gc", "--older-than", "1h") == []
+    assert names(three, "gc", "--keep", "7B") == ["s3://old/"]
+    assert names(three, "gc", "--older-than", "0s") == ["s3://used/", "s3://new/"]
+    assert names(three, "ls") == []
+    assert three.stager("cache", "gc").code == 2
+
+
+def test_pinned_tree_stays_until_it_is_removed_by_name(three: Node) -> None:
+    (name,) = [json.loads(line)["name"] for line in three.stager("cache", "ls", "--json").out.splitlines()][:1]
+    assert names(three, "pin", name[:8]) == ["s3://old/"]
+    assert names(three, "gc", "--keep", "0") == ["s3://used/", "s3://new/"]
+    stage(three, "again")
+    assert names(three, "ls") == ["s3://old/", "s3://new/"]
+    three.write_job('[[dataset]]\nname = "o/n"\nsource = "s3://old/"\n')
+    stage(three, "later")
+    assert names(three, "gc", "--keep", "0") == ["s3://new/"]
+    assert names(three, "unpin", name) == ["s3://old/"]
+    assert names(three, "gc", "--keep", "0") == ["s3://old/"]
+    assert three.stager("cache", "rm", name).code == 3
+
+
+def test_tree_in_use_is_not_removed(node: Node) -> None:
+    stage(node, "one")
+    use = os.open(kept_tree(node).parent / "use", os.O_RDWR)
+    try:
+        fcntl.flock(use, fcntl.LOCK_SH)
+        assert names(node, "gc", "--keep", "0") == []
+        refused = node.stager("cache", "rm", "--all")
+        assert refused.code == 7 and "a job uses" in refused.err
+        assert contents(kept_tree(node)) == OBJECTS
+    finally:
+        os.close(use)
+    assert names(node, "rm", "--all") == ["s3://bucket/"]
+    assert list((node.scratch / "cache/1").iterdir()) == []
+
+
+def test_verify_names_what_was_changed(node: Node) -> None:
+    stage(node, "one")
+    assert node.stager("cache", "verify").code == 0
+    (kept_tree(node) / "e").write_bytes(b"other")
+    done = node.stager("cache", "verify")
+    assert done.code == 4 and "e" in done.out + done.err
