@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from stager.deletion import Delete, Most
@@ -33,23 +34,37 @@ from stager.stages.publish import publish_receipt
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["CACHED", "make_room", "open_cache", "sync_through"]
+__all__ = ["CACHED", "Lent", "lend", "make_room", "open_cache", "sync_through"]
 
 CACHED: Final = frozenset({"s3", "git"})
 """Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
 
+Result = TypeVar("Result")
+
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+_SHARE: Final = 0.5
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
 _ALL_OF_IT: Final = Delete(most=Most(share=100_000))
 
 
-def open_cache(scratch: str) -> Cache | None:
-    """The cache of a scratch directory; None where it would cost more than it saves: its file system has no clones, or
-    there can be none. Blocks.
+class Lent(Struct, frozen=True, kw_only=True):
+    """A kept tree, which nobody changes while the descriptor ``use``, or a copy of it, is open."""
+
+    tree: str
+    receipt: DatasetReceipt
+    use: int
+
+
+def open_cache(scratch: str, file_system: str, *, for_view: bool = False) -> Cache | None:
+    """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory, or its trees
+    could only be copied; or where there can be none. ``for_view``: trees are used in a job's view alone. Blocks.
     """
+    if file_system in _IN_MEMORY:
+        return None
     with suppress(StagerError):
-        cache = Cache(scratch)
+        cache = Cache(scratch, for_view=for_view)
         cache.sweep()
-        return cache if cache.can_clone() else None
+        return cache if cache.clones or cache.overlays else None
     return None
 
 
@@ -66,15 +81,42 @@ async def sync_through(
 
     When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time.
     """
+    return await _making_room(cache, ref, options, lambda one: one.give(destination), transfer, sink)
+
+
+async def lend(
+    cache: Cache,
+    ref: SourceRef,
+    *,
+    how: str,
+    transfer: Transfer,
+    options: SyncOptions | None = None,
+    sink: Sink = nowhere,
+) -> Lent:
+    """The kept tree itself, brought up to date, to be mounted; ``how`` goes into the receipt. As `sync_through`."""
+    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, sink)
+
+
+async def _making_room(
+    cache: Cache,
+    ref: SourceRef,
+    options: SyncOptions | None,
+    work: Callable[[_Through], Awaitable[Result]],
+    transfer: Transfer,
+    sink: Sink,
+) -> Result:
     options = options or SyncOptions()
     options.check()
     entry = await blocking(cache.entry, _name(ref, options))
     while True:
         try:
-            return await _Through(entry, ref, destination, transfer, options, sink).run()
+            done = await work(_Through(entry, ref, transfer, options, sink))
+            break
         except NoSpaceError:
             if not await blocking(make_room, cache, entry.name):
                 raise
+    await blocking(_keep_to_share, cache, entry.name)
+    return done
 
 
 def make_room(cache: Cache, spared: str) -> bool:
@@ -89,6 +131,18 @@ def make_room(cache: Cache, spared: str) -> bool:
     return False
 
 
+def _keep_to_share(cache: Cache, spared: str) -> None:
+    """Kept trees take a share of the disk's free space and their own, and no more, as far as nobody uses them."""
+    with suppress(StagerError, OSError):
+        found = os.statvfs(cache.path)
+        while (kept := sum(about.bytes for entry in cache.entries() if (about := entry.about()))) > _SHARE * (
+            kept + found.f_bavail * found.f_frsize
+        ):
+            if not make_room(cache, spared):
+                return
+            found = os.statvfs(cache.path)
+
+
 def _name(ref: SourceRef, options: SyncOptions) -> str:
     """Of all that shapes a tree."""
     shape = [
@@ -101,34 +155,34 @@ def _name(ref: SourceRef, options: SyncOptions) -> str:
 class _Through:
     """One `sync_through` under way."""
 
-    def __init__(
-        self, entry: Kept, ref: SourceRef, destination: str, transfer: Transfer, options: SyncOptions, sink: Sink
-    ) -> None:
+    def __init__(self, entry: Kept, ref: SourceRef, transfer: Transfer, options: SyncOptions, sink: Sink) -> None:
         self._entry = entry
         self._ref = ref
-        self._destination = destination
         self._transfer = transfer
         self._options = options
         self._sink = sink
         self._started = time.monotonic()
         self._end: Finished | None = None
 
-    async def run(self) -> DatasetReceipt:
+    async def give(self, destination: str) -> DatasetReceipt:
         try:
-            return await self._run(verify=self._options.verify)
+            return await self._give(destination, verify=self._options.verify)
         except ChangedError:  # by somebody between two looks: all of it is hashed again, and fetched where it differs
-            return await self._run(verify=True)
+            return await self._give(destination, verify=True)
 
-    async def _run(self, *, verify: bool) -> DatasetReceipt:
+    async def lend(self, how: str) -> Lent:
+        generation, filled, use = await self._take(verify=self._options.verify)
+        told = self._told(filled, filled.total, how, filled.total.bytes)
+        self._end_with(told)
+        return Lent(tree=generation.tree, receipt=told, use=use)
+
+    async def _take(self, *, verify: bool) -> tuple[Generation, DatasetReceipt, int]:
+        """The generation to use, how that came about, and what holds it."""
         async with self._entry.alone():
             generation, filled = await self._bring_up_to_date(verify)
             await blocking(self._entry.tell, self._about(filled))
             await blocking(self._entry.trim)
-            use = await blocking(generation.hold)
-        try:
-            return await self._give(generation, filled)
-        finally:
-            os.close(use)
+            return generation, filled, await blocking(generation.hold)
 
     async def _bring_up_to_date(self, verify: bool) -> tuple[Generation, DatasetReceipt]:
         """The generation to take, and how that came about."""
@@ -156,27 +210,35 @@ class _Through:
         await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
         return new
 
-    async def _give(self, generation: Generation, filled: DatasetReceipt) -> DatasetReceipt:
-        receipt, shared = await self._share(
-            generation, self._destination, self._options, filled.pinned, self._tell_warnings
-        )
-        here = Counts(
-            objects=receipt.total.objects - filled.moved.objects, bytes=receipt.total.bytes - filled.moved.bytes
-        )
+    async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:
+        generation, filled, use = await self._take(verify=verify)
+        try:
+            receipt, shared = await self._share(
+                generation, destination, self._options, filled.pinned, self._tell_warnings
+            )
+        finally:
+            os.close(use)
         how = "clone" if shared or not receipt.moved.bytes else "copy"
         told = replace(
+            self._told(filled, receipt.total, how, shared),
+            destination=receipt.destination, deleted=receipt.deleted, durable=receipt.durable,
+        )  # fmt: skip
+        await blocking(_publish, self._options.state_dir or os.path.join(destination, STATE_NAME), told)
+        self._end_with(told)
+        return told
+
+    def _told(self, filled: DatasetReceipt, total: Counts, how: str, shared: int) -> DatasetReceipt:
+        here = Counts(objects=total.objects - filled.moved.objects, bytes=total.bytes - filled.moved.bytes)
+        return replace(
             filled,
-            destination=receipt.destination,
-            deleted=receipt.deleted,
             reused=filled.reused + here,
             cache={"how": how, "shared_bytes": shared},
             seconds=round(time.monotonic() - self._started, 3),
-            durable=receipt.durable,
         )
-        await blocking(_publish, self._options.state_dir or os.path.join(self._destination, STATE_NAME), told)
+
+    def _end_with(self, receipt: DatasetReceipt) -> None:
         assert self._end is not None
-        self._sink(replace(self._end, receipt=told))
-        return told
+        self._sink(replace(self._end, receipt=receipt))
 
     async def _share(
         self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink

@@ -25,11 +25,12 @@ from stager.cli.tell import tell, warn, warn_of_losses
 from stager.cli.text import count, size
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
+from stager.host.cache import Cache
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
-from stager.stages.place import choose_job_id, place
+from stager.stages.place import Placement, choose_job_id, place
 
 __all__ = ["command"]
 
@@ -138,14 +139,14 @@ async def _stage_and_run(
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    cache = await asyncio.to_thread(open_cache, placement.scratch) if arguments.cache else None
+    cache = await asyncio.to_thread(_open_cache, placement, not keep) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
         # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
         with Renderer(state, out=None if state.json else sys.stderr) as sink:
             async with arguments.transfer as transfer:
                 view = await stage_job(
                     spec, job, placement, transfer=transfer, remote=arguments.remote,
-                    save_listing=arguments.save_listing, cache=cache, sink=sink,
+                    save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,
                 )  # fmt: skip
         try:
             outcome.ended = await run_job(spec, job, view, argv)
@@ -153,6 +154,10 @@ async def _stage_and_run(
             if job.record.state is JobState.ENDED:
                 await stoppable(partial(_finish, state, job, keep))
     return outcome.ended.code
+
+
+def _open_cache(placement: Placement, for_view: bool) -> Cache | None:
+    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
 
 
 def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:

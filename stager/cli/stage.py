@@ -58,7 +58,7 @@ async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[st
     spec = arguments.spec
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    cache = await asyncio.to_thread(open_cache, placement.scratch) if arguments.cache else None
+    cache = await asyncio.to_thread(open_cache, placement.scratch, placement.file_system) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
         async with arguments.transfer as transfer:
             await stage_job(

@@ -34,6 +34,7 @@ from msgspec import Struct
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.clones import can_clone
+from stager.host.overlays import can_overlay
 from stager.host.scratch import CACHE, remember_scratch
 from stager.host.trees import remove_private
 
@@ -65,10 +66,12 @@ _decoder: Final = msgspec.json.Decoder(About)
 
 
 class Cache:
-    """See the module. Everything here blocks."""
+    """See the module. Everything here blocks. ``clones``: trees beside it can share blocks with the kept ones;
+    ``overlays``: kept trees can be mounted below what a job writes.
+    """
 
-    def __init__(self, scratch: str) -> None:
-        """Raises `HostError`: it cannot be used; `NoSpaceError`."""
+    def __init__(self, scratch: str, *, for_view: bool = False) -> None:
+        """``for_view``: whether kept trees are going to be mounted. Raises `HostError`: no use; `NoSpaceError`."""
         self.path = os.path.join(scratch, CACHE, _FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
@@ -76,17 +79,8 @@ class Cache:
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=self.path) from error
         remember_scratch(scratch)
-
-    def can_clone(self) -> bool:
-        """Whether trees beside it can share blocks with the kept ones."""
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except OSError:
-            return False
-        try:
-            return can_clone(fd, fd)
-        finally:
-            os.close(fd)
+        self.clones = _has_clones(self.path)
+        self.overlays = for_view and not self.clones and can_overlay(self.path)
 
     def entry(self, name: str) -> Kept:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
@@ -297,6 +291,17 @@ class Generation:
             return os.lstat(os.path.join(self.path, "use")).st_mtime
         except OSError:
             return 0.0
+
+
+def _has_clones(path: str) -> bool:
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except OSError:
+        return False
+    try:
+        return can_clone(fd, fd)
+    finally:
+        os.close(fd)
 
 
 def _make_own(path: str) -> None:
