@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,7 +23,8 @@ from stager.errors import ChangedError, NoSpaceError, StagerError
 from stager.events import Event, Finished, Sink, Warned, nowhere
 from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
-from stager.host.threads import blocking
+from stager.host.foreign_files import ForeignFiles
+from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
 from stager.manifest import FORMER_NAME
 from stager.model import Counts, DatasetReceipt, SourceRef
@@ -31,6 +32,7 @@ from stager.pipeline import sync
 from stager.sources.kept import KeptTree
 from stager.stages.pin import Pinning
 from stager.stages.publish import publish_receipt
+from stager.stages.recall import whole_manifest
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
@@ -44,7 +46,7 @@ Result = TypeVar("Result")
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _SHARE: Final = 0.5
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
-_ALL_OF_IT: Final = Delete(most=Most(share=100_000))
+_ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
 
 
 class Lent(Struct, frozen=True, kw_only=True):
@@ -171,31 +173,31 @@ class _Through:
             return await self._give(destination, verify=True)
 
     async def lend(self, how: str) -> Lent:
-        generation, filled, use = await self._take(verify=self._options.verify)
+        generation, filled, use = await self._take(verify=self._options.verify, exact=True)
         told = self._told(filled, filled.total, how, filled.total.bytes)
         self._end_with(told)
         return Lent(tree=generation.tree, receipt=told, use=use)
 
-    async def _take(self, *, verify: bool) -> tuple[Generation, DatasetReceipt, int]:
-        """The generation to use, how that came about, and what holds it."""
+    async def _take(self, *, verify: bool, exact: bool = False) -> tuple[Generation, DatasetReceipt, int]:
+        """The generation to use, how that came about, and what holds it. ``exact``: nothing else lies in its tree."""
         async with self._entry.alone():
-            generation, filled = await self._bring_up_to_date(verify)
+            generation, filled = await self._bring_up_to_date(verify, exact)
             await blocking(self._entry.tell, self._about(filled))
             await blocking(self._entry.trim)
             return generation, filled, await blocking(generation.hold)
 
-    async def _bring_up_to_date(self, verify: bool) -> tuple[Generation, DatasetReceipt]:
+    async def _bring_up_to_date(self, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt]:
         """The generation to take, and how that came about."""
         generation = await blocking(self._entry.newest)
         if generation is not None and not await blocking(generation.is_free):
             told = await self._fill(generation, dry_run=True)
-            if not told.moved.objects and not _has_leftovers(generation):
+            if not told.moved.objects and not await stoppable(_has_more, generation, exact):
                 return generation, told
             generation = await self._begin_beside(generation, told.pinned)
         if generation is None:
             generation = await blocking(self._entry.begin)
         filled = await self._fill(generation, verify=verify)
-        if _has_leftovers(generation):
+        if await stoppable(_has_more, generation, exact):
             deleted = (await self._fill(generation, delete=_ALL_OF_IT)).deleted
             filled = replace(filled, deleted=deleted)
         return generation, filled
@@ -238,7 +240,7 @@ class _Through:
 
     def _end_with(self, receipt: DatasetReceipt) -> None:
         assert self._end is not None
-        self._sink(replace(self._end, receipt=receipt))
+        self._sink(replace(self._end, receipt=receipt, dry_run=False))
 
     async def _share(
         self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
@@ -270,9 +272,19 @@ class _Through:
         )  # fmt: skip
 
 
-def _has_leftovers(generation: Generation) -> bool:
-    """Whether files lie in it that the source has no longer."""
-    return os.path.exists(os.path.join(generation.state, FORMER_NAME))
+def _has_more(checkpoint: Checkpoint, generation: Generation, exact: bool) -> bool:
+    """Whether files lie in it that the source has no longer; ``exact``: or files that nobody knows."""
+    if os.path.exists(os.path.join(generation.state, FORMER_NAME)):
+        return True
+    if not exact:
+        return False
+    with ExitStack() as held:
+        fds = []
+        for path in (generation.tree, generation.state):
+            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            held.callback(os.close, fds[-1])
+        manifest = whole_manifest(fds[1])
+        return manifest is None or bool(ForeignFiles(fds[0], manifest.order).some(checkpoint, 1))
 
 
 def _publish(state_dir: str, receipt: DatasetReceipt) -> None:

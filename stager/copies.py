@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stager.caching import CACHED, Lent, lend, sync_through
+from stager.caching import CACHED, Lent, lend, open_cache, sync_through
 from stager.config import GitOptions, Integrity, Remote
 from stager.errors import StagerError
 from stager.events import Event, Finished, Sink
@@ -20,9 +20,10 @@ from stager.host.cache import Cache
 from stager.model import DatasetReceipt, JobSpec, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.stages.pin import LISTED, Pinning
+from stager.stages.place import Placement
 from stager.transfer import Transfer
 
-__all__ = ["Brought", "Copy", "bring_copies", "copies_of", "options_of", "sync_copies"]
+__all__ = ["Brought", "Copy", "bring_copies", "cache_for", "copies_of", "options_of", "sync_copies"]
 
 Result = TypeVar("Result")
 
@@ -42,6 +43,14 @@ class Copy:
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
     read_only: bool = False
+
+
+def cache_for(spec: JobSpec, placement: Placement, *, for_view: bool = False) -> Cache | None:
+    """The node's cache, where this job has use for it; see `stager.caching.open_cache`. Blocks."""
+    sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
+    if not any(source.scheme in CACHED for source in sources):
+        return None
+    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
 
 
 def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:

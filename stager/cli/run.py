@@ -14,7 +14,6 @@ from typing import Any, Final
 import click
 import msgspec
 
-from stager.caching import open_cache
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
@@ -23,14 +22,14 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, warn, warn_of_losses
 from stager.cli.text import count, size
+from stager.copies import cache_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
-from stager.host.cache import Cache
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
-from stager.stages.place import Placement, choose_job_id, place
+from stager.stages.place import choose_job_id, place
 
 __all__ = ["command"]
 
@@ -139,8 +138,8 @@ async def _stage_and_run(
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    cache = await asyncio.to_thread(_open_cache, placement, not keep) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
+        cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
         # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
         with Renderer(state, out=None if state.json else sys.stderr) as sink:
             async with arguments.transfer as transfer:
@@ -154,10 +153,6 @@ async def _stage_and_run(
             if job.record.state is JobState.ENDED:
                 await stoppable(partial(_finish, state, job, keep))
     return outcome.ended.code
-
-
-def _open_cache(placement: Placement, for_view: bool) -> Cache | None:
-    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
 
 
 def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:

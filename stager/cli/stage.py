@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from stager.caching import open_cache
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell
+from stager.copies import cache_for
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
@@ -58,8 +58,8 @@ async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[st
     spec = arguments.spec
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    cache = await asyncio.to_thread(open_cache, placement.scratch, placement.file_system) if arguments.cache else None
     with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
         async with arguments.transfer as transfer:
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,

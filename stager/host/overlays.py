@@ -7,7 +7,6 @@ in a process of its own, in namespaces of its own: nothing of it is seen by anyb
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Final
 from stager.errors import StagerError
 from stager.host import namespaces, syscalls
 from stager.host.launch import give_up, start_module
+from stager.host.trees import remove_private
 
 __all__ = ["can_overlay", "main"]
 
@@ -37,7 +37,7 @@ def can_overlay(directory: str) -> bool:
                 give_up(process)
                 raise
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            remove_private(place)
     return False
 
 

@@ -333,22 +333,24 @@ def test_repository_is_kept_too(node: Node, tmp_path: Path) -> None:
     assert os.access(tree / "run", os.X_OK) and not os.access(tree / "w", os.X_OK)
 
 
-def test_full_disk_makes_room_by_what_was_not_used_for_longest(
-    tmp_path: Path, strict: StrictS3
-) -> None:
-    size = 100 * MIB
-    buckets = {name: {"x": object_bytes(size, number)} for number, name in enumerate(("old", "used", "new"))}
-    strict.buckets.update(buckets)
-    with clone_disk(tmp_path / "disk", tmp_path / "image") as place:
+def test_full_disk_makes_room_by_what_was_not_used_for_longest(tmp_path: Path, strict: StrictS3) -> None:
+    names = ("old", "used", "new")
+    strict.buckets.update({name: {"x": object_bytes(40 * MIB, number)} for number, name in enumerate(names)})
+    with clone_disk(tmp_path / "disk", tmp_path / "image", size=400 * MIB) as place:
         (place / "scratch").mkdir(mode=0o700)
         node = Node(place, strict.environment())
-        for name in ("old", "used", "new"):
+        for name in names:
             node.write_job(f'[[dataset]]\nname = "o/n"\nsource = "s3://{name}/"\n')
-            assert contents(stage(node, name)) == buckets[name]
-            if name != "used":  # whose tree stays in use
-                assert node.stager("teardown", "--discard-uncollected", name).code == 0
-        about = [path.read_text() for path in (place / "scratch/cache/1").glob("*/about.json")]
-        assert len(about) == 2 and not any("s3://old/" in text for text in about)
+            if name == "new":
+                found = os.statvfs(place)
+                with (place / "others").open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - 20 * MIB)
+            assert contents(stage(node, name)) == strict.buckets[name]
+            assert node.stager("teardown", "--discard-uncollected", name).code == 0
+            abouts = (place / "scratch/cache/1").glob("*/about.json")
+            sources = [json.loads(path.read_text())["source"] for path in abouts]
+            assert "s3://old/" in sources or name == "new"
+        assert sources == ["s3://new/"]  # and no more is kept than is free
 
 
 def names(node: Node, *command: str) -> list[str]:
