@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs python3-venv python3-dev
+PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs python3-venv python3-dev
 WORKERS ?= 2
 
 SYSTEM_STAMP := build/stamps/system
@@ -81,10 +81,11 @@ find_python() { \
 endef
 
 define HAS_ALL
-has_sshd() { PATH=$$PATH:/usr/sbin command -v sshd >/dev/null; }; \
+has_sbin() { PATH=$$PATH:/usr/sbin:/sbin command -v "$$1" >/dev/null; }; \
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
-	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null && has_sshd \
+	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null \
+	&& has_sbin sshd && has_sbin mkfs.xfs \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }
@@ -98,7 +99,7 @@ $(SYSTEM_STAMP): Makefile
 		if ! command -v apt-get >/dev/null || ! command -v $${as_root:-true} >/dev/null; then \
 			echo "missing system packages; as root, run: apt-get install $(PACKAGES)" >&2; exit 1; \
 		fi; \
-		has_sshd && keep=ssh || keep=; \
+		has_sbin sshd && keep=ssh || keep=; \
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
 		[ -n "$$keep" ] || [ ! -d /run/systemd/system ] || $$as_root systemctl disable --now --quiet ssh || exit; \
