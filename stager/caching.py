@@ -45,6 +45,8 @@ Result = TypeVar("Result")
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _SHARE: Final = 0.5
+_ROOM_WITHIN_S: Final = 2.0
+_LOOK_AGAIN_S: Final = 0.02
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
 _ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
 
@@ -127,22 +129,32 @@ def make_room(cache: Cache, spared: str) -> bool:
     Blocks. Raises `HostError`.
     """
     for entry in sorted(cache.entries(), key=Kept.last_use_s):
-        about = entry.about()
+        about, free = entry.about(), _free_bytes(cache)
         if entry.name != spared and not (about and about.is_pinned) and entry.remove():
+            _await_room(cache, free)
             return True
     return False
+
+
+def _await_room(cache: Cache, before: int) -> None:
+    """A file system may give the blocks of removed files free in the background (xfs does); of clones it gives none."""
+    deadline_s = time.monotonic() + _ROOM_WITHIN_S
+    while _free_bytes(cache) <= before and time.monotonic() < deadline_s:
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _free_bytes(cache: Cache) -> int:
+    found = os.statvfs(cache.path)
+    return found.f_bavail * found.f_frsize
 
 
 def _keep_to_share(cache: Cache, spared: str) -> None:
     """Kept trees take a share of the disk's free space and their own, and no more, as far as nobody uses them."""
     with suppress(StagerError, OSError):
-        found = os.statvfs(cache.path)
-        while (kept := sum(about.bytes for entry in cache.entries() if (about := entry.about()))) > _SHARE * (
-            kept + found.f_bavail * found.f_frsize
-        ):
-            if not make_room(cache, spared):
+        while True:
+            kept = sum(about.bytes for entry in cache.entries() if (about := entry.about()))
+            if kept <= _SHARE * (kept + _free_bytes(cache)) or not make_room(cache, spared):
                 return
-            found = os.statvfs(cache.path)
 
 
 def _name(ref: SourceRef, options: SyncOptions) -> str:
