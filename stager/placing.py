@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace as changed
 
 from stager.config import Remote
+from stager.copies import copies_of
 from stager.errors import NoRoomError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.record import JobDirectory, find_scratch
 from stager.host.scratch import used_scratches
-from stager.jobs import copies_of
 from stager.model import JobSpec
 from stager.placement import ANYWHERE, Placed, Root, Wanted
 from stager.planning import plan_job

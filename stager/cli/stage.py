@@ -15,6 +15,7 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement
+from stager.copies import cache_for
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
@@ -63,8 +64,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
         )
         tell_placement(state, placement)
         with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+            cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, sink=sink,
+                save_listing=arguments.save_listing, cache=cache, sink=sink,
             )  # fmt: skip
             return job_id, job.tree, read_receipt(job)

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +13,14 @@ from typing import Final
 
 from stager.errors import StagerError, from_os_error
 from stager.host import syscalls
-from stager.host.atomic import write_all
+from stager.host.clones import can_clone
 from stager.host.disks import Behind, Sysfs, disks_behind
 from stager.host.mounts import Row, is_network, lies_within, mount_id_of_path, unescape
 from stager.host.quota import Space, space_of
 from stager.host.safe_path import safe_part
 from stager.placement import DeviceClass, Origin, Root
 
-__all__ = ["Node", "can_clone", "examine", "problem_of"]
+__all__ = ["Node", "examine", "problem_of"]
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
 _UPPER: Final = re.compile(r"(?:^|,)upperdir=((?:\\.|[^,\\])*)")
@@ -57,24 +56,16 @@ def _is_own(found: os.stat_result) -> bool:
     return found.st_uid == os.geteuid() and not found.st_mode & (_FOREIGN_WRITE | stat.S_ISVTX)
 
 
-def can_clone(directory: str) -> bool | None:
-    """Whether files in ``directory`` can share blocks: tried with two files without names. None: they cannot be made.
-
-    Blocks. Never raises.
-    """
+def _clones(directory: str) -> bool | None:
+    """Whether files in ``directory`` can share blocks; None: it cannot be tried. Blocks. Never raises."""
     try:
-        source, target = _nameless(directory), _nameless(directory)
-        with source, target:
-            write_all(source.fileno(), b"stager\n")
-            syscalls.clone_file(source.fileno(), target.fileno())
-            return os.pread(target.fileno(), 16, 0) == b"stager\n"
-    except OSError as error:
-        known = error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
-        return False if known else None
-
-
-def _nameless(directory: str) -> tempfile._TemporaryFileWrapper[bytes]:
-    return tempfile.TemporaryFile(dir=directory, buffering=0)  # type: ignore[return-value]
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return can_clone(fd, fd)
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -196,7 +187,7 @@ def examine(
         free_bytes=space.free_bytes,
         total_inodes=space.total_inodes,
         free_inodes=space.free_inodes,
-        reflink=can_clone(there) if clone and not problem else None,
+        reflink=_clones(there) if clone and not problem else None,
         root_disk=node.is_on_root_disk(row, behind),
         busy=behind.busy,
         notes=_notes(row, space),

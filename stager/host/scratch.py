@@ -17,7 +17,9 @@ from stager.host.atomic import read_regular, write_file
 from stager.host.safe_path import make_safe_directory, safe_part
 
 __all__ = [
+    "CACHE",
     "DEFAULT_TOP",
+    "LFS",
     "MIRRORS",
     "PrivateDirectory",
     "known_scratches",
@@ -31,7 +33,12 @@ _JOBS: Final = "jobs"
 MIRRORS: Final = "mirrors"
 """In a scratch: what its user has of remote repositories, see `stager.host.git_mirror`."""
 
-_OWN: Final = (_JOBS, MIRRORS)
+CACHE: Final = "cache"
+"""In a scratch: trees for its user's next jobs, see `stager.host.cache`."""
+LFS: Final = "lfs"
+"""In a scratch: what was fetched of Git LFS, see `stager.host.lfs_store`."""
+
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment

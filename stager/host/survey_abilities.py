@@ -15,7 +15,7 @@ _COSTS: Final[Mapping[str, tuple[bool, str]]] = {
     "tmpfs": (True, "no view can be built"),
     "bind": (True, "no view can be built"),
     "read-only bind": (True, "public data cannot be protected: no view can be built (Linux 5.12 has it)"),
-    "overlay": (False, "copies of data cannot be layers over one another"),
+    "overlay": (False, "jobs copy what the node's cache has, where files cannot share blocks"),
     "fuse": (False, "nothing of stager's own: jobs cannot mount FUSE file systems"),
 }
 """Whether jobs cannot do without, and what it costs."""

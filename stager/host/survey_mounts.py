@@ -112,12 +112,11 @@ def _read_only() -> str | None:
 
 
 def _overlay() -> None:
-    options = {f"{name}dir": f"{_PLACE}/{name}" for name in ("lower", "upper", "work")}
-    if os.geteuid() != 0:
-        options["userxattr"] = ""
-    tree = syscalls.make_file_system("overlay", options)
+    layers = [os.open(f"{_PLACE}/{name}", os.O_PATH | os.O_DIRECTORY) for name in ("lower", "upper", "work")]
+    tree = syscalls.make_overlay(*layers)
     syscalls.attach_tree(tree, f"{_PLACE}/merged")
-    os.close(tree)
+    for descriptor in (tree, *layers):
+        os.close(descriptor)
 
 
 def _fuse() -> None:

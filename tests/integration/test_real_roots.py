@@ -70,7 +70,7 @@ def test_memory_is_memory_and_what_is_full_has_nothing_free(tmp_path: Path) -> N
     with mount(tmp_path / "ram", "tmpfs", "tmpfs", "size=1m,nr_inodes=50"):
         (tmp_path / "ram" / "file").write_bytes(bytes(1 << 20))
         root = found_at(tmp_path / "ram")
-        assert (root.device_class, root.free_bytes, root.reflink) == (DeviceClass.RAM, 0, None)
+        assert (root.device_class, root.free_bytes, root.reflink) == (DeviceClass.RAM, 0, False)
         assert root.total_inodes == 50
 
 
