@@ -18,6 +18,7 @@ import pytest
 from integration.job_driver import PROGRAM, Node, Outcome
 from integration.real_disks import disk, mount
 from servers.memory_group import NoMemoryGroupError, memory_group
+from servers.repositories import make_repository
 
 pytestmark = pytest.mark.root
 
@@ -166,6 +167,17 @@ def test_job_that_is_there_already_stays_where_it_lies(disks: Disks) -> None:
     again = disks.stager("stage", "--job-id", job, "--data", f"a/x={disks.source(1)}")
     assert again.out.strip() == str(disks.large / "jobs" / job / "tree"), again.err
     assert not (disks.fast / "jobs").exists()
+
+
+def test_what_is_kept_for_other_jobs_is_told_wherever_it_lies(disks: Disks) -> None:
+    make_repository(disks.top / "words", {"a": b"a\n"})
+    source = f"git+file://{disks.top}/words/.git@main"
+    ran = disks.stager("run", "--job-id", some_id(), "--data", f"a/x={source}", "--", "cat", "/data/a/x/a")
+    assert (ran.code, ran.out) == (0, "a\n"), ran.err
+    assert (disks.fast / "cache").is_dir()
+    (kept,) = [line for line in disks.stager("cache", "ls").out.splitlines() if source in line]
+    assert disks.stager("cache", "rm", kept.split()[0]).code == 0
+    assert source not in disks.stager("cache", "ls").out
 
 
 def test_plan_says_where_all_would_go_and_makes_nothing(disks: Disks) -> None:
