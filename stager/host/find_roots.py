@@ -1,8 +1,8 @@
 """Where on this node data could lie: the roots that are named, and the file systems that are found.
 
 Found are local file systems mounted where this user may write, one directory each: the mount point, or ``scratch`` or
-``tmp`` in it. What is the system's own, removable, a home, an image in a file, or mounted without the right to execute
-is no candidate.
+``tmp`` in it. What is the system's own, removable, a home or an image in a file is no candidate, and what is mounted
+without the right to execute is one that cannot be used.
 File systems of memory are for those who ask for them. Network file systems are only looked for on a node that has
 nothing else, and are asked first whether they answer, in a process that can be given up.
 """
@@ -129,7 +129,7 @@ def _places(node: Node, environ: Mapping[str, str]) -> Iterator[tuple[Origin, li
     yield "default", [DEFAULT_TOP]
     home = os.path.normpath(environ.get("HOME", "")) if environ.get("HOME", "").startswith("/") else ""
     for row in node.rows:
-        if row.mountpoint == "/" or "ro" in row.options or "noexec" in row.options or _is_system(row.mountpoint):
+        if row.mountpoint == "/" or "ro" in row.options or _is_system(row.mountpoint):
             continue
         if row.fstype not in _IN_MEMORY and row.fstype not in _DISK_TYPES:
             continue

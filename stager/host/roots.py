@@ -24,6 +24,7 @@ __all__ = ["Node", "examine", "problem_of"]
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
 _UPPER: Final = re.compile(r"(?:^|,)upperdir=((?:\\.|[^,\\])*)")
+_NOEXEC: Final = "is mounted noexec: programs of a job's code would not run from there"
 _BELOW: Final = 4  # an overlay on an overlay on ...
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -173,6 +174,8 @@ def examine(
         problem = problem or f"{point} stands in /etc/fstab but is not mounted"
     if "ro" in row.options or "ro" in row.super_options.split(","):
         problem = "is mounted read-only"
+    if origin == "found" and "noexec" in row.options:
+        problem = problem or _NOEXEC
     return Root(
         path=path,
         origin=origin,
@@ -198,7 +201,7 @@ def examine(
 def _notes(row: Row, space: Space) -> tuple[str, ...]:
     notes = []
     if "noexec" in row.options:
-        notes.append("mounted noexec: programs of a job's code would not run from there")
+        notes.append(_NOEXEC)
     if space.by_quota:
         notes.append("a quota leaves no more")
     return tuple(notes)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
+from integration.job_driver import PROGRAM as STAGER
 from integration.job_driver import Node
+from integration.other_user import python_for, readable_copy
 from integration.real_disks import disk, mount
 
 pytestmark = pytest.mark.root
@@ -98,6 +104,35 @@ def test_job_whose_logs_are_kept_nowhere_is_named_with_what_to_do(node: Node, tm
     assert ran.code == 0, ran.err
     told = node.stager("doctor", "--scratch", scratch).out
     assert f"job left (ended): its logs are kept nowhere else: copy {scratch}/jobs/left/tree/logs" in told
+
+
+def test_ordinary_user_is_told_what_that_user_can_have() -> None:
+    user = 4711
+    base = Path(tempfile.mkdtemp(prefix="stager-user-"))
+    try:
+        base.chmod(0o755)
+        library = readable_copy(base / "library")
+        shutil.copytree(Path(xxhash.__file__).parent, library / "xxhash")
+        python = python_for(user, library)
+        (base / "closed").mkdir(mode=0o755)
+        (base / "open").mkdir()
+        (base / "open").chmod(0o1777)
+        settings = base / "config/stager/stager.toml"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(f'[placement]\nroots = ["{base}/closed", "{base}/open"]\n')
+        program = f"import sys; sys.path.insert(0, {str(library)!r}); {STAGER}"
+        done = subprocess.run(
+            [python, "-I", "-c", program, "doctor", "--json"], user=user, group=user, extra_groups=[], cwd="/",
+            env={"PATH": os.environ["PATH"], "HOME": str(base), "XDG_CONFIG_HOME": str(base / "config")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        why_not = {Path(event["path"]).name: event["why_not"] for event in events if event["event"] == "place"}
+        assert why_not == {"open": "", "closed": "you cannot write there"}
+        assert (base / "open" / f"stager-{user}").stat().st_uid == user
+    finally:
+        shutil.rmtree(base)
 
 
 def test_settings_that_are_wrong_are_a_problem_and_not_ready(node: Node) -> None:

@@ -88,6 +88,14 @@ def test_job_goes_to_the_fastest_disk_with_room_and_is_found_there_again(disks: 
     assert not Path(tree).exists()
 
 
+def test_jobs_are_spread_over_equal_disks_by_their_room(disks: Disks) -> None:
+    disks.settings("", roots=f'"{disks.fast}", "{disks.large}"')
+    trees = [
+        disks.stager("stage", "--job-id", some_id(), "--data", f"a/x={disks.source(mib)}").out for mib in (40, 8, 8)
+    ]
+    assert [tree.startswith(str(disks.large)) for tree in trees] == [True, False, True]
+
+
 def test_job_that_does_not_fit_the_fast_disk_goes_to_the_next_and_says_so(disks: Disks) -> None:
     staged = disks.stager("stage", "--job-id", some_id(), "--json", "--data", f"a/x={disks.source(26)}")
     assert staged.code == 0, staged.out
