@@ -52,10 +52,10 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     if template is not None:
         place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
-    remember_scratch(placement.scratch)
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = _restarts(job_id, environ)
     job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    remember_scratch(placement.scratch)  # now: one without jobs is forgotten when the next is remembered
     try:
         if template is not None:
             _claim_place(job, template, environ)

@@ -29,10 +29,12 @@ class Candidates(Struct, frozen=True, kw_only=True):
 
 
 def scratch_in(root: Root) -> str:
-    """What `stager.stages.place.place` is asked for there. What was found, and named by nobody, holds other things of
-    its owner: stager keeps to a directory of its own in it.
+    """What `stager.stages.place.place` is asked for there.
+
+    What was found, or is a dataset's wish, may hold other things of its owner, and a scratch is hidden from its jobs:
+    stager keeps to a directory of its own in it.
     """
-    return os.path.join(root.path, f"stager-{os.geteuid()}") if root.origin == "found" else root.path
+    return os.path.join(root.path, f"stager-{os.geteuid()}") if root.origin in ("found", "job") else root.path
 
 
 def asked_scratch(option: str | None, environ: Mapping[str, str]) -> Named | None:

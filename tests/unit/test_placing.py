@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from stager.errors import NoRoomError
+from stager.host import scratch
 from stager.host.placement_settings import PlacementSettings, chosen_placement
+from stager.host.record import JobDirectory
+from stager.jobs import open_job
+from stager.model import JobSpec
 from stager.placement import DeviceClass, Root, Rules, Wanted
-from stager.placing import must_be_sized, place_sized
+from stager.placing import must_be_sized, open_known_job, place_sized
+from stager.stages.place import place
 from stager.stages.place_candidates import Candidates, scratch_in
 
 GIB = 1 << 30
@@ -59,6 +65,30 @@ def test_default_that_cannot_be_used_says_itself_why() -> None:
     assert place_sized(found(default), want(0), sure=False) is None
 
 
-def test_found_place_is_entered_by_a_directory_of_our_own_and_a_named_one_is_not() -> None:
-    assert scratch_in(root("/mnt", "nvme", 1, origin="found")).startswith("/mnt/stager-")
-    assert scratch_in(root("/mnt", "nvme", 1)) == "/mnt"
+@pytest.mark.parametrize(("origin", "own"), [("found", True), ("job", True), ("configuration", False)])
+def test_place_that_nobody_gave_to_stager_is_entered_by_a_directory_of_our_own(origin: str, own: bool) -> None:
+    assert scratch_in(root("/mnt", "nvme", 1, origin=origin)).startswith("/mnt/stager-") == own
+
+
+def test_scratch_of_a_job_is_not_forgotten_when_another_is_remembered_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without jobs in it yet is dropped from the list by whoever adds to it."""
+    top = tmp_path / "default"
+    top.mkdir()
+    top.chmod(0o1777)
+    monkeypatch.setattr(scratch, "DEFAULT_TOP", str(top))
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir(mode=0o700)
+    create = JobDirectory.create
+
+    def meanwhile(*arguments: Any, **more: Any) -> JobDirectory:
+        scratch.remember_scratch(str(tmp_path / "other"))
+        return create(*arguments, **more)
+
+    monkeypatch.setattr(JobDirectory, "create", meanwhile)
+    placement = place(str(tmp_path / "mine"), {})
+    open_job(JobSpec(name="j"), "j-1", placement, {}).__exit__()
+    assert str(tmp_path / "mine") in scratch.used_scratches()
+    with open_known_job("j-1", None, {}) as job:
+        assert job.path == f"{tmp_path}/mine/jobs/j-1"
