@@ -97,7 +97,7 @@ class Decision(Struct, frozen=True):
         header = Header(
             source=source, folder=to_json(whole.folder), boot=boot_id(), version=version,
             part_of="" if version else whole.version or whole.part_of,
-            durable=self.commit is not None, preserve=preserve,
+            durable=self.commit is not None, preserve=preserve, history=self.options.git.history,
         )  # fmt: skip
         return Seen(
             manifest=manifest,

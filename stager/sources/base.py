@@ -11,13 +11,15 @@ from typing import Any, Literal, Protocol, Self
 
 from msgspec import Struct, field
 
-from stager._native import Entries, KeyTable
+from stager._native import Entries, KeyOrder, KeyTable
 from stager.host.partial import Partials
 from stager.model import Counts
 
 __all__ = [
+    "Beside",
     "Capabilities",
     "Earlier",
+    "Historian",
     "Landing",
     "OnLanded",
     "Snapshot",
@@ -152,5 +154,25 @@ class Source(Protocol):
         cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
         raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
         `NoSpaceError`, `HostError`. `ArchivedError`: everything else is in place.
+        """
+        ...
+
+
+class Beside(Struct, frozen=True, kw_only=True):
+    """Files in place, to which a history is made. ``folds``: their file system takes several names for one."""
+
+    root_fd: int
+    entries: Entries
+    order: KeyOrder  # of the table of the entries
+    folds: bool
+
+
+class Historian(Source, Protocol):
+    """A source that can give its history too."""
+
+    async def make_history(self, where: str, beside: Beside) -> None:
+        """Make a directory ``where``, which becomes ``.git`` beside the files of the last snapshot.
+
+        Raises as `Source.fetch`.
         """
         ...

@@ -30,7 +30,7 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "planning", "progress", "repair"}
+        {"decision", "history", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "planning", "progress", "repair"}
         | {"sync_options", "telling", "verify"},
     ),
     ("cli", {"cli"}),
