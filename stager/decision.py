@@ -13,6 +13,7 @@ from stager._native import Entries, KeyOrder, KeyTable
 from stager.errors import ArchivedError, NoSpaceError
 from stager.events import Listed, Planned, Sink, Warned
 from stager.host.commit import Commit
+from stager.host.git_look import GIT_NAME
 from stager.host.judge import judge
 from stager.host.partial import partial_bytes
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -76,7 +77,10 @@ class Decision(Struct, frozen=True):
         """List, choose and judge: nothing of the destination but its records is looked at."""
         check_filter(self.options.filter, self.source.capabilities, where=self.ref.text)
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete, self.commit)
+        besides = (os.fsencode(GIT_NAME),) if self.options.git.history else ()
+        leftovers = Leftovers(
+            self.workspace, self.options.filter, self.options.delete, self.commit, besides=besides
+        )
         await blocking(leftovers.refuse, manifest)
         wanted = self.options.filter.wants_path()
         whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest), wanted)

@@ -95,7 +95,8 @@ class History:
             if commit is not None:
                 os.fsync(root_fd)
         except OSError as error:
-            raise from_os_error(error, doing="put the directory in place", where=show(os.fsencode(self._where))) from error
+            where = show(os.fsencode(self._where))
+            raise from_os_error(error, doing="put the directory in place", where=where) from error
 
     def _exchange(self, name: str, tmp_fd: int, root_fd: int) -> None:
         try:

@@ -77,8 +77,8 @@ def make_directory(path: str) -> str:
     """Its directories, where packs go among them: that one's path. Blocks. Raises `NoSpaceError`, `HostError`."""
     packs = os.path.join(path, "objects", "pack")
     try:
-        for below in (packs, *(os.path.join(path, *names) for names in (("refs", "heads"), ("refs", "tags"), ("info",)))):
-            os.makedirs(below)
+        for below in ("objects/pack", "refs/heads", "refs/tags", "info"):
+            os.makedirs(os.path.join(path, below))
     except OSError as error:
         raise from_os_error(error, doing="make the directory", where=path) from error
     return packs

@@ -104,7 +104,8 @@ class HistoryRepository(PinnedRepository):
 
     async def _commit_here(self, wanted: Pin) -> str:
         """The pinned commit's whole id. One that no branch or tag leads to (any more) is fetched by its id or name."""
-        names = [name for name in (wanted.commit, wanted.ref) if name and (name == wanted.ref or FULL_ID.fullmatch(name))]
+        names = [wanted.commit] if FULL_ID.fullmatch(wanted.commit) else []
+        names += [wanted.ref] if wanted.ref else []
         while True:
             try:
                 return await self._commit_of(wanted.commit)

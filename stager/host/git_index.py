@@ -1,8 +1,8 @@
 """Git's index: one that git has made is given what lstat says of the files, and one that somebody left is compared.
 
-gitformat-index(5). Git believes a file to be what the index names while its times, size, inode and owner are those that
-stand there; where they are all zero it reads the file. So the files of a tree that was just staged need not be read once
-more, nor does a filter run for those that are no longer their blobs.
+gitformat-index(5). Git believes a file to be what the index names while its times, size, inode and owner are those
+that stand there; where they are all zero it reads the file. So the files of a tree that was just staged need not be
+read once more, nor does a filter run for those that are no longer their blobs.
 """
 
 from __future__ import annotations

@@ -117,6 +117,10 @@ class PinnedRepository:
                 self._fetched = await self._bring(wanted, Loan())
         return self._fetched
 
+    async def tree_of(self, commit: str) -> str:
+        """The id of the tree of a commit that was fetched."""
+        return await self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{tree}}")
+
     async def bring(self, blobs: Iterable[bytes]) -> None:
         """Fetch blobs that are not here yet; here all are."""
 

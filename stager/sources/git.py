@@ -122,7 +122,10 @@ class GitSource:
         )  # fmt: skip
         grown = await forest.grow(self._root(pin, self._options), wanted)
         self._left = grown.lfs
-        version = replace(self._asked(pin), submodules=grown.submodules(), left_out=tuple(grown.left_out))
+        version = replace(
+            self._asked(pin), tree=await self._repository.tree_of(pin.commit), submodules=grown.submodules(),
+            left_out=tuple(grown.left_out),
+        )  # fmt: skip
         snapshot = self._snapshot(pin, grown.table, version)
         self._members = grown.members
         snapshot = replace(snapshot, warnings=(*snapshot.warnings, *lfs_warnings(grown.lfs)))

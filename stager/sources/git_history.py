@@ -6,7 +6,6 @@ was put there, git looks at itself.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from stager.host.git_directory import Layout, make_directory, write_directory
 from stager.host.git_history import HistoryRepository
 from stager.host.git_index import SUBMODULE_MODE, IndexRow, fill_index, index_rows
 from stager.host.gitrepo import Pin
-from stager.host.threads import blocking
+from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.trees import remove_private
 from stager.sources.base import Beside
 
@@ -46,7 +45,7 @@ async def make_history(repository: HistoryRepository, pin: Pin, where: str, besi
     await blocking(write_directory, where, layout, index)
     await blocking(_make_submodules, index, pin.commit, beside.root_fd)
     filled, youngest_ns = await blocking(fill, index, pin.commit, beside)
-    await _write_index(os.path.join(where, "index"), filled, youngest_ns)
+    await stoppable(_write_index, os.path.join(where, "index"), filled, youngest_ns)
 
 
 def fill(index: bytes, commit: str, beside: Beside) -> tuple[bytes, int]:
@@ -80,24 +79,18 @@ class _Look:
         return None
 
 
-async def _write_index(path: str, index: bytes, youngest_ns: int) -> None:
+def _write_index(checkpoint: Checkpoint, path: str, index: bytes, youngest_ns: int) -> None:
     """Git reads a file again whose time is not before the index's, in whole seconds (gitformat-index(5), racy-git): to
     one that is not its blob that would be a change wherever no filter is set up. So the index is of a later second.
     """
     deadline_s = time.monotonic() + _WAIT_MAX_S
-    while not await blocking(_write, path, index, youngest_ns) and time.monotonic() < deadline_s:
-        await asyncio.sleep(_LOOK_AGAIN_S)
-
-
-def _write(path: str, index: bytes, youngest_ns: int) -> bool:
-    """Whether it has a time of a later second now."""
     try:
-        if os.path.exists(path):
+        with open(path, "xb") as file:
+            file.write(index)
+        while os.stat(path).st_mtime_ns // _SECOND_NS <= youngest_ns // _SECOND_NS and time.monotonic() < deadline_s:
+            checkpoint()
+            time.sleep(_LOOK_AGAIN_S)
             os.utime(path)
-        else:
-            with open(path, "xb") as file:
-                file.write(index)
-        return os.stat(path).st_mtime_ns // _SECOND_NS > youngest_ns // _SECOND_NS
     except OSError as error:
         raise from_os_error(error, doing="write the index", where=path) from error
 
