@@ -17,14 +17,16 @@ from stager.errors import UsageError, from_os_error
 from stager.host.commit import Commit
 from stager.host.git_look import GIT_NAME, Found, look_at, what_changed
 from stager.host.syscalls import exchange
-from stager.host.threads import blocking
+from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace
 from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Beside, Historian, Snapshot, Source
+from stager.sources.git_times import refresh_history
 
-__all__ = ["History"]
+__all__ = ["History", "refresh_index"]
 
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SHOWN: Final = 3
 _CANNOT_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -38,6 +40,7 @@ class History:
         self._where = f"{workspace.root}/{GIT_NAME}"
         self._found = Found(what="absent")
         self._is_wanted = True
+        self._is_stale = False  # the index says of files how they lay before this run
 
     def judge(self, snapshot: Snapshot, *, moves: bool) -> None:
         """Before anything is moved, look at what is there. ``moves``: files of the tree will change.
@@ -65,6 +68,7 @@ class History:
             more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
             what = f"somebody has worked in it since it was made: {'; '.join(changes[:_SHOWN])}{more}"
             raise UsageError(what, where=self._where, hint="push or copy what is to stay, and move it away")
+        self._is_stale = not changes and not self._is_wanted
 
     async def publish(self, source: Source, beside: Beside, commit: Commit | None) -> Mapping[str, Any]:
         """Make it, unless what is there stays. Returns what a receipt says of it.
@@ -77,6 +81,8 @@ class History:
             where = os.path.join(os.readlink(f"/proc/self/fd/{tmp_fd}"), name)
             await cast("Historian", source).make_history(where, beside)
             await blocking(self._place, name, tmp_fd, root_fd, commit)
+        elif self._is_stale and self._found.mark is not None:
+            await stoppable(refresh_index, root_fd, beside)
         mark = (await blocking(look_at, root_fd)).mark
         return {"history": True, **({"refs": mark.refs} if mark is not None else {})}
 
@@ -108,3 +114,18 @@ class History:
             os.rename(GIT_NAME, aside, src_dir_fd=root_fd, dst_dir_fd=tmp_fd)
             os.rename(name, GIT_NAME, src_dir_fd=tmp_fd, dst_dir_fd=root_fd)
             os.rename(aside, name, src_dir_fd=tmp_fd, dst_dir_fd=tmp_fd)
+
+
+def refresh_index(checkpoint: Checkpoint, root_fd: int, beside: Beside) -> None:
+    """Files were put back: let the index say how they lie now, where nobody has worked in the directory. Blocks.
+
+    Raises `HostError`, `NoSpaceError`.
+    """
+    mark = look_at(root_fd).mark
+    if mark is None or what_changed(root_fd, mark):
+        return
+    git_fd = os.open(GIT_NAME, _DIRECTORY, dir_fd=root_fd)
+    try:
+        refresh_history(checkpoint, git_fd, mark.commit, beside)
+    finally:
+        os.close(git_fd)

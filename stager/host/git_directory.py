@@ -15,9 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from stager.errors import from_os_error
-from stager.host.git_history import REMOTE_REFS, format_of
 from stager.host.git_index import index_summary
-from stager.host.git_refs import packed_refs
+from stager.host.git_refs import REMOTE_REFS, format_of, packed_refs
 from stager.host.workspace import STATE_NAME
 
 __all__ = ["MARK_NAME", "Layout", "Mark", "file_digest", "make_directory", "refs_digest", "write_directory"]

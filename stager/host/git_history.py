@@ -18,15 +18,12 @@ from stager.errors import IntegrityError, NoSpaceError, NotFoundError, SourceErr
 from stager.host.git import GitFailure, error_from, local_environment, run_git
 from stager.host.git_bare import make_bare_repository, read_shallow
 from stager.host.git_mirror import Loan
-from stager.host.git_refs import is_ref_name
+from stager.host.git_refs import REMOTE_REFS, format_of, is_ref_name
 from stager.host.gitrepo import FULL_ID, PINNED, Pin, PinnedRepository
 from stager.host.threads import blocking
 from stager.names import show
 
-__all__ = ["REMOTE_REFS", "HistoryRepository", "format_of"]
-
-REMOTE_REFS: Final = b"refs/remotes/origin/"
-"""Where the remote's branches are, as git-clone(1) has it."""
+__all__ = ["HistoryRepository"]
 
 _REFS_MAX: Final = 200_000  # each is a file for a moment
 _REFS_MAX_BYTES: Final = 64 << 20
@@ -34,7 +31,6 @@ _TIPS_MAX: Final = 100_000  # that a mirror's record names
 _SHOWN: Final = 3
 _FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow")
 _EVERYTHING: Final = (f"+refs/heads/*:{REMOTE_REFS.decode()}*", "+refs/tags/*:refs/tags/*")
-_SHA1_DIGITS: Final = 40
 
 
 class HistoryRepository(PinnedRepository):
@@ -183,11 +179,6 @@ def _copy_file(source: str, directory: str, name: str) -> None:
 def _link_all(source: str, directory: str) -> None:
     for name in os.listdir(source):
         os.symlink(os.path.join(source, name), os.path.join(directory, name))
-
-
-def format_of(identity: str) -> str:
-    """The object format that ids of this length are of (git-init(1))."""
-    return "sha1" if len(identity) == _SHA1_DIGITS else "sha256"
 
 
 def _read(path: str) -> bytes:

@@ -13,9 +13,11 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["SUBMODULE_MODE", "IndexRow", "fill_index", "index_rows", "index_summary"]
+__all__ = ["INDEX_MAX_BYTES", "SUBMODULE_MODE", "IndexRow", "fill_index", "index_rows", "index_summary"]
 
 SUBMODULE_MODE: Final = 0o160000
+INDEX_MAX_BYTES: Final = 1 << 30
+"""Of one that is read: 4 million files of 250 bytes."""
 
 _HEAD: Final = struct.Struct(">4sII")
 _STAT: Final = struct.Struct(">10I")

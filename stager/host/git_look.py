@@ -20,7 +20,7 @@ from msgspec import Struct
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular
 from stager.host.git_directory import MARK_NAME, Mark, file_digest, refs_digest
-from stager.host.git_index import index_summary
+from stager.host.git_index import INDEX_MAX_BYTES, index_summary
 from stager.host.git_refs import parse_packed
 from stager.names import show
 
@@ -31,7 +31,6 @@ GIT_NAME: Final = ".git"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL_BYTES: Final = 1 << 20
 _REFS_BYTES: Final = 64 << 20
-_INDEX_BYTES: Final = 1 << 30
 _ENTRIES_MAX: Final = 200_000
 _DEPTH_MAX: Final = 64
 _SHOWN: Final = 3
@@ -105,7 +104,7 @@ def _changes(fd: int, mark: Mark) -> Iterator[str]:
     if "ORIG_HEAD" in names and _read("ORIG_HEAD", fd).strip() != mark.commit.encode():
         yield "ORIG_HEAD names another commit"
     try:
-        same = index_summary(_read("index", fd, _INDEX_BYTES), len(mark.commit) // 2) == mark.index
+        same = index_summary(_read("index", fd, INDEX_MAX_BYTES), len(mark.commit) // 2) == mark.index
     except ValueError:
         same = False
     if not same:

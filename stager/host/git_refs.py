@@ -6,10 +6,19 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["is_ref_name", "packed_refs", "parse_packed"]
+__all__ = ["REMOTE_REFS", "format_of", "is_ref_name", "packed_refs", "parse_packed"]
+
+REMOTE_REFS: Final = b"refs/remotes/origin/"
+"""Where the remote's branches are, as git-clone(1) has it."""
 
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)|[/.]\Z")
+_SHA1_DIGITS: Final = 40
 _PACKED: Final = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) (refs/[^\n]+)")
+
+
+def format_of(identity: str) -> str:
+    """The object format that ids of this length are of (git-init(1))."""
+    return "sha1" if len(identity) == _SHA1_DIGITS else "sha256"
 
 
 def is_ref_name(name: bytes) -> bool:
