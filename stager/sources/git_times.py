@@ -15,6 +15,7 @@ from stager.host.atomic import read_regular, write_all
 from stager.host.git_index import INDEX_MAX_BYTES, IndexRow, fill_index
 from stager.host.threads import Checkpoint
 from stager.sources.base import Beside
+from stager.sources.lfs_rows import part_lfs
 
 __all__ = ["refresh_history", "with_times", "write_index"]
 
@@ -23,7 +24,7 @@ _INDEX, _LOCK = "index", "index.lock"
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_AGAIN_S: Final = 0.02
 _WAIT_MAX_S: Final = 2.0
-_CONVERTED: Final = b" "  # in the identity of what is not its blob
+_MORE: Final = b" "  # in an identity, behind the blob's
 
 
 def refresh_history(checkpoint: Checkpoint, git_fd: int, commit: str, beside: Beside) -> None:
@@ -36,7 +37,7 @@ def refresh_history(checkpoint: Checkpoint, git_fd: int, commit: str, beside: Be
 
 
 def with_times(index: bytes, commit: str, beside: Beside) -> tuple[bytes, int]:
-    """The index with the times of the files beside it, and the latest of those that are no blobs. Blocks."""
+    """The index with the times of the files beside it, and the latest of LFS objects. Blocks."""
     look = _Look(beside)
     return fill_index(index, len(commit) // 2, look.status_of), look.youngest_ns
 
@@ -44,6 +45,8 @@ def with_times(index: bytes, commit: str, beside: Beside) -> tuple[bytes, int]:
 class _Look:
     def __init__(self, beside: Beside) -> None:
         self._beside = beside
+        _, objects = part_lfs(beside.entries.table, beside.entries.stands())
+        self._objects = frozenset(objects)
         self.youngest_ns = 0
 
     def status_of(self, row: IndexRow) -> os.stat_result | None:
@@ -54,13 +57,12 @@ class _Look:
         if record is None:
             return None
         _, size, identity, _, mtime_ns, ctime_ns, _, _ = record
-        blob, converted, _ = identity.partition(_CONVERTED)
-        if blob != row.blob.hex().encode():
+        if identity.partition(_MORE)[0] != row.blob.hex().encode():
             return None
         with suppress(OSError):
             found = os.lstat(row.name, dir_fd=self._beside.root_fd)
             if (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == (size, mtime_ns, ctime_ns):
-                if converted:
+                if known in self._objects:
                     self.youngest_ns = max(self.youngest_ns, mtime_ns)
                 return found
         return None
@@ -68,8 +70,8 @@ class _Look:
 
 def write_index(checkpoint: Checkpoint, git_fd: int, index: bytes, youngest_ns: int) -> None:
     """As git does, under its lock. Git reads a file again whose time is not before the index's, in whole seconds
-    (gitformat-index(5), racy-git): to one that is not its blob that would be a change wherever no filter is set up. So
-    the index is of a later second. Raises `FileExistsError`: somebody has the lock.
+    (gitformat-index(5), racy-git): an LFS object would be a change then, wherever its filter is not set up. So the
+    index is of a later second. Raises `FileExistsError`: somebody has the lock.
     """
     deadline_s = time.monotonic() + _WAIT_MAX_S
     try:

@@ -14,13 +14,22 @@ import pytest
 
 from git_packs import generations
 from git_plant import plant
-from integration.sync_driver import Outcome, SyncHere, run_killed_at, tree
+from integration.sync_driver import KilledError, Outcome, SyncHere, tree
 from servers.fault_proxy import FaultProxy, fault_proxy
 from servers.git_http import GitHttp
 from servers.repositories import GIT_ENVIRONMENT, commit_files, git, make_repository
+from stager import history
+from stager.host.git_look import look_at, what_changed
 
 FILES = {".gitattributes": b"*.bat text eol=crlf\n", "readme": b"read me\n", "run.bat": b"a\nb\n", "data/a.txt": b"a\n"}
-STAGED = {**FILES, "run.bat": b"a\r\nb\r\n"}
+
+
+def make_words(directory: Path) -> None:
+    make_repository(directory, FILES)
+    git(directory, "branch", "side")
+    git(directory, "tag", "v1")
+    git(directory, "tag", "-a", "-m", "second", "v2")
+    commit_files(directory, {"readme": b"read me again\n"}, "second")
 
 
 @pytest.fixture
@@ -31,11 +40,7 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def proxy(git_server: GitHttp) -> Iterator[FaultProxy]:
-    make_repository(git_server.root / "words", FILES)
-    git(git_server.root / "words", "branch", "side")
-    git(git_server.root / "words", "tag", "v1")
-    git(git_server.root / "words", "tag", "-a", "-m", "second", "v2")
-    commit_files(git_server.root / "words", {"readme": b"read me again\n"}, "second")
+    make_words(git_server.root / "words")
     address = urlsplit(git_server.base_url)
     with fault_proxy((str(address.hostname), int(address.port or 0))) as running:
         yield running
@@ -128,17 +133,17 @@ def test_user_can_commit_and_push_with_credentials_of_their_own(
     assert git(git_tls_server.root / "words.git", "rev-parse", "main") == commit
 
 
-@pytest.mark.parametrize(("ref", "branch"), [("v1", None), ("v2", None), ("side", "side"), ("COMMIT", None)])
-def test_head_is_the_branch_that_was_asked_for_or_the_commit_itself(
-    sync: Sync, origin: Path, ref: str, branch: str | None
-) -> None:
+def test_head_is_the_branch_that_was_asked_for_or_the_commit_itself(sync: Sync, origin: Path) -> None:
+    """Another name of the commit that is there moves HEAD, while nobody has worked in it."""
     commit = git(origin, "rev-parse", "main~1")
-    sync.source = sync.source.removesuffix("main") + ref.replace("COMMIT", commit)
-    sync.brought()
-    assert git(sync.destination, "rev-parse", "HEAD") == commit
-    assert git(sync.destination, "rev-parse", "--abbrev-ref", "HEAD") == (branch or "HEAD")
-    assert git(sync.destination, "rev-parse", "origin/main") == git(origin, "rev-parse", "main")
-    is_whole(sync.destination)
+    base = sync.source.removesuffix("main")
+    for ref, branch in (("v2", None), ("side", "side"), (commit, None)):
+        sync.source = base + ref
+        sync.brought()
+        assert git(sync.destination, "rev-parse", "HEAD") == commit
+        assert git(sync.destination, "rev-parse", "--abbrev-ref", "HEAD") == (branch or "HEAD")
+        assert git(sync.destination, "rev-parse", "origin/main") == git(origin, "rev-parse", "main")
+        is_whole(sync.destination)
 
 
 def test_commit_that_no_branch_leads_to_has_its_history_too(sync: Sync, origin: Path) -> None:
@@ -219,7 +224,7 @@ def test_new_commit_moves_the_difference_for_the_next_job(sync: Sync, proxy: Fau
     is_whole(sync.destination)
 
 
-@pytest.mark.parametrize("how", ["zeroed", "flipped", "swapped"])
+@pytest.mark.parametrize("how", ["flipped", "swapped"])
 def test_damaged_mirror_is_thrown_away_and_never_given_on(
     sync: Sync, scratch: Path, origin: Path, tmp_path: Path, how: str
 ) -> None:
@@ -233,29 +238,41 @@ def test_damaged_mirror_is_thrown_away_and_never_given_on(
             make_repository(other, {"evil": b"evil\n" * 50})
             git(other, "repack", "-q", "-a", "-d")
             data = next((other / ".git/objects/pack").glob("*.pack")).read_bytes().ljust(len(data), b"\0")[: len(data)]
-        elif how == "flipped":
-            data = data[:20] + bytes(byte ^ 255 for byte in data[20:40]) + data[40:]
         else:
-            data = bytes(len(data))
+            data = data[:20] + bytes(byte ^ 255 for byte in data[20:40]) + data[40:]
         pack.write_bytes(data)
     sync.brought()
     assert files(sync.destination) == tree_of(origin)
     is_whole(sync.destination)
 
 
-def test_killed_at_any_point_there_is_no_directory_or_a_whole_one(
-    sync: Sync, monkeypatch: pytest.MonkeyPatch, origin: Path
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_run_killed_about_the_rename_leaves_no_half_directory_and_the_next_completes(
+    sync: Sync, monkeypatch: pytest.MonkeyPatch, origin: Path, point: str
 ) -> None:
-    for commit in ("first", "later"):
-        if commit == "later":
+    """At the first and, where it is an exchange, at a later commit."""
+
+    def killing(change: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(one: object, *rest: object, **named: object) -> None:
+            is_ours = ".git" in (rest[0], rest[-1])
+            if point == "after" or not is_ours:
+                change(one, *rest, **named)
+            if is_ours:
+                raise KilledError
+
+        return wrapped
+
+    for message in ("first", "later"):
+        if message == "later":
             commit_files(origin, {"readme": b"later\n"}, "later")
-        point = 0
-        while run_killed_at(sync, monkeypatch, point, "--history"):
-            point += 1
-            if (sync.destination / ".git").exists():
-                git(sync.destination, "fsck", "--full")
-                assert git(sync.destination, "log", "--format=%s")
-        assert point > 3
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(os, "rename", killing(os.rename))
+            patch.setattr("stager.history.exchange", killing(history.exchange))
+            patch.setattr("shutil.rmtree", lambda *_, **__: None)
+            sync.run()
+        assert not (sync.destination / ".stager/receipt.json").exists()
+        if (sync.destination / ".git").exists():
+            assert git(sync.destination, "fsck", "--full", "--strict") == ""
         sync.brought()
         assert files(sync.destination) == tree_of(origin)
         is_whole(sync.destination)
@@ -300,11 +317,39 @@ LOOKED: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was brought, to be copied."""
+    root = tmp_path_factory.mktemp("brought")
+    make_words(root / "words")
+    scratch = root / "scratch"
+    scratch.mkdir(mode=0o700)
+    Sync(f"git+file://{root}/words", root / "dst", {"STAGER_SCRATCH": str(scratch)}).brought()
+    return root / "dst"
+
+
+def told_of(tree: Path) -> list[str]:
+    fd = os.open(tree, os.O_RDONLY)
+    try:
+        mark = look_at(fd).mark
+        assert mark is not None
+        return what_changed(fd, mark)
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("what", LOOKED)
-def test_new_commit_comes_where_somebody_only_looked(sync: Sync, origin: Path, what: str) -> None:
+def test_who_only_looked_has_changed_nothing(brought: Path, tmp_path: Path, what: str) -> None:
+    shutil.copytree(brought, tmp_path / "dst", symlinks=True)
+    LOOKED[what](tmp_path / "dst")
+    assert told_of(tmp_path / "dst") == []
+
+
+def test_new_commit_comes_where_somebody_only_looked(sync: Sync, origin: Path) -> None:
     sync.brought()
     commit = commit_files(origin, {"data/b.txt": b"b\n"}, "third")
-    LOOKED[what](sync.destination)
+    for look in LOOKED.values():
+        look(sync.destination)
     sync.brought()
     assert git(sync.destination, "rev-parse", "HEAD", "main", "origin/main").split() == [commit] * 3
     assert files(sync.destination) == tree_of(origin)
@@ -342,15 +387,22 @@ WORKED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", WORKED)
-def test_new_commit_is_refused_where_somebody_has_worked_and_nothing_moves(sync: Sync, origin: Path, what: str) -> None:
+def test_what_somebody_did_is_told(brought: Path, tmp_path: Path, what: str) -> None:
     work, told = WORKED[what]
+    shutil.copytree(brought, tmp_path / "dst", symlinks=True)
+    work(tmp_path / "dst")
+    assert told in "; ".join(told_of(tmp_path / "dst"))
+
+
+def test_new_commit_is_refused_where_somebody_has_worked_and_nothing_moves(sync: Sync, origin: Path) -> None:
     sync.brought()
     commit_files(origin, {"data/b.txt": b"b\n"}, "third")
-    work(sync.destination)
+    git(sync.destination, "branch", "mine")
     before = tree(sync.destination)
     for options in ((), ("--dry-run",), ("--delete=all", "--max-delete=100%")):
         refused = sync.run(*options)
-        assert (refused.code, "somebody has worked in it" in refused.err, told in refused.err) == (2, True, True)
+        assert refused.code == 2
+        assert "somebody has worked in it since it was made: refs/heads/mine are new in it; push or" in refused.err
     assert tree(sync.destination) == before
 
 
@@ -359,8 +411,6 @@ def test_directory_that_changes_while_it_is_exchanged_is_put_back(
 ) -> None:
     sync.brought()
     commit_files(origin, {"data/b.txt": b"b\n"}, "third")
-    from stager import history
-
     real = history.exchange
 
     def late(*where: object) -> None:
