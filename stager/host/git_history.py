@@ -21,7 +21,7 @@ from stager.host.git_mirror import Loan
 from stager.host.git_refs import REMOTE_REFS, format_of, is_ref_name
 from stager.host.gitrepo import FULL_ID, PINNED, Pin, PinnedRepository
 from stager.host.threads import blocking
-from stager.names import show
+from stager.names import show, steps_above
 
 __all__ = ["HistoryRepository"]
 
@@ -86,11 +86,14 @@ class HistoryRepository(PinnedRepository):
         """Look at the names first: git leaves out without a word those that can be none, and makes a file of each."""
         command = ("ls-remote", "--quiet", "--heads", "--tags", "--", self._url)
         lines = (await self._network(*command, most_bytes=_REFS_MAX_BYTES)).split(b"\n")[:-1]
-        bad = [os.fsencode(asked)] if asked not in (None, "HEAD") and not is_ref_name(os.fsencode(asked)) else []
-        for line in lines:
-            identity, _, name = line.partition(b"\t")
-            if not FULL_ID.fullmatch(identity.decode("latin-1")) or not is_ref_name(name.removesuffix(b"^{}")):
-                bad.append(name or line)
+        rows = [line.partition(b"\t") for line in lines]
+        names = {name.removesuffix(b"^{}") for _, _, name in rows}
+        if asked is not None and asked != "HEAD":
+            names.add(os.fsencode(asked))
+        bad = sorted(
+            name for name in names if not is_ref_name(name) or any(above in names for above in steps_above(name))
+        )
+        bad += [line for line, _, _ in rows if not FULL_ID.fullmatch(line.decode("latin-1"))]
         if bad:
             more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
             what = f"the server has refs that can be none: {', '.join(map(show, bad[:_SHOWN]))}{more}"

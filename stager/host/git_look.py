@@ -37,8 +37,9 @@ _SHOWN: Final = 3
 _HARMLESS: Final = frozenset(
     {"objects", "lfs", "FETCH_HEAD", "COMMIT_EDITMSG", "gc.log", "gc.pid", "description", "branches", MARK_NAME}
 )
-_JUDGED: Final = frozenset({"HEAD", "config", "packed-refs", "index", "info", "refs", "logs", "ORIG_HEAD"})
-_DIRECTORIES: Final = frozenset({"objects", "info", "refs", "logs", "lfs"})
+_JUDGED: Final = frozenset({"HEAD", "config", "packed-refs", "index", "info", "refs", "logs", "hooks", "ORIG_HEAD"})
+_DIRECTORIES: Final = frozenset({"objects", "info", "refs", "logs", "lfs", "hooks"})
+_LFS_HOOK: Final = r"""#!/bin/sh\ncommand -v git-lfs >/dev/null [^\n]*\ngit lfs {} "\$@"\n?"""
 _INFO: Final = frozenset({"exclude", "refs"})
 _REMOTES: Final = b"refs/remotes/"
 _TAGS: Final = b"refs/tags/"
@@ -99,6 +100,7 @@ def _changes(fd: int, mark: Mark) -> Iterator[str]:
     if file_digest(_read("config", fd)) != mark.config:
         yield "its config is another"
     yield from _info_changes(fd, mark)
+    yield from _hook_changes(fd)
     yield from _ref_changes(fd, mark)
     yield from _log_changes(fd, mark)
     if "ORIG_HEAD" in names and _read("ORIG_HEAD", fd).strip() != mark.commit.encode():
@@ -121,6 +123,20 @@ def _info_changes(fd: int, mark: Mark) -> Iterator[str]:
                 yield f"info/{show(os.fsencode(name))} is new in it"
         if file_digest(_read("exclude", below)) != mark.exclude:
             yield "info/exclude is another"
+    finally:
+        os.close(below)
+
+
+def _hook_changes(fd: int) -> Iterator[str]:
+    """Those that git-lfs puts there when it is first used are nobody's work."""
+    below = _open(fd, "hooks")
+    if below is None:
+        return
+    try:
+        for name in os.listdir(below):
+            content = _read(name, below).decode("utf-8", "replace")
+            if not re.fullmatch(_LFS_HOOK.format(re.escape(name)), content):
+                yield f"hooks/{show(os.fsencode(name))} is new in it"
     finally:
         os.close(below)
 

@@ -374,7 +374,7 @@ WORKED: dict[str, tuple[Callable[[Path], object], str]] = {
     "configured": (lambda d: git(d, "remote", "add", "mine", "/mine"), "its config is another"),
     "hook": (
         lambda d: ((d / ".git/hooks").mkdir(), (d / ".git/hooks/pre-commit").write_bytes(b"#!/bin/sh\n")),
-        "hooks is new in it",
+        "hooks/pre-commit is new in it",
     ),
     "merging": (lambda d: (d / ".git/MERGE_HEAD").write_text("0" * 40), "MERGE_HEAD is new in it"),
     "locked": (lambda d: (d / ".git/index.lock").write_bytes(b""), "index.lock is new in it"),
