@@ -121,6 +121,15 @@ class PinnedRepository:
         """The id of the tree of a commit that was fetched."""
         return await self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{tree}}")
 
+    def pack_bytes(self) -> int:
+        """What the packs take of all that is here; 0 before anything was fetched. Blocks. Raises `HostError`."""
+        if self._fetched is None:
+            return 0
+        try:
+            return sum(os.stat(os.path.join(self._packs, name)).st_size for name in os.listdir(self._packs))
+        except OSError as error:
+            raise from_os_error(error, doing="look at the packs", where=self._git_dir) from error
+
     async def bring(self, blobs: Iterable[bytes]) -> None:
         """Fetch blobs that are not here yet; here all are."""
 

@@ -170,6 +170,10 @@ class Beside(Struct, frozen=True, kw_only=True):
 class Historian(Source, Protocol):
     """A source that can give its history too."""
 
+    def history_bytes(self) -> int:
+        """What the history that the last snapshot has brought will take, about; 0: it has brought none. Blocks."""
+        ...
+
     async def make_history(self, where: str, beside: Beside) -> None:
         """Make a directory ``where``, which becomes ``.git`` beside the files of the last snapshot.
 

@@ -152,6 +152,10 @@ class GitSource:
             except StagerError as error:
                 raise named(error, member) from error
 
+    def history_bytes(self) -> int:
+        """See `Historian.history_bytes`."""
+        return self._repository.pack_bytes()
+
     async def make_history(self, where: str, beside: Beside) -> None:
         """See `Historian.make_history` and `stager.sources.git_history`. Raises `ValueError`: it was not wanted."""
         pin = self._pin
