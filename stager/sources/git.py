@@ -1,4 +1,4 @@
-"""A git remote as a source: one commit, pinned, fetched without history by the `git` program.
+"""A git remote as a source: one commit, pinned, fetched by the `git` program, with its history when that is wanted.
 
 What a tree looks like here: exactly what `git archive COMMIT` holds, export-ignore and export-subst aside (those
 describe releases, not data). That is: blobs as committed, with `eol`, `ident` and `working-tree-encoding` of
