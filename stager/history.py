@@ -42,6 +42,11 @@ class History:
         self._is_wanted = True
         self._is_stale = False  # the index says of files how they lay before this run
 
+    @property
+    def changes(self) -> bool:
+        """Whether `publish` puts another directory in place, as `judge` has found."""
+        return self._is_wanted
+
     def judge(self, snapshot: Snapshot, *, moves: bool) -> None:
         """Before anything is moved, look at what is there. ``moves``: files of the tree will change.
 

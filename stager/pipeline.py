@@ -148,7 +148,7 @@ class _Sync(Struct, frozen=True):
         planned, archived, leftovers, header = decided.planned, decided.archived, seen.leftovers, seen.header
         _, state_fd, _ = self.decision.workspace.descriptors()
         await stoppable(leftovers.keep, planned.unknown)
-        if planned.fetch or leftovers.deletion.files:
+        if planned.fetch or leftovers.deletion.files or (self.history is not None and self.history.changes):
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
         tally = Tally()

@@ -7,20 +7,21 @@ the refs lead to under these ids.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Final
 
-from stager import _native
 from stager.errors import IntegrityError, NoSpaceError, NotFoundError, SourceError, from_os_error
 from stager.host.git import GitFailure, error_from, local_environment, run_git
 from stager.host.git_bare import make_bare_repository, read_shallow
 from stager.host.git_mirror import Loan
 from stager.host.git_refs import REMOTE_REFS, format_of, is_ref_name
 from stager.host.gitrepo import FULL_ID, PINNED, Pin, PinnedRepository
-from stager.host.threads import blocking
+from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.names import show, steps_above
 
 __all__ = ["HistoryRepository"]
@@ -29,6 +30,8 @@ _REFS_MAX: Final = 200_000  # each is a file for a moment
 _REFS_MAX_BYTES: Final = 64 << 20
 _TIPS_MAX: Final = 100_000  # that a mirror's record names
 _SHOWN: Final = 3
+_FICLONE: Final = 0x40049409  # linux/fs.h
+_COPY_BYTES: Final = 16 << 20
 _FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow")
 _EVERYTHING: Final = (f"+refs/heads/*:{REMOTE_REFS.decode()}*", "+refs/tags/*:refs/tags/*")
 
@@ -47,7 +50,7 @@ class HistoryRepository(PinnedRepository):
         """
         git_dir = f"{self._git_dir}.given"
         environment = local_environment(git_dir, self._environ, GIT_INDEX_FILE=f"{git_dir}/index")
-        lent = await blocking(self._copy, directory)
+        lent = await stoppable(self._copy, directory)
         packs = await blocking(self._make_given, git_dir, commit)
         for pack in lent:
             await self._judge(environment, "index-pack", "-o", f"{pack.removesuffix('.pack')}.idx", pack)
@@ -132,7 +135,7 @@ class HistoryRepository(PinnedRepository):
     def _tips(self, commit: str) -> frozenset[str]:
         return frozenset([commit, *(identity for identity, _ in self.refs)])
 
-    def _copy(self, directory: str) -> list[str]:
+    def _copy(self, checkpoint: Checkpoint, directory: str) -> list[str]:
         """Copies of all packs: of those that this run has received with the index that git made of them then. Returns
         the others, which were lent.
         """
@@ -142,7 +145,7 @@ class HistoryRepository(PinnedRepository):
                 source = os.path.join(self._packs, name)
                 is_lent = os.path.islink(source)
                 if name.endswith(".pack") or (name.endswith(".idx") and not is_lent):
-                    _copy_file(source, directory, name)
+                    _copy_file(checkpoint, source, os.path.join(directory, name))
                 if name.endswith(".pack") and is_lent:
                     lent.append(os.path.join(directory, name))
         except OSError as error:
@@ -168,15 +171,23 @@ class HistoryRepository(PinnedRepository):
             raise IntegrityError(error.what, where=self._url, hint="run this again") from None
 
 
-def _copy_file(source: str, directory: str, name: str) -> None:
+def _copy_file(checkpoint: Checkpoint, source: str, target: str) -> None:
     """A copy that shares its blocks where the file system can, until one is written to. OSError."""
-    above, _, own = os.path.realpath(source).rpartition("/")
-    with ExitStack() as stack:
-        fds = []
-        for path in (above, directory):
-            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            stack.callback(os.close, fds[-1])
-        _native.copy_file(fds[0], os.fsencode(own), fds[1], fds[1], os.fsencode(name), 0o444)
+    with open(source, "rb") as reading, open(target, "xb", opener=_read_only) as writing:
+        with suppress(OSError):
+            fcntl.ioctl(writing, _FICLONE, reading.fileno())
+            return
+        left = os.fstat(reading.fileno()).st_size
+        while left:
+            checkpoint()
+            count = os.sendfile(writing.fileno(), reading.fileno(), None, min(left, _COPY_BYTES))
+            if not count:
+                raise OSError(errno.EIO, "it became shorter while it was copied", source)
+            left -= count
+
+
+def _read_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o444)
 
 
 def _link_all(source: str, directory: str) -> None:

@@ -35,7 +35,7 @@ async def make_history(repository: HistoryRepository, pin: Pin, where: str, besi
     )  # fmt: skip
     await blocking(write_directory, where, layout, index)
     await blocking(_make_submodules, index, pin.commit, beside.root_fd)
-    filled, youngest_ns = await blocking(with_times, index, pin.commit, beside)
+    filled, youngest_ns = await stoppable(with_times, index, pin.commit, beside)
     git_fd = os.open(where, _DIRECTORY)
     try:
         await stoppable(write_index, git_fd, filled, youngest_ns)

@@ -21,6 +21,7 @@ __all__ = ["refresh_history", "with_times", "write_index"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _INDEX, _LOCK = "index", "index.lock"
+_FILES_A_CHECKPOINT: Final = 1024
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_AGAIN_S: Final = 0.02
 _WAIT_MAX_S: Final = 2.0
@@ -32,18 +33,21 @@ def refresh_history(checkpoint: Checkpoint, git_fd: int, commit: str, beside: Be
     git that is at work in it is left alone. Blocks. Raises `HostError`, `NoSpaceError`.
     """
     with suppress(ValueError, FileNotFoundError, FileExistsError):
-        filled, youngest_ns = with_times(read_regular("index", dir_fd=git_fd, most=INDEX_MAX_BYTES), commit, beside)
+        index = read_regular(_INDEX, dir_fd=git_fd, most=INDEX_MAX_BYTES)
+        filled, youngest_ns = with_times(checkpoint, index, commit, beside)
         write_index(checkpoint, git_fd, filled, youngest_ns)
 
 
-def with_times(index: bytes, commit: str, beside: Beside) -> tuple[bytes, int]:
+def with_times(checkpoint: Checkpoint, index: bytes, commit: str, beside: Beside) -> tuple[bytes, int]:
     """The index with the times of the files beside it, and the latest of LFS objects. Blocks."""
-    look = _Look(beside)
+    look = _Look(checkpoint, beside)
     return fill_index(index, len(commit) // 2, look.status_of), look.youngest_ns
 
 
 class _Look:
-    def __init__(self, beside: Beside) -> None:
+    def __init__(self, checkpoint: Checkpoint, beside: Beside) -> None:
+        self._checkpoint = checkpoint
+        self._count = 0
         self._beside = beside
         _, objects = part_lfs(beside.entries.table, beside.entries.stands())
         self._objects = frozenset(objects)
@@ -52,6 +56,9 @@ class _Look:
     def status_of(self, row: IndexRow) -> os.stat_result | None:
         """Of a file that is still what was put there."""
         entries = self._beside.entries
+        if self._count % _FILES_A_CHECKPOINT == 0:
+            self._checkpoint()
+        self._count += 1
         known = self._beside.order.find(row.name)
         record = entries.recorded(known) if known >= 0 else None
         if record is None:

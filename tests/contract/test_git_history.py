@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.git_worlds import NAME, Way, git_world
 from integration.job_driver import Node
 from integration.sync_driver import SyncHere
+from servers.certificates import Certificates
 from servers.local_http import local_http
 from servers.raw_packs import RawPack
 from servers.repositories import (
@@ -55,6 +57,32 @@ def changes(directory: Path) -> list[str]:
         return what_changed(fd, mark)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("way", ["ssh", "file"])
+def test_history_comes_whichever_way_the_repository_is_reached_and_git_goes_on_there(
+    way: Way, tmp_path: Path, scratch: Path, certificates: Certificates
+) -> None:
+    """By http and https: tests/integration/test_git_history.py."""
+    bare = tmp_path / "repositories" / NAME
+    make_repository(tmp_path / "seed", {"a": b"a\n"})
+    git(tmp_path / "seed", "branch", "side")
+    commit_files(tmp_path / "seed", {"b": b"b\n"}, "second")
+    git(tmp_path, "clone", "-q", "--bare", str(tmp_path / "seed"), str(bare))
+    with git_world(way, tmp_path / "repositories", certificates) as world:
+        sync = SyncHere(f"git+{world.url}", tmp_path / "dst", {**world.environment, "STAGER_SCRATCH": str(scratch)})
+        assert sync.run("--history").code == 0
+        told = git(sync.destination, "for-each-ref", "--format=%(objectname) %(refname)")
+        assert [line.split("/", 1)[1] for line in told.splitlines()] == [
+            "heads/main", "remotes/origin/HEAD", "remotes/origin/main", "remotes/origin/side"
+        ]  # fmt: skip
+        assert git(sync.destination, "remote", "get-url", "origin") == world.url
+        commit = commit_files(tmp_path / "seed", {"c": b"c\n"}, "third")
+        git(tmp_path / "seed", "push", "-q", str(bare), "main")
+        environment = {**os.environ, **GIT_ENVIRONMENT, **world.environment}
+        subprocess.run(["git", "-C", str(sync.destination), "pull", "-q"], env=environment, check=True)
+    assert git(sync.destination, "rev-parse", "HEAD") == commit
+    assert git(sync.destination, "fsck", "--full", "--strict") == ""
 
 
 def test_status_is_clean_beside_lfs_objects_with_their_filter_and_without(tmp_path: Path, scratch: Path) -> None:

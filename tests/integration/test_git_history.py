@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from git_packs import generations
+from git_packs import generations, poison
 from git_plant import plant
 from integration.sync_driver import KilledError, Outcome, SyncHere, tree
-from servers.fault_proxy import FaultProxy, fault_proxy
+from integration.sync_driver import Sync as Process
+from servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from servers.git_http import GitHttp
 from servers.repositories import GIT_ENVIRONMENT, commit_files, git, make_repository
 from stager import history
@@ -224,13 +225,16 @@ def test_new_commit_moves_the_difference_for_the_next_job(sync: Sync, proxy: Fau
     is_whole(sync.destination)
 
 
-@pytest.mark.parametrize("how", ["flipped", "swapped"])
+@pytest.mark.parametrize("how", ["flipped", "swapped", "lying"])
 def test_damaged_mirror_is_thrown_away_and_never_given_on(
     sync: Sync, scratch: Path, origin: Path, tmp_path: Path, how: str
 ) -> None:
     sync.brought()
     shutil.rmtree(sync.destination)
-    for pack in generations(scratch)[-1].glob("*.pack"):
+    if how == "lying":  # of a file that only the first commit has; no file that is staged shows it
+        identity, other = git(origin, "rev-parse", "v1:readme"), git(origin, "hash-object", "-w", "run.bat")
+        poison(generations(scratch)[-1], origin, git(origin, "rev-parse", "main"), identity, other, history=True)
+    for pack in () if how == "lying" else generations(scratch)[-1].glob("*.pack"):
         pack.chmod(0o600)
         data = pack.read_bytes()
         if how == "swapped":  # another pack, whole in itself
@@ -243,7 +247,26 @@ def test_damaged_mirror_is_thrown_away_and_never_given_on(
         pack.write_bytes(data)
     sync.brought()
     assert files(sync.destination) == tree_of(origin)
+    assert git(sync.destination, "show", "v1:readme") == "read me"
     is_whole(sync.destination)
+
+
+def test_two_at_once_fetch_once(tmp_path: Path, proxy: FaultProxy, scratch: Path, origin: Path) -> None:
+    commit_files(origin, {"large": os.urandom(300_000)}, "large")
+    syncs = [
+        Process(f"git+{proxy.url}/words/.git@main", tmp_path / f"dst{n}", {"STAGER_SCRATCH": str(scratch)})
+        for n in range(2)
+    ]
+    proxy.add(Fault(path="git-upload-pack", method="POST", stall_at=100_000, times=20))
+    first = syncs[0].start("--history")
+    proxy.wait_stalled()
+    second = syncs[1].start("--history")
+    proxy.release()
+    for process, one in ((first, syncs[0]), (second, syncs[1])):
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        is_whole(one.destination)
+    assert 300_000 < proxy.counts.bytes_down < 400_000
 
 
 @pytest.mark.parametrize("point", ["before", "after"])
@@ -380,6 +403,15 @@ WORKED: dict[str, tuple[Callable[[Path], object], str]] = {
     "locked": (lambda d: (d / ".git/index.lock").write_bytes(b""), "index.lock is new in it"),
     "worktree": (lambda d: git(d, "worktree", "add", "-q", str(d.parent / "more"), "v1"), "worktrees is new in it"),
     "attributes": (lambda d: (d / ".git/info/attributes").write_bytes(b"* text\n"), "info/attributes is new"),
+    "FIFO": (lambda d: ((d / ".git/HEAD").unlink(), os.mkfifo(d / ".git/HEAD")), "HEAD is at something else"),
+    "refs elsewhere": (
+        lambda d: ((d / ".git/refs").rename(d.parent / "refs"), (d / ".git/refs").symlink_to("../../refs")),
+        "refs is no directory",
+    ),
+    "refs without end": (
+        lambda d: os.makedirs(d / ".git/refs/heads" / "/".join("d" * 100)), "its refs are damaged",
+    ),
+    "huge": (lambda d: os.truncate(d / ".git/config", 1 << 40), "its config is another"),
     "index link": (
         lambda d: ((d / ".git/index").rename(d / "i"), (d / ".git/index").symlink_to("../i")), "something is staged"
     ),
@@ -500,9 +532,11 @@ def test_history_of_a_part_is_refused_by_name(sync: Sync, source: str, options: 
 def test_history_comes_to_a_tree_that_was_staged_without(sync: Sync, origin: Path) -> None:
     assert SyncHere(sync.source, sync.destination, sync.environment).run().code == 0
     assert not (sync.destination / ".git").exists()
-    done = sync.brought("--json").event("finished")["receipt"]
-    assert done["moved"]["objects"] == 0
+    done = sync.brought("--json", "--fsync").event("finished")["receipt"]
+    assert (done["moved"]["objects"], done["durable"]) == (0, True)
     is_whole(sync.destination)
+    told = SyncHere(sync.source, sync.destination, sync.environment).run()
+    assert (told.code, ".git is of an earlier run and stays as it is" in told.err) == (0, True)
 
 
 def test_nothing_that_is_planted_in_it_runs(sync: Sync, origin: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from servers.repositories import git, make_repository
+from stager.errors import IntegrityError
+from stager.host import git_reader
 from stager.host.git_index import fill_index, index_rows, index_summary
 from stager.host.git_refs import is_ref_name, packed_refs, parse_packed
 
@@ -115,3 +117,9 @@ def test_filled_index_lets_git_read_no_file(repository: Path) -> None:
 def test_what_is_no_index_is_an_error(damage: bytes) -> None:
     with pytest.raises(ValueError, match=r"index|early"):
         list(index_rows(damage, 20))
+
+
+def test_object_that_git_cannot_read_is_damage() -> None:
+    """What `git ls-tree --long` says then."""
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        git_reader._row(b"100644 blob " + b"1" * 40 + b"     BAD\tname")
