@@ -43,7 +43,7 @@ def index_rows(data: bytes | bytearray, id_bytes: int) -> Iterator[IndexRow]:
     try:
         kind, version, count = _HEAD.unpack_from(data)
         if kind != b"DIRC" or version not in (2, 3, 4):
-            raise ValueError("no index of a known version")
+            raise ValueError("of no known version")
         at, name, fixed = _HEAD.size, b"", _STAT.size + id_bytes + 2
         for _ in range(count):
             (mode,) = struct.unpack_from(">I", data, at + 24)
@@ -64,8 +64,8 @@ def index_rows(data: bytes | bytearray, id_bytes: int) -> Iterator[IndexRow]:
             blob = bytes(data[at + _STAT.size : at + _STAT.size + id_bytes])
             yield IndexRow(at, mode, blob, (flags & _FLAGS) | more << 16, name)
             at = following
-    except (struct.error, IndexError) as error:
-        raise ValueError("it ends too early") from error
+    except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(f"no index ({error})") from error
 
 
 def index_summary(data: bytes, id_bytes: int) -> str:

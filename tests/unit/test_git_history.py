@@ -115,7 +115,7 @@ def test_filled_index_lets_git_read_no_file(repository: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"DIRC", b"DIRC\0\0\0\5\0\0\0\1", b"DIRC\0\0\0\2\0\0\0\1" + bytes(62)])
 def test_what_is_no_index_is_an_error(damage: bytes) -> None:
-    with pytest.raises(ValueError, match=r"index|early"):
+    with pytest.raises(ValueError, match="no index"):
         list(index_rows(damage, 20))
 
 
