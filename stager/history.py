@@ -55,6 +55,7 @@ class History:
         root_fd = self._workspace.root_fd
         if root_fd is None:
             return
+        self._is_wanted, self._is_stale = True, False
         self._found = found = look_at(root_fd)
         if found.what == "foreign":
             raise UsageError("is there already, and is none that a sync made", where=self._where, hint="move it away")

@@ -41,31 +41,35 @@ class IndexRow(NamedTuple):
 def index_rows(data: bytes | bytearray, id_bytes: int) -> Iterator[IndexRow]:
     """The entries, in their order. ValueError: it is no index of version 2, 3 or 4 with ids of so many bytes."""
     try:
-        kind, version, count = _HEAD.unpack_from(data)
-        if kind != b"DIRC" or version not in (2, 3, 4):
-            raise ValueError("of no known version")
-        at, name, fixed = _HEAD.size, b"", _STAT.size + id_bytes + 2
-        for _ in range(count):
-            (mode,) = struct.unpack_from(">I", data, at + 24)
-            (flags,) = struct.unpack_from(">H", data, at + fixed - 2)
-            begin, more = at + fixed, 0
-            if flags & _EXTENDED:
-                (more,) = struct.unpack_from(">H", data, begin)
-                begin += 2
-            if version == 4:
-                dropped, begin = _variable(data, begin)
-                end = data.index(b"\0", begin)
-                name = name[: len(name) - dropped] + bytes(data[begin:end])
-                following = end + 1
-            else:
-                end = data.index(b"\0", begin)
-                name = bytes(data[begin:end])
-                following = at + (end - at + 8) // 8 * 8
-            blob = bytes(data[at + _STAT.size : at + _STAT.size + id_bytes])
-            yield IndexRow(at, mode, blob, (flags & _FLAGS) | more << 16, name)
-            at = following
+        yield from _rows(data, id_bytes)
     except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"no index ({error})") from error
+
+
+def _rows(data: bytes | bytearray, id_bytes: int) -> Iterator[IndexRow]:
+    kind, version, count = _HEAD.unpack_from(data)
+    if kind != b"DIRC" or version not in (2, 3, 4):
+        raise ValueError("of no known version")
+    at, name, fixed = _HEAD.size, b"", _STAT.size + id_bytes + 2
+    for _ in range(count):
+        (mode,) = struct.unpack_from(">I", data, at + 24)
+        (flags,) = struct.unpack_from(">H", data, at + fixed - 2)
+        begin, more = at + fixed, 0
+        if flags & _EXTENDED:
+            (more,) = struct.unpack_from(">H", data, begin)
+            begin += 2
+        if version == 4:
+            dropped, begin = _variable(data, begin)
+            end = data.index(b"\0", begin)
+            name = name[: len(name) - dropped] + bytes(data[begin:end])
+            following = end + 1
+        else:
+            end = data.index(b"\0", begin)
+            name = bytes(data[begin:end])
+            following = at + (end - at + 8) // 8 * 8
+        blob = bytes(data[at + _STAT.size : at + _STAT.size + id_bytes])
+        yield IndexRow(at, mode, blob, (flags & _FLAGS) | more << 16, name)
+        at = following
 
 
 def index_summary(data: bytes, id_bytes: int) -> str:
