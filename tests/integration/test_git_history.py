@@ -559,6 +559,18 @@ def test_nothing_that_is_planted_in_it_runs(sync: Sync, origin: Path, tmp_path: 
     assert canary.exists()  # that it could have
 
 
+def test_history_that_does_not_fit_is_refused_before_anything_is_moved(
+    sync: Sync, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_files(origin, {"large": os.urandom(300_000)}, "large")
+    git(origin, "rm", "-q", "large")
+    git(origin, "commit", "-q", "-m", "gone")
+    monkeypatch.setattr("stager.host.workspace.Workspace.free", lambda _: (200_000, None, 4096))
+    refused = sync.run()
+    assert (refused.code, "bytes are needed, 200000 are free" in refused.err) == (5, True)
+    assert not sync.destination.exists()
+
+
 def test_plan_fetches_no_history_and_makes_nothing(sync: Sync, proxy: FaultProxy, origin: Path) -> None:
     commit_files(origin, {"large": os.urandom(300_000)}, "large")
     git(origin, "rm", "-q", "large")
