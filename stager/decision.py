@@ -92,7 +92,7 @@ class Decision(Struct, frozen=True):
         if travels_in_the_open(whole.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.warn(_OPEN_WARNING)
         self.warn(*whole.warnings, *chosen.warnings)
-        if manifest.header is not None and manifest.header.history and not self.options.git.history:
+        if manifest.header is not None and manifest.header.history and not self._takes_git():
             self.warn(_HISTORY_STAYS)
         order = await stoppable(self._order, chosen)
         names = await stoppable(self._judge, chosen, order)
@@ -176,6 +176,11 @@ class Decision(Struct, frozen=True):
         left_out, text = told_of(archived)
         self.warn(text)
         return left_out
+
+    def _takes_git(self) -> bool:
+        """Whether this run keeps up or deletes a .git directory."""
+        delete = self.options.delete
+        return self.options.git.history or (delete is not None and delete.everything)
 
     async def _history_bytes(self) -> int:
         if not self.options.git.history:

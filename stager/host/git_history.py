@@ -32,7 +32,15 @@ _TIPS_MAX: Final = 100_000  # that a mirror's record names
 _SHOWN: Final = 3
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _COPY_BYTES: Final = 16 << 20
-_FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow")
+_OLD_HABITS: Final = (
+    "badDate", "badEmail", "badName", "missingEmail", "missingNameBeforeEmail", "missingSpaceBeforeEmail",
+    "zeroPaddedDate",
+)  # fmt: skip
+"""In long histories, of who wrote a commit and when; git-clone(1) does not mind (git-config(1), "fsck.<msg-id>")."""
+_FETCH: Final = (
+    *(word for habit in _OLD_HABITS for word in ("-c", f"fetch.fsck.{habit}=ignore")),
+    "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow",
+)  # fmt: skip
 _EVERYTHING: Final = (f"+refs/heads/*:{REMOTE_REFS.decode()}*", "+refs/tags/*:refs/tags/*")
 
 

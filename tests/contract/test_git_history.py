@@ -157,6 +157,21 @@ def test_history_that_cannot_be_is_told_of_a_job_file_with_its_place(tmp_path: P
         assert text in told.err
 
 
+def test_history_with_commits_as_old_tools_wrote_them_comes(tmp_path: Path, scratch: Path) -> None:
+    pack = RawPack()
+    tree = pack.tree((b"100644", b"a", pack.add("blob", b"a\n"))).hex().encode()
+    whos = (b"a 1 +0000", b"<a@b> 1 +0000", b"a<a@b> 1 +0000", b"a <a@b> 01 +0000", b"a <a@b> 1 +0000")
+    parent = b""
+    for who in whos:
+        body = b"tree %b\n%bauthor %b\ncommitter %b\n\nx\n" % (tree, parent, who, whos[-1])
+        parent = b"parent %b\n" % pack.add("commit", body).hex().encode()
+    commit = parent.split()[1].decode()
+    pack.write(tmp_path / "origin", commit)
+    sync = SyncHere(f"git+file://{tmp_path}/origin", tmp_path / "dst", {"STAGER_SCRATCH": str(scratch)})
+    assert sync.run("--history").err == ""
+    assert len(git(sync.destination, "rev-list", "HEAD").split()) == len(whos)
+
+
 # Servers that lie
 
 
