@@ -39,6 +39,7 @@ class History:
         self._url = ref.location
         self._where = f"{workspace.root}/{GIT_NAME}"
         self._found = Found(what="absent")
+        self._theirs: frozenset[tuple[str, bytes]] = frozenset()
         self._is_wanted = True
         self._is_stale = False  # the index says of files how they lay before this run
 
@@ -47,7 +48,7 @@ class History:
         """Whether `publish` puts another directory in place, as `judge` has found."""
         return self._is_wanted
 
-    def judge(self, snapshot: Snapshot, *, moves: bool) -> None:
+    def judge(self, source: Source, snapshot: Snapshot, *, moves: bool) -> None:
         """Before anything is moved, look at what is there. ``moves``: files of the tree will change.
 
         Blocks. Raises `UsageError`: somebody's work would go, or lose the files that it is about; `HostError`.
@@ -67,7 +68,8 @@ class History:
         self._is_wanted = not is_same or found.mark.head != head
         if not self._is_wanted and not moves:
             return
-        changes = what_changed(root_fd, found.mark)
+        self._theirs = cast("Historian", source).history_refs()
+        changes = what_changed(root_fd, found.mark, theirs=self._theirs)
         if changes and is_same and not moves:
             self._is_wanted = False
         elif changes:
@@ -101,7 +103,7 @@ class History:
                 os.rename(name, GIT_NAME, src_dir_fd=tmp_fd, dst_dir_fd=root_fd)
             else:
                 self._exchange(name, tmp_fd, root_fd)
-                if what_changed(tmp_fd, mark, name):
+                if what_changed(tmp_fd, mark, name, theirs=self._theirs):
                     self._exchange(name, tmp_fd, root_fd)
                     raise UsageError("somebody works in it", where=self._where, hint="run this again, without that")
             if commit is not None:

@@ -124,7 +124,7 @@ class _Sync(Struct, frozen=True):
         decided = await self.decision.decide(seen)
         if self.history is not None:
             moves = bool(decided.planned.fetch or seen.leftovers.deletion.files)
-            await blocking(self.history.judge, seen.snapshot, moves=moves)
+            await blocking(self.history.judge, self.decision.source, seen.snapshot, moves=moves)
         seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
         if options.dry_run:

@@ -45,11 +45,8 @@ _EVERYTHING: Final = (f"+refs/heads/*:{REMOTE_REFS.decode()}*", "+refs/tags/*:re
 
 
 class HistoryRepository(PinnedRepository):
-    """See the module. When something was fetched: ``refs``: ids and names, branches as the remote's; ``default``: the
-    branch that the remote's HEAD is, None where nobody has said so.
-    """
+    """See the module. ``default``: the branch that the remote's HEAD is, None where nobody has said so."""
 
-    refs: Sequence[tuple[str, bytes]] = ()
     default: str | None = None
 
     async def give(self, directory: str, commit: str) -> bytes:

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -73,22 +74,25 @@ def look_at(directory: int, name: str = GIT_NAME) -> Found:
         os.close(fd)
 
 
-def what_changed(directory: int, mark: Mark, name: str = GIT_NAME) -> list[str]:
-    """How it differs from what was made with this mark, for people; empty when nobody has worked in it.
+def what_changed(
+    directory: int, mark: Mark, name: str = GIT_NAME, *, theirs: AbstractSet[tuple[str, bytes]] = frozenset()
+) -> list[str]:
+    """How it differs from what was made with this mark, for people; empty when nobody has worked in it. ``theirs``: ids
+    and names of refs that the remote has now, which a fetch may have brought.
 
     Blocks. Raises `HostError`.
     """
     try:
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
-            return list(_changes(fd, mark))
+            return list(_changes(fd, mark, theirs))
         finally:
             os.close(fd)
     except OSError as error:
         raise from_os_error(error, doing="look at the directory", where=name) from error
 
 
-def _changes(fd: int, mark: Mark) -> Iterator[str]:
+def _changes(fd: int, mark: Mark, theirs: AbstractSet[tuple[str, bytes]]) -> Iterator[str]:
     names = os.listdir(fd)
     for name in sorted(names):
         if name not in _HARMLESS | _JUDGED:
@@ -101,7 +105,7 @@ def _changes(fd: int, mark: Mark) -> Iterator[str]:
         yield "its config is another"
     yield from _info_changes(fd, mark)
     yield from _hook_changes(fd)
-    yield from _ref_changes(fd, mark)
+    yield from _ref_changes(fd, mark, theirs)
     yield from _log_changes(fd, mark)
     if "ORIG_HEAD" in names and _read("ORIG_HEAD", fd).strip() != mark.commit.encode():
         yield "ORIG_HEAD names another commit"
@@ -141,7 +145,7 @@ def _hook_changes(fd: int) -> Iterator[str]:
         os.close(below)
 
 
-def _ref_changes(fd: int, mark: Mark) -> Iterator[str]:
+def _ref_changes(fd: int, mark: Mark, theirs: AbstractSet[tuple[str, bytes]]) -> Iterator[str]:
     refs: dict[bytes, bytes] = {}
     try:
         refs.update(parse_packed(_read("packed-refs", fd, _REFS_BYTES)))
@@ -159,7 +163,7 @@ def _ref_changes(fd: int, mark: Mark) -> Iterator[str]:
         more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
         yield f"{', '.join(show(name) for name in sorted(own)[:_SHOWN])}{more} are new in it"
     tags = [(value.decode("latin-1"), name) for name, value in refs.items() if name.startswith(_TAGS)]
-    if refs_digest(tags) != mark.tags:
+    if refs_digest(tags) != mark.tags and not theirs >= frozenset(tags):
         yield "its tags are others"
 
 

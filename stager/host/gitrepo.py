@@ -55,10 +55,12 @@ class Pin:
 class PinnedRepository:
     """See the module. ``url`` holds no password.
 
-    ``partial``: blobs of what was fetched are not here before they are brought.
+    ``partial``: blobs of what was fetched are not here before they are brought. ``refs``: ids and names of the remote's
+    branches, as git-clone(1) names them here, and tags, where all of them were fetched.
     """
 
     partial = False
+    refs: Sequence[tuple[str, bytes]] = ()
 
     def __init__(
         self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None

@@ -174,6 +174,10 @@ class Historian(Source, Protocol):
         """What the history that the last snapshot has brought will take, about; 0: it has brought none. Blocks."""
         ...
 
+    def history_refs(self) -> frozenset[tuple[str, bytes]]:
+        """Ids and names of the refs that it brought with the last snapshot; none: it has brought none."""
+        ...
+
     async def make_history(self, where: str, beside: Beside) -> None:
         """Make a directory ``where``, which becomes ``.git`` beside the files of the last snapshot.
 

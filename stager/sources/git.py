@@ -156,6 +156,10 @@ class GitSource:
         """See `Historian.history_bytes`."""
         return self._repository.pack_bytes()
 
+    def history_refs(self) -> frozenset[tuple[str, bytes]]:
+        """See `Historian.history_refs`."""
+        return frozenset(self._repository.refs)
+
     async def make_history(self, where: str, beside: Beside) -> None:
         """See `Historian.make_history` and `stager.sources.git_history`. Raises `ValueError`: it was not wanted."""
         pin = self._pin

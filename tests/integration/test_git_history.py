@@ -371,8 +371,11 @@ def test_who_only_looked_has_changed_nothing(brought: Path, tmp_path: Path, what
 def test_new_commit_comes_where_somebody_only_looked(sync: Sync, origin: Path) -> None:
     sync.brought()
     commit = commit_files(origin, {"data/b.txt": b"b\n"}, "third")
+    git(origin, "tag", "v3")
+    git(origin, "branch", "more")
     for look in LOOKED.values():
         look(sync.destination)
+    assert git(sync.destination, "rev-parse", "v3", "origin/more").split() == [commit] * 2  # they were fetched
     sync.brought()
     assert git(sync.destination, "rev-parse", "HEAD", "main", "origin/main").split() == [commit] * 3
     assert files(sync.destination) == tree_of(origin)
