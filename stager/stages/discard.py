@@ -83,6 +83,8 @@ def _look(fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
             if changes:
                 _count(whole, 0, tally, f" ({changes[0]})")
         elif not stat.S_ISDIR(status.st_mode):
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:  # an overlay's note that something was removed
+                continue
             if not _is_as_recorded(status, recorded(whole)):
                 _count(whole, status.st_size, tally)
         elif whole.count(b"/") >= _DEPTH_MAX:

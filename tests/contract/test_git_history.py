@@ -136,6 +136,7 @@ history = true
 name = "a/idle"
 source = "git+file://{tmp_path}/origin"
 history = true
+access = "read-only"
 """
     )
     done = node.stager("run", "--job-id", "j", job)

@@ -30,8 +30,8 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "history", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "planning", "progress"}
-        | {"repair", "sync_options", "telling", "verify"},
+        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "planning", "progress", "repair"}
+        | {"caching", "copies", "history", "sync_options", "telling", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
