@@ -36,6 +36,7 @@ __all__ = [
     "clone_tree",
     "drop_bounding_capability",
     "enter_namespace",
+    "exchange",
     "forbid_new_privileges",
     "make_tmpfs",
     "open_resolved",
@@ -84,6 +85,7 @@ _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
+_RENAME_EXCHANGE: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -146,6 +148,11 @@ def enter_namespace(namespace: int, kind: int) -> None:
 def sync_file_system(fd: int) -> None:
     """All that was written to the file system of ``fd`` has reached the disk, else the error it met (syncfs(2))."""
     _checked(_libc.syncfs(fd))
+
+
+def exchange(one_fd: int, one: str, other_fd: int, other: str) -> None:
+    """Give each of two names what the other one had, at once; EINVAL where the file system cannot (renameat2(2))."""
+    _checked(_libc.renameat2(one_fd, os.fsencode(one), other_fd, os.fsencode(other), _RENAME_EXCHANGE), other)
 
 
 def set_propagation(path: str, flags: int) -> None:

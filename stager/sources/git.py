@@ -1,4 +1,4 @@
-"""A git remote as a source: one commit, pinned, fetched without history by the `git` program.
+"""A git remote as a source: one commit, pinned, fetched by the `git` program, with its history when that is wanted.
 
 What a tree looks like here: exactly what `git archive COMMIT` holds, export-ignore and export-subst aside (those
 describe releases, not data). That is: blobs as committed, with `eol`, `ident` and `working-tree-encoding` of
@@ -31,7 +31,7 @@ from stager.host.git_place import GitPlace
 from stager.host.gitrepo import FULL_ID, Pin, PinnedRepository
 from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
-from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
+from stager.sources.base import Beside, Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import bring_files, check_out
 from stager.sources.git_forest import Forest, Member, believing, named, rows_of
 from stager.sources.git_urls import is_loopback, submodule_url
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["GitSource"]
 
 _LFS: Final = "stager.sources.git_lfs"  # imported where a tree has objects of it
+_HISTORY: Final = "stager.sources.git_history"  # imported where it is wanted
 
 
 class GitSource:
@@ -121,7 +122,10 @@ class GitSource:
         )  # fmt: skip
         grown = await forest.grow(self._root(pin, self._options), wanted)
         self._left = grown.lfs
-        version = replace(self._asked(pin), submodules=grown.submodules(), left_out=tuple(grown.left_out))
+        version = replace(
+            self._asked(pin), tree=await self._repository.tree_of(pin.commit), submodules=grown.submodules(),
+            left_out=tuple(grown.left_out),
+        )  # fmt: skip
         snapshot = self._snapshot(pin, grown.table, version)
         self._members = grown.members
         snapshot = replace(snapshot, warnings=(*snapshot.warnings, *lfs_warnings(grown.lfs)))
@@ -147,6 +151,23 @@ class GitSource:
                 await self._fetch_from(member, snapshot, part, landing, done)
             except StagerError as error:
                 raise named(error, member) from error
+
+    def history_bytes(self) -> int:
+        """See `Historian.history_bytes`."""
+        return self._repository.pack_bytes()
+
+    def history_refs(self) -> frozenset[tuple[str, bytes]]:
+        """See `Historian.history_refs`."""
+        return frozenset(self._repository.refs)
+
+    async def make_history(self, where: str, beside: Beside) -> None:
+        """See `Historian.make_history` and `stager.sources.git_history`. Raises `ValueError`: it was not wanted."""
+        pin = self._pin
+        if pin is None or not self._options.history:
+            raise ValueError("there is no history without a snapshot, and where none was wanted")
+        make, repository = importlib.import_module(_HISTORY).make_history, self._repository
+        _, objects = part_lfs(beside.entries.table, beside.entries.stands())
+        await believing(repository, lambda: make(repository, pin, where, beside, lfs=bool(objects)))
 
     async def _fetch_from(
         self, member: Member, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded
@@ -176,9 +197,14 @@ class GitSource:
 
     async def _open(self, url: str, partial: bool) -> PinnedRepository:
         """``partial``: perhaps only some of its files will be asked for. Raises `NoSpaceError`, `HostError`."""
-        place = await blocking(GitPlace, url, self._state_dir, self._environ)
+        history = self._options.history
+        place = await blocking(
+            GitPlace, url, self._state_dir, self._environ, kind="history" if history else "commits"
+        )
         self._places.append(place)
         kind = PartialRepository if partial else PinnedRepository
+        if history:
+            kind = importlib.import_module(_HISTORY).HistoryRepository
         return kind(place, url, environ=self._environ, retry=self._retry, proxy=self._proxy)
 
     def _asked(self, pin: Pin) -> GitVersion:

@@ -1,6 +1,6 @@
 """What a Git snapshot is a version of: the commit, and all that makes a table of it. As text in manifests and listings.
 
-``COMMIT:SUBDIR`` where nothing but a subdirectory was asked for and there are no submodules, else ``COMMIT?JSON``.
+``COMMIT?JSON``; of earlier runs also ``COMMIT:SUBDIR``, where nothing but a subdirectory was asked for.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class Submodule(Struct, frozen=True, kw_only=True):
 
 
 class GitVersion(Struct, frozen=True, kw_only=True):
-    """``options``: those that shape a table. ``submodules``: what came of them, when they are wanted; ``left_out``: the
-    paths of those that are not.
+    """``tree``: the id of the commit's tree, once it is known. ``options``: those that shape a table. ``submodules``:
+    what came of them, when they are wanted; ``left_out``: the paths of those that are not.
     """
 
     commit: str
+    tree: str = ""
     subdir: str = ""
     options: GitOptions = GitOptions()
     submodules: tuple[Submodule, ...] = ()
@@ -65,6 +66,7 @@ class GitVersion(Struct, frozen=True, kw_only=True):
             more = _decoder.decode(found["rest"])
             return cls(
                 commit=found["commit"],
+                tree=more.tree,
                 subdir=os.fsdecode(from_json(more.subdir)),
                 options=GitOptions(
                     paths=_texts(more.paths), submodules=more.submodules is not None,
@@ -82,11 +84,11 @@ class GitVersion(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """For manifests and listings; equal ones are of equal tables."""
-        if self.options == GitOptions() and not self.left_out:
+        if self.options == GitOptions() and not self.left_out and not self.tree:
             return f"{self.commit}:{self.subdir}"
         options = self.options
         more = _More(
-            subdir=_forms([self.subdir])[0], paths=_forms(options.paths), lfs=options.lfs,
+            tree=self.tree, subdir=_forms([self.subdir])[0], paths=_forms(options.paths), lfs=options.lfs,
             lfs_include=_forms(options.lfs_include), lfs_exclude=_forms(options.lfs_exclude),
             submodules=tuple(
                 _Submodule(mount=to_json(one.mount), root=to_json(one.root), commit=one.commit, url=one.url)
@@ -98,7 +100,7 @@ class GitVersion(Struct, frozen=True, kw_only=True):
 
     def is_of(self, asked: GitVersion) -> bool:
         """Whether it is what came of this."""
-        return replace(self, submodules=(), left_out=()) == asked
+        return replace(self, tree="", submodules=(), left_out=()) == asked
 
     def warnings(self) -> tuple[str, ...]:
         """What the user should know."""
@@ -110,8 +112,10 @@ class GitVersion(Struct, frozen=True, kw_only=True):
         return (f"submodules are left out: {shown}{more}{hint}",)
 
     def pinned(self) -> dict[str, Any]:
-        """For receipts: submodules with their commits, and those that were left out."""
+        """For receipts: the tree, submodules with their commits, and those that were left out."""
         told: dict[str, Any] = {}
+        if self.tree:
+            told["tree"] = self.tree
         if self.options.paths:
             told["paths"] = _forms(self.options.paths)
         if self.submodules:
@@ -137,6 +141,7 @@ class _Submodule(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _More(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The JSON. Its defaults are what is not asked for."""
 
+    tree: str = ""
     subdir: Path = ""
     paths: tuple[Path, ...] = ()
     lfs: bool = True

@@ -223,6 +223,8 @@ def _datasets(
         )
         check_choices(choices, source, partial(_key_of, place), problems)
         git = git_of(place, found, source, problems)
+        if git.history and choices.filter:
+            problems.add(f"{place}.history", "is of a whole tree, and is not available with what chooses files")
         specs.append(replace(_dataset(found.name, source, choices, base), access=found.access, remote=remote, git=git))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
