@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from stager.config import Retry, Timeouts
 from stager.errors import AccessDeniedError, NoObjectsError, SourceError, StagerError, TransientError
-from stager.host.git_settings import parse_settings, read_settings
+from stager.host.git_settings import GitSettings, read_settings
 from stager.host.threads import together
 from stager.retry import wait_s
 from stager.sources.lfs_access import Access, Opened
@@ -49,14 +49,11 @@ from stager.version import __version__
 if TYPE_CHECKING:
     from stager.sources.lfs_http import Client, Response
 
-__all__ = ["MOST_CONFIG_BYTES", "LfsServer"]
+__all__ = ["LfsServer"]
 
 _HTTP: Final = "stager.sources.lfs_http"  # imports aiohttp
 _BATCH_OBJECTS: Final = 100  # as git-lfs asks
 _BATCHES_AT_ONCE: Final = 4
-MOST_CONFIG_BYTES: Final = 64 << 10
-"""Of a ``.lfsconfig``."""
-
 _MOST_OBJECT_BYTES: Final = 2**53 - 1  # what every JSON reader takes exactly (RFC 8259, section 6)
 _REDIRECTS: Final = 3
 _MOVED: Final = frozenset((301, 302, 303, 307, 308))
@@ -65,7 +62,7 @@ _LOST: Final = {404: "does not exist there", 409: "is of another hash there", 41
 
 
 class LfsServer:
-    """See the module. ``git_url`` holds no password; ``lfsconfig``: the content of ``.lfsconfig`` at the commit's root.
+    """See the module. ``git_url`` holds no password; ``committed``: what the commit's ``.lfsconfig`` says.
 
     ``ref``: the full name that led to the commit, which some servers judge by; ``proxy``: the setting, as for
     `stager.host.proxies`.
@@ -76,7 +73,7 @@ class LfsServer:
         git_url: str,
         *,
         environ: Mapping[str, str],
-        lfsconfig: bytes | None = None,
+        committed: GitSettings = GitSettings(),  # noqa: B008  (frozen)
         ref: str | None = None,
         proxy: str | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
@@ -85,7 +82,7 @@ class LfsServer:
     ) -> None:
         self._git_url = git_url
         self._environ = environ
-        self._lfsconfig = lfsconfig or b""
+        self._committed = committed
         self._ref = ref
         self._proxy = proxy
         self._retry = retry
@@ -99,12 +96,9 @@ class LfsServer:
         """Find the endpoint. Nothing is asked of it yet.
 
         Raises `UsageError`: a setting that is wrong; `AccessDeniedError`: .lfsconfig leads where a commit may not;
-        `SourceError`: .lfsconfig is none; `HostError`: no git.
+        `HostError`: no git.
         """
-        if len(self._lfsconfig) > MOST_CONFIG_BYTES:
-            raise SourceError(f".lfsconfig has more than {MOST_CONFIG_BYTES >> 10} KiB", where=self._git_url)
-        settings = await read_settings(self._git_url, self._environ, self._proxy)
-        committed = await parse_settings(self._lfsconfig, self._environ, where=".lfsconfig of the commit")
+        settings, committed = await read_settings(self._git_url, self._environ, self._proxy), self._committed
         self._endpoint = discover(self._git_url, settings, committed)
         self._reach = Reach()
         named = (self._git_url, self._endpoint.url if self._endpoint.said_by != "commit" else "")
