@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stager.errors import SourceError
 from stager.host.git_reader import CommitReader
 from stager.host.git_settings import GitSettings, parse_settings
+from stager.sources.git_repository import Repository
 from stager.urls import redacted
-
-if TYPE_CHECKING:
-    from stager.sources.git_tree import Repository
 
 __all__ = ["LFSCONFIG", "read_lfsconfig", "to_record"]
 
@@ -41,9 +39,9 @@ async def read_lfsconfig(
 
 def to_record(config: GitSettings | None) -> tuple[tuple[str, str], ...] | None:
     """What of it leads to objects, so that the commit is not needed to fetch some again. None: not read, or nothing to
-    be written down, for a password is in it.
+    be written down, for there is a user in a URL, and perhaps a password.
     """
     if config is None:
         return None
     items = tuple((name, value) for name, value in config.items if _LEADS.fullmatch(name))
-    return items if all(redacted(value) == value for _, value in items) else None
+    return items if all(redacted(text) == text for item in items for text in item) else None

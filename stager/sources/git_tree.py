@@ -10,7 +10,7 @@ from array import array
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from io import BufferedReader
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
@@ -24,11 +24,12 @@ from stager.sources.base import Wanted, everything
 from stager.sources.git_lfsconfig import LFSCONFIG, read_lfsconfig
 from stager.sources.git_names import what_git_refuses
 from stager.sources.git_problems import Problems
+from stager.sources.git_repository import Repository
 from stager.sources.lfs_choice import LfsChoice
 from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
 from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
-__all__ = ["GitTree", "Listed", "Repository", "is_attributes", "is_below"]
+__all__ = ["GitTree", "Listed", "is_attributes", "is_below"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
@@ -36,16 +37,6 @@ _POINTER_SIZES: Final = range(1, POINTER_BYTES)
 _ATTRIBUTES: Final = b".gitattributes"
 _PIECE_BYTES: Final = 1 << 20
 _KEY_MAX: Final = 65_535  # of a row in a table
-
-
-class Repository(Protocol):
-    """Where a tree is read from. ``partial``: its blobs are not here before they are brought."""
-
-    partial: bool
-
-    async def bring(self, blobs: Iterable[bytes]) -> None:
-        """Fetch those of these that are not here, in as few requests as it takes."""
-        ...
 
 
 class Listed(Struct, frozen=True, kw_only=True):

@@ -106,3 +106,58 @@ def test_next_commit_brings_its_own_objects_and_no_other(served: Served, tmp_pat
 
 def moved(destination: Path) -> Any:
     return json.loads((destination / ".stager" / "receipt.json").read_text())["moved"]
+
+
+LISTS = (
+    # the user's lfs.fetchinclude and lfs.fetchexclude, those of .lfsconfig
+    ((None, None), ("data", None)),
+    ((None, None), (None, "/data/, *.png\\\\")),
+    (("a.bin", None), ("data", "x")),
+    (("", "b.bin"), ("data", "data")),
+    (("/data//deep/, a.???,,", None), (None, None)),
+    ((" . ,data/../a.bin,!a.bin", None), (None, None)),
+    ((None, "**/deep"), ("data", "a.bin")),
+    (("  ", "  "), ("x", "a.bin")),
+)
+
+
+def test_what_git_lfs_is_configured_to_leave_out_stays_a_pointer_and_is_told(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """Of the same commit and the next, with each configuration: git-lfs-config(5), "LFSCONFIG"."""
+    names = ("a.bin", "b.bin", "data/a.bin", "data/c.bin", "x/data/a.bin", "data/deep/z.bin", "p.png")
+    objects = {name: name.encode() for name in names}
+    repository, config, root = tmp_path / "repositories" / NAME, tmp_path / "gitconfig", tmp_path / "dst"
+    make_lfs_repository(repository, FILES, objects)
+    keep_lfs_objects(repository, objects.values())
+    left = set()
+    with git_world("file", tmp_path / "repositories", certificates) as world:
+        environment = {**world.environment, "GIT_CONFIG_GLOBAL": str(config)}
+        sync = SyncHere(f"git+{world.url}", root, environment)
+        committed: tuple[str | None, str | None] = (None, None)
+        for number, (users, commits) in enumerate(LISTS):
+            config.write_text(_lists(users))
+            if commits != committed:
+                commit_files(repository, {".lfsconfig": _lists(commits).encode()}, "lists")
+                committed = commits
+            clone_with_lfs(world.url, tmp_path / f"clone{number}", environment)
+            expected = described(tmp_path / f"clone{number}", ".git")
+            pointers = [name for name in names if expected[name][1] != objects[name]]
+            for _ in range(2):  # the second has the listing of the first
+                done = sync.run("-q")
+                assert done.code == 0, done.err
+                assert described(root, ".stager") == expected, (users, commits)
+                assert ("lfs.fetchinclude" in done.err) == bool(pointers)
+                counted = json.loads((root / ".stager/receipt.json").read_text())["pinned"]["lfs"]
+                assert counted.get("excluded", 0) == len(pointers)
+                assert counted.get("objects", 0) == len(names) - len(pointers)
+            left.add(len(pointers))
+        done = sync.run("-q", "--lfs-include", "*")
+        assert (done.code, done.err) == (0, "")
+        assert {name: described(root, ".stager")[name][1] for name in names} == objects
+    assert len(left) > len(LISTS) // 2  # the lists do not all say the same
+
+
+def _lists(values: tuple[str | None, str | None]) -> str:
+    named = zip(("fetchinclude", "fetchexclude"), values, strict=True)
+    return "\n\t".join(["[lfs]", *(f'{name} = "{value}"' for name, value in named if value is not None)]) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from servers.git_http import GitHttp
 from servers.lfs_fixture import LfsFixture, lfs_fixture
 from servers.lfs_fixture import Reply as Answered
 from servers.lfs_fixture import Request as Asked
-from servers.repositories import commit_files, lfs_pointer, make_repository
+from servers.repositories import commit_files, git, lfs_pointer, make_repository
 from unit.scripted_http import Request, ScriptedServer, response, scripted
 
 MIB = 1 << 20
@@ -139,6 +140,58 @@ def test_pointer_at_a_path_without_the_filter_is_a_file_and_the_user_is_told(
     assert done.code == 0
     assert "without filter=lfs" in done.err
     assert tree(sync.destination) == expected
+
+
+def test_object_of_a_known_commit_is_fetched_without_the_commit(
+    sync: Sync, commit: Callable[..., dict[str, bytes]], lfs: LfsFixture, git_server: GitHttp, scratch: Path
+) -> None:
+    """That of .lfsconfig which leads to objects is recorded; the refs are asked for, and nothing else."""
+    expected = commit({"a.bin": b"aaa", "keep/b.bin": b"bbbb"}, **{"notes.txt": lfs_pointer(b"something")})
+    options = ("--lfs-exclude", "keep/")
+    assert sync.run(*options).code == 0
+    told = receipt(sync)["pinned"]["lfs"]
+    assert told == {"objects": 1, "bytes": 3, "excluded": 1, "undeclared": 1}
+    (sync.destination / "a.bin").unlink()
+    shutil.rmtree(scratch)
+    scratch.mkdir(mode=0o700)
+    git_server.forget()
+    done = sync.run(*options)
+    assert done.code == 0 and "without filter=lfs" in done.err
+    assert tree(sync.destination) == {**expected, "keep/b.bin": lfs_pointer(b"bbbb")}
+    asked = [path.rpartition("/")[2] for _, path in git_server.requests]
+    assert asked == ["refs?service=git-upload-pack", "git-upload-pack"]
+    assert receipt(sync)["pinned"]["lfs"] == told
+
+
+@pytest.mark.parametrize(
+    ("options", "damaged"),
+    [
+        (["--no-lfs"], ["a.bin"]),
+        (["--lfs-exclude", "keep/"], ["a.bin", "keep/b.bin"]),
+        (["--lfs-include", "keep/", "--path", "keep", "--path", "a.bin"], ["a.bin", "keep/b.bin"]),
+        (["--path", "keep"], ["keep/b.bin"]),
+    ],
+)
+def test_repaired_tree_is_the_one_that_was_staged_with_its_options(
+    sync: SyncHere, commit: Callable[..., dict[str, bytes]], git_server: GitHttp, scratch: Path,
+    options: list[str], damaged: list[str],
+) -> None:  # fmt: skip
+    commit({"a.bin": b"aaa", "keep/b.bin": b"bbbb"}, unwanted=os.urandom(MIB))
+    git(git_server.root / "words", "config", "uploadpack.allowFilter", "true")
+    assert sync.run(*options).code == 0
+    staged, told = tree(sync.destination), receipt(sync)
+    commit({"a.bin": b"a later commit"})
+    shutil.rmtree(scratch)
+    scratch.mkdir(mode=0o700)
+    for name in damaged:
+        (sync.destination / name).write_bytes(b"damaged")
+    git_server.forget()
+    done = sync.command("verify", str(sync.destination), "--repair")
+    assert done.code == 0, done.err
+    assert tree(sync.destination) == staged
+    assert (git_server.bytes_sent < MIB) == ("--path" in options)  # nothing else is fetched then either
+    assert receipt(sync)["pinned"] == told["pinned"]
+    assert "fetched 0 objects" in sync.run(*options, "--ref", told["pinned"]["commit"]).out
 
 
 def test_objects_that_the_server_has_not_are_all_named(
