@@ -147,7 +147,7 @@ class LfsServer:
 
     async def way_to(self, href: str) -> Way:
         """The way to an action's http or https URL, its addresses resolved and checked anew. Raises as `actions`."""
-        return await self._ways.to(self._parsed(href), where=self._from_server)
+        return await self._way(self._parsed(href), self._from_server)
 
     async def redirected(self, action: Action, location: str) -> Action:
         """Where an action leads when its URL answers with a redirect. To another origin none of its headers go along.
@@ -311,10 +311,13 @@ class LfsServer:
         headers = own + self._access.headers_for(target, needs_none=authenticated, own=own)
         return Action(target.url, headers, expires_at_s)
 
+    async def _way(self, target: Target, where: str) -> Way:
+        return await self._ways.to(target, where=where, at_home=self._access.is_home(target))
+
     async def _known(self, target: Target) -> None:
         """Refuse a host that may not be reached; each is looked up once for all links."""
         if target.origin not in self._seen:
-            await self._ways.to(target, where=self._from_server)
+            await self._way(target, self._from_server)
             self._seen.add(target.origin)
 
     async def _post(self, body: bytes) -> tuple[Opened, Response]:
@@ -323,7 +326,7 @@ class LfsServer:
         headers = opened.headers
         client = await self._connected()
         for _ in range(_REDIRECTS):
-            way = await self._ways.to(target, where=opened.chosen)
+            way = await self._way(target, opened.chosen)
             self._check_plain(target, way, opened)
             fixed = (("Accept", MEDIA_TYPE), ("Content-Type", MEDIA_TYPE), ("User-Agent", f"stager/{__version__}"))
             named = {name.lower() for name, _ in fixed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -13,7 +14,7 @@ from stager.sources.lfs_batch import LfsServer
 from stager.sources.lfs_failures import LFS
 from stager.sources.lfs_href import Action, Target, parse_target
 from stager.sources.lfs_rows import oid_of
-from stager.sources.lfs_way import Way
+from stager.sources.lfs_way import Way, unusable
 from stager.transfer import Lane, Transfer
 from stager.version import __version__
 
@@ -38,16 +39,22 @@ class Origin:
     def __init__(self, target: Target, way: Way, transfer: Transfer, where: str) -> None:
         proxy = way.proxy
         self.name = target.origin
-        self.endpoint = Endpoint(
-            transfer.engine,
-            host=way.host,
-            port=way.port,
-            tls=way.tls,
-            addresses=way.addresses,
-            ca_file=way.ca_file,
-            verify=way.verify,
-            proxy=proxy.for_endpoint() if proxy else None,
-        )
+        try:
+            self.endpoint = Endpoint(
+                transfer.engine,
+                host=way.host,
+                port=way.port,
+                tls=way.tls,
+                addresses=way.addresses,
+                ca_file=way.ca_file,
+                verify=way.verify,
+                proxy=proxy.for_endpoint() if proxy else None,
+                certificate=way.certificate,
+            )
+        except OSError as error:
+            if error.errno == errno.EKEYREJECTED and way.certificate is not None:
+                raise unusable(way.certificate) from None
+            raise
         agent = ("user-agent", f"stager/{__version__}")
         self.template = Template(
             self.endpoint, None, host_header=target.host_header, path_prefix=b"/", headers=(agent,)
