@@ -67,6 +67,7 @@ class Access:
         self._committed = committed
         self._environ = environ
         self._proxy = proxy
+        self._has_extra = any(name.endswith(".extraheader") for name, _ in settings.items)
         self._lock = asyncio.Lock()
         self._opened: Opened | None = None
         self._login: Login | None = None
@@ -150,6 +151,8 @@ class Access:
         return Opened(base, _merged(shown, _merged(granted, extra)), chosen, expires_at_s)
 
     def _extra(self, url: str, *, named_only: bool) -> Headers:
+        if not self._has_extra:
+            return ()
         lines = self._settings.all_for("http", "extraheader", url, named_only=named_only)
         pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         try:

@@ -145,22 +145,23 @@ class LfsServer:
             raise self._lost(troubles, names or {}, any_found=bool(found))
         return found
 
-    async def way_to(self, href: str) -> Way:
-        """The way to an action's http or https URL, its addresses resolved and checked anew. Raises as `actions`."""
-        return await self._way(self._parsed(href), self._from_server)
+    async def way_to(self, link: Target) -> Way:
+        """The way to where an action leads, its addresses resolved and checked anew. Raises as `actions`."""
+        return await self._way(link, self._from_server)
 
     async def redirected(self, action: Action, location: str) -> Action:
         """Where an action leads when its URL answers with a redirect. To another origin none of its headers go along.
 
         Raises as `actions`.
         """
-        before = self._parsed(action.href)
-        target = self._parsed(urljoin(action.href, location))
+        before = action.place
+        assert isinstance(before, Target)
+        target = self._parsed(urljoin(before.url, location))
         if before.tls and not target.tls:
             raise AccessDeniedError("a redirect leads from https to plain http", where=self._from_server)
         await self._known(target)
         headers = action.headers if target.origin == before.origin else ()
-        return Action(target.url, headers, action.expires_at_s)
+        return Action(target, headers, action.expires_at_s)
 
     @property
     def _from_server(self) -> str:
@@ -278,8 +279,9 @@ class LfsServer:
         reply = read_reply(response.body, batch, where=where)
         again: set[str] = set()
         reason: StagerError | None = None
+        ahead_s = response.ahead_s
         for oid, (link, authenticated) in reply.links.items():
-            action = await self._action(link, authenticated, opened, response)
+            action = await self._action(link, authenticated, opened, ahead_s)
             if action.expires_at_s > time.time():
                 found[oid] = action
             else:
@@ -297,19 +299,19 @@ class LfsServer:
                 troubles[oid] = trouble
         return [pointer for pointer in batch if pointer.oid in again], reason
 
-    async def _action(self, link: Link, authenticated: bool, opened: Opened, response: Response) -> Action:
+    async def _action(self, link: Link, authenticated: bool, opened: Opened, ahead_s: float) -> Action:
         target = self._parsed(link.href)
         if opened.base.tls and not target.tls:
             raise AccessDeniedError("leads to plain http, and the server itself is reached by https",
                                     where=self._from_server)
         try:
             own = sendable((link.header or {}).items())
-            expires_at_s = expiry_s(link.expires_in, link.expires_at, now_s=time.time(), ahead_s=response.ahead_s)
+            expires_at_s = expiry_s(link.expires_in, link.expires_at, now_s=time.time(), ahead_s=ahead_s)
         except ValueError as error:
             raise SourceError(str(error), where=self._from_server) from None
         await self._known(target)
         headers = own + self._access.headers_for(target, needs_none=authenticated, own=own)
-        return Action(target.url, headers, expires_at_s)
+        return Action(target, headers, expires_at_s)
 
     async def _way(self, target: Target, where: str) -> Way:
         return await self._ways.to(target, where=where, at_home=self._access.is_home(target))

@@ -171,6 +171,21 @@ def test_proxy_of_git_or_the_environment_is_gone_through(
         assert ask(repository_of(lfs), wanted, user, proxy="none")
 
 
+def test_certificate_of_the_user_goes_through_no_proxy_that_could_ask_for_it(
+    certificates: Certificates, user: User
+) -> None:
+    with lfs_fixture(certificates) as lfs:
+        wanted = pointers(lfs, [b"x"])
+        shown = f"sslCAInfo = {certificates.ca_file}\n\tsslCert = {certificates.client_both_file}"
+        user.configure(f"[http]\n\t{shown}\n")
+        assert ask(repository_of(lfs), wanted, user)
+        lfs.requests.clear()
+        user.configure(f"[http]\n\t{shown}\n\tproxy = https://127.0.0.1:9\n")
+        with pytest.raises(UsageError, match="client certificate is not supported through a proxy over TLS"):
+            ask(repository_of(lfs), wanted, user)
+        assert lfs.requests == []
+
+
 def test_ssh_says_where_the_server_is_and_what_to_show_it(
     git_ssh_server: GitSsh, lfs_streaming: Giftless, user: User
 ) -> None:
