@@ -108,20 +108,6 @@ static int read_head(struct stg_blobs *blobs, const struct stg_row *row)
     }
 }
 
-static int write_fully(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        data += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 static int start_hashing(struct stg_blobs *blobs, const struct stg_row *row)
 {
     char head[32];
@@ -180,7 +166,7 @@ static int take_bytes(struct stg_blobs *blobs, const struct stg_row *row, int to
         if (status == 0 && link)
             memcpy(link + (row->size - left), data, some);
         else if (status == 0)
-            status = write_fully(to, data, some);
+            status = stg_landing_write(to, data, some, row->size - left);
         if (status < 0)
             return status;
         blobs->begin += some;

@@ -73,20 +73,6 @@ static int open_source(int source_dir_fd, struct stg_str source, struct stg_stor
     return fd;
 }
 
-static int write_fully(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        data += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 /* to -1: the bytes are only hashed. */
 static int copy_bytes(int from, int to, struct stg_hasher *hasher, struct stg_sum *sum, char *buffer, int64_t *copied,
                       int64_t most)
@@ -100,7 +86,7 @@ static int copy_bytes(int from, int to, struct stg_hasher *hasher, struct stg_su
         if (n > most - *copied)
             return -ESTALE; /* more than the file held when it was opened */
         stg_checksum_add(sum, hasher, buffer, (size_t)n);
-        int status = to < 0 ? 0 : write_fully(to, buffer, (size_t)n);
+        int status = to < 0 ? 0 : stg_landing_write(to, buffer, (size_t)n, *copied);
         if (status < 0)
             return status;
         *copied += n;

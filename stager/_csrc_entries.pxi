@@ -1,4 +1,4 @@
-# The record of a tree, and what fills it without the network: Git blobs, earlier records; part of _csrc.pxd.
+# The record of a tree, and what fills it without the network: Git blobs, kept trees, earlier records; part of _csrc.pxd.
 
 cdef extern from "entries.h" nogil:
     enum stg_standing:
@@ -34,6 +34,14 @@ cdef extern from "blobs.h" nogil:
     stg_blobs *stg_blobs_new(int from_, int tmp_fd, int root_fd)
     void stg_blobs_free(stg_blobs *blobs)
     size_t stg_blobs_land(stg_blobs *blobs, stg_entries *entries, const uint32_t *rows, size_t count, int *status)
+
+
+cdef extern from "lend.h" nogil:
+    struct stg_lend:
+        pass
+    stg_lend *stg_lend_new(const stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime)
+    void stg_lend_free(stg_lend *lend)
+    size_t stg_lend_give(stg_lend *lend, stg_entries *entries, const uint32_t *rows, size_t count, int64_t *shared, int *status)
 
 
 cdef extern from "recall.h" nogil:

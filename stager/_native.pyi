@@ -148,6 +148,21 @@ class Blobs:
         """
 
 @final
+class Lend:
+    """Files of a kept tree, given to another one on this host, with shared blocks where the file system can
+    (csrc/lend.h). ``kept``: what was recorded of the tree at ``kept_fd``. The descriptors are the caller's. One thread
+    at a time.
+    """
+
+    def __init__(self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool) -> None: ...
+    kept: Entries
+    def give(self, entries: Entries, rows: array[int]) -> tuple[int, int, int]:
+        """The files of these rows; their entries, of the same table, stand then. How many are in place, why the next
+        one is not (0; ESTALE: it is not what was recorded; EBADMSG: other bytes; else the errno of the destination),
+        and how many bytes are shared. Releases the GIL. ValueError: another table. IndexError.
+        """
+
+@final
 class Recall:
     """Reads manifest lines or journal records (csrc/record.h) into entries; ``trusted``, or else doubtful.
 

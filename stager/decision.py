@@ -235,6 +235,8 @@ class Decision(Struct, frozen=True):
         """
         _, state_fd, _ = self.workspace.descriptors()
         free_bytes, free_inodes, _ = self.workspace.free()
+        if self.source.capabilities.shares_blocks:
+            planned = replace(planned, disk_bytes=0)
         room_bytes = min(room.size, table.sum_sizes(planned.blocked))
 
         def check(idle: frozenset[str]) -> None:

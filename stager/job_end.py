@@ -18,9 +18,11 @@ from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
 
-__all__ = ["RECEIPT", "collect_job", "find_losses", "read_receipt", "remove_copies", "teardown_job"]
+__all__ = ["OVERLAY", "RECEIPT", "collect_job", "find_losses", "read_receipt", "remove_copies", "teardown_job"]
 
 RECEIPT: Final = "receipt.json"
+OVERLAY: Final = ("upper", "work")
+"""In the place of a copy: what a job writes over a kept tree."""
 
 
 def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: False) -> Collected | None:
@@ -84,7 +86,8 @@ def find_losses(job: JobDirectory) -> dict[str, Discarded]:
     """
     if not os.path.isdir(job.tree):
         return {}
-    losses = {target: _find_loss(job, target) for target in sorted(_copied_to(job) | {"/code"})}
+    told = _copied_to(job)
+    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"})}
     return {target: loss for target, loss in losses.items() if loss.total.objects}
 
 
@@ -93,16 +96,19 @@ class _Told(msgspec.Struct):
 
     how: str
     destination: str
+    cache: dict[str, Any] = {}
 
 
-def _copied_to(job: JobDirectory) -> set[str]:
-    """Where the job's copies are in its view, as its receipt has it: /data/OWNER/NAME or /code, nothing else."""
+def _copied_to(job: JobDirectory) -> dict[str, str]:
+    """Where the job's copies are in its view, as its receipt has it: /data/OWNER/NAME or /code, nothing else; and how
+    each came out of the cache.
+    """
     try:
         told = msgspec.convert(read_receipt(job).get("datasets", []), list[_Told])
     except msgspec.ValidationError as error:
         raise _damaged(job, str(error)) from error
-    targets = {data.destination for data in told if data.how == "copy"}
-    for target in targets - {"/code"}:
+    targets = {data.destination: str(data.cache.get("how", "")) for data in told if data.how == "copy"}
+    for target in targets.keys() - {"/code"}:
         if not target.startswith("/data/") or not DATASET_NAME.fullmatch(target.removeprefix("/data/")):
             raise _damaged(job, "a copy that is neither a dataset nor the code")
     return targets
@@ -112,8 +118,10 @@ def _damaged(job: JobDirectory, why: str) -> HostError:
     return HostError(f"is damaged: {why}", where=f"{job.path}/{RECEIPT}", hint="look at the job's tree yourself")
 
 
-def _find_loss(job: JobDirectory, target: str) -> Discarded:
+def _find_loss(job: JobDirectory, target: str, how: str) -> Discarded:
     below = target.lstrip("/")
+    if how == "overlay":
+        return find_discarded(os.path.join(job.tree, below, OVERLAY[0]), lambda _: None)
     try:
         state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:  # the empty /code of a job without code

@@ -8,63 +8,38 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from stager.config import GitOptions, Integrity, Remote
+from stager.caching import Lent
+from stager.config import Remote
+from stager.copies import Brought, Copy, bring_copies, copies_of, options_of
 from stager.errors import HostError, NotFoundError, StagerError, from_os_error
-from stager.events import Event, Finished, Sink, nowhere
-from stager.filters import EVERYTHING, Filter
+from stager.events import Sink, nowhere
+from stager.host.cache import Cache
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import known_scratches, remember_scratch
 from stager.host.trees import remove_tree
-from stager.job_end import RECEIPT, collect_job, read_receipt, remove_copies
-from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView, SourceRef
-from stager.pipeline import SyncOptions, sync
+from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies
+from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
+from stager.pipeline import SyncOptions
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
-from stager.stages.pin import LISTED, Pinning
 from stager.stages.place import Placement
 from stager.stages.run import run_command
 from stager.transfer import Transfer
 
-__all__ = [
-    "Copy",
-    "copies_of",
-    "job_environment",
-    "open_job",
-    "options_of",
-    "run_job",
-    "stage_job",
-    "sync_copies",
-    "workdir_of",
-]
+__all__ = ["job_environment", "open_job", "run_job", "stage_job", "workdir_of"]
 
 _CREDENTIALS: Final = ("AWS_",)
 _OWN: Final = ("STAGER_", "CLUSTERONE_")
 _PLACES_TRIED: Final = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copy:
-    """One thing to copy into the job's tree."""
-
-    name: str  # OWNER/NAME, or "code"
-    source: SourceRef
-    below: str  # in tree/ and in state/
-    target: str
-    remote: Remote | None
-    integrity: Integrity
-    pinning: Pinning
-    filter: Filter = EVERYTHING
-    on_archived: Literal["fail", "skip"] = "fail"
-    git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
@@ -130,13 +105,17 @@ async def stage_job(
     transfer: Transfer,
     remote: Remote | None = None,
     save_listing: str | None = None,
+    cache: Cache | None = None,
+    for_view: bool = False,
     sink: Sink = nowhere,
 ) -> MountView:
     """Bring every dataset and the code into the job's tree, all at once, and return the view to run in.
 
     ``remote``: how S3 is reached where the job file names no remote. ``save_listing``: a directory that gets what was
-    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. When one fails the others are cancelled,
-    the record says why, and nothing is presented as ready. The receipt is written before the record says "ready".
+    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. ``cache``: trees that the user's jobs on
+    this node share; ``for_view``: they may be mounted, for the tree is used in the view alone. When one fails the
+    others are cancelled, the record says why, and nothing is presented as ready. The receipt is written before the
+    record says "ready".
     Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
     """
     copies = copies_of(spec, remote, save_listing)
@@ -144,10 +123,14 @@ async def stage_job(
     try:
         await asyncio.to_thread(_make_tree, job, copies)
         view = await asyncio.to_thread(check_sources, view)
-        receipts = await _copy_all(job, copies, transfer, sink)
+        brought = await bring_copies(
+            copies, job.tree, partial(_how, job), transfer=transfer, cache=cache, in_view=for_view, sink=sink
+        )
+        view = await asyncio.to_thread(_with_lent, view, copies, brought)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
+    receipts = [_in_view(copy, one.receipt) for copy, one in zip(copies, brought, strict=True)]
     receipts += _mounted(view)
     receipt = {
         "schema": 1,
@@ -211,34 +194,13 @@ def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], work
     }
 
 
-def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:
-    """All that is copied for a job; ``remote`` and ``save_listing`` as in `stage_job`."""
-
-    def pinning(below: str, source: SourceRef, frozen: str | None) -> Pinning:
-        if save_listing is None or frozen is not None or source.scheme not in LISTED:
-            return Pinning(frozen=frozen)
-        return Pinning(save_listing=os.path.join(save_listing, f"{below}.jsonl"))
-
-    copies = [
-        Copy(
-            name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
-            remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
-            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived, git=dataset.git,
-        )
-        for dataset in spec.datasets
-        if dataset.source.scheme != "bind"
-    ]  # fmt: skip
-    if spec.code is not None:
-        source = spec.code.source
-        copies.append(
-            Copy(name="code", source=source, below="code", target="/code", remote=remote,
-                  pinning=pinning("code", source, None), integrity=Integrity(), git=spec.code.git)
-        )  # fmt: skip
-    return copies
-
-
 def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> MountView:
-    mounts = [Mount(kind="copy", source=os.path.join(job.tree, copy.below), target=copy.target) for copy in copies]
+    mounts = [
+        Mount(
+            kind="copy", source=os.path.join(job.tree, copy.below), target=copy.target, read_only=copy.read_only
+        )
+        for copy in copies
+    ]  # fmt: skip
     if spec.code is None:
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
@@ -278,66 +240,26 @@ def _give_up(job: JobDirectory, told: str) -> None:
     remove_copies(job)
 
 
-async def _copy_all(
-    job: JobDirectory, copies: Sequence[Copy], transfer: Transfer, sink: Sink
-) -> list[dict[str, Any]]:
-    def how(copy: Copy) -> SyncOptions:
-        return replace(options_of(copy), state_dir=os.path.join(job.state_dir, copy.below))
-
-    receipts = await sync_copies(copies, job.tree, how, transfer=transfer, sink=sink)
-    return [_in_view(copy, receipt) for copy, receipt in zip(copies, receipts, strict=True)]
+def _how(job: JobDirectory, copy: Copy) -> SyncOptions:
+    return replace(options_of(copy), state_dir=os.path.join(job.state_dir, copy.below))
 
 
-async def sync_copies(
-    copies: Sequence[Copy], tree: str, how: Callable[[Copy], SyncOptions], *, transfer: Transfer, sink: Sink
-) -> list[DatasetReceipt]:
-    """Sync all at once, each to its place below ``tree``, and return their receipts in order.
+def _with_lent(view: MountView, copies: Sequence[Copy], brought: Sequence[Brought]) -> MountView:
+    """What is kept in the place of copies that were not made. Blocks. Raises `HostError`, `NoSpaceError`."""
+    lent = {copy.target: one.lent for copy, one in zip(copies, brought, strict=True) if one.lent is not None}
+    mounts = [_mount_of(mount, lent[mount.target]) if mount.target in lent else mount for mount in view.mounts]
+    return replace(view, mounts=tuple(mounts), uses=tuple(one.use for one in lent.values()))
 
-    Raises what `stager.pipeline.sync` raises, the copy's name in front; of several failures a permanent one.
-    """
 
-    async def sync_one(copy: Copy) -> DatasetReceipt:
-        def tell(event: Event) -> None:
-            """People know the place by its path in the view."""
-            if isinstance(event, Finished):
-                event = replace(event, receipt=replace(event.receipt, destination=copy.target))
-            sink(event)
-
-        where = os.path.join(tree, copy.below)
-        try:
-            return await sync(copy.source, where, transfer=transfer, options=how(copy), sink=tell)
-        except StagerError as error:
-            error.where = f"{copy.name}: {error.where}" if error.where else copy.name
-            raise
-
+def _mount_of(mount: Mount, lent: Lent) -> Mount:
+    if mount.read_only:
+        return replace(mount, source=lent.tree, pinned=None)
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(sync_one(copy)) for copy in copies]
-    except BaseExceptionGroup as several:
-        raise _most_telling(several) from None
-    return [task.result() for task in tasks]
-
-
-def options_of(copy: Copy) -> SyncOptions:
-    """How it is synced."""
-    return SyncOptions(
-        remote=copy.remote, pinning=copy.pinning, filter=copy.filter,
-        integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
-    )  # fmt: skip
-
-
-def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Our own bugs first, then what is permanent, then what may pass."""
-    errors = list(_leaves(group))
-    return min(errors, key=lambda error: (isinstance(error, StagerError), getattr(error, "retryable", False)))
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+        for name in OVERLAY:
+            os.mkdir(os.path.join(mount.source, name), 0o755)
+    except OSError as error:
+        raise from_os_error(error, doing="make the job's tree", where=mount.source) from error
+    return replace(mount, lower=lent.tree)
 
 
 def _in_view(copy: Copy, receipt: DatasetReceipt) -> dict[str, Any]:

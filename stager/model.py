@@ -155,7 +155,8 @@ class Mount(Struct, frozen=True, kw_only=True):
 
     ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
     fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
-    ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then.
+    ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then. With
+    ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
     """
 
     kind: Literal["copy", "bind", "public", "own"]
@@ -163,13 +164,17 @@ class Mount(Struct, frozen=True, kw_only=True):
     target: str  # absolute path in the view
     read_only: bool = False
     pinned: tuple[int, int] | None = None
+    lower: str | None = None
 
 
 class MountView(Struct, frozen=True, kw_only=True):
-    """What the job sees on top of the host; ``masked`` host directories appear empty and read-only."""
+    """What the job sees on top of the host; ``masked`` host directories appear empty and read-only. ``uses``:
+    descriptors that keep what is mounted from being changed, for as long as somebody has them open.
+    """
 
     mounts: tuple[Mount, ...]
     masked: tuple[str, ...] = ()
+    uses: tuple[int, ...] = ()
     profile: Literal["host"] = "host"
 
 
@@ -202,7 +207,8 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     boot a file may lack content that had not reached it, so a tree whose receipt names another boot is whole only once
     synced again.
     ``unverified`` counts the objects whose grade is not A by the keys of `UNVERIFIED`. ``read_back_bytes`` were read
-    again from the file for a checksum that has to be taken in order.
+    again from the file for a checksum that has to be taken in order. ``cache``: "how" files came out of this node's
+    cache ("clone", "copy"), and how many bytes are shared with it; empty where it was not used.
     """
 
     source: str
@@ -222,5 +228,6 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     filter: Mapping[str, Any] = field(default_factory=dict)  # what was wanted; empty: everything
     left_out: Counts = Counts()  # by the filter
     deleted: Counts = Counts()
+    cache: Mapping[str, Any] = field(default_factory=dict)
     boot: str = ""  # of a copy
     durable: bool = False  # of a copy: every file had reached the disk

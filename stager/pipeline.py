@@ -29,7 +29,7 @@ from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
-from stager.sources.base import Tally
+from stager.sources.base import Source, Tally
 from stager.stages.archived import not_in_place
 from stager.stages.delete import Deleted
 from stager.stages.plan import Plan
@@ -50,10 +50,12 @@ async def sync(
     *,
     transfer: Transfer,
     options: SyncOptions | None = None,
+    source: Source | None = None,
     sink: Sink = nowhere,
 ) -> DatasetReceipt:
     """Make ``destination`` hold what the source holds and the filter wants; foreign files stay, unless ``delete`` says
-    otherwise. Returns the receipt that was written.
+    otherwise. Returns the receipt that was written. ``source``: what to copy from in place of what ``ref`` names, with
+    what that would have.
 
     Several may run at once, on one ``transfer``. Raises the errors of `Source.snapshot` and `Source.fetch`,
     `BadKeysError`, `GradeError`, `NoSpaceError`, `HostError`, `UsageError`. Whatever it raises, no file is half
@@ -65,7 +67,7 @@ async def sync(
     state_dir = None if options.dry_run else _state_of(destination, options)
     await blocking(check_delete, options.delete, options.filter, destination)
     await blocking(_refuse_state_in_source, ref, options.state_dir)
-    opened = open_source(
+    opened = source or open_source(
         ref,
         remote=_remote(options),
         transfer=transfer,
@@ -79,8 +81,8 @@ async def sync(
     try:
         if options.fsync and not options.dry_run:
             commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
-        async with opened as source:
-            decision = Decision(ref, options, sink, source, workspace, commit)
+        async with opened as entered:
+            decision = Decision(ref, options, sink, entered, workspace, commit)
             one = _Sync(decision, transfer, started)
             for _ in range(_LISTED_AGAIN if options.on_change == "retry" else 0):
                 try:

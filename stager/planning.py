@@ -7,8 +7,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from stager.config import Remote
+from stager.copies import Copy, copies_of, options_of, sync_copies
 from stager.events import Sink
-from stager.jobs import Copy, copies_of, options_of, sync_copies
 from stager.model import DatasetReceipt, JobSpec
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
@@ -23,7 +23,7 @@ async def plan_job(
 ) -> list[DatasetReceipt]:
     """The receipts that staging would write, nothing moved; ``names``: ``sink`` is told each file.
 
-    ``remote`` as in `stager.jobs.stage_job`. Raises as `stager.jobs.sync_copies`.
+    ``remote`` as in `stager.jobs.stage_job`. Raises as `stager.copies.sync_copies`.
     """
 
     def how(copy: Copy) -> SyncOptions:

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
     "teardown": ("stager.cli.teardown", "Remove a job's tree."),
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
+    "cache": ("stager.cli.cache", "The trees that jobs on this node share."),
     "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
 }
 

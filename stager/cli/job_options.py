@@ -33,6 +33,7 @@ class JobArguments:
     remote: Remote
     transfer: Transfer
     save_listing: str | None
+    cache: bool
 
 
 def scratch_option(command: Command) -> Command:
@@ -50,6 +51,8 @@ def job_options(command: Command) -> Command:
         click.option("--name", metavar="NAME", help="The job's name, without a job file."),
         click.option("--save-listing", metavar="DIR", type=click.Path(),
                      help="Keep what was listed of each dataset below DIR, for frozen = in a job file."),
+        click.option("--no-cache", is_flag=True, help="Fetch anew what other jobs on this node have fetched, and keep "
+                     "nothing for later ones."),
         click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
@@ -79,6 +82,7 @@ def take_job(
         remote=remote_of(options),
         transfer=Transfer(limits=limits, timeouts=timeouts, retry=retry),
         save_listing=options["save_listing"],
+        cache=not options["no_cache"],
     )
 
 

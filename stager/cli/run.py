@@ -22,6 +22,7 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, warn, warn_of_losses
 from stager.cli.text import count, size
+from stager.copies import cache_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
@@ -138,12 +139,13 @@ async def _stage_and_run(
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
     with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
+        cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
         # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
         with Renderer(state, out=None if state.json else sys.stderr) as sink:
             async with arguments.transfer as transfer:
                 view = await stage_job(
                     spec, job, placement, transfer=transfer, remote=arguments.remote,
-                    save_listing=arguments.save_listing, sink=sink,
+                    save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,
                 )  # fmt: skip
         try:
             outcome.ended = await run_job(spec, job, view, argv)

@@ -15,6 +15,7 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell
+from stager.copies import cache_for
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
@@ -58,9 +59,10 @@ async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[st
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
     with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
         async with arguments.transfer as transfer:
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, sink=sink,
+                save_listing=arguments.save_listing, cache=cache, sink=sink,
             )  # fmt: skip
         return job_id, job.tree, read_receipt(job)

@@ -26,7 +26,7 @@ from stager.stages.inspect import Staged, staged_below
 from stager.transfer import Transfer
 from stager.verify import Repair, verify
 
-__all__ = ["command"]
+__all__ = ["command", "verify_all"]
 
 
 @click.command("verify")
@@ -59,12 +59,12 @@ def command(
         integrity = integrity_of(options)
         wanted = Repair(transfer=transfer, remote=remote, integrity=integrity) if repair else None
         run_async(
-            _verify(staged_below(directory, state_dir), strict, wanted, sink),
+            verify_all(staged_below(directory, state_dir), strict, wanted, sink),
             how_to_continue="run the same command again",
         )
 
 
-async def _verify(trees: Sequence[Staged], strict: bool, repair: Repair | None, sink: Sink) -> None:
+async def verify_all(trees: Sequence[Staged], strict: bool, repair: Repair | None, sink: Sink) -> None:
     """All of them, also when one is not as it should be."""
     failed: list[StagerError] = []
     async with repair.transfer if repair is not None else contextlib.nullcontext():

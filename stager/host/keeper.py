@@ -34,6 +34,7 @@ GO: Final = 0
 GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """Signals a terminal would send to the whole foreground group; the others go to the command alone."""
 
+_ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 
@@ -48,14 +49,16 @@ class KeeperRequest(TypedDict):
 
 
 def main() -> None:
-    """Entry point: ``argv`` holds the numbers of the socket and of stager's pidfd."""
+    """Entry point: ``argv`` ends with the numbers of the socket and of stager's pidfd; what stands before them is held
+    while the job runs, for the files that it mounts.
+    """
     channel, owner = socket.socket(fileno=int(sys.argv[-2])), int(sys.argv[-1])
     umask = os.umask(0o022)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    os.set_inheritable(channel.fileno(), False)
-    os.set_inheritable(owner, False)
+    for descriptor in map(int, sys.argv[_ARGUMENTS:]):
+        os.set_inheritable(descriptor, False)
     lines = channel.makefile("rb", buffering=0)
     request: KeeperRequest | None = json.loads(lines.readline() or b"null")
     try:

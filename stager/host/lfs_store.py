@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import secrets
 import stat
 import time
 from typing import Final, Self
 
 from stager import _native
+from stager.host.clones import can_clone
+from stager.host.scratch import LFS
 
 __all__ = ["LfsStore", "is_worth_a_copy"]
 
-_NAME: Final = "lfs"
 _TMP: Final = "tmp"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_FICLONE: Final = 0x40049409  # linux/fs.h
 _SHARE: Final = 0.25  # of what is free and its own
 _AMPLE: Final = 0.5  # of the disk stays free when objects are copied
 _COPY_BYTES_A_S: Final = 1e9
@@ -48,12 +45,12 @@ class LfsStore:
     def __init__(self, scratch: str) -> None:
         """Raises OSError: there can be no store."""
         with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(scratch, _NAME), 0o700)
-        self._fd = os.open(os.path.join(scratch, _NAME), _DIRECTORY)
+            os.mkdir(os.path.join(scratch, LFS), 0o700)
+        self._fd = os.open(os.path.join(scratch, LFS), _DIRECTORY)
         try:
             found = os.fstat(self._fd)
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-                raise PermissionError(errno.EACCES, "others may use it", _NAME)
+                raise PermissionError(errno.EACCES, "others may use it", LFS)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(_TMP, 0o700, dir_fd=self._fd)
             self._tmp_fd = os.open(_TMP, _DIRECTORY, dir_fd=self._fd)
@@ -113,17 +110,7 @@ class LfsStore:
 
     def can_clone(self, tmp_fd: int) -> bool:
         """Whether files of the destination can share their blocks with files here."""
-        name = secrets.token_hex(16)
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
-            fds = []
-            for dir_fd in (tmp_fd, self._tmp_fd):
-                fds.append(os.open(name, _CREATE, 0o600, dir_fd=dir_fd))
-                held.callback(os.close, fds[-1])
-                held.callback(os.unlink, name, dir_fd=dir_fd)
-            os.write(fds[0], bytes(4096))
-            fcntl.ioctl(fds[1], _FICLONE, fds[0])
-            return True
-        return False
+        return can_clone(tmp_fd, self._tmp_fd)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes can be copied here and ample room is left."""

@@ -16,14 +16,28 @@ from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.safe_path import make_safe_directory
 
-__all__ = ["DEFAULT_TOP", "MIRRORS", "PrivateDirectory", "known_scratches", "open_scratch", "remember_scratch"]
+__all__ = [
+    "CACHE",
+    "DEFAULT_TOP",
+    "LFS",
+    "MIRRORS",
+    "PrivateDirectory",
+    "known_scratches",
+    "open_scratch",
+    "remember_scratch",
+]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
 _JOBS: Final = "jobs"
 MIRRORS: Final = "mirrors"
 """In a scratch: what its user has of remote repositories, see `stager.host.git_mirror`."""
 
-_OWN: Final = (_JOBS, MIRRORS)
+CACHE: Final = "cache"
+"""In a scratch: trees for its user's next jobs, see `stager.host.cache`."""
+LFS: Final = "lfs"
+"""In a scratch: what was fetched of Git LFS, see `stager.host.lfs_store`."""
+
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment

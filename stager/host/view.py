@@ -34,13 +34,16 @@ _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
 
 
 class MountRequest(TypedDict):
-    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source."""
+    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source. With ``lower``
+    the source holds ``upper`` and ``work`` of an overlay.
+    """
 
     kind: str
     source: str
     target: str
     read_only: bool
     pinned: tuple[int, int]
+    lower: str | None
 
 
 class ViewRequest(TypedDict):
@@ -141,12 +144,26 @@ def _open_pinned(mount: MountRequest) -> int:
 
 def _copy_of(source: int, mount: MountRequest) -> int:
     """A detached copy of the mounts at an open source, with the flags its kind demands."""
+    if mount["lower"] is not None:
+        return _overlay_of(source, mount["lower"])
     tree = syscalls.clone_tree("", at=source, flags=syscalls.AT_RECURSIVE | syscalls.AT_EMPTY_PATH)
     if mount["kind"] == "public" or mount["read_only"]:
         syscalls.set_mount_attributes(tree, add=_LOCKED, propagation=syscalls.MS_PRIVATE, recursive=True)
     else:
         syscalls.set_mount_attributes(tree, add=_STAGED, recursive=True)
     return tree
+
+
+def _overlay_of(source: int, lower: str) -> int:
+    """What is kept, with the job's own changes over it."""
+    flags = os.O_PATH | os.O_DIRECTORY
+    with contextlib.ExitStack() as held:
+        fds = [syscalls.open_resolved(lower, flags, resolve=syscalls.RESOLVE_NO_SYMLINKS)]
+        held.callback(os.close, fds[0])
+        for name in ("upper", "work"):
+            fds.append(os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source))
+            held.callback(os.close, fds[-1])
+        return syscalls.make_overlay(*fds, attributes=_STAGED)
 
 
 def _places(source: int, rows: Sequence[Row]) -> list[Place]:

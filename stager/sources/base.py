@@ -46,13 +46,14 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
     ``modes``: entries carry executable bits and symlinks. ``times``: rows carry when a file was last changed; "listed":
     where a server says so, else 0. ``grade``: what its entries reach whatever a server announces of them, ``best`` what
-    any of them can reach.
+    any of them can reach. ``shares_blocks``: files come as clones, which take no space for their bytes.
     """
 
     modes: bool
     times: Literal["always", "listed", "never"]
     grade: str
     best: str = "A"
+    shares_blocks: bool = False
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

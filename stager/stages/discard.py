@@ -76,6 +76,8 @@ def _look(fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
         status = os.lstat(name, dir_fd=fd)
         whole = path + name
         if not stat.S_ISDIR(status.st_mode):
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:  # an overlay's note that something was removed
+                continue
             if not _is_as_recorded(status, recorded(whole)):
                 _count(whole, status.st_size, tally)
         elif whole.count(b"/") >= _DEPTH_MAX:

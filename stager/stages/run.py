@@ -57,7 +57,7 @@ async def run_command(
     ours, theirs = socket.socketpair()
     owner = os.pidfd_open(os.getpid())
     try:
-        numbers = (theirs.fileno(), owner)
+        numbers = (*view.uses, theirs.fileno(), owner)
         process = await asyncio.to_thread(
             start_module,
             "stager.host.keeper",
@@ -121,6 +121,7 @@ def _mount(mount: Mount) -> MountRequest:
         "target": mount.target,
         "read_only": mount.read_only,
         "pinned": mount.pinned,
+        "lower": mount.lower,
     }
 
 

@@ -205,8 +205,6 @@ def _datasets(
         if not DATASET_NAME.fullmatch(found.name):
             problems.add(f"{place}.name", f"{shown(found.name)} is not OWNER/NAME (letters, digits, '.', '_', '-')")
         names.append(found.name)
-        if found.access == "read-only":
-            problems.add(f"{place}.access", f'"read-only" is {_LATER}')
         source = _source(f"{place}.source", found.source, found.ref, problems)
         if found.remote is not None and found.remote not in remotes:
             problems.add(f"{place}.remote", f"no [s3.{found.remote}] in this file" if JOB_NAME.fullmatch(found.remote)

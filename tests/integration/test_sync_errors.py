@@ -291,7 +291,7 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert set(receipt) == {
         "source", "destination", "how", "pinned", "total", "moved", "grades", "unverified", "read_back_bytes",
         "seconds", "continued_bytes", "skipped", "archived", "filter", "left_out", "deleted", "boot", "durable",
-        "reused",
+        "reused", "cache",
     }  # fmt: skip
     assert set(done.event("finished")["bottleneck"]) == {"kind", "why", "figures"}
     failed = sync.run("--json", source=sync.source + "/nothing")

@@ -173,7 +173,6 @@ def test_mistake_is_told_with_its_place(text: str, told: str) -> None:
 LATER = [
     ("resource", HEAD + '[[resource]]\nsource = "s3://bkt"\n', "resource"),
     ("results", HEAD + '[results]\npersist = "/srv"\n', "results"),
-    ("read-only", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\naccess="read-only"\n', "dataset[1].access"),
     ("strict", HEAD + '[view]\nprofile = "strict"\n', "view.profile"),
     ("logs in s3", HEAD + '[logs]\npersist = "s3://results/logs/"\n', "logs.persist"),
     ("nfs", HEAD + '[[dataset]]\nname="a/b"\nsource="nfs://h/e"\n', "dataset[1].source"),

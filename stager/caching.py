@@ -1,0 +1,307 @@
+"""A source into one directory by way of this node's cache: synced there, and from there shared with the destination.
+
+The cache's tree is brought up to date first, as any sync does: that asks the source, with the user's own credentials,
+what it has now, and fetches what is new. Of several that want the same tree one does so, the others wait for it and
+find it done. Then the destination gets it as from any source, file by file, without its bytes being moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stager.deletion import Delete, Most
+from stager.errors import ChangedError, NoSpaceError, StagerError
+from stager.events import Event, Finished, Sink, Warned, nowhere
+from stager.filters import EVERYTHING
+from stager.host.cache import About, Cache, Generation, Kept
+from stager.host.foreign_files import ForeignFiles
+from stager.host.threads import Checkpoint, blocking, stoppable
+from stager.host.workspace import STATE_NAME
+from stager.manifest import FORMER_NAME
+from stager.model import Counts, DatasetReceipt, SourceRef
+from stager.pipeline import sync
+from stager.sources.kept import KeptTree
+from stager.stages.pin import Pinning
+from stager.stages.publish import publish_receipt
+from stager.stages.recall import whole_manifest
+from stager.sync_options import SyncOptions
+from stager.transfer import Transfer
+
+__all__ = ["CACHED", "Lent", "lend", "make_room", "open_cache", "sync_through"]
+
+CACHED: Final = frozenset({"s3", "git"})
+"""Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
+
+Result = TypeVar("Result")
+
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+_SHARE: Final = 0.5
+_ROOM_WITHIN_S: Final = 2.0
+_LOOK_AGAIN_S: Final = 0.02
+_TOLD: Final = ("commit", "ref", "asked", "version_id")
+_ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
+
+
+class Lent(Struct, frozen=True, kw_only=True):
+    """A kept tree, which nobody changes while the descriptor ``use``, or a copy of it, is open."""
+
+    tree: str
+    receipt: DatasetReceipt
+    use: int
+
+
+def open_cache(scratch: str, file_system: str, *, for_view: bool = False) -> Cache | None:
+    """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory, or its trees
+    could only be copied; or where there can be none. ``for_view``: trees are used in a job's view alone. Blocks.
+    """
+    if file_system in _IN_MEMORY:
+        return None
+    with suppress(StagerError):
+        cache = Cache(scratch, for_view=for_view)
+        cache.sweep()
+        return cache if cache.clones or cache.overlays else None
+    return None
+
+
+async def sync_through(
+    cache: Cache,
+    ref: SourceRef,
+    destination: str,
+    *,
+    transfer: Transfer,
+    options: SyncOptions | None = None,
+    sink: Sink = nowhere,
+) -> DatasetReceipt:
+    """As `stager.pipeline.sync`, with what that raises; the receipt says what came out of the cache.
+
+    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time.
+    """
+    return await _making_room(cache, ref, options, lambda one: one.give(destination), transfer, sink)
+
+
+async def lend(
+    cache: Cache,
+    ref: SourceRef,
+    *,
+    how: str,
+    transfer: Transfer,
+    options: SyncOptions | None = None,
+    sink: Sink = nowhere,
+) -> Lent:
+    """The kept tree itself, brought up to date, to be mounted; ``how`` goes into the receipt. As `sync_through`."""
+    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, sink)
+
+
+async def _making_room(
+    cache: Cache,
+    ref: SourceRef,
+    options: SyncOptions | None,
+    work: Callable[[_Through], Awaitable[Result]],
+    transfer: Transfer,
+    sink: Sink,
+) -> Result:
+    options = options or SyncOptions()
+    options.check()
+    entry = await blocking(cache.entry, _name(ref, options))
+    while True:
+        try:
+            done = await work(_Through(entry, ref, transfer, options, sink))
+            break
+        except NoSpaceError:
+            if not await blocking(make_room, cache, entry.name):
+                raise
+    await blocking(_keep_to_share, cache, entry.name)
+    return done
+
+
+def make_room(cache: Cache, spared: str) -> bool:
+    """Remove the kept tree that was used longest ago, if there is one that nobody uses and nobody wants to stay.
+
+    Blocks. Raises `HostError`.
+    """
+    for entry in sorted(cache.entries(), key=Kept.last_use_s):
+        about, free = entry.about(), _free_bytes(cache)
+        if entry.name != spared and not (about and about.is_pinned) and entry.remove():
+            _await_room(cache, free)
+            return True
+    return False
+
+
+def _await_room(cache: Cache, before: int) -> None:
+    """A file system may give the blocks of removed files free in the background (xfs does); of clones it gives none."""
+    deadline_s = time.monotonic() + _ROOM_WITHIN_S
+    while _free_bytes(cache) <= before and time.monotonic() < deadline_s:
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _free_bytes(cache: Cache) -> int:
+    found = os.statvfs(cache.path)
+    return found.f_bavail * found.f_frsize
+
+
+def _keep_to_share(cache: Cache, spared: str) -> None:
+    """Kept trees take a share of the disk's free space and their own, and no more, as far as nobody uses them."""
+    with suppress(StagerError, OSError):
+        while True:
+            kept = sum(about.bytes for entry in cache.entries() if (about := entry.about()))
+            if kept <= _SHARE * (kept + _free_bytes(cache)) or not make_room(cache, spared):
+                return
+
+
+def _name(ref: SourceRef, options: SyncOptions) -> str:
+    """Of all that shapes a tree."""
+    shape = [
+        ref, options.remote, options.filter.described(), options.git, options.integrity, options.pinning.frozen,
+        options.on_archived, options.on_bad_key, options.preserve,
+    ]  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(shape)).hexdigest()[:40]
+
+
+class _Through:
+    """One `sync_through` under way."""
+
+    def __init__(self, entry: Kept, ref: SourceRef, transfer: Transfer, options: SyncOptions, sink: Sink) -> None:
+        self._entry = entry
+        self._ref = ref
+        self._transfer = transfer
+        self._options = options
+        self._sink = sink
+        self._started = time.monotonic()
+        self._end: Finished | None = None
+
+    async def give(self, destination: str) -> DatasetReceipt:
+        try:
+            return await self._give(destination, verify=self._options.verify)
+        except ChangedError:  # by somebody between two looks: all of it is hashed again, and fetched where it differs
+            return await self._give(destination, verify=True)
+
+    async def lend(self, how: str) -> Lent:
+        generation, filled, use = await self._take(verify=self._options.verify, exact=True)
+        told = self._told(filled, filled.total, how, filled.total.bytes)
+        self._end_with(told)
+        return Lent(tree=generation.tree, receipt=told, use=use)
+
+    async def _take(self, *, verify: bool, exact: bool = False) -> tuple[Generation, DatasetReceipt, int]:
+        """The generation to use, how that came about, and what holds it. ``exact``: nothing else lies in its tree."""
+        async with self._entry.alone():
+            generation, filled = await self._bring_up_to_date(verify, exact)
+            await blocking(self._entry.tell, self._about(filled))
+            await blocking(self._entry.trim)
+            return generation, filled, await blocking(generation.hold)
+
+    async def _bring_up_to_date(self, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt]:
+        """The generation to take, and how that came about."""
+        generation = await blocking(self._entry.newest)
+        if generation is not None and not await blocking(generation.is_free):
+            told = await self._fill(generation, dry_run=True)
+            if not told.moved.objects and not await stoppable(_has_more, generation, exact):
+                return generation, told
+            generation = await self._begin_beside(generation, told.pinned)
+        if generation is None:
+            generation = await blocking(self._entry.begin)
+        filled = await self._fill(generation, verify=verify)
+        if await stoppable(_has_more, generation, exact):
+            deleted = (await self._fill(generation, delete=_ALL_OF_IT)).deleted
+            filled = replace(filled, deleted=deleted)
+        return generation, filled
+
+    async def _fill(self, generation: Generation, **how: Any) -> DatasetReceipt:
+        options = replace(self._options, state_dir=generation.state, **how)
+        return await sync(self._ref, generation.tree, transfer=self._transfer, options=options, sink=self._tell)
+
+    async def _begin_beside(self, used: Generation, pinned: Mapping[str, Any]) -> Generation:
+        """A new generation with what the one that somebody reads from has."""
+        new = await blocking(self._entry.begin)
+        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
+        return new
+
+    async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:
+        generation, filled, use = await self._take(verify=verify)
+        try:
+            receipt, shared = await self._share(
+                generation, destination, self._options, filled.pinned, self._tell_warnings
+            )
+        finally:
+            os.close(use)
+        how = "clone" if shared or not receipt.moved.bytes else "copy"
+        told = replace(
+            self._told(filled, receipt.total, how, shared),
+            destination=receipt.destination, deleted=receipt.deleted, durable=receipt.durable,
+        )  # fmt: skip
+        await blocking(_publish, self._options.state_dir or os.path.join(destination, STATE_NAME), told)
+        self._end_with(told)
+        return told
+
+    def _told(self, filled: DatasetReceipt, total: Counts, how: str, shared: int) -> DatasetReceipt:
+        here = Counts(objects=total.objects - filled.moved.objects, bytes=total.bytes - filled.moved.bytes)
+        return replace(
+            filled,
+            reused=filled.reused + here,
+            cache={"how": how, "shared_bytes": shared},
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+
+    def _end_with(self, receipt: DatasetReceipt) -> None:
+        assert self._end is not None
+        self._sink(replace(self._end, receipt=receipt, dry_run=False))
+
+    async def _share(
+        self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
+    ) -> tuple[DatasetReceipt, int]:
+        source = KeptTree(kept.tree, kept.state, pinned=pinned, shares_blocks=True)
+        options = replace(options, pinning=Pinning(), filter=EVERYTHING, verify=False, dry_run=False)
+        receipt = await sync(
+            self._ref, destination, transfer=self._transfer, options=options, source=source, sink=sink
+        )
+        return receipt, source.shared_bytes
+
+    def _tell(self, event: Event) -> None:
+        """Of the tree's own sync all but its end, which is not the end."""
+        if isinstance(event, Finished):
+            self._end = event
+        else:
+            self._sink(event)
+
+    def _tell_warnings(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self._sink(event)
+
+    def _about(self, filled: DatasetReceipt) -> About:
+        known = self._entry.about()
+        wanted = {**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}}
+        return About(
+            source=self._ref.text, wanted=wanted, files=filled.total.objects, bytes=filled.total.bytes,
+            grades=dict(filled.grades), is_pinned=known is not None and known.is_pinned,
+        )  # fmt: skip
+
+
+def _has_more(checkpoint: Checkpoint, generation: Generation, exact: bool) -> bool:
+    """Whether files lie in it that the source has no longer; ``exact``: or files that nobody knows."""
+    if os.path.exists(os.path.join(generation.state, FORMER_NAME)):
+        return True
+    if not exact:
+        return False
+    with ExitStack() as held:
+        fds = []
+        for path in (generation.tree, generation.state):
+            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            held.callback(os.close, fds[-1])
+        manifest = whole_manifest(fds[1])
+        return manifest is None or bool(ForeignFiles(fds[0], manifest.order).some(checkpoint, 1))
+
+
+def _publish(state_dir: str, receipt: DatasetReceipt) -> None:
+    fd = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        publish_receipt(fd, receipt, durable=receipt.durable)
+    finally:
+        os.close(fd)

@@ -1,0 +1,183 @@
+"""What is copied for a job, each as a sync of its own, all at once; by way of the node's cache where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stager.caching import CACHED, Lent, lend, open_cache, sync_through
+from stager.config import GitOptions, Integrity, Remote
+from stager.errors import StagerError
+from stager.events import Event, Finished, Sink
+from stager.filters import EVERYTHING, Filter
+from stager.host.cache import Cache
+from stager.model import DatasetReceipt, JobSpec, SourceRef
+from stager.pipeline import SyncOptions, sync
+from stager.stages.pin import LISTED, Pinning
+from stager.stages.place import Placement
+from stager.transfer import Transfer
+
+__all__ = ["Brought", "Copy", "bring_copies", "cache_for", "copies_of", "options_of", "sync_copies"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """One thing to copy into the job's tree."""
+
+    name: str  # OWNER/NAME, or "code"
+    source: SourceRef
+    below: str  # in tree/ and in state/
+    target: str
+    remote: Remote | None
+    integrity: Integrity
+    pinning: Pinning
+    filter: Filter = EVERYTHING
+    on_archived: Literal["fail", "skip"] = "fail"
+    git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
+    read_only: bool = False
+
+
+def cache_for(spec: JobSpec, placement: Placement, *, for_view: bool = False) -> Cache | None:
+    """The node's cache, where this job has use for it; see `stager.caching.open_cache`. Blocks."""
+    sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
+    if not any(source.scheme in CACHED for source in sources):
+        return None
+    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
+
+
+def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:
+    """All that is copied for a job; ``remote`` and ``save_listing`` as in `stage_job`."""
+
+    def pinning(below: str, source: SourceRef, frozen: str | None) -> Pinning:
+        if save_listing is None or frozen is not None or source.scheme not in LISTED:
+            return Pinning(frozen=frozen)
+        return Pinning(save_listing=os.path.join(save_listing, f"{below}.jsonl"))
+
+    copies = [
+        Copy(
+            name=dataset.name, source=dataset.source, below=f"data/{dataset.name}", target=f"/data/{dataset.name}",
+            remote=dataset.remote or remote, pinning=pinning(f"data/{dataset.name}", dataset.source, dataset.frozen),
+            filter=dataset.filter, integrity=dataset.integrity, on_archived=dataset.on_archived, git=dataset.git,
+            read_only=dataset.access == "read-only",
+        )
+        for dataset in spec.datasets
+        if dataset.source.scheme != "bind"
+    ]  # fmt: skip
+    if spec.code is not None:
+        source = spec.code.source
+        copies.append(
+            Copy(name="code", source=source, below="code", target="/code", remote=remote,
+                  pinning=pinning("code", source, None), integrity=Integrity(), git=spec.code.git)
+        )  # fmt: skip
+    return copies
+
+
+class Brought(Struct, frozen=True, kw_only=True):
+    """A copy that is there. ``lent``: the kept tree that is to be mounted in its place, or below what a job writes."""
+
+    receipt: DatasetReceipt
+    lent: Lent | None = None
+
+
+async def bring_copies(
+    copies: Sequence[Copy],
+    tree: str,
+    how: Callable[[Copy], SyncOptions],
+    *,
+    transfer: Transfer,
+    cache: Cache | None = None,
+    in_view: bool = False,
+    sink: Sink,
+) -> list[Brought]:
+    """As `sync_copies`, by way of the ``cache``; ``in_view``: what is kept may be mounted."""
+
+    async def bring(copy: Copy, sink: Sink) -> Brought:
+        options, where = how(copy), os.path.join(tree, copy.below)
+        if cache is not None and copy.source.scheme in CACHED:
+            if in_view and (copy.read_only or not cache.clones):
+                way = "read-only" if copy.read_only else "overlay"
+                lent = await lend(cache, copy.source, how=way, transfer=transfer, options=options, sink=sink)
+                return Brought(receipt=replace(lent.receipt, destination=where), lent=lent)
+            if cache.clones:
+                return Brought(
+                    receipt=await sync_through(
+                        cache, copy.source, where, transfer=transfer, options=options, sink=sink
+                    )
+                )
+        return Brought(receipt=await sync(copy.source, where, transfer=transfer, options=options, sink=sink))
+
+    return await _all_at_once(copies, bring, sink)
+
+
+async def sync_copies(
+    copies: Sequence[Copy],
+    tree: str,
+    how: Callable[[Copy], SyncOptions],
+    *,
+    transfer: Transfer,
+    sink: Sink,
+) -> list[DatasetReceipt]:
+    """Sync all at once, each to its place below ``tree``, and return their receipts in order.
+
+    Raises what `stager.pipeline.sync` raises, the copy's name in front; of several failures a permanent one.
+    """
+
+    async def bring(copy: Copy, sink: Sink) -> DatasetReceipt:
+        where = os.path.join(tree, copy.below)
+        return await sync(copy.source, where, transfer=transfer, options=how(copy), sink=sink)
+
+    return await _all_at_once(copies, bring, sink)
+
+
+async def _all_at_once(
+    copies: Sequence[Copy], bring: Callable[[Copy, Sink], Awaitable[Result]], sink: Sink
+) -> list[Result]:
+    async def bring_one(copy: Copy) -> Result:
+        def tell(event: Event) -> None:
+            """People know the place by its path in the view."""
+            if isinstance(event, Finished):
+                event = replace(event, receipt=replace(event.receipt, destination=copy.target))
+            sink(event)
+
+        try:
+            return await bring(copy, tell)
+        except StagerError as error:
+            error.where = f"{copy.name}: {error.where}" if error.where else copy.name
+            raise
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(bring_one(copy)) for copy in copies]
+    except BaseExceptionGroup as several:
+        raise _most_telling(several) from None
+    return [task.result() for task in tasks]
+
+
+def options_of(copy: Copy) -> SyncOptions:
+    """How it is synced."""
+    return SyncOptions(
+        remote=copy.remote, pinning=copy.pinning, filter=copy.filter,
+        integrity=copy.integrity, on_archived=copy.on_archived, git=copy.git,
+    )  # fmt: skip
+
+
+def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Our own bugs first, then what is permanent, then what may pass."""
+    errors = list(_leaves(group))
+    return min(errors, key=lambda error: (isinstance(error, StagerError), getattr(error, "retryable", False)))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
