@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -53,7 +52,7 @@ class Origin:
                 certificate=way.certificate,
             )
         except OSError as error:
-            if error.errno == errno.EKEYREJECTED and way.certificate is not None:
+            if way.certificate is not None and error.filename == way.certificate[0]:
                 raise unusable(way.certificate) from None
             raise
         agent = ("user-agent", f"stager/{__version__}")

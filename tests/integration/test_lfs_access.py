@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,16 +172,19 @@ def test_proxy_of_git_or_the_environment_is_gone_through(
         assert ask(repository_of(lfs), wanted, user, proxy="none")
 
 
-def test_certificate_of_the_user_goes_through_no_proxy_that_could_ask_for_it(
+def test_certificate_of_the_user_is_gits_and_goes_through_no_proxy_that_could_ask_for_it(
     certificates: Certificates, user: User
 ) -> None:
-    with lfs_fixture(certificates) as lfs:
+    with lfs_fixture(certificates, clients=ssl.CERT_REQUIRED) as lfs:
         wanted = pointers(lfs, [b"x"])
-        shown = f"sslCAInfo = {certificates.ca_file}\n\tsslCert = {certificates.client_both_file}"
-        user.configure(f"[http]\n\t{shown}\n")
+        trust = f"[http]\n\tsslCAInfo = {certificates.ca_file}\n"
+        user.configure(f"{trust}\tsslCert = {certificates.client_both_file}\n")
+        assert ask(repository_of(lfs), wanted, user)
+        user.configure(trust)
+        user.environ |= {"GIT_SSL_CERT": certificates.client_file, "GIT_SSL_KEY": certificates.client_key_file}
         assert ask(repository_of(lfs), wanted, user)
         lfs.requests.clear()
-        user.configure(f"[http]\n\t{shown}\n\tproxy = https://127.0.0.1:9\n")
+        user.configure(f"{trust}\tproxy = https://127.0.0.1:9\n")
         with pytest.raises(UsageError, match="client certificate is not supported through a proxy over TLS"):
             ask(repository_of(lfs), wanted, user)
         assert lfs.requests == []
