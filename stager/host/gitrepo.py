@@ -95,11 +95,16 @@ class PinnedRepository:
         """The commit that ``ref`` (None: the remote's HEAD) is now; nothing is fetched.
 
         The id of a commit, whole or its start, is taken as it is.
-        Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `UsageError`.
+        Raises `NotFoundError`, `AccessDeniedError`, `TransientError`, `UsageError`, `NoSpaceError`.
         """
         if ref is not None and FULL_ID.fullmatch(ref):
             return Pin(commit=ref, ref=None)
-        await self._begin("")
+        try:
+            await self._begin("")
+        except NoSpaceError:
+            if not await blocking(self._place.leave_mirror):
+                raise
+            await self._begin("")
         found = await self._resolve(ref)
         return Pin(commit=found[1], ref=found[0]) if found else Pin(commit=ref or "", ref=None)
 
