@@ -97,11 +97,13 @@ async def bring_copies(
     in_view: bool = False,
     sink: Sink,
 ) -> list[Brought]:
-    """As `sync_copies`, by way of the ``cache``; ``in_view``: what is kept may be mounted."""
+    """As `sync_copies`, by way of the ``cache``; ``in_view``: what is kept may be mounted. A tree with its history is
+    the job's alone: what is kept of that are the packs in the mirror.
+    """
 
     async def bring(copy: Copy, sink: Sink) -> Brought:
         options, where = how(copy), os.path.join(tree, copy.below)
-        if cache is not None and copy.source.scheme in CACHED:
+        if cache is not None and copy.source.scheme in CACHED and not copy.git.history:
             if in_view and (copy.read_only or not cache.clones):
                 way = "read-only" if copy.read_only else "overlay"
                 lent = await lend(cache, copy.source, how=way, transfer=transfer, options=options, sink=sink)

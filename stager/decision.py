@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from stager._native import Entries, KeyOrder, KeyTable
 from stager.errors import ArchivedError, NoSpaceError
 from stager.events import Listed, Planned, Sink, Warned
 from stager.host.commit import Commit
+from stager.host.git_look import GIT_NAME
 from stager.host.judge import judge
 from stager.host.partial import partial_bytes
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -22,7 +23,7 @@ from stager.manifest import Header
 from stager.model import Counts, Grade, SourceRef
 from stager.names import Names, bad_keys_error, to_json
 from stager.opening import travels_in_the_open, what_identities_mean
-from stager.sources.base import Earlier, Snapshot, Source
+from stager.sources.base import Earlier, Historian, Snapshot, Source
 from stager.stages.archived import archived_among, leave_out, not_in_place, told_of
 from stager.stages.choose import Chosen, check_filter, choose
 from stager.stages.delete_room import Room
@@ -35,6 +36,7 @@ from stager.telling import tell_deleted, tell_fetched
 __all__ = ["Decided", "Decision", "Seen"]
 
 _OPEN_WARNING: Final = "plain http to another host: whoever is on the way can change the data and its ETags"
+_HISTORY_STAYS: Final = ".git is of an earlier run and stays as it is: with the history wanted again it is kept up"
 _BLOCK_BYTES: Final = 4096  # what a dry run into a directory that is not there yet assumes of its file system
 
 
@@ -76,7 +78,10 @@ class Decision(Struct, frozen=True):
         """List, choose and judge: nothing of the destination but its records is looked at."""
         check_filter(self.options.filter, self.source.capabilities, where=self.ref.text)
         manifest = await blocking(read_manifest, self.workspace.state_fd)
-        leftovers = Leftovers(self.workspace, self.options.filter, self.options.delete, self.commit)
+        besides = (os.fsencode(GIT_NAME),) if self.options.git.history else ()
+        leftovers = Leftovers(
+            self.workspace, self.options.filter, self.options.delete, self.commit, besides=besides
+        )
         await blocking(leftovers.refuse, manifest)
         wanted = self.options.filter.wants_path()
         whole = await self.options.pinning.snapshot(self.source, self.ref, self._earlier(manifest), wanted)
@@ -87,6 +92,8 @@ class Decision(Struct, frozen=True):
         if travels_in_the_open(whole.pinned.get("endpoint", "")) and self.source.capabilities.grade != Grade.A:
             self.warn(_OPEN_WARNING)
         self.warn(*whole.warnings, *chosen.warnings)
+        if manifest.header is not None and manifest.header.history and not self._takes_git():
+            self.warn(_HISTORY_STAYS)
         order = await stoppable(self._order, chosen)
         names = await stoppable(self._judge, chosen, order)
         version = "" if chosen.left_out.objects or names.bad else whole.version
@@ -97,7 +104,7 @@ class Decision(Struct, frozen=True):
         header = Header(
             source=source, folder=to_json(whole.folder), boot=boot_id(), version=version,
             part_of="" if version else whole.version or whole.part_of,
-            durable=self.commit is not None, preserve=preserve,
+            durable=self.commit is not None, preserve=preserve, history=self.options.git.history,
         )  # fmt: skip
         return Seen(
             manifest=manifest,
@@ -133,7 +140,8 @@ class Decision(Struct, frozen=True):
         spared: frozenset[str] = frozenset()
         if not self.options.dry_run:
             unfinished = await stoppable(self._find_unfinished, seen, names, planned)
-            spared = await blocking(self._check_space, planned, seen.snapshot.table, leftovers.room, unfinished)
+            needed = replace(planned, disk_bytes=planned.disk_bytes + await self._history_bytes())
+            spared = await blocking(self._check_space, needed, seen.snapshot.table, leftovers.room, unfinished)
         self.warn(*recalled.warnings, *warnings, *more)
         self.sink(
             Planned(
@@ -169,6 +177,16 @@ class Decision(Struct, frozen=True):
         left_out, text = told_of(archived)
         self.warn(text)
         return left_out
+
+    def _takes_git(self) -> bool:
+        """Whether this run keeps up or deletes a .git directory."""
+        delete = self.options.delete
+        return self.options.git.history or (delete is not None and delete.everything)
+
+    async def _history_bytes(self) -> int:
+        if not self.options.git.history:
+            return 0
+        return await blocking(cast("Historian", self.source).history_bytes)
 
     def _earlier(self, manifest: Recorded) -> Earlier | None:
         if manifest.header is None or not manifest.header.version or self.options.delete is not None:

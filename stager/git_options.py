@@ -13,15 +13,19 @@ from stager.names import show
 __all__ = ["check_git_options"]
 
 
-def check_git_options(options: GitOptions, *, scheme: str, add: Callable[[str, str], None]) -> None:
-    """Tell ``add`` of every mistake: the field of `GitOptions`, and what is wrong with it."""
+def check_git_options(options: GitOptions, *, scheme: str, subdir: str | None, add: Callable[[str, str], None]) -> None:
+    """Tell ``add`` of every mistake: the field of `GitOptions`, and what is wrong with it. ``scheme`` and ``subdir``:
+    the source's.
+    """
     if scheme != "git":
         for field in structs.fields(GitOptions):
             if getattr(options, field.name) != field.default:
                 add(field.name, "is for git sources")
         return
     if options.history:
-        add("history", "is not available in this version")
+        for name, is_given in (("paths", options.paths), ("submodules", options.submodules), ("a #subdir", subdir)):
+            if is_given:
+                add("history", f"is of a whole repository, and is not available with {name}")
     for path in options.paths:
         if not path.strip("/") or "\0" in path or any(part in ("", ".", "..") for part in path.strip("/").split("/")):
             add("paths", f"{show(path.encode('utf-8', 'surrogateescape'))} is no plain path below the source's root")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from msgspec.structs import replace
@@ -60,9 +60,16 @@ class Leftovers:
     """Of one sync; its methods are called in the order in which they stand here. They block."""
 
     def __init__(
-        self, workspace: Workspace, wanted: Filter, asked: Delete | None, commit: Commit | None = None
+        self,
+        workspace: Workspace,
+        wanted: Filter,
+        asked: Delete | None,
+        commit: Commit | None = None,
+        *,
+        besides: Collection[bytes] = (),
     ) -> None:
-        """``commit``: what is written is to be on the disk."""
+        """``commit``: what is written is to be on the disk; ``besides``: directories that are none of its business."""
+        self._besides = besides
         self._commit = commit
         self._workspace = workspace
         self._wanted = wanted
@@ -167,6 +174,7 @@ class Leftovers:
             state_name=STATE_NAME,
             state_fd=self._workspace.state_fd,
             known=manifest.entries + former.stored,
+            besides=self._besides,
             checkpoint=checkpoint,
         )
         if blocked:

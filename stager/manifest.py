@@ -62,7 +62,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     so files are re-hashed before they are believed, unless the manifest is ``durable``: then they had reached it before
     it was written. ``version`` and ``folder``: the snapshot's, the version only when every file of it is here;
     ``part_of``: the version when some are left out. ``preserve``: files, of this sync or of earlier ones, have the
-    source's times.
+    source's times. ``history``: beside them there is a ``.git`` directory that is the sync's.
     """
 
     stager_manifest: int = SCHEMA
@@ -75,3 +75,4 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     folder: str | dict[str, str] = ""
     durable: bool = False
     preserve: bool = False
+    history: bool = False

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from stager.config import Remote
 from stager.decision import Decided, Decision, Seen
 from stager.errors import ArchivedError, ChangedError, UsageError
 from stager.events import Finished, Sink, Started, Warned, nowhere
+from stager.history import History
 from stager.host.commit import Commit
 from stager.host.mounts import lies_within
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -29,7 +31,7 @@ from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
-from stager.sources.base import Source, Tally
+from stager.sources.base import Beside, Source, Tally
 from stager.stages.archived import not_in_place
 from stager.stages.delete import Deleted
 from stager.stages.plan import Plan
@@ -73,7 +75,7 @@ async def sync(
         transfer=transfer,
         state_dir=state_dir,
         integrity=options.integrity,
-        git=options.git,
+        git=replace(options.git, history=options.git.history and not options.dry_run),
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
@@ -83,7 +85,8 @@ async def sync(
             commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
         async with opened as entered:
             decision = Decision(ref, options, sink, entered, workspace, commit)
-            one = _Sync(decision, transfer, started)
+            history = History(workspace, ref) if options.git.history else None
+            one = _Sync(decision, transfer, started, history)
             for _ in range(_LISTED_AGAIN if options.on_change == "retry" else 0):
                 try:
                     return await one.run()
@@ -104,6 +107,7 @@ class _Done(Struct, frozen=True, kw_only=True):
     tally: Tally = field(default_factory=Tally)
     deleted: Counts = Counts()
     durable: bool = False
+    history: Mapping[str, Any] = {}  # what the receipt says of it
 
 
 class _Sync(Struct, frozen=True):
@@ -112,6 +116,7 @@ class _Sync(Struct, frozen=True):
     decision: Decision
     transfer: Transfer
     started: float
+    history: History | None = None
 
     async def run(self) -> DatasetReceipt:
         ref, options, sink = self.decision.ref, self.decision.options, self.decision.sink
@@ -119,6 +124,9 @@ class _Sync(Struct, frozen=True):
         seen = await self.decision.see()
         listed = time.monotonic()
         decided = await self.decision.decide(seen)
+        if self.history is not None:
+            moves = bool(decided.planned.fetch or seen.leftovers.deletion.files)
+            await blocking(self.history.judge, self.decision.source, seen.snapshot, moves=moves)
         seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
         compared, used = time.monotonic(), self.transfer.stats()
         if options.dry_run:
@@ -142,7 +150,7 @@ class _Sync(Struct, frozen=True):
         planned, archived, leftovers, header = decided.planned, decided.archived, seen.leftovers, seen.header
         _, state_fd, _ = self.decision.workspace.descriptors()
         await stoppable(leftovers.keep, planned.unknown)
-        if planned.fetch or leftovers.deletion.files:
+        if planned.fetch or leftovers.deletion.files or (self.history is not None and self.history.changes):
             was_durable = seen.manifest.header is not None and seen.manifest.header.durable
             await blocking(withdraw, state_fd, durable=was_durable)
         tally = Tally()
@@ -164,13 +172,23 @@ class _Sync(Struct, frozen=True):
             if self.decision.commit is not None:
                 await stoppable(commit_tree, self.decision.commit, decided.entries, state_fd)
             await stoppable(self._publish, header, decided.entries)
+        deleted = made_room + await self._delete(leftovers)
         return _Done(
             planned=planned,
             archived=archived,
             tally=tally,
-            deleted=made_room + await self._delete(leftovers),
+            deleted=deleted,
             durable=header.durable,
+            history=await self._publish_history(seen, decided),
         )
+
+    async def _publish_history(self, seen: Seen, decided: Decided) -> Mapping[str, Any]:
+        if self.history is None:
+            return {}
+        workspace = self.decision.workspace
+        root_fd, _, _ = workspace.descriptors()
+        beside = Beside(root_fd=root_fd, entries=decided.entries, order=seen.order, folds=workspace.folds_names)
+        return await self.history.publish(self.decision.source, beside, self.decision.commit)
 
     def _still_holds(self, known: Header, header: Header, decided: Decided) -> bool:
         """Whether the manifest that is there says what a new one would."""
@@ -238,7 +256,7 @@ class _Sync(Struct, frozen=True):
             source=self.decision.ref.text,
             destination=self.decision.workspace.root,
             how="copy",
-            pinned=seen.snapshot.pinned,
+            pinned={**seen.snapshot.pinned, **done.history},
             total=done.planned.total,
             moved=done.planned.move,
             continued_bytes=done.tally.continued_bytes,

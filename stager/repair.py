@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from stager.config import Integrity, Remote
 from stager.errors import ChangedError, HostError, UsageError
 from stager.events import Found, Sink
+from stager.history import refresh_index
 from stager.host.commit import Commit
 from stager.host.partial import partial_names
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -29,7 +30,7 @@ from stager.moving import move
 from stager.names import from_json, show
 from stager.opening import open_source, what_identities_mean
 from stager.progress import Teller
-from stager.sources.base import Snapshot, Source, Tally
+from stager.sources.base import Beside, Snapshot, Source, Tally
 from stager.stages.inspect import Staged
 from stager.stages.inspect_record import Record
 from stager.stages.plan import Plan, check_space
@@ -103,10 +104,18 @@ class Repairing(Struct, frozen=True, kw_only=True):
             if commit is not None:
                 await stoppable(commit_tree, commit, self.record.manifest.entries, state_fd)
             await stoppable(self._publish, rows)
+            if header.history:
+                await stoppable(refresh_index, root_fd, self._beside(root_fd))
         finally:
             if commit is not None:
                 commit.close()
         return rows
+
+    def _beside(self, root_fd: int) -> Beside:
+        manifest = self.record.manifest
+        return Beside(
+            root_fd=root_fd, entries=manifest.entries, order=manifest.order, folds=self.workspace.folds_names
+        )
 
     def _source(self) -> SourceRef:
         where, header = self.workspace.root, self.record.manifest.header

@@ -46,6 +46,9 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""
         self.pinning.check(list_again=self.on_change == "retry")
+        if self.git.history and self.filter:
+            hint = "bring all files, or leave the history out"
+            raise UsageError("history is of a whole tree, and is not available with what chooses files", hint=hint)
         if self.delete is not None and self.pinning.frozen is not None:
             hint = "a kept listing may have been made in parts: delete in a run that lists"
             raise UsageError("--frozen and --delete exclude each other", hint=hint)

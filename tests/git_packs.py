@@ -33,9 +33,11 @@ def cat(git_dir: Path, kind: str, identity: str) -> bytes:
     return _git(git_dir, "cat-file", kind, identity)
 
 
-def poison(generation: Path, origin: Path, commit: str, identity: str, other: str) -> None:
-    """Make the packs of a generation hold the commit, but the bytes of ``other`` under the id of one of its objects."""
-    told = git(origin, "rev-list", "--objects", "--no-walk", commit).splitlines()
+def poison(generation: Path, origin: Path, commit: str, identity: str, other: str, *, history: bool = False) -> None:
+    """Make the packs of a generation hold the commit, but the bytes of ``other`` under the id of one of its objects;
+    ``history``: and all that leads to it and to any other ref.
+    """
+    told = git(origin, "rev-list", "--objects", *(("--all",) if history else ("--no-walk", commit))).splitlines()
     names = {line.split(" ")[0] for line in told} - {identity} | {other}
     pack = _git(origin / ".git", "pack-objects", "--stdout", "-q", stdin="\n".join(names).encode())
     for old in generation.glob("pack-*"):

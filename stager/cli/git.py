@@ -10,6 +10,7 @@ import click
 from stager.config import GitOptions
 from stager.errors import UsageError
 from stager.git_options import check_git_options
+from stager.model import SourceRef
 
 __all__ = ["git_of", "git_options"]
 
@@ -19,7 +20,7 @@ _OPTIONS: Final = {"paths": "--path", "lfs": "--no-lfs"}
 
 
 def git_options(command: Command) -> Command:
-    """Add what is wanted of a git source; `git_of` makes a `GitOptions` of it. Hidden: what is not available yet."""
+    """Add what is wanted of a git source; `git_of` makes a `GitOptions` of it."""
     for option in (
         click.option("--lfs-exclude", metavar="GLOB", multiple=True, help="Git: leave pointers where this matches."),
         click.option("--lfs-include", metavar="GLOB", multiple=True,
@@ -28,13 +29,13 @@ def git_options(command: Command) -> Command:
         click.option("--submodules", is_flag=True, help="Git: submodules too, each at its pinned commit."),
         click.option("--path", "paths", metavar="PATH", multiple=True,
                      help="Git: only what lies at or below PATH, and fetch nothing else where the server allows."),
-        click.option("--history", is_flag=True, hidden=True, help="Git: a .git directory with the whole history too."),
+        click.option("--history", is_flag=True, help="Git: a .git directory with the whole history too."),
     ):
         command = option(command)
     return command
 
 
-def git_of(options: dict[str, Any], *, scheme: str) -> GitOptions:
+def git_of(options: dict[str, Any], *, source: SourceRef) -> GitOptions:
     """Take `git_options` out of a command's arguments. Raises `UsageError` for what cannot be."""
     chosen = GitOptions(
         history=options.pop("history"),
@@ -49,7 +50,7 @@ def git_of(options: dict[str, Any], *, scheme: str) -> GitOptions:
     def add(name: str, text: str) -> None:
         problems.append(f"{_OPTIONS.get(name) or '--' + name.replace('_', '-')} {text}")
 
-    check_git_options(chosen, scheme=scheme, add=add)
+    check_git_options(chosen, scheme=source.scheme, subdir=source.subdir, add=add)
     if problems:
         raise UsageError("; ".join(problems))
     return chosen

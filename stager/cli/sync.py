@@ -100,7 +100,7 @@ def run_request(ctx: click.Context, source: str, destination: str, ref: str | No
     chosen = SyncOptions(
         remote=remote_of(options),
         integrity=integrity_of(options),
-        git=git_of(options, scheme=reference.scheme),
+        git=git_of(options, source=reference),
         pinning=Pinning(frozen=options.pop("frozen"), save_listing=options.pop("save_listing")),
         filter=chosen_filter(ctx, options),
         delete=chosen_deletion(options),

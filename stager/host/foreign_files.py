@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
@@ -24,8 +25,11 @@ class ForeignFiles:
     point is one foreign path that ends in a slash, as is a directory that may not be read.
     """
 
-    def __init__(self, root_fd: int, order: KeyOrder) -> None:
-        """``order``: of the table of what is no foreign file. The descriptor is the caller's."""
+    def __init__(self, root_fd: int, order: KeyOrder, *, besides: Collection[str] = ()) -> None:
+        """``order``: of the table of what is no foreign file; ``besides``: nor is what lies in these directories of the
+        root. The descriptor is the caller's.
+        """
+        self._besides = frozenset({STATE_NAME, *besides})
         self._root_fd = root_fd
         self._order = order
         self._device = os.fstat(root_fd).st_dev
@@ -57,7 +61,7 @@ class ForeignFiles:
                         checkpoint()
                     path = directory + os.fsencode(entry.name)
                     if entry.is_dir(follow_symlinks=False):
-                        if directory or entry.name != STATE_NAME:
+                        if directory or entry.name not in self._besides:
                             self._directories.append(path + b"/")
                     elif self._order.find(path) < 0:
                         found.append(path)

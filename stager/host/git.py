@@ -152,10 +152,24 @@ def local_command(*arguments: str) -> tuple[str, ...]:
 
 
 async def run_git(
-    arguments: Sequence[str | bytes], environment: Mapping[str, str], *, stdin: bytes = b"", cwd: str = "/"
+    arguments: Sequence[str | bytes],
+    environment: Mapping[str, str],
+    *,
+    stdin: bytes = b"",
+    cwd: str = "/",
+    most_bytes: int | None = None,
 ) -> bytes:
-    """Run git to its end and return what it wrote. Raises `GitFailure`, `HostError` (no git)."""
-    return b"".join([piece async for piece in stream_git(arguments, environment, stdin=stdin, cwd=cwd)])
+    """Run git to its end and return what it wrote. Raises `GitFailure`, also when that is more than ``most_bytes``;
+    `HostError` (no git).
+    """
+    written, size = list[bytes](), 0
+    async with aclosing(stream_git(arguments, environment, stdin=stdin, cwd=cwd)) as pieces:
+        async for piece in pieces:
+            written.append(piece)
+            size += len(piece)
+            if most_bytes is not None and size > most_bytes:
+                raise GitFailure(1, f"git: it wrote more than {most_bytes} bytes")
+    return b"".join(written)
 
 
 async def stream_git(
@@ -264,6 +278,7 @@ _NO_SPACE = r"No space left on device|Disk quota exceeded"
 _DAMAGED = (
     r"fsck error|error in (packed )?object|^error: object \w+: |bad object|object corrupt|inflate: data stream error"
     r"|SHA1 COLLISION|hash mismatch|is corrupt|inconsistent delta|pack is corrupted|in tree entry|too-short tree"
+    r"|did not send all necessary objects|unresolved deltas"
 )
 _DENIED = (
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"

@@ -218,9 +218,13 @@ def is_blob(identity: bytes, size: int, pieces: Iterable[bytes]) -> bool:
 
 
 def _row(line: bytes) -> TreeRow:
-    """Of ``MODE KIND ID[ SIZE]``, a tab and the path; the size is padded, and "-" for what has none."""
+    """Of ``MODE KIND ID[ SIZE]``, a tab and the path; the size is padded, and "-" for what has none. Raises
+    `IntegrityError`: git cannot read the object, and calls its size BAD.
+    """
     head, _, path = line.partition(b"\t")
     mode, _, blob, *size = head.split()
+    if size == [b"BAD"]:
+        raise IntegrityError(f"the object {blob.decode()} cannot be read", hint="run this again")
     return TreeRow(path, blob, mode, int(size[0]) if size and size[0] != b"-" else -1)
 
 

@@ -12,7 +12,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -55,16 +55,18 @@ class Pin:
 class PinnedRepository:
     """See the module. ``url`` holds no password.
 
-    ``partial``: blobs of what was fetched are not here before they are brought.
+    ``partial``: blobs of what was fetched are not here before they are brought. ``refs``: ids and names of the remote's
+    branches, as git-clone(1) names them here, and tags, where all of them were fetched.
     """
 
     partial = False
+    refs: Sequence[tuple[str, bytes]] = ()
 
     def __init__(
         self, place: GitPlace, url: str, *, environ: Mapping[str, str], retry: Retry, proxy: str | None = None
     ) -> None:
         self._place = place
-        self._url = url
+        self._url = self.url = url
         self._environ = environ
         self._retry = retry
         self._network_environment = network_environment("", url, environ, proxy)
@@ -121,6 +123,19 @@ class PinnedRepository:
                     raise
                 self._fetched = await self._bring(wanted, Loan())
         return self._fetched
+
+    async def tree_of(self, commit: str) -> str:
+        """The id of the tree of a commit that was fetched."""
+        return await self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{tree}}")
+
+    def pack_bytes(self) -> int:
+        """What the packs take of all that is here; 0 before anything was fetched. Blocks. Raises `HostError`."""
+        if self._fetched is None:
+            return 0
+        try:
+            return sum(os.stat(os.path.join(self._packs, name)).st_size for name in os.listdir(self._packs))
+        except OSError as error:
+            raise from_os_error(error, doing="look at the packs", where=self._git_dir) from error
 
     async def bring(self, blobs: Iterable[bytes]) -> None:
         """Fetch blobs that are not here yet; here all are."""
@@ -216,11 +231,7 @@ class PinnedRepository:
     async def _resolve(self, ref: str | None) -> tuple[str, str] | None:
         """The ref's full name and its commit; None when it can only be the start of a commit's id."""
         wanted = ["HEAD"] if ref is None else [ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
-        output = await self._network("ls-remote", "--quiet", "--symref", "--", self._url, *wanted)
-        found: dict[str, str] = {}
-        for line in output.decode("utf-8", "replace").splitlines():
-            value, _, name = line.partition("\t")
-            found[f"symref {name}" if value.startswith("ref: ") else name] = value
+        found = await self._ask_remote(wanted)
         if ref is None:
             if "HEAD" not in found:
                 raise NotFoundError("the repository has no default branch", where=self._url, hint="name a ref")
@@ -238,6 +249,15 @@ class PinnedRepository:
         if _SHORT_ID.fullmatch(ref):
             return None
         raise NotFoundError(f"no branch, tag or commit {ref}", where=self._url, hint="check ref")
+
+    async def _ask_remote(self, names: Sequence[str]) -> dict[str, str]:
+        """What refs the remote has of these names: ids, and by "symref NAME" what a symbolic one stands for."""
+        output = await self._network("ls-remote", "--quiet", "--symref", "--", self._url, *names)
+        found: dict[str, str] = {}
+        for line in output.decode("utf-8", "replace").splitlines():
+            value, _, name = line.partition("\t")
+            found[f"symref {name}" if value.startswith("ref: ") else name] = value
+        return found
 
     async def _fetch(self, identity: str, name: str | None) -> str:
         """Bring one commit here: by its id; by its name where the server gives no ids; else from all history."""
@@ -280,11 +300,11 @@ class PinnedRepository:
         except GitFailure:
             return ""
 
-    async def _network(self, *arguments: str) -> bytes:
+    async def _network(self, *arguments: str, most_bytes: int | None = None) -> bytes:
         attempt = 0
         while True:
             try:
-                return await run_git(arguments, self._network_environment)
+                return await run_git(arguments, self._network_environment, most_bytes=most_bytes)
             except GitFailure as failure:
                 error = error_from(failure, where=self._url)
                 if "Could not resolve host" in failure.stderr and await _resolver_is_down(self._url):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final, Literal, Self
 
@@ -113,9 +113,16 @@ class Tree:
             raise
         return True
 
-    def walk(self, state_name: bytes, state_fd: int | None, checkpoint: Checkpoint = go_on) -> Iterator[Found]:
+    def walk(
+        self,
+        state_name: bytes,
+        state_fd: int | None,
+        checkpoint: Checkpoint = go_on,
+        *,
+        besides: Collection[bytes] = (),
+    ) -> Iterator[Found]:
         """All that is no directory, but for what is mounted below, the state directory, and trees of other syncs: those
-        with an entry ``state_name``, whatever it is.
+        with an entry ``state_name``, whatever it is. ``besides``: directories of the root that are not looked into.
         """
         state = os.fstat(state_fd) if state_fd is not None else None
         pending = [b""]
@@ -135,7 +142,7 @@ class Tree:
             for name, status in entries:
                 if stat.S_ISDIR(status.st_mode):
                     own = state is not None and os.path.samestat(status, state)
-                    if not own and (directory or name != state_name):
+                    if not own and (directory or (name != state_name and name not in besides)):
                         pending.append(prefix + name)
                 elif directory or name != state_name:
                     yield _found(prefix + name, status)

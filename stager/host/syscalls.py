@@ -38,6 +38,7 @@ __all__ = [
     "clone_tree",
     "drop_bounding_capability",
     "enter_namespace",
+    "exchange",
     "forbid_new_privileges",
     "make_overlay",
     "make_tmpfs",
@@ -96,6 +97,7 @@ _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
+_RENAME_EXCHANGE: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -183,6 +185,11 @@ def ask_quota(descriptor: int, kind: int, number: int) -> bytes:
         )
     )  # fmt: skip
     return found.raw
+
+
+def exchange(one_fd: int, one: str, other_fd: int, other: str) -> None:
+    """Give each of two names what the other one had, at once; EINVAL where the file system cannot (renameat2(2))."""
+    _checked(_libc.renameat2(one_fd, os.fsencode(one), other_fd, os.fsencode(other), _RENAME_EXCHANGE), other)
 
 
 def set_propagation(path: str, flags: int) -> None:

@@ -11,13 +11,15 @@ from typing import Any, Literal, Protocol, Self
 
 from msgspec import Struct, field
 
-from stager._native import Entries, KeyTable
+from stager._native import Entries, KeyOrder, KeyTable
 from stager.host.partial import Partials
 from stager.model import Counts
 
 __all__ = [
+    "Beside",
     "Capabilities",
     "Earlier",
+    "Historian",
     "Landing",
     "OnLanded",
     "Snapshot",
@@ -153,5 +155,33 @@ class Source(Protocol):
         cancelled, what is in flight leaves nothing behind but what ``landing.partials`` can continue, and the error is
         raised: `ChangedError`, `IntegrityError`, `NotFoundError`, `AccessDeniedError`, `TransientError`,
         `NoSpaceError`, `HostError`. `ArchivedError`: everything else is in place.
+        """
+        ...
+
+
+class Beside(Struct, frozen=True, kw_only=True):
+    """Files in place, to which a history is made. ``folds``: their file system takes several names for one."""
+
+    root_fd: int
+    entries: Entries
+    order: KeyOrder  # of the table of the entries
+    folds: bool
+
+
+class Historian(Source, Protocol):
+    """A source that can give its history too."""
+
+    def history_bytes(self) -> int:
+        """What the history that the last snapshot has brought will take, about; 0: it has brought none. Blocks."""
+        ...
+
+    def history_refs(self) -> frozenset[tuple[str, bytes]]:
+        """Ids and names of the refs that it brought with the last snapshot; none: it has brought none."""
+        ...
+
+    async def make_history(self, where: str, beside: Beside) -> None:
+        """Make a directory ``where``, which becomes ``.git`` beside the files of the last snapshot.
+
+        Raises as `Source.fetch`.
         """
         ...

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -89,12 +89,13 @@ def plan_deletion(
     state_name: str,
     state_fd: int | None,
     known: int,
+    besides: Collection[bytes] = (),
     checkpoint: Checkpoint = go_on,
 ) -> Deletion:
     """Look at every file that may have to go. Writes nothing. Blocks.
 
     ``rows`` of ``former`` are files that earlier syncs put there and the source's table does not hold; ``known``: how
-    many files they put there in all. Raises `HostError`.
+    many files they put there in all; ``besides``: directories that nothing of is deleted. Raises `HostError`.
     """
     protects = kept.protects()
     files: dict[bytes, Found] = {}
@@ -123,7 +124,7 @@ def plan_deletion(
                     changed[path] = None
             if asked.everything:
                 there = 0
-                for found in tree.walk(os.fsencode(state_name), state_fd, checkpoint):
+                for found in tree.walk(os.fsencode(state_name), state_fd, checkpoint, besides=besides):
                     there += 1
                     if found.path not in files and not protects(found.path, found.size):
                         files[found.path] = found

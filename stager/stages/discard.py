@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from stager.errors import from_os_error
+from stager.errors import HostError, from_os_error
+from stager.host.git_look import GIT_NAME, look_at, what_changed
 from stager.host.trees import open_below
 from stager.manifest import Entry
 from stager.model import Counts
@@ -22,6 +24,7 @@ __all__ = ["Discarded", "find_discarded"]
 
 _DEPTH_MAX: Final = 128
 _NAMED: Final = 5
+_GIT: Final = os.fsencode(GIT_NAME)
 
 Recorded = Callable[[bytes], Entry | None]
 """What the copy's manifest says of a path below it."""
@@ -43,7 +46,8 @@ class _Tally:
 
 
 def find_discarded(copy: str, recorded: Recorded) -> Discarded:
-    """Files below ``copy`` that are not as the manifest recorded them: new, or of another size or time.
+    """Files below ``copy`` that are not as the manifest recorded them: new, or of another size or time. A ``.git``
+    directory of ours is one thing, and counts when somebody has worked in it.
 
     Blocks. Raises `HostError`.
     """
@@ -75,7 +79,10 @@ def _look(fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
     for name in names:
         status = os.lstat(name, dir_fd=fd)
         whole = path + name
-        if not stat.S_ISDIR(status.st_mode):
+        if whole == _GIT and (changes := _git_changes(fd)) is not None:
+            if changes:
+                _count(whole, 0, tally, f" ({changes[0]})")
+        elif not stat.S_ISDIR(status.st_mode):
             if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:  # an overlay's note that something was removed
                 continue
             if not _is_as_recorded(status, recorded(whole)):
@@ -86,6 +93,14 @@ def _look(fd: int, path: bytes, recorded: Recorded, tally: _Tally) -> None:
             _look_into(name, fd, whole + b"/", recorded, tally)
 
 
+def _git_changes(fd: int) -> list[str] | None:
+    """What was done in the directory of ours; None: it is none, or cannot be read, and is files like any others."""
+    with suppress(HostError):
+        mark = look_at(fd).mark
+        return what_changed(fd, mark) if mark is not None else None
+    return None
+
+
 def _is_as_recorded(status: os.stat_result, entry: Entry | None) -> bool:
     return entry is not None and (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == (
         entry.size,
@@ -94,8 +109,8 @@ def _is_as_recorded(status: os.stat_result, entry: Entry | None) -> bool:
     )
 
 
-def _count(path: bytes, size: int, tally: _Tally) -> None:
+def _count(path: bytes, size: int, tally: _Tally, why: str = "") -> None:
     tally.objects += 1
     tally.bytes += size
     if len(tally.first) < _NAMED:
-        tally.first.append(show(path))
+        tally.first.append(show(path) + why)

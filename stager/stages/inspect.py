@@ -15,6 +15,7 @@ from msgspec import Struct
 from stager.errors import UsageError
 from stager.events import Found
 from stager.host.foreign_files import ForeignFiles
+from stager.host.git_look import GIT_NAME
 from stager.host.manifest_file import Manifest, load_manifest
 from stager.host.mounts import lies_within
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
@@ -96,7 +97,8 @@ async def found_foreign(
 ) -> AsyncGenerator[Found, None]:
     """Every file below the tree that the manifest does not have. Raises `HostError`."""
     former = await stoppable(_read_former, state_fd)
-    walk = ForeignFiles(root_fd, manifest.order)
+    besides = (GIT_NAME,) if manifest.header.history else ()
+    walk = ForeignFiles(root_fd, manifest.order, besides=besides)
     while some := await stoppable(walk.some, _FOREIGN_AT_ONCE):
         for path in sorted(some):
             left = former is not None and former.order.find(path) >= 0

@@ -224,6 +224,8 @@ def _datasets(
         )
         check_choices(choices, source, partial(_key_of, place), problems)
         git = git_of(place, found, source, problems)
+        if git.history and choices.filter:
+            problems.add(f"{place}.history", "is of a whole tree, and is not available with what chooses files")
         dataset = _dataset(found.name, source, choices, base)
         wanted = place_of(place, found, source, problems)
         specs.append(replace(dataset, access=found.access, place=wanted, remote=remote, git=git))

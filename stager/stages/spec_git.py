@@ -20,5 +20,8 @@ def git_of(place: str, table: GitTable, source: SourceRef, problems: Problems) -
         lfs_include=tuple(table.lfs_include),
         lfs_exclude=tuple(table.lfs_exclude),
     )
-    check_git_options(options, scheme=source.scheme, add=lambda name, text: problems.add(f"{place}.{name}", text))
+    check_git_options(
+        options, scheme=source.scheme, subdir=source.subdir,
+        add=lambda name, text: problems.add(f"{place}.{name}", text),
+    )  # fmt: skip
     return options

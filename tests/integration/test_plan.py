@@ -59,8 +59,3 @@ def test_what_a_job_file_says_is_refused_beside_one(sync: SyncHere, tmp_path: Pa
     assert (refused.code, "--ref" in refused.err) == (2, True)
     alone = sync.command("plan", sync.source)
     assert (alone.code, "SRC DST" in alone.err) == (2, True)
-
-
-def test_history_is_refused_by_name(sync: SyncHere) -> None:
-    refused = sync.run("--history")
-    assert (refused.code, "--history is not available" in refused.err) == (2, True)

@@ -31,7 +31,7 @@ LAYERS = (
     (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
-        | {"caching", "copies", "progress", "repair", "sync_options", "telling", "verify"},
+        | {"caching", "copies", "history", "progress", "repair", "sync_options", "telling", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

@@ -38,16 +38,20 @@ class RawPack:
         who = b"a <a@example.org> 1 +0000"
         return self.add("commit", b"tree %s\nauthor %s\ncommitter %s\n\nx\n" % (tree.hex().encode(), who, who)).hex()
 
+    def body(self) -> bytes:
+        """The pack."""
+        body = b"PACK" + struct.pack(">II", 2, len(self._objects)) + b"".join(map(_packed, self._objects.values()))
+        return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
     def write(self, repository: Path, commit: str) -> None:
         """Put them into a repository, made when it is not there, and let main be the commit."""
         if not repository.exists():
             repository.mkdir(parents=True)
             git(repository, "init", "-q", "-b", "main")
-        body = b"PACK" + struct.pack(">II", 2, len(self._objects)) + b"".join(map(_packed, self._objects.values()))
         subprocess.run(
             ["git", "-C", str(repository), "index-pack", "--stdin"],
             env={**os.environ, **GIT_ENVIRONMENT}, check=True, capture_output=True,
-            input=body + hashlib.sha1(body, usedforsecurity=False).digest(),
+            input=self.body(),
         )  # fmt: skip
         git(repository, "update-ref", "refs/heads/main", commit)
 
