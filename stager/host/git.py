@@ -238,8 +238,9 @@ async def _stream(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         feeder.cancel()
-        tail.cancel()
-        await asyncio.shield(process.wait())
+        # asyncio tells of the end of a process after those of its pipes, and a pipe that is not read has none.
+        ended = asyncio.gather(_tail(process.stdout), tail, process.wait(), return_exceptions=True)
+        await asyncio.shield(ended)
         raise
     if status != 0:
         raise GitFailure(status, said)
