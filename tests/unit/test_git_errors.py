@@ -87,11 +87,16 @@ def test_much_input_and_output_at_once_do_not_block(tmp_path: Path) -> None:
 
 
 def test_leaving_with_more_output_than_is_read_ahead_ends_git(tmp_path: Path) -> None:
-    """asyncio stops reading a pipe of which it holds more than 128 KiB; 64 KiB more wait in the kernel's."""
+    """Asyncio stops reading a pipe of which it holds more than 128 KiB; 64 KiB more wait in the kernel's."""
     go, done = tmp_path / "go", tmp_path / "done"
     os.mkfifo(go)
     much = (128 << 10) + 1 + (64 << 10)
     script = f"printf x; read _ < {go}; head -c {much} /dev/zero; : > {done}; exec cat /dev/zero"
+
+    def wait_until_written() -> None:
+        go.write_text("\n")
+        while not done.exists():
+            time.sleep(0.001)
 
     async def leave() -> int:
         environment = dict(os.environ)
@@ -101,9 +106,7 @@ def test_leaving_with_more_output_than_is_read_ahead_ends_git(tmp_path: Path) ->
             said = b""
             while not said.endswith(b"x"):
                 said += await anext(pieces)
-            await asyncio.to_thread(go.write_text, "\n")
-            while not done.exists():
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(wait_until_written)
         return int(said.split()[0])
 
     process = asyncio.run(asyncio.wait_for(leave(), 30))
