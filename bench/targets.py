@@ -222,8 +222,10 @@ def _sha256(results: Results) -> Verdict:
     least = GIB / study["openssl_bytes_per_s"]
     plain = study["s3_cpu_s"] / (study["total_bytes"] / GIB)
     whole = median(client.cpu_per_gib_s(case))
+    alone = study.get("hasher_cpu_s_per_gib")
+    hasher = f"the hasher alone {alone:.2f} ({alone / least:.2f} of openssl's), " if alone else ""
     figure = (
-        f"CPU s/GiB: openssl {least:.2f}, the LFS copy {whole:.2f}, the same from S3 without it {plain:.2f}; "
+        f"CPU s/GiB: openssl {least:.2f}, {hasher}the LFS copy {whole:.2f}, the same from S3 without it {plain:.2f}; "
         f"the difference is {(whole - plain) / least:.2f} of openssl's"
     )
     return Verdict(target="P11", asks=asks, figure=figure, met=None)

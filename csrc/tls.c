@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One recv then fetches several records; OpenSSL's default costs two system calls for each 16 KiB record. */
 #define READ_AHEAD_BYTES ((size_t)64 << 10)
@@ -85,6 +86,25 @@ int stg_tls_new(const char *host, const char *ca_file, int verify, struct stg_tl
     }
     *out = tls;
     return 0;
+}
+
+/* OpenSSL's own would ask on the terminal. */
+static int no_password(char *buffer, int size, int writing, void *data)
+{
+    (void)buffer, (void)size, (void)writing, (void)data;
+    return -1;
+}
+
+int stg_tls_show(struct stg_tls *tls, const char *certificate_file, const char *key_file)
+{
+    if (access(certificate_file, R_OK) != 0 || access(key_file, R_OK) != 0)
+        return -ENOENT;
+    SSL_CTX_set_default_passwd_cb(tls->context, no_password);
+    int usable = SSL_CTX_use_certificate_chain_file(tls->context, certificate_file) == 1 &&
+                 SSL_CTX_use_PrivateKey_file(tls->context, key_file, SSL_FILETYPE_PEM) == 1 &&
+                 SSL_CTX_check_private_key(tls->context) == 1;
+    ERR_clear_error();
+    return usable ? 0 : -EKEYREJECTED;
 }
 
 void stg_tls_free(struct stg_tls *tls)

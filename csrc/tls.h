@@ -15,6 +15,10 @@ struct stg_tls_stream; /* one connection; one thread */
 /* ca_file: PEM; must be given when verify is set (-EINVAL otherwise). -ENOENT: the file cannot be read or holds no
  * certificate; -EINVAL: a host that is empty or begins with a dot; -ENOMEM. host is the name to ask for and to verify, or an IP address as text. */
 int stg_tls_new(const char *host, const char *ca_file, int verify, struct stg_tls **out);
+/* What to show a server that asks for it: a PEM file of the certificate and those above it, and the key's; before the
+ * first connection. -ENOENT: a file cannot be read; -EKEYREJECTED: it holds no certificate or key, one in a cipher (no
+ * password is asked for), or the two do not belong together. */
+int stg_tls_show(struct stg_tls *tls, const char *certificate_file, const char *key_file);
 void stg_tls_free(struct stg_tls *tls);
 
 /* NULL: no memory. The descriptor stays the caller's. */

@@ -156,6 +156,8 @@ cdef extern from "tls.h" nogil:
     struct stg_tls:
         pass
     int stg_tls_new(const char *host, const char *ca_file, int verify, stg_tls **out)
+    int stg_tls_show(stg_tls *tls, const char *certificate_file, const char *key_file)
+    void stg_tls_free(stg_tls *tls)
 
 
 cdef extern from "pace.h" nogil:

@@ -266,7 +266,8 @@ class Endpoint:
     requests.
     ValueError: no address, one that is none, a host that is no name with ``tls`` or ``proxy``, ``verify`` without
     ``ca_file``, an authorization that cannot be sent. FileNotFoundError: the CA file cannot be read or holds no
-    certificate.
+    certificate. ``certificate``: paths of the client's and of its key, in PEM, for the server alone and when it asks;
+    FileNotFoundError: they cannot be read, OSError (EKEYREJECTED): they cannot be used, or only with a password.
     """
 
     def __init__(
@@ -280,6 +281,7 @@ class Endpoint:
         ca_file: str | None = None,
         verify: bool = True,
         proxy: tuple[int, str, str | None] | None = None,
+        certificate: tuple[str, str] | None = None,
     ) -> None: ...
     def update(self, addresses: Sequence[tuple[int, bytes]]) -> None: ...
     def pace(self, *, connections: int, requests_per_second: float) -> None:

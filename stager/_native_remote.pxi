@@ -29,6 +29,15 @@ cdef stg_tls *new_tls(str host, str ca_file, bint verify) except NULL:
     return context
 
 
+cdef int show_certificate(stg_tls *context, tuple certificate) except -1:
+    """A client's, and its key."""
+    cdef bytes shown = os.fsencode(certificate[0]), key = os.fsencode(certificate[1])
+    if b"\0" in shown or b"\0" in key:
+        raise ValueError("not a path of a certificate")
+    check(stg_tls_show(context, <const char *>shown, <const char *>key), certificate[0])
+    return 0
+
+
 cdef stg_proxy *new_proxy(str host, uint16_t port, tuple proxy, str ca_file, bint verify) except NULL:
     cdef stg_proxy *through = NULL
     cdef stg_tls *context = NULL
@@ -48,7 +57,7 @@ cdef class Endpoint:
     cdef uint16_t port
 
     def __cinit__(self, Engine engine not None, *, str host not None, uint16_t port, bint tls, addresses,
-                  str ca_file=None, bint verify=True, tuple proxy=None):
+                  str ca_file=None, bint verify=True, tuple proxy=None, tuple certificate=None):
         cdef stg_address fresh[STG_ENDPOINT_MAX_ADDRESSES]
         cdef size_t count
         cdef stg_tls *context = NULL
@@ -61,7 +70,10 @@ cdef class Endpoint:
         try:
             if tls:
                 context = new_tls(host, ca_file, verify)
+                if certificate is not None:
+                    show_certificate(context, certificate)
         except:
+            stg_tls_free(context)
             stg_proxy_free(through)
             raise
         self.endpoint = stg_endpoint_new(context, through, fresh, count)

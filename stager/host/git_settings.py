@@ -54,9 +54,12 @@ class GitSettings(Struct, frozen=True):
             gathered = [*gathered, value] if value else []
         return gathered
 
-    def for_url(self, section: str, variable: str, url: str) -> str | None:
-        """The value for ``url``: of the section that fits best, and of those the last. None: there is none."""
-        found = list(self._fitting(section, variable, url))
+    def for_url(self, section: str, variable: str, url: str, *, named_only: bool = False) -> str | None:
+        """The value for ``url``: of the section that fits best, and of those the last. None: there is none.
+
+        ``named_only``: as of `all_for`.
+        """
+        found = list(self._fitting(section, variable, url, named_only=named_only))
         return found[-1] if found else None
 
     def _fitting(self, section: str, variable: str, url: str, *, named_only: bool = False) -> Iterator[str]:

@@ -28,15 +28,18 @@ from stager.config import GitOptions, Remote, Retry
 from stager.errors import StagerError, UsageError
 from stager.host.git_partial import PartialRepository
 from stager.host.git_place import GitPlace
+from stager.host.git_settings import GitSettings
 from stager.host.gitrepo import FULL_ID, Pin, PinnedRepository
 from stager.host.threads import blocking, together
 from stager.model import Grade, SourceRef
 from stager.sources.base import Beside, Capabilities, Earlier, Landing, OnLanded, Snapshot, Wanted, everything
 from stager.sources.git_checkout import bring_files, check_out
-from stager.sources.git_forest import Forest, Member, believing, named, rows_of
+from stager.sources.git_forest import Forest, Grown, Member, believing, named, rows_of
+from stager.sources.git_lfsconfig import read_lfsconfig, to_record
 from stager.sources.git_urls import is_loopback, submodule_url
-from stager.sources.git_version import GitVersion
-from stager.sources.lfs_rows import LfsLeft, lfs_choice, lfs_counts, lfs_warnings, part_lfs
+from stager.sources.git_version import GitVersion, LfsConfig, LfsSeen
+from stager.sources.lfs_choice import Configured, LfsChoice, configured_for
+from stager.sources.lfs_rows import lfs_counts, part_lfs
 from stager.transfer import Transfer
 from stager.urls import redacted
 
@@ -80,7 +83,6 @@ class GitSource:
         self._ref = ref
         self._options = git
         self._transfer = transfer
-        self._left = LfsLeft()
         self._state_dir = state_dir
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
@@ -111,24 +113,24 @@ class GitSource:
         pin = await self._repository.find(None if self._ref.ref == "HEAD" else self._ref.ref)
         known = GitVersion.parse(earlier.version) if earlier is not None else None
         if earlier is not None and known is not None and known.is_of(self._asked(pin)):
-            recorded = await blocking(earlier.read_table)
+            recorded = await blocking(earlier.read_table) if await self._wants_as(known) else None
             if recorded is not None:
                 return self._snapshot(pin, recorded, known)
         pin = await self._repository.fetch(pin)
+        configured = await self._configured()
         forest = Forest(
-            open=self._open, with_submodules=self._options.submodules, lfs=self._options.lfs,
-            lfs_wanted=lfs_choice(self._options), allow_plain_http=self._allow_plain_http, where=self._ref.text,
+            open=self._open, with_submodules=self._options.submodules, environ=self._environ,
+            lfs=LfsChoice(options=self._options, configured=configured) if self._options.lfs else None,
+            allow_plain_http=self._allow_plain_http, where=self._ref.text,
             known=await blocking(_known_sizes, earlier) if self._repository.partial else {},
         )  # fmt: skip
         grown = await forest.grow(self._root(pin, self._options), wanted)
-        self._left = grown.lfs
         version = replace(
             self._asked(pin), tree=await self._repository.tree_of(pin.commit), submodules=grown.submodules(),
-            left_out=tuple(grown.left_out),
+            left_out=tuple(grown.left_out), lfs=_seen(grown, configured),
         )  # fmt: skip
         snapshot = self._snapshot(pin, grown.table, version)
         self._members = grown.members
-        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *lfs_warnings(grown.lfs)))
         return snapshot if grown.whole else replace(snapshot, version="", part_of=snapshot.version)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
@@ -136,6 +138,8 @@ class GitSource:
         version = GitVersion.parse(listed.version)
         if version is None or version.subdir != (self._ref.subdir or ""):
             raise UsageError("the listing is of something else", where=self._ref.text, hint="name what was listed")
+        if version.options.paths and not self._repository.partial:  # asked for then, not now
+            self._repository = await self._open(self._ref.location, True)
         pin = await self._repository.find(version.commit)
         return replace(self._snapshot(pin, listed.table, version), version=listed.version)
 
@@ -147,7 +151,6 @@ class GitSource:
             self._members = await self._recorded_members()
         for member, part in rows_of(self._members, snapshot.table, rows):
             try:
-                await member.repository.fetch(member.pin)
                 await self._fetch_from(member, snapshot, part, landing, done)
             except StagerError as error:
                 raise named(error, member) from error
@@ -172,6 +175,11 @@ class GitSource:
     async def _fetch_from(
         self, member: Member, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded
     ) -> None:
+        plain, objects = part_lfs(snapshot.table, rows)
+        if not plain and member.lfsconfig is not None:  # nothing of the commit is needed
+            await self._lfs(member).fetch(member.lfsconfig, snapshot.table, objects, landing, done)
+            return
+        await member.repository.fetch(member.pin)
         has_landed = bytearray(len(snapshot.table))
 
         def landed(finished: array[int]) -> None:
@@ -189,8 +197,12 @@ class GitSource:
                     check_out(reader, snapshot, plain, landing, landed, root=member.root, mount=member.mount)
                 )
             if objects:
-                lfs = self._lfs(member)
-                work.append(lfs.fetch(member.repository, reader, snapshot.table, objects, landing, landed))
+                config = member.lfsconfig
+                if config is None:
+                    config = await read_lfsconfig(
+                        member.repository, reader, self._environ, where=self._ref.text
+                    )
+                work.append(self._lfs(member).fetch(config, snapshot.table, objects, landing, landed))
             await together(*work)
 
         await believing(member.repository, bring)
@@ -207,6 +219,13 @@ class GitSource:
             kind = importlib.import_module(_HISTORY).HistoryRepository
         return kind(place, url, environ=self._environ, retry=self._retry, proxy=self._proxy)
 
+    async def _configured(self) -> Configured:
+        return await configured_for(self._options, self._ref.location, self._environ, self._proxy)
+
+    async def _wants_as(self, known: GitVersion) -> bool:
+        """Whether the user's configuration wants of Git LFS what it wanted then."""
+        return known.lfs is None or known.lfs.configured == await self._configured()
+
     def _asked(self, pin: Pin) -> GitVersion:
         return GitVersion.of(pin.commit, self._ref.subdir, self._options)
 
@@ -222,7 +241,8 @@ class GitSource:
     async def _recorded_members(self) -> list[Member]:
         """Of a version that was not listed in this run. Raises `UsageError`: a URL that no listing could have told."""
         assert self._pin is not None
-        members = [self._root(self._pin, GitOptions())]
+        root_config = self._version.lfs.lfsconfig if self._version.lfs is not None else None
+        members = [replace(self._root(self._pin, GitOptions()), lfsconfig=_settings(root_config))]
         for one in self._version.submodules:
             try:
                 url = submodule_url(self._ref.location, one.url, allow_plain_http=self._allow_plain_http)
@@ -232,6 +252,7 @@ class GitSource:
                 Member(
                     repository=await self._open(url, False), url=url, pin=Pin(commit=one.commit, ref=None),
                     mount=one.mount, root=one.root, at=one.mount.removesuffix(b"/") or b"?",
+                    lfsconfig=_settings(one.lfsconfig),
                 )
             )  # fmt: skip
         return members
@@ -239,7 +260,7 @@ class GitSource:
     def _snapshot(self, pin: Pin, table: _native.KeyTable, version: GitVersion) -> Snapshot:
         self._pin, self._version, self._members = pin, version, []
         pinned = {"commit": pin.commit, "ref": pin.ref, "asked": self._ref.ref, "subdir": self._ref.subdir,
-                  "lfs": lfs_counts(table, self._left) or None, **version.pinned()}  # fmt: skip
+                  "lfs": lfs_counts(table, version.lfs_left) or None, **version.pinned()}  # fmt: skip
         return Snapshot(
             table=table, pinned={k: v for k, v in pinned.items() if v is not None}, version=version.text,
             warnings=version.warnings(),
@@ -253,6 +274,20 @@ class GitSource:
             transfer=self._transfer, where=self._ref.text,
         )  # fmt: skip
         return made
+
+
+def _seen(grown: Grown, configured: Configured) -> LfsSeen | None:
+    """For a version."""
+    if not grown.lfs.undeclared and all(member.lfsconfig is None for member in grown.members):
+        return None
+    return LfsSeen(
+        configured=configured, excluded=grown.lfs.excluded, undeclared=grown.lfs.undeclared,
+        lfsconfig=to_record(grown.members[0].lfsconfig),
+    )  # fmt: skip
+
+
+def _settings(config: LfsConfig) -> GitSettings | None:
+    return None if config is None else GitSettings(config)
 
 
 def _known_sizes(earlier: Earlier | None) -> dict[tuple[bool, bytes], int]:

@@ -27,7 +27,8 @@ from stager.host.trees import remove_private
 from stager.model import Grade
 from stager.names import show
 from stager.sources.base import Landing, OnLanded, Snapshot
-from stager.sources.git_tree import Repository, is_attributes
+from stager.sources.git_repository import Repository
+from stager.sources.git_tree import is_attributes
 
 __all__ = ["bring_files", "check_out"]
 

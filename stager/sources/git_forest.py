@@ -14,18 +14,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stager import _native
 from stager.errors import BadKeysError, IntegrityError, StagerError
 from stager.host.git_reader import TreeRow
+from stager.host.git_settings import GitSettings
 from stager.host.gitrepo import Pin, PinnedRepository
 from stager.names import show
 from stager.sources.base import Wanted
+from stager.sources.git_lfsconfig import to_record
 from stager.sources.git_modules import Module, read_modules
 from stager.sources.git_problems import Problems
 from stager.sources.git_tree import GitTree, Listed, is_below
 from stager.sources.git_urls import submodule_url
 from stager.sources.git_version import Submodule
+from stager.sources.lfs_choice import LfsChoice
 from stager.sources.lfs_rows import LfsLeft
 from stager.urls import redacted
 
@@ -42,7 +46,8 @@ _AT_ONCE: Final = 4
 
 class Member(Struct, frozen=True, kw_only=True):
     """One repository. ``mount``: what stands in front of its keys; ``root`` and ``paths``: as of a `GitTree`; ``at``:
-    the submodule's path from the superproject's root, for people; empty for the superproject.
+    the submodule's path from the superproject's root, for people; empty for the superproject. ``lfsconfig``: what the
+    commit says of Git LFS, None where that is not known.
     """
 
     repository: PinnedRepository
@@ -52,6 +57,7 @@ class Member(Struct, frozen=True, kw_only=True):
     root: bytes = b""
     paths: tuple[bytes, ...] = ()
     at: bytes = b""
+    lfsconfig: GitSettings | None = None
 
 
 class Grown(Struct, frozen=True, kw_only=True):
@@ -68,17 +74,20 @@ class Grown(Struct, frozen=True, kw_only=True):
     def submodules(self) -> tuple[Submodule, ...]:
         """For a version."""
         return tuple(
-            Submodule(mount=one.mount, root=one.root, commit=one.pin.commit, url=one.url) for one in self.members[1:]
-        )
+            Submodule(
+                mount=one.mount, root=one.root, commit=one.pin.commit, url=one.url, lfsconfig=to_record(one.lfsconfig)
+            )
+            for one in self.members[1:]
+        )  # fmt: skip
 
 
 class Forest(Struct, frozen=True, kw_only=True):
-    """``where``: the source as the user named it; ``lfs``, ``lfs_wanted`` and ``known`` as of a `GitTree`."""
+    """``where``: the source as the user named it; ``lfs``, ``environ`` and ``known`` as of a `GitTree`."""
 
     open: Open
     with_submodules: bool
-    lfs: bool
-    lfs_wanted: Wanted
+    lfs: LfsChoice | None
+    environ: Mapping[str, str]
     allow_plain_http: bool
     where: str
     known: Mapping[tuple[bool, bytes], int] = {}
@@ -88,10 +97,10 @@ class Forest(Struct, frozen=True, kw_only=True):
         table, whole, lfs = _native.KeyTable(), True, LfsLeft()
         members, left_out, level = list[Member](), list[bytes](), [root]
         for _ in range(_DEEPEST):
-            members += level
-            grown = await self._each(level, wanted)
+            grown = list(zip(level, await self._each(level, wanted), strict=True))
             level = []
-            for member, (listed, inner) in zip(members[-len(grown) :], grown, strict=True):
+            for member, (listed, inner) in grown:
+                members.append(replace(member, lfsconfig=listed.lfsconfig))
                 whole = whole and listed.whole
                 lfs.excluded += listed.lfs.excluded
                 lfs.undeclared += listed.lfs.undeclared
@@ -130,9 +139,8 @@ class Forest(Struct, frozen=True, kw_only=True):
         reader = member.repository.reader(member.pin.commit)
         tree = GitTree(
             repository=member.repository, reader=reader, paths=member.paths, root=member.root, at=member.at,
-            with_submodules=self.with_submodules, lfs=self.lfs,
-            lfs_wanted=lambda path: self.lfs_wanted(_join(member.at, path)), private=member.repository.directory,
-            where=self.where, known=self.known,
+            with_submodules=self.with_submodules, lfs=self.lfs, environ=self.environ,
+            private=member.repository.directory, where=self.where, known=self.known,
         )  # fmt: skip
         listed = await tree.read(lambda key: wanted(member.mount + key))
         if not self.with_submodules or not listed.submodules:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from stager.errors import BadKeysError, IntegrityError, SourceError
 from stager.host.git_reader import FILE, PROGRAM, CommitReader
-from stager.sources.git_tree import Repository
+from stager.sources.git_repository import Repository
 
 __all__ = ["MODULES", "Module", "read_modules"]
 

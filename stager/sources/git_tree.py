@@ -10,22 +10,26 @@ from array import array
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from io import BufferedReader
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
 from stager import _native
 from stager.errors import BadKeysError, NotFoundError
 from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
+from stager.host.git_settings import GitSettings
 from stager.host.trees import remove_private
 from stager.names import PATH_MAX, show, steps_above
 from stager.sources.base import Wanted, everything
+from stager.sources.git_lfsconfig import LFSCONFIG, read_lfsconfig
 from stager.sources.git_names import what_git_refuses
 from stager.sources.git_problems import Problems
+from stager.sources.git_repository import Repository
+from stager.sources.lfs_choice import LfsChoice
 from stager.sources.lfs_pointer import POINTER_BYTES, Pointer, parse_pointer
 from stager.sources.lfs_rows import LfsLeft, lfs_identity
 
-__all__ = ["GitTree", "Listed", "Repository", "is_attributes", "is_below"]
+__all__ = ["GitTree", "Listed", "is_attributes", "is_below"]
 
 _MODES: Final = {FILE: 0o644, PROGRAM: 0o755, LINK: stat.S_IFLNK | 0o777, b"100664": 0o644}
 _FILES_MAX: Final = 1 << 22  # the largest repositories have 3.5 million; a few hostile trees name any number
@@ -35,35 +39,26 @@ _PIECE_BYTES: Final = 1 << 20
 _KEY_MAX: Final = 65_535  # of a row in a table
 
 
-class Repository(Protocol):
-    """Where a tree is read from. ``partial``: its blobs are not here before they are brought."""
-
-    partial: bool
-
-    async def bring(self, blobs: Iterable[bytes]) -> None:
-        """Fetch those of these that are not here, in as few requests as it takes."""
-        ...
-
-
 class Listed(Struct, frozen=True, kw_only=True):
     """``table``: the files, keys below ``GitTree.root``. ``whole``: each is as it would be if all were wanted.
-    ``submodules``: their paths from the commit's root, and commits. ``lfs``: pointers that stay in it.
+    ``submodules``: their paths from the commit's root, and commits. ``lfs``: pointers that stay in it. ``lfsconfig``:
+    what the commit says of Git LFS; None where it has nothing to say it of.
     """
 
     table: _native.KeyTable
     whole: bool
     submodules: Sequence[TreeRow]
     lfs: LfsLeft
+    lfsconfig: GitSettings | None
 
 
 class GitTree(Struct, frozen=True, kw_only=True):
     """What lies at or below ``paths`` (none: everything) in a commit.
 
-    ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``:
-    whether pointers stand for objects, and not for themselves; those of which ``lfs_wanted`` says so by their path from
-    the commit's root. ``at``: where a submodule's tree is mounted, for people; ``with_submodules``: whether paths
-    may lead into some. ``private``: a directory to work in. ``known``: sizes of blobs that need not come to be listed,
-    by whether they are links, and id.
+    ``root``: what stands in front of each of them and is left out of keys; empty, or ends with a slash. ``lfs``: which
+    pointers stand for objects, and not for themselves; None: none. ``at``: where a submodule's tree is mounted;
+    ``with_submodules``: whether paths may lead into some. ``private``: a directory to work in. ``known``: sizes of
+    blobs that need not come to be listed, by whether they are links, and id.
     """
 
     repository: Repository
@@ -72,8 +67,8 @@ class GitTree(Struct, frozen=True, kw_only=True):
     root: bytes = b""
     at: bytes = b""
     with_submodules: bool = True
-    lfs: bool = True
-    lfs_wanted: Wanted = everything
+    lfs: LfsChoice | None
+    environ: Mapping[str, str]
     private: str
     where: str
     known: Mapping[tuple[bool, bytes], int] = {}
@@ -113,10 +108,10 @@ class GitTree(Struct, frozen=True, kw_only=True):
         self._refuse_left_out([*above, *(row for row in submodules if row.path + b"/" == self.root)])
         pointers = await self._judge_contents(table, chosen, problems)
         left = LfsLeft()
-        converted = await self._converted(table, chosen, pointers, left, problems)
+        converted, config = await self._converted(table, chosen, pointers, left, problems)
         problems.refuse(self.where)
         whole = len(chosen) == len(table)
-        return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left)
+        return Listed(table=_replaced(table, converted), whole=whole, submodules=submodules, lfs=left, lfsconfig=config)
 
     async def _rows(self, wanted: Wanted) -> AsyncGenerator[Sequence[TreeRow], None]:
         """The entries with their sizes; blobs that somebody will ask for are here then, or known."""
@@ -132,7 +127,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
             if is_attributes(row.path)
             or ((row.mode == LINK, row.blob) not in self.known and wanted(row.path[len(self.root) :]))
         ]  # fmt: skip
-        above = await self.reader.entries(_attributes_above(self.paths))
+        above = await self.reader.entries([*_attributes_above(self.paths), *([LFSCONFIG] if self.lfs else ())])
         await self.repository.bring([*needed, *(row.blob for row in above.values())])
         sizes = await self.reader.sizes(row.blob for row in files)
         yield [
@@ -163,9 +158,10 @@ class GitTree(Struct, frozen=True, kw_only=True):
         self, table: _native.KeyTable, chosen: Iterable[int], problems: Problems
     ) -> dict[int, Pointer]:
         """Of small blobs: targets of links that no link can have; and, by row, pointers to LFS objects."""
+        with_lfs = self.lfs is not None
         judged = [
             (row, is_link, table.identity(row)) for row in chosen
-            if (is_link := stat.S_ISLNK(table.mode(row))) or (self.lfs and table.size(row) in _POINTER_SIZES)
+            if (is_link := stat.S_ISLNK(table.mode(row))) or (with_lfs and table.size(row) in _POINTER_SIZES)
         ]  # fmt: skip
         here = {blob for _, is_link, blob in judged if (is_link, blob) not in self.known}
         targets, pointers = set[bytes](), dict[bytes, Pointer]()
@@ -186,22 +182,27 @@ class GitTree(Struct, frozen=True, kw_only=True):
         pointers: Mapping[int, Pointer],
         left: LfsLeft,
         problems: Problems,
-    ) -> dict[int, tuple[int, bytes]]:
+    ) -> tuple[dict[int, tuple[int, bytes]], GitSettings | None]:
         """Chosen files whose bytes are not their blobs', which git changes on the way out or LFS keeps elsewhere: row
-        to (size then, identity that says how).
+        to (size then, identity that says how). And what .lfsconfig says, where that matters.
         """
         objects: dict[int, tuple[int, bytes]] = {}
         if not await self._has_attributes(table):
             left.undeclared = len(pointers)
-            return objects
+            return objects, None
         files = {self.root + table.key(row): row for row in chosen if not stat.S_ISLNK(table.mode(row))}
         changing: dict[bytes, bytes] = {}
-        for path, said in (await self.reader.attributes(list(files))).items():
+        attributes = await self.reader.attributes(list(files))
+        config: GitSettings | None = None
+        if any(said.get(b"filter") == b"lfs" and files[path] in pointers for path, said in attributes.items()):
+            config = await read_lfsconfig(self.repository, self.reader, self.environ, where=self.where)
+        is_wanted = self.lfs.wanted(config, self.at) if self.lfs is not None and config is not None else everything
+        for path, said in attributes.items():
             driver = said.get(b"filter", b"unset")
             if driver not in (b"unset", b"lfs"):
                 problems.add(path, f"needs a git filter, which is never run (filter={show(driver)})")
             if driver == b"lfs" and (pointer := pointers.get(files[path])) is not None:
-                if self.lfs_wanted(path):
+                if is_wanted(path):
                     objects[files[path]] = self._object_of(path, table.identity(files[path]), pointer, problems)
                     continue
                 left.excluded += 1
@@ -209,7 +210,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
                 changing[path] = how
         left.undeclared = len(pointers) - len(objects) - left.excluded
         if not changing:
-            return objects
+            return objects, config
         await self.reader.check_blobs(table.identity(files[path]) for path in changing)
         scratch = await asyncio.to_thread(tempfile.mkdtemp, dir=self.private)
         await self.reader.check_out(list(changing), scratch)
@@ -225,7 +226,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
             remove_private(scratch)
             return found
 
-        return {**objects, **await asyncio.to_thread(measure)}
+        return {**objects, **await asyncio.to_thread(measure)}, config
 
     def _object_of(self, path: bytes, blob: bytes, pointer: Pointer, problems: Problems) -> tuple[int, bytes]:
         if pointer.extensions:

@@ -46,7 +46,6 @@ _ROUNDS_AT_ONCE: Final = 3
 _LARGE_AT_ONCE: Final = 4
 _REFUSALS: Final = 3  # in a row, of new links, with nothing fetched between them
 _HOPS: Final = 5  # redirects, one after the other
-_FILE: Final = "file://"
 _ROWS_A_CALL: Final = 64
 
 Actions = dict[int, Action]
@@ -180,13 +179,15 @@ class _Fetch:
             actions = {**again, **await self._redirected(turn)}
 
     async def _run_turn(self, turn: _Turn) -> None:
-        here = {row: action.href for row, action in turn.actions.items() if action.href.startswith(_FILE)}
-        if here:
-            await self._in_threads(lambda row: self._places.from_file(here[row].removeprefix(_FILE), row), list(here))
+        here: dict[int, str] = {}
         of: dict[Origin, list[int]] = {}
         for row, action in turn.actions.items():
-            if row not in here:
-                of.setdefault(await self._origins.of(action), []).append(row)
+            if isinstance(action.place, str):
+                here[row] = action.place
+            else:
+                of.setdefault(await self._origins.of(action.place), []).append(row)
+        if here:
+            await self._in_threads(lambda row: self._places.from_file(here[row], row), list(here))
         await together(*(self._run_at(origin, rows, turn) for origin, rows in of.items()))
 
     async def _run_at(self, origin: Origin, rows: list[int], turn: _Turn) -> None:
@@ -228,7 +229,7 @@ class _Fetch:
     async def _fetch_in_parts(self, row: int, action: Action) -> None:
         hops: dict[int, int] = {}
         while True:
-            origin = None if action.href.startswith(_FILE) else await self._origins.of(action)
+            origin = None if isinstance(action.place, str) else await self._origins.of(action.place)
             if origin is None or origin.has_ranges is False:
                 await self._fetch({row: action})
                 return
@@ -250,7 +251,7 @@ class _Fetch:
 
         async def renew() -> bool:
             fresh = (await self._ask([row]))[row]
-            if fresh.href.startswith(_FILE) or await self._origins.of(fresh) is not origin:
+            if isinstance(fresh.place, str) or await self._origins.of(fresh.place) is not origin:
                 raise _ElsewhereError(fresh)
             turn.actions[row] = fresh
             return True

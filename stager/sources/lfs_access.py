@@ -67,6 +67,7 @@ class Access:
         self._committed = committed
         self._environ = environ
         self._proxy = proxy
+        self._has_extra = any(name.endswith(".extraheader") for name, _ in settings.items)
         self._lock = asyncio.Lock()
         self._opened: Opened | None = None
         self._login: Login | None = None
@@ -112,12 +113,17 @@ class Access:
         found = [word for value in values for word in value.split() if len(word) > _SHORT]
         return [*found, self._login.password.reveal()] if self._login is not None else found
 
+    def is_home(self, target: Target) -> bool:
+        """Whether this is the LFS server, where it is no commit that chose it."""
+        at_home = self._opened is not None and target.origin == self._opened.base.origin
+        return at_home and not self._chosen_elsewhere(target)
+
     def headers_for(self, target: Target, *, needs_none: bool, own: Headers) -> Headers:
         """What a request for an object carries besides its link's ``own`` headers."""
         opened = self._opened
         at_home = opened is not None and target.origin == opened.base.origin
         taken = {name.lower() for name, _ in own}
-        extra = self._extra(target.url, named_only=not at_home or self._chosen_elsewhere(target))
+        extra = self._extra(target.url, named_only=not self.is_home(target))
         if opened is not None and at_home and not needs_none and not _SIGNED.search(target.path):
             extra = _merged(opened.headers, extra)
         return tuple(pair for pair in extra if pair[0].lower() not in taken)
@@ -145,6 +151,8 @@ class Access:
         return Opened(base, _merged(shown, _merged(granted, extra)), chosen, expires_at_s)
 
     def _extra(self, url: str, *, named_only: bool) -> Headers:
+        if not self._has_extra:
+            return ()
         lines = self._settings.all_for("http", "extraheader", url, named_only=named_only)
         pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         try:

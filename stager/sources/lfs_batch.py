@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from stager.config import Retry, Timeouts
 from stager.errors import AccessDeniedError, NoObjectsError, SourceError, StagerError, TransientError
-from stager.host.git_settings import parse_settings, read_settings
+from stager.host.git_settings import GitSettings, read_settings
 from stager.host.threads import together
 from stager.retry import wait_s
 from stager.sources.lfs_access import Access, Opened
@@ -49,14 +49,11 @@ from stager.version import __version__
 if TYPE_CHECKING:
     from stager.sources.lfs_http import Client, Response
 
-__all__ = ["MOST_CONFIG_BYTES", "LfsServer"]
+__all__ = ["LfsServer"]
 
 _HTTP: Final = "stager.sources.lfs_http"  # imports aiohttp
 _BATCH_OBJECTS: Final = 100  # as git-lfs asks
 _BATCHES_AT_ONCE: Final = 4
-MOST_CONFIG_BYTES: Final = 64 << 10
-"""Of a ``.lfsconfig``."""
-
 _MOST_OBJECT_BYTES: Final = 2**53 - 1  # what every JSON reader takes exactly (RFC 8259, section 6)
 _REDIRECTS: Final = 3
 _MOVED: Final = frozenset((301, 302, 303, 307, 308))
@@ -65,7 +62,7 @@ _LOST: Final = {404: "does not exist there", 409: "is of another hash there", 41
 
 
 class LfsServer:
-    """See the module. ``git_url`` holds no password; ``lfsconfig``: the content of ``.lfsconfig`` at the commit's root.
+    """See the module. ``git_url`` holds no password; ``committed``: what the commit's ``.lfsconfig`` says.
 
     ``ref``: the full name that led to the commit, which some servers judge by; ``proxy``: the setting, as for
     `stager.host.proxies`.
@@ -76,7 +73,7 @@ class LfsServer:
         git_url: str,
         *,
         environ: Mapping[str, str],
-        lfsconfig: bytes | None = None,
+        committed: GitSettings = GitSettings(),  # noqa: B008  (frozen)
         ref: str | None = None,
         proxy: str | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
@@ -85,7 +82,7 @@ class LfsServer:
     ) -> None:
         self._git_url = git_url
         self._environ = environ
-        self._lfsconfig = lfsconfig or b""
+        self._committed = committed
         self._ref = ref
         self._proxy = proxy
         self._retry = retry
@@ -99,12 +96,9 @@ class LfsServer:
         """Find the endpoint. Nothing is asked of it yet.
 
         Raises `UsageError`: a setting that is wrong; `AccessDeniedError`: .lfsconfig leads where a commit may not;
-        `SourceError`: .lfsconfig is none; `HostError`: no git.
+        `HostError`: no git.
         """
-        if len(self._lfsconfig) > MOST_CONFIG_BYTES:
-            raise SourceError(f".lfsconfig has more than {MOST_CONFIG_BYTES >> 10} KiB", where=self._git_url)
-        settings = await read_settings(self._git_url, self._environ, self._proxy)
-        committed = await parse_settings(self._lfsconfig, self._environ, where=".lfsconfig of the commit")
+        settings, committed = await read_settings(self._git_url, self._environ, self._proxy), self._committed
         self._endpoint = discover(self._git_url, settings, committed)
         self._reach = Reach()
         named = (self._git_url, self._endpoint.url if self._endpoint.said_by != "commit" else "")
@@ -151,22 +145,23 @@ class LfsServer:
             raise self._lost(troubles, names or {}, any_found=bool(found))
         return found
 
-    async def way_to(self, href: str) -> Way:
-        """The way to an action's http or https URL, its addresses resolved and checked anew. Raises as `actions`."""
-        return await self._ways.to(self._parsed(href), where=self._from_server)
+    async def way_to(self, link: Target) -> Way:
+        """The way to where an action leads, its addresses resolved and checked anew. Raises as `actions`."""
+        return await self._way(link, self._from_server)
 
     async def redirected(self, action: Action, location: str) -> Action:
         """Where an action leads when its URL answers with a redirect. To another origin none of its headers go along.
 
         Raises as `actions`.
         """
-        before = self._parsed(action.href)
-        target = self._parsed(urljoin(action.href, location))
+        before = action.place
+        assert isinstance(before, Target)
+        target = self._parsed(urljoin(before.url, location))
         if before.tls and not target.tls:
             raise AccessDeniedError("a redirect leads from https to plain http", where=self._from_server)
         await self._known(target)
         headers = action.headers if target.origin == before.origin else ()
-        return Action(target.url, headers, action.expires_at_s)
+        return Action(target, headers, action.expires_at_s)
 
     @property
     def _from_server(self) -> str:
@@ -284,8 +279,9 @@ class LfsServer:
         reply = read_reply(response.body, batch, where=where)
         again: set[str] = set()
         reason: StagerError | None = None
+        ahead_s = response.ahead_s
         for oid, (link, authenticated) in reply.links.items():
-            action = await self._action(link, authenticated, opened, response)
+            action = await self._action(link, authenticated, opened, ahead_s)
             if action.expires_at_s > time.time():
                 found[oid] = action
             else:
@@ -303,24 +299,27 @@ class LfsServer:
                 troubles[oid] = trouble
         return [pointer for pointer in batch if pointer.oid in again], reason
 
-    async def _action(self, link: Link, authenticated: bool, opened: Opened, response: Response) -> Action:
+    async def _action(self, link: Link, authenticated: bool, opened: Opened, ahead_s: float) -> Action:
         target = self._parsed(link.href)
         if opened.base.tls and not target.tls:
             raise AccessDeniedError("leads to plain http, and the server itself is reached by https",
                                     where=self._from_server)
         try:
             own = sendable((link.header or {}).items())
-            expires_at_s = expiry_s(link.expires_in, link.expires_at, now_s=time.time(), ahead_s=response.ahead_s)
+            expires_at_s = expiry_s(link.expires_in, link.expires_at, now_s=time.time(), ahead_s=ahead_s)
         except ValueError as error:
             raise SourceError(str(error), where=self._from_server) from None
         await self._known(target)
         headers = own + self._access.headers_for(target, needs_none=authenticated, own=own)
-        return Action(target.url, headers, expires_at_s)
+        return Action(target, headers, expires_at_s)
+
+    async def _way(self, target: Target, where: str) -> Way:
+        return await self._ways.to(target, where=where, at_home=self._access.is_home(target))
 
     async def _known(self, target: Target) -> None:
         """Refuse a host that may not be reached; each is looked up once for all links."""
         if target.origin not in self._seen:
-            await self._ways.to(target, where=self._from_server)
+            await self._way(target, self._from_server)
             self._seen.add(target.origin)
 
     async def _post(self, body: bytes) -> tuple[Opened, Response]:
@@ -329,7 +328,7 @@ class LfsServer:
         headers = opened.headers
         client = await self._connected()
         for _ in range(_REDIRECTS):
-            way = await self._ways.to(target, where=opened.chosen)
+            way = await self._way(target, opened.chosen)
             self._check_plain(target, way, opened)
             fixed = (("Accept", MEDIA_TYPE), ("Content-Type", MEDIA_TYPE), ("User-Agent", f"stager/{__version__}"))
             named = {name.lower() for name, _ in fixed}

@@ -2,8 +2,8 @@
 
 In this order, of each pair the user's git configuration above the commit's ``.lfsconfig``: lfs.url; remote.NAME.lfsurl
 of origin and of the remotes that the user has named this repository; else the repository's URL with ``.git/info/lfs``.
-Of an ``.lfsconfig`` no other key than these and lfs.<url>.access has a meaning here, and git-lfs honours few more
-(git-lfs-config(5), "LFSCONFIG"): what it would leave out of a fetch is fetched, for a pointer in the tree is an error.
+Of an ``.lfsconfig`` no other key than these, lfs.<url>.access and what `stager.sources.lfs_choice` reads has a meaning
+here, and git-lfs honours few more (git-lfs-config(5), "LFSCONFIG").
 
 What only a commit says may lead to another https server, and never down: not to http unless the repository is there
 itself, not to files unless it is one, not over ssh to another host.

@@ -27,7 +27,13 @@ def is_without_ranges(failure: RequestFailure) -> bool:
     return failure.kind == "identity" and failure.where == "status"
 
 
+def _wants_certificate(failure: RequestFailure) -> bool:
+    return failure.kind == "tls" and "certificate required" in failure.message  # RFC 8446, section 6.2, by OpenSSL
+
+
 def _action_for(failure: RequestFailure) -> Action:
+    if _wants_certificate(failure):
+        return Action.STOP
     if failure.kind == "http" and failure.status in _DENIED:
         return Action.REFRESH  # what the link was good for may be over: it is asked for again
     if failure.kind == "http" and (failure.status in _GONE or failure.status in _REDIRECTS):
@@ -45,6 +51,11 @@ def _error_for(failure: RequestFailure, where: str, attempts: int) -> StagerErro
         return IntegrityError(
             f"what arrived is not the LFS object ({failure.message})", where=where,
             hint="the stored object or the way to it is damaged: try another network, or push the object again",
+        )  # fmt: skip
+    if _wants_certificate(failure):
+        return SourceError(
+            "the server wants a client certificate", where=where,
+            hint="name it for the server of the objects, with http.<url>.sslCert and sslKey in git's configuration",
         )  # fmt: skip
     words = f"({failure.status} {said(failure.message)})" if failure.kind == "http" else ""
     if words and failure.status in _DENIED:

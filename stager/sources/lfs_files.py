@@ -66,5 +66,5 @@ def file_actions(directory: str, wanted: Sequence[Pointer]) -> tuple[dict[str, A
         elif status.st_size != pointer.size:
             troubles[pointer.oid] = Trouble(422, f"has {status.st_size} bytes there, not {pointer.size}")
         else:
-            actions[pointer.oid] = Action(f"file://{path}", ())
+            actions[pointer.oid] = Action(path)
     return actions, troubles

@@ -9,6 +9,7 @@ Sources: Git LFS docs/api/batch.md ("href", "header"); RFC 3986, sections 3 and 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import re
@@ -83,14 +84,19 @@ class Target(Struct, frozen=True):
 
 
 class Action(Struct, frozen=True):
-    """How to get one object: a GET of ``href`` with these headers, until ``expires_at_s`` (Unix time; inf: no end).
+    """How to get one object: a GET of ``place`` with these headers, until ``expires_at_s`` (Unix time; inf: no end).
 
-    ``href`` is `Target.url` of what has been checked, or a ``file://`` URL without a host. Both may hold secrets.
+    ``place`` has been checked, or is the path of a file of this host's. It may hold secrets, as headers may.
     """
 
-    href: str
-    headers: Headers
+    place: Target | str
+    headers: Headers = ()
     expires_at_s: float = math.inf
+
+    @property
+    def href(self) -> str:
+        """The place as a URL."""
+        return f"file://{self.place}" if isinstance(self.place, str) else self.place.url
 
     def __repr__(self) -> str:
         names = ", ".join(name for name, _ in self.headers)
@@ -121,6 +127,7 @@ def parse_target(url: str) -> Target:
     return Target(scheme, host, port or _PORTS[scheme], path)
 
 
+@functools.lru_cache(maxsize=64)  # most links lead to one or two
 def _host(host: str, *, bracketed: bool) -> str:
     try:
         address = ipaddress.ip_address(host)

@@ -24,7 +24,7 @@ from stager.errors import AccessDeniedError, SourceError, TransientError, UsageE
 from stager.host.proxies import Proxy
 from stager.retry import server_time_s
 from stager.sources.lfs_href import Headers, Target
-from stager.sources.lfs_way import Way
+from stager.sources.lfs_way import Way, unusable
 
 __all__ = ["Client", "Response"]
 
@@ -89,7 +89,7 @@ class Client:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._contexts: dict[tuple[str | None, bool, tuple[str, str | None] | None], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str | None, bool, tuple[str, str] | None], ssl.SSLContext] = {}
 
     async def __aenter__(self) -> Self:
         self._resolver = _Addresses()
@@ -146,7 +146,10 @@ class Client:
             raise TransientError("the LFS server did not answer in time", where=where, hint="try again later") from None
         except aiohttp.ClientResponseError:
             raise SourceError("what the LFS server answered is not proper HTTP", where=where) from None
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            if "CERTIFICATE_REQUIRED" in str(error):  # as TLS 1.3 tells it, after the handshake
+                raise SourceError("the LFS server wants a client certificate", where=where,
+                                  hint="name it with http.sslCert and http.sslKey in git's configuration") from None
             raise TransientError("the connection to the LFS server was lost", where=where) from None
 
     async def _body(self, answer: aiohttp.ClientResponse, where: str) -> bytes:
@@ -176,7 +179,7 @@ def _time_of(text: str) -> float | None:
         return None
 
 
-def _make_context(ca_file: str | None, verify: bool, certificate: tuple[str, str | None] | None) -> ssl.SSLContext:
+def _make_context(ca_file: str | None, verify: bool, certificate: tuple[str, str] | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
@@ -185,11 +188,14 @@ def _make_context(ca_file: str | None, verify: bool, certificate: tuple[str, str
     try:
         if verify and ca_file is not None:
             context.load_verify_locations(ca_file)
-        if certificate is not None:
-            context.load_cert_chain(certificate[0], certificate[1], password=lambda: b"")
     except (OSError, ValueError) as error:
         reason = error.strerror or "" if isinstance(error, OSError) else str(error)
-        raise UsageError(f"a certificate cannot be used ({reason})", where="http.sslCAInfo, http.sslCert") from None
+        raise UsageError(f"a certificate cannot be used ({reason})", where="http.sslCAInfo") from None
+    if certificate is not None:
+        try:
+            context.load_cert_chain(*certificate, password=lambda: b"")
+        except (OSError, ValueError):
+            raise unusable(certificate) from None
     return context
 
 

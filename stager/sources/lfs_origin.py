@@ -11,9 +11,9 @@ from stager._native import Endpoint, KeyTable, Targets, Template
 from stager.errors import StagerError
 from stager.sources.lfs_batch import LfsServer
 from stager.sources.lfs_failures import LFS
-from stager.sources.lfs_href import Action, Target, parse_target
+from stager.sources.lfs_href import Action, Target
 from stager.sources.lfs_rows import oid_of
-from stager.sources.lfs_way import Way
+from stager.sources.lfs_way import Way, unusable
 from stager.transfer import Lane, Transfer
 from stager.version import __version__
 
@@ -23,11 +23,12 @@ _FRESHEN_EVERY_S: Final = 60.0
 
 
 def targets_of(table: KeyTable, actions: Sequence[tuple[int, Action]]) -> Targets:
-    """What the engine needs to ask for rows by their actions."""
+    """What the engine needs to ask for rows by their actions, of which none is of a file of this host's."""
     return Targets(
         [
-            (parse_target(action.href).path.encode("ascii"), action.headers, bytes.fromhex(oid_of(table, row)))
+            (action.place.path.encode("ascii"), action.headers, bytes.fromhex(oid_of(table, row)))
             for row, action in actions
+            if isinstance(action.place, Target)
         ]
     )
 
@@ -38,16 +39,22 @@ class Origin:
     def __init__(self, target: Target, way: Way, transfer: Transfer, where: str) -> None:
         proxy = way.proxy
         self.name = target.origin
-        self.endpoint = Endpoint(
-            transfer.engine,
-            host=way.host,
-            port=way.port,
-            tls=way.tls,
-            addresses=way.addresses,
-            ca_file=way.ca_file,
-            verify=way.verify,
-            proxy=proxy.for_endpoint() if proxy else None,
-        )
+        try:
+            self.endpoint = Endpoint(
+                transfer.engine,
+                host=way.host,
+                port=way.port,
+                tls=way.tls,
+                addresses=way.addresses,
+                ca_file=way.ca_file,
+                verify=way.verify,
+                proxy=proxy.for_endpoint() if proxy else None,
+                certificate=way.certificate,
+            )
+        except OSError as error:
+            if way.certificate is not None and error.filename == way.certificate[0]:
+                raise unusable(way.certificate) from None
+            raise
         agent = ("user-agent", f"stager/{__version__}")
         self.template = Template(
             self.endpoint, None, host_header=target.host_header, path_prefix=b"/", headers=(agent,)
@@ -71,7 +78,7 @@ class Origins:
         self._transfer = transfer
         self._where = where
         self._made: dict[str, asyncio.Task[Origin]] = {}
-        self._ways: dict[str, str] = {}  # by origin, a link to it
+        self._links: dict[str, Target] = {}  # by origin, one to it
 
     async def __aenter__(self) -> Self:
         self._fresh = asyncio.create_task(self._stay_fresh())
@@ -83,22 +90,21 @@ class Origins:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def of(self, action: Action) -> Origin:
-        """Where an action leads. Raises as `LfsServer.way_to`."""
-        target = parse_target(action.href)
+    async def of(self, target: Target) -> Origin:
+        """Where a link leads. Raises as `LfsServer.way_to`."""
         if target.origin not in self._made:
             self._made[target.origin] = asyncio.create_task(self._make(target))
         return await asyncio.shield(self._made[target.origin])
 
     async def _make(self, target: Target) -> Origin:
-        way = await self._server.way_to(target.url)
-        self._ways[target.origin] = target.url
+        way = await self._server.way_to(target)
+        self._links[target.origin] = target
         return Origin(target, way, self._transfer, self._where)
 
     async def _stay_fresh(self) -> None:
         while True:
             await asyncio.sleep(_FRESHEN_EVERY_S)
-            for name, href in list(self._ways.items()):
+            for name, link in list(self._links.items()):
                 with contextlib.suppress(StagerError):
-                    way = await self._server.way_to(href)
+                    way = await self._server.way_to(link)
                     self._made[name].result().endpoint.update(way.addresses)

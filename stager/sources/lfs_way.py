@@ -1,7 +1,10 @@
 """The way to a host of Git LFS: its checked addresses, the proxy in front of it, and the certificates to trust.
 
-As git goes it: git-config(1), http.<url>.proxy, sslCAInfo, sslVerify, sslCert; git(1), GIT_SSL_CAINFO and
+As git goes it: git-config(1), http.<url>.proxy, sslCAInfo, sslVerify, sslCert, sslKey; git(1), GIT_SSL_CAINFO and
 GIT_SSL_NO_VERIFY; proxies as `stager.host.proxies` says, http.proxy above the environment and below ``--proxy``.
+
+A certificate of the user's is shown to the LFS server alone, where the user or the repository's URL names it, and to
+other hosts where the configuration has it for their URLs; never to a proxy.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from stager.host.proxies import Proxy, proxy_for
 from stager.sources.lfs_href import Target
 from stager.sources.lfs_reach import Addresses, Reach
 
-__all__ = ["Way", "Ways"]
+__all__ = ["Way", "Ways", "unusable"]
 
 _NO_VERIFY: Final = "GIT_SSL_NO_VERIFY"
 
@@ -34,7 +37,7 @@ class Way(Struct, frozen=True, kw_only=True):
     ca_file: str | None  # None: plain http to a plain proxy or none, or nothing is verified
     verify: bool
     proxy: Proxy | None
-    certificate: tuple[str, str | None] | None = None  # the client's, and its key; the native engine shows none
+    certificate: tuple[str, str] | None = None  # the client's, and its key
 
 
 class Ways:
@@ -46,8 +49,8 @@ class Ways:
         self._setting = setting
         self._reach = reach
 
-    async def to(self, target: Target, *, where: str) -> Way:
-        """The way to a host; ``where`` says who named it.
+    async def to(self, target: Target, *, where: str, at_home: bool) -> Way:
+        """The way to a host; ``where`` says who named it; ``at_home``: it is the LFS server that the user chose.
 
         Raises `AccessDeniedError`: it may not be reached; `UsageError`: a setting that is wrong or not supported;
         `NotFoundError`, `TransientError`: no addresses.
@@ -55,6 +58,10 @@ class Ways:
         proxy = self.proxy_of(target)
         secured = target.tls or (proxy is not None and proxy.tls)
         verify = self._verifies(target.url)
+        certificate = self._certificate(target.url, at_home=at_home) if target.tls else None
+        if certificate is not None and proxy is not None and proxy.tls:
+            raise UsageError("a client certificate is not supported through a proxy over TLS", where="http.sslCert",
+                             hint="name the proxy with http://, or go without one")
         return Way(
             host=target.host,
             port=target.port,
@@ -63,7 +70,7 @@ class Ways:
             ca_file=self._ca_file(target.url) if secured and verify else None,
             verify=verify,
             proxy=proxy,
-            certificate=self._certificate(target.url) if target.tls else None,
+            certificate=certificate,
         )
 
     def proxy_of(self, target: Target) -> Proxy | None:
@@ -94,11 +101,28 @@ class Ways:
             raise UsageError("no such CA bundle", where=path, hint=f"check {by}")
         return path
 
-    def _certificate(self, url: str) -> tuple[str, str | None] | None:
-        shown = self._environ.get("GIT_SSL_CERT") or self._settings.for_url("http", "sslcert", url)
-        key = self._environ.get("GIT_SSL_KEY") or self._settings.for_url("http", "sslkey", url)
-        return (self._expanded(shown), self._expanded(key) if key else None) if shown else None
+    def _certificate(self, url: str, *, at_home: bool) -> tuple[str, str] | None:
+        shown = self._named("GIT_SSL_CERT", "sslcert", url, at_home=at_home)
+        if not shown:
+            return None
+        paths = shown, self._named("GIT_SSL_KEY", "sslkey", url, at_home=at_home) or shown  # one file may hold both
+        for path in paths:
+            if not os.path.isfile(path):
+                raise UsageError("no such file", where=path, hint="check http.sslCert and http.sslKey")
+        return paths
+
+    def _named(self, variable: str, setting: str, url: str, *, at_home: bool) -> str:
+        value = self._environ.get(variable) if at_home else None
+        return self._expanded(value or self._settings.for_url("http", setting, url, named_only=not at_home) or "")
 
     def _expanded(self, path: str) -> str:
         """A value of type pathname (git-config(1)): a leading ~/ is the home directory."""
         return os.path.join(self._environ.get("HOME", ""), path[2:]) if path.startswith("~/") else path
+
+
+def unusable(certificate: tuple[str, str]) -> UsageError:
+    """For a client's certificate that TLS does not take."""
+    return UsageError(
+        "the client certificate or its key cannot be used", where=", ".join(dict.fromkeys(certificate)),
+        hint="check http.sslCert and http.sslKey of git's configuration; a key with a password is not supported",
+    )  # fmt: skip

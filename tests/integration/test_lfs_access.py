@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,24 @@ def test_proxy_of_git_or_the_environment_is_gone_through(
         with pytest.raises(AccessDeniedError, match="proxy wants other credentials"):
             ask(repository_of(lfs), wanted, user)
         assert ask(repository_of(lfs), wanted, user, proxy="none")
+
+
+def test_certificate_of_the_user_is_gits_and_goes_through_no_proxy_that_could_ask_for_it(
+    certificates: Certificates, user: User
+) -> None:
+    with lfs_fixture(certificates, clients=ssl.CERT_REQUIRED) as lfs:
+        wanted = pointers(lfs, [b"x"])
+        trust = f"[http]\n\tsslCAInfo = {certificates.ca_file}\n"
+        user.configure(f"{trust}\tsslCert = {certificates.client_both_file}\n")
+        assert ask(repository_of(lfs), wanted, user)
+        user.configure(trust)
+        user.environ |= {"GIT_SSL_CERT": certificates.client_file, "GIT_SSL_KEY": certificates.client_key_file}
+        assert ask(repository_of(lfs), wanted, user)
+        lfs.requests.clear()
+        user.configure(f"{trust}\tproxy = https://127.0.0.1:9\n")
+        with pytest.raises(UsageError, match="client certificate is not supported through a proxy over TLS"):
+            ask(repository_of(lfs), wanted, user)
+        assert lfs.requests == []
 
 
 def test_ssh_says_where_the_server_is_and_what_to_show_it(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 import pytest
 
 from integration.sync_driver import Sync, SyncHere, tree, wait_until
+from servers.certificates import Certificates
 from servers.git_http import GitHttp
 from servers.lfs_fixture import LfsFixture, lfs_fixture
 from servers.lfs_fixture import Reply as Answered
 from servers.lfs_fixture import Request as Asked
-from servers.repositories import commit_files, lfs_pointer, make_repository
+from servers.repositories import commit_files, git, lfs_pointer, make_repository
 from unit.scripted_http import Request, ScriptedServer, response, scripted
 
 MIB = 1 << 20
@@ -139,6 +142,58 @@ def test_pointer_at_a_path_without_the_filter_is_a_file_and_the_user_is_told(
     assert done.code == 0
     assert "without filter=lfs" in done.err
     assert tree(sync.destination) == expected
+
+
+def test_object_of_a_known_commit_is_fetched_without_the_commit(
+    sync: Sync, commit: Callable[..., dict[str, bytes]], lfs: LfsFixture, git_server: GitHttp, scratch: Path
+) -> None:
+    """That of .lfsconfig which leads to objects is recorded; the refs are asked for, and nothing else."""
+    expected = commit({"a.bin": b"aaa", "keep/b.bin": b"bbbb"}, **{"notes.txt": lfs_pointer(b"something")})
+    options = ("--lfs-exclude", "keep/")
+    assert sync.run(*options).code == 0
+    told = receipt(sync)["pinned"]["lfs"]
+    assert told == {"objects": 1, "bytes": 3, "excluded": 1, "undeclared": 1}
+    (sync.destination / "a.bin").unlink()
+    shutil.rmtree(scratch)
+    scratch.mkdir(mode=0o700)
+    git_server.forget()
+    done = sync.run(*options)
+    assert done.code == 0 and "without filter=lfs" in done.err
+    assert tree(sync.destination) == {**expected, "keep/b.bin": lfs_pointer(b"bbbb")}
+    asked = [path.rpartition("/")[2] for _, path in git_server.requests]
+    assert asked == ["refs?service=git-upload-pack", "git-upload-pack"]
+    assert receipt(sync)["pinned"]["lfs"] == told
+
+
+@pytest.mark.parametrize(
+    ("options", "damaged"),
+    [
+        (["--no-lfs"], ["a.bin"]),
+        (["--lfs-exclude", "keep/"], ["a.bin", "keep/b.bin"]),
+        (["--lfs-include", "keep/", "--path", "keep", "--path", "a.bin"], ["a.bin", "keep/b.bin"]),
+        (["--path", "keep"], ["keep/b.bin"]),
+    ],
+)
+def test_repaired_tree_is_the_one_that_was_staged_with_its_options(
+    sync: SyncHere, commit: Callable[..., dict[str, bytes]], git_server: GitHttp, scratch: Path,
+    options: list[str], damaged: list[str],
+) -> None:  # fmt: skip
+    commit({"a.bin": b"aaa", "keep/b.bin": b"bbbb"}, unwanted=os.urandom(MIB))
+    git(git_server.root / "words", "config", "uploadpack.allowFilter", "true")
+    assert sync.run(*options).code == 0
+    staged, told = tree(sync.destination), receipt(sync)
+    commit({"a.bin": b"a later commit"})
+    shutil.rmtree(scratch)
+    scratch.mkdir(mode=0o700)
+    for name in damaged:
+        (sync.destination / name).write_bytes(b"damaged")
+    git_server.forget()
+    done = sync.command("verify", str(sync.destination), "--repair")
+    assert done.code == 0, done.err
+    assert tree(sync.destination) == staged
+    assert (git_server.bytes_sent < MIB) == ("--path" in options)  # nothing else is fetched then either
+    assert receipt(sync)["pinned"] == told["pinned"]
+    assert "fetched 0 objects" in sync.run(*options, "--ref", told["pinned"]["commit"]).out
 
 
 def test_objects_that_the_server_has_not_are_all_named(
@@ -362,3 +417,74 @@ def test_large_object_goes_on_where_it_was_killed(
     assert tree(sync.destination) == expected
     assert not any(one.headers.get("range", "").startswith("bytes=0-") for one in elsewhere.requests)
     assert receipt(sync)["continued_bytes"] == 16 * MIB
+
+
+def test_certificate_of_the_user_is_shown_to_the_lfs_server_and_elsewhere_only_where_it_is_named(
+    sync: Sync, git_server: GitHttp, certificates: Certificates, tmp_path: Path
+) -> None:
+    """git-config(1), http.<url>.sslCert. Small objects and parts of large ones come from both servers."""
+    contents = {"here.bin": b"here", "there.bin": b"there", "large.bin": os.urandom(17 * MIB)}
+    pointers = {name: lfs_pointer(content) for name, content in contents.items()}
+    config, ask, need = tmp_path / "gitconfig", ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED
+    shown = f"sslCert = {certificates.client_file}\n\tsslKey = {certificates.client_key_file}\n"
+    with (
+        lfs_fixture(certificates, clients=need) as lfs,
+        lfs_fixture(certificates, clients=ask) as other,
+        lfs_fixture(certificates, clients=need) as strict,
+    ):
+        for server in (lfs, other, strict):
+            for content in contents.values():
+                server.add(content)
+        make_repository(git_server.root / "words", {**PLAIN, **pointers})
+
+        def links_to(server: LfsFixture) -> None:
+            def answer(asked: Asked) -> Answered:
+                entries = [lfs.entry(one) for one in asked.json["objects"]]
+                for entry in entries:
+                    if entry["oid"] != hashlib.sha256(b"here").hexdigest():
+                        entry["actions"]["download"]["href"] = f"{server.url}/data/{entry['oid']}"
+                return lfs.reply({"objects": entries})
+
+            lfs.answer = answer
+
+        def run(text: str) -> Any:
+            config.write_text(f"[http]\n\tsslCAInfo = {certificates.ca_file}\n{text}[lfs]\n\turl = {lfs.url}\n")
+            shutil.rmtree(sync.destination, ignore_errors=True)
+            shutil.rmtree(tmp_path / "scratch")
+            (tmp_path / "scratch").mkdir(mode=0o700)
+            return sync.run("-q", environment={"GIT_CONFIG_GLOBAL": str(config)})
+
+        links_to(other)
+        done = run(f"\t{shown}")
+        assert done.code == 0, done.err
+        assert tree(sync.destination) == {**PLAIN, **contents}
+        assert {one.certificate for one in lfs.requests} == {"client.example"}
+        assert {one.method for one in lfs.requests} == {"POST", "GET"}
+        assert other.requests and {one.certificate for one in other.requests} == {""}
+
+        links_to(strict)
+        done = run(f"\t{shown}")
+        assert done.code != 0 and "wants a client certificate" in done.err and "http.<url>.sslCert" in done.err
+        assert strict.requests == []
+        origin = strict.url.partition("/repository")[0]
+        done = run(f'\t{shown}[http "{origin}/"]\n\tsslCert = {certificates.client_both_file}\n')
+        assert done.code == 0, done.err
+        assert {one.certificate for one in strict.requests} == {"client.example"}
+        named = f'[http "{origin}/"]\n\tsslCert = {certificates.client_file}\n\tsslKey = '
+        done = run(f"\t{shown}{named}{certificates.client_locked_file}\n")
+        assert done.code == 2 and "a key with a password is not supported" in done.err
+
+        strict.requests.clear()
+        done = run("")
+        assert done.code != 0 and "the LFS server wants a client certificate" in done.err
+        done = run(f"\tsslCert = {tmp_path}/none.pem\n")
+        assert done.code == 2 and "none.pem" in done.err and "http.sslCert" in done.err
+        done = run(f"\tsslCert = {certificates.client_file}\n\tsslKey = {certificates.key_file}\n")
+        assert done.code == 2 and "cannot be used" in done.err
+        lfs.requests.clear()
+        config_of_commit = f"[lfs]\n\turl = {lfs.url}\n".encode()
+        commit_files(git_server.root / "words", {".lfsconfig": config_of_commit}, "chosen by a commit")
+        config.write_text(f"[http]\n\tsslCAInfo = {certificates.ca_file}\n\t{shown}")
+        done = sync.run("-q", environment={"GIT_CONFIG_GLOBAL": str(config)})
+        assert done.code != 0 and "the LFS server wants a client certificate" in done.err
+        assert lfs.requests == strict.requests == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Request:
     path: str
     headers: dict[str, str]  # names in lower case
     body: bytes
+    certificate: str = ""  # the first name in the client's, as far as one was asked for
 
     @property
     def json(self) -> Any:
@@ -109,10 +111,15 @@ class LfsFixture:
 
 
 @contextmanager
-def lfs_fixture(certificates: Certificates | None = None, host: str = "127.0.0.1") -> Iterator[LfsFixture]:
-    """An LFS server without objects on a free port, at ``/repository.git/info/lfs``; with certificates over https."""
+def lfs_fixture(
+    certificates: Certificates | None = None, host: str = "127.0.0.1", clients: ssl.VerifyMode = ssl.CERT_NONE
+) -> Iterator[LfsFixture]:
+    """An LFS server without objects on a free port, at ``/repository.git/info/lfs``; with certificates over https.
+
+    ``clients``: as of `local_http`.
+    """
     state = LfsFixture("")
-    with local_http(type("Handler", (_Handler,), {"state": state}), certificates, host) as base:
+    with local_http(type("Handler", (_Handler,), {"state": state}), certificates, host, clients) as base:
         state.url = f"{base}/repository.git/info/lfs"
         yield state
 
@@ -135,13 +142,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(method=self.command, path=self.path, headers=headers, body=body)
+        request = Request(method=self.command, path=self.path, headers=headers, body=body,
+                          certificate=self._certificate())  # fmt: skip
         self.state.requests.append(request)
         is_batch = self.command == "POST" and self.path.endswith("/objects/batch")
         reply = self.state.answer(request) if is_batch and self.state.answer else None
         if reply is None:
             reply = self.state.respond(request) if is_batch else self._object()
         self._answer(reply)
+
+    def _certificate(self) -> str:
+        shown: Any = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        return str(shown["subjectAltName"][0][1]) if shown else ""
 
     def _object(self) -> Reply:
         """api/basic-transfers.md, "Downloads"."""

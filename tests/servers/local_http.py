@@ -20,7 +20,13 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], certificates: Certificates | None, host: str) -> None:
+    def __init__(
+        self,
+        handler: type[BaseHTTPRequestHandler],
+        certificates: Certificates | None,
+        host: str,
+        clients: ssl.VerifyMode,
+    ) -> None:
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, 0), handler)
@@ -29,6 +35,8 @@ class _Server(ThreadingHTTPServer):
         if certificates is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificates.chain_file, certificates.key_file)
+            context.verify_mode = clients
+            context.load_verify_locations(certificates.ca_file)
             # The handshake happens at the first read, in the connection's own thread.
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
@@ -55,10 +63,16 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def local_http(
-    handler: type[BaseHTTPRequestHandler], certificates: Certificates | None = None, host: str = "127.0.0.1"
+    handler: type[BaseHTTPRequestHandler],
+    certificates: Certificates | None = None,
+    host: str = "127.0.0.1",
+    clients: ssl.VerifyMode = ssl.CERT_NONE,
 ) -> Iterator[str]:
-    """Serve ``handler`` on a free port of ``host``; yields the base URL, https with certificates (as localhost)."""
-    server = _Server(handler, certificates, host)
+    """Serve ``handler`` on a free port of ``host``; yields the base URL, https with certificates (as localhost).
+
+    ``clients``: what is wanted of their certificates, which the same authority has to have issued.
+    """
+    server = _Server(handler, certificates, host, clients)
     port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -11,6 +11,7 @@ from typing import Any
 
 from servers.lfs_fixture import LfsFixture
 from stager.config import Retry
+from stager.host.git_settings import parse_settings
 from stager.sources.lfs_batch import LfsServer
 from stager.sources.lfs_href import Action
 from stager.sources.lfs_pointer import Pointer
@@ -67,12 +68,19 @@ def server(git_url: str, user: User, **options: Any) -> LfsServer:
 
 
 def ask(
-    git_url: str, wanted: Sequence[Pointer], user: User, *, names: Mapping[str, str] | None = None, **options: Any
+    git_url: str,
+    wanted: Sequence[Pointer],
+    user: User,
+    *,
+    names: Mapping[str, str] | None = None,
+    lfsconfig: bytes = b"",
+    **options: Any,
 ) -> dict[str, Action]:
-    """One question in a loop of its own."""
+    """One question in a loop of its own; ``lfsconfig``: of the commit."""
 
     async def run() -> dict[str, Action]:
-        async with server(git_url, user, **options) as lfs:
+        committed = await parse_settings(lfsconfig, user.environ, where=".lfsconfig of the commit")
+        async with server(git_url, user, committed=committed, **options) as lfs:
             return await lfs.actions(wanted, names)
 
     return asyncio.run(run())

@@ -212,6 +212,7 @@ def caller(
     signer: Signer | None = None,
     headers: Sequence[tuple[str, str]] = (),
     proxy: tuple[int, str, str | None] | None = None,
+    certificate: tuple[str, str] | None = None,
     **limits: int,
 ) -> Iterator[Caller]:
     (root / "tmp").mkdir(exist_ok=True)
@@ -228,6 +229,7 @@ def caller(
             ca_file=ca_file,
             verify=verify,
             proxy=proxy,
+            certificate=certificate,
         )
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         template = Template(endpoint, signer, host_header=authority, path_prefix=b"/b/", headers=headers)

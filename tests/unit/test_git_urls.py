@@ -10,8 +10,11 @@ import pytest
 
 from servers.repositories import GIT_ENVIRONMENT, git, make_repository
 from stager.config import GitOptions
+from stager.host.git_settings import GitSettings
+from stager.sources.git_lfsconfig import to_record
 from stager.sources.git_urls import submodule_url
-from stager.sources.git_version import GitVersion, Submodule
+from stager.sources.git_version import GitVersion, LfsSeen, Submodule
+from stager.sources.lfs_choice import Configured
 
 PARENTS = ["https://h:8/a/b.git", "https://h/a/b/", "ssh://git@h/a/b", "file:///srv/a/b"]
 COMMIT = "c" * 40
@@ -99,12 +102,28 @@ def test_what_a_superproject_was_reached_by_its_submodules_may_be() -> None:
         GitVersion(commit=COMMIT, left_out=(b"x\xff",)),
         GitVersion(
             commit=COMMIT, options=GitOptions(submodules=True, lfs_include=("*.bin",)),
-            submodules=(Submodule(mount=b"v\xff/", root=b"r/", commit=COMMIT, url="https://h/x"),),
+            submodules=(
+                Submodule(mount=b"v\xff/", root=b"r/", commit=COMMIT, url="https://h/x", lfsconfig=(("lfs.url", "x"),)),
+            ),
+        ),
+        GitVersion(commit=COMMIT, lfs=LfsSeen(undeclared=2)),
+        GitVersion(
+            commit=COMMIT,
+            lfs=LfsSeen(configured=Configured("a", os.fsdecode(b"\xff")), excluded=1,
+                        lfsconfig=((os.fsdecode(b"lfs.\xff.access"), os.fsdecode(b"\xff")),)),
         ),
     ],
 )  # fmt: skip
 def test_version_is_read_as_it_was_written(version: GitVersion) -> None:
     assert GitVersion.parse(version.text) == version
+
+
+def test_of_lfsconfig_what_leads_to_objects_is_recorded_and_no_password() -> None:
+    leads = (("lfs.url", "https://h/x"), ("remote.o.r.lfsurl", "/x"), ("lfs.https://h/.access", "basic"))
+    assert to_record(GitSettings((*leads, ("lfs.fetchexclude", "a"), ("url.x.insteadof", "y")))) == leads
+    assert to_record(GitSettings((("lfs.url", "https://user:hunter2@h/x"),))) is None
+    assert to_record(GitSettings((("lfs.https://user:hunter2@h/.access", "basic"),))) is None
+    assert to_record(None) is None
 
 
 @pytest.mark.parametrize("text", ["", "main:", "c" * 39 + ":", COMMIT, f"{COMMIT}?", f"{COMMIT}?[]", "?{}"])

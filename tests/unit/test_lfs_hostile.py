@@ -22,7 +22,7 @@ from servers.lfs_fixture import MEDIA_TYPE, LfsFixture, Reply, Request, lfs_fixt
 from stager.config import Timeouts
 from stager.errors import AccessDeniedError, NoObjectsError, SourceError, StagerError, TransientError
 from stager.sources import lfs_reach
-from stager.sources.lfs_href import Action
+from stager.sources.lfs_href import Action, Target, parse_target
 from unit.lfs_asking import User, ask, pointers, repository_of, server
 
 PASSWORD = "hunter2"
@@ -111,7 +111,8 @@ def test_link_to_another_origin_carries_its_own_headers_and_no_secret_of_ours(
 
     async def way() -> None:
         async with server(repository_of(lfs), user) as asked:
-            found = await asked.way_to(action.href)
+            assert isinstance(action.place, Target)
+            found = await asked.way_to(action.place)
             assert (found.host, found.tls, found.proxy) == ("127.0.0.1", False, None)
 
     asyncio.run(way())
@@ -255,15 +256,15 @@ def test_link_that_is_redirected_leads_no_further_than_a_link_may_and_takes_no_h
         async with server(repository_of(lfs), user) as asked:
             return await asked.redirected(action, location)
 
-    action = Action(f"{lfs.url}/x", (("Authorization", "secret"),), 5.0)
+    action = Action(parse_target(f"{lfs.url}/x"), (("Authorization", "secret"),), 5.0)
     root = lfs.url.removesuffix("/repository.git/info/lfs")
-    assert asyncio.run(run(action, "/y")) == Action(f"{root}/y", action.headers, 5.0)
-    assert asyncio.run(run(action, f"{victim.url}/y")) == Action(f"{victim.url}/y", (), 5.0)
+    assert asyncio.run(run(action, "/y")) == Action(parse_target(f"{root}/y"), action.headers, 5.0)
+    assert asyncio.run(run(action, f"{victim.url}/y")) == Action(parse_target(f"{victim.url}/y"), (), 5.0)
     for location in ("http://169.254.169.254/", "file:///etc/passwd", "https://u:p@h.example/"):
         with pytest.raises(SourceError):
             asyncio.run(run(action, location))
     with pytest.raises(AccessDeniedError, match="plain http"):
-        asyncio.run(run(Action("https://h.example/x", ()), f"{lfs.url}/x"))
+        asyncio.run(run(Action(parse_target("https://h.example/x")), f"{lfs.url}/x"))
 
 
 def endless(piece: bytes, pause_s: float = 0.0) -> Iterator[bytes]:

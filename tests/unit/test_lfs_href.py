@@ -72,7 +72,7 @@ def test_whatever_is_taken_can_stand_in_a_request(text: str) -> None:
 
 def test_what_is_shown_of_a_url_or_action_holds_no_signature_and_no_header() -> None:
     target = parse_target("https://h.example/a?X-Amz-Signature=hunter2")
-    action = Action(target.url, (("Authorization", "Basic hunter3"),))
+    action = Action(target, (("Authorization", "Basic hunter3"),))
     assert "hunter" not in f"{target!r} {target.shown} {action!r}"
     assert "Authorization" in repr(action)
 

@@ -173,3 +173,43 @@ def test_ca_file_must_be_there_and_hold_certificates(tmp_path: Path) -> None:
             pass
     with pytest.raises(ValueError, match="ca_file"), caller(tmp_path, 1, tls=True):
         pass
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_certificate_of_the_client_is_shown_to_a_server_that_asks(
+    tmp_path: Path, certificates: Certificates, newest: ssl.TLSVersion
+) -> None:
+    context = server_context(certificates, newest)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates.ca_file)
+    pairs = ((certificates.client_file, certificates.client_key_file), (certificates.client_both_file,) * 2)
+    for pair in (*pairs, None):
+        with (
+            scripted(say(response(b"abc")), context) as server,
+            caller(tmp_path, server.port, tls=True, ca_file=certificates.ca_file, certificate=pair) as call,
+        ):
+            if pair is not None:
+                assert call.fetch([call.add(b"k", 3)])[1:] == ([0], [])
+                (tmp_path / "k").unlink()
+                continue
+            failure = call.fails()
+            assert server.requests == []
+            assert failure.kind == "tls" and "alert" in failure.message, failure
+
+
+def test_certificate_that_cannot_be_used_is_refused_and_no_password_asked_for(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    shown = certificates.client_file
+    for key, number in (
+        ("missing.pem", errno.ENOENT),
+        (certificates.client_locked_file, errno.EKEYREJECTED),
+        (certificates.key_file, errno.EKEYREJECTED),  # of another certificate
+        (certificates.ca_file, errno.EKEYREJECTED),  # no key
+    ):
+        with (
+            pytest.raises(OSError, match=r"pem") as caught,
+            caller(tmp_path, 1, tls=True, ca_file=certificates.ca_file, certificate=(shown, key)),
+        ):
+            pass
+        assert caught.value.errno == number
