@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
@@ -29,6 +28,7 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
+from stager.host.children import Child
 from stager.host.proxies import git_proxy_environment
 
 __all__ = [
@@ -209,38 +209,27 @@ async def _stream(
     handed = _pipe_with(stdin) if stdin and watched else None
     source = f"/dev/fd/{handed}" if handed is not None else os.devnull
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(("sh", "-c", _WATCHED, "sh", source) if watched else ()), *argv,
-            stdin=asyncio.subprocess.PIPE if stdin or watched else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(environment),
-            cwd=cwd,
-            start_new_session=True,
-            pass_fds=() if handed is None else (handed,),
+        child = await Child.start(
+            [*(("sh", "-c", _WATCHED, "sh", source) if watched else ()), *argv], environment, cwd=cwd,
+            stdin=bool(stdin) or watched, pass_fds=() if handed is None else (handed,),
         )  # fmt: skip
     except FileNotFoundError:
         raise HostError("git is not installed", hint="install git 2.30 or later") from None
     finally:
         if handed is not None:
             os.close(handed)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    feeder = asyncio.create_task(_feed(None if watched else process.stdin, stdin))
-    tail = asyncio.create_task(_tail(process.stderr))
-    try:
-        while piece := await process.stdout.read(_PIECE_BYTES):
-            yield piece
-        status = await process.wait()
-        await feeder
-        said = await tail
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        feeder.cancel()
-        tail.cancel()
-        await asyncio.shield(process.wait())
-        raise
+    async with child:
+        feeder = asyncio.create_task(_feed(None if watched else child.stdin, stdin))
+        tail = asyncio.create_task(_tail(child.stderr))
+        try:
+            while piece := await child.stdout.read(_PIECE_BYTES):
+                yield piece
+            status = await child.wait()
+            await feeder
+            said = await tail
+        finally:
+            feeder.cancel()
+            tail.cancel()
     if status != 0:
         raise GitFailure(status, said)
 
