@@ -144,7 +144,7 @@ MISTAKES = [
     ("option as ref", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://h/r"\nref="--x"\n', "is no ref"),
     ("other grade", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nrequire_integrity="C"\n', "write one of A, B"),
     ("grade of a bind", HEAD + '[[dataset]]\nname="a/b"\nsource="bind:/x"\nintegrity="light"\n', "for what is copied"),
-    ("other access", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\naccess="rw"\n', "one of read-write, read-only"),
+    ("other access", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\naccess="rw"\n', "read-write, read-only"),
     ("public upwards", HEAD + '[[public]]\nname = ".."\nsource = "/srv"\n', "public[1].name"),
     ("public relative", HEAD + '[[public]]\nname = "p"\nsource = "srv"\n', "public[1].source"),
     ("public is root", HEAD + '[[public]]\nname = "p"\nsource = "//"\n', "public[1].source"),
