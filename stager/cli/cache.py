@@ -36,7 +36,7 @@ _SHOWN_DIGITS: Final = 12
 
 @click.group("cache")
 def command() -> None:
-    """The trees that this user's jobs on this node share: each fetched once, and cloned for every job.
+    """The trees that this user's jobs on this node share, each fetched once.
 
     Example: stager cache ls
     """
@@ -52,7 +52,7 @@ def _shared(metavar: str = "") -> Callable[[Command], Command]:
     return decorate
 
 
-@command.command("ls")
+@command.command("ls", short_help="What is kept: name, size, files, last use, source.")
 @_shared()
 @click.pass_obj
 def _ls(state: State, /, scratch: str | None) -> None:
@@ -69,7 +69,7 @@ def _ls(state: State, /, scratch: str | None) -> None:
         tell(state, "kept", body, text)
 
 
-@command.command("gc")
+@command.command("gc", short_help="Remove the longest unused, by age or size.")
 @click.option("--older-than", metavar="AGE", help="What was not used for so long, like 12h or 30d, or since a time.")
 @click.option("--keep", metavar="SIZE", help="So much that no more than this is left, like 500G; 0: all.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
@@ -101,7 +101,7 @@ def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool
         _tell_removed(state, entry, about, dry_run=dry_run)
 
 
-@command.command("rm")
+@command.command("rm", short_help="Remove trees by name, or all.")
 @click.option("--all", "everything", is_flag=True, help="All that nobody uses, pinned or not.")
 @_shared("NAME...")
 @click.pass_obj

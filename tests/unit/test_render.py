@@ -121,7 +121,9 @@ def test_names_from_outside_do_nothing_to_the_terminal(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "stager: /d\\udcff/\\u202e: gone \\x1b[31m\n"
 
 
-def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary() -> None:
+def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")  # there is room for all of the source
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -147,3 +149,18 @@ def test_json_of_a_name_that_is_no_utf8_is_valid_and_lossless() -> None:
     out, _ = render(Warned(source="/d\udcff", text="ä"), json=True)
     told = json.loads(out.encode("utf-8"))
     assert (from_json(told["source"]), told["text"]) == (b"/d\xff", "ä")
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_terminals_row_shows_the_sources_end_and_the_rate(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    source, err = "git+https://git.example/a/very/long/way/to/vision/scans", Terminal()
+    with Renderer(State(), out=io.StringIO(), err=err) as sink:
+        sink(Started(source=source))
+        sink(replace(PROGRESS, source=source, received_bytes=PROGRESS.move.bytes * 1000))
+    assert "/scans" in err.getvalue() and "KiB/s" in err.getvalue()
