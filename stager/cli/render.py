@@ -155,8 +155,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
             text += f" ({size(moved.bytes / receipt.seconds)}/s)"
     if receipt.continued_bytes:
         text += f", {size(receipt.continued_bytes)} of it by an earlier run"
-    elif receipt.reused.bytes and not receipt.cache:
-        text += f", {size(receipt.reused.bytes)} of it kept on this node"
+    elif (kept := receipt.reused.bytes - (total.bytes - moved.bytes if receipt.cache else 0)) > 0:
+        text += f", {size(kept)} of it kept on this node"
     text += f"; {total.objects - moved.objects} {'from the cache' if receipt.cache else 'unchanged'}"
     if receipt.left_out.objects:
         text += f"; {receipt.left_out.objects} left out"
