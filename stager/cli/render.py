@@ -160,6 +160,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     text += f"; {total.objects - moved.objects} {'from the cache' if receipt.cache else 'unchanged'}"
     if receipt.left_out.objects:
         text += f"; {receipt.left_out.objects} left out"
+    if pointers := receipt.pinned.get("lfs", {}).get("excluded", 0):
+        text += f"; {count(pointers, 'LFS pointer')} left as {'it is' if pointers == 1 else 'they are'}"
     if receipt.deleted.objects:
         deleted = f"{count(receipt.deleted.objects, 'file')}, {size(receipt.deleted.bytes)}"
         text += f"; {'would delete' if dry_run else 'deleted'} {deleted}"

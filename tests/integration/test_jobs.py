@@ -253,6 +253,11 @@ def test_stage_then_teardown(node: Node, source: Path) -> None:
     assert node.stager("teardown", "8").code == 3
 
 
+def test_stage_of_nothing_is_refused(node: Node) -> None:
+    done = node.stager("stage")
+    assert (done.code, "name a job file" in done.err, done.out) == (2, True, "")
+
+
 def test_logs_kept_nowhere_else_keep_the_tree(node: Node) -> None:
     done = node.stager("run", "--job-id", "7", "--", "sh", "-c", "echo x > /logs/o; exit 3")
     assert done.code == 3

@@ -54,13 +54,14 @@ def test_summary_has_objects_bytes_seconds_rate_and_grades() -> None:
 
 
 def test_summary_says_which_commit_and_what_did_not_come_over_the_network() -> None:
-    pinned = {"commit": "3f2a9c", "ref": "refs/heads/main"}
+    pinned = {"commit": "3f2a9c", "ref": "refs/heads/main", "lfs": {"excluded": 2}}
     reused = Counts(objects=1, bytes=1 << 20)
     assert "2.0 MiB in 2.0 s (1.0 MiB/s), 1.0 MiB of it kept on this node; 9 unchanged; 3 skipped" in summary(
         replace(RECEIPT, reused=reused)
     )
     text = summary(replace(RECEIPT, pinned=pinned, reused=reused, cache={"how": "clone"}))
-    assert "(1.0 MiB/s); 9 from the cache;" in text and "; at commit 3f2a9c (refs/heads/main); grades" in text
+    assert "(1.0 MiB/s); 9 from the cache; 2 LFS pointers left as they are;" in text
+    assert "; at commit 3f2a9c (refs/heads/main); grades" in text
 
 
 def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
