@@ -343,7 +343,9 @@ def test_job_cannot_reach_scratch(node: Node, source: Path) -> None:
     assert sorted(os.listdir(node.scratch)) == ["jobs"]
 
 
-def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(node: Node, tmp_path: Path) -> None:
+def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(
+    node: Node, source: Path, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "up")
     config = tmp_path / "gitconfig"
     config.write_text(f'[core]\n sshCommand = "echo > {tmp_path}/up; sleep 600; false"\n')
@@ -354,7 +356,7 @@ def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(node: N
         process.communicate(timeout=60)
     assert process.returncode == 143
     assert node.state("7") in ("failed", "crashed")
-    assert node.stager("stage", "--name", "x", "--job-id", "7").code == 0
+    assert node.stager("stage", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}").code == 0
 
 
 def test_doctor_finds_this_node_ready(node: Node) -> None:
