@@ -297,10 +297,7 @@ _BROKEN = (
     r"|Operation timed out|Operation too slow|Network is unreachable|No route to host|early EOF|Empty reply"
     r"|hung up unexpectedly|unexpected disconnect|RPC failed|Recv failure|Temporary failure|Broken pipe"
 )
-_MISSING = (
-    r"returned error: (404|410)|[Nn]ot found|does not appear to be a git repo|does not exist|No such file"
-    r"|Could not resolve host"
-)
+_MISSING = r"returned error: (404|410)|[Nn]ot found|does not appear to be a git repo|does not exist|No such file"
 
 _CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY, --proxy and git's http.proxy"
 
@@ -328,6 +325,7 @@ _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (_BROKEN, TransientError, "the server did not answer, or the connection broke", "try again later"),
     (r"certificate|SSL (peer|: )|gnutls_handshake|TLS", AccessDeniedError, "the server's certificate was not accepted",
      "name the site's CA with http.sslCAInfo or SSL_CERT_FILE"),
+    (r"Could not resolve host", NotFoundError, "no such host", "check the URL, and that this node can reach the host"),
     (_MISSING, NotFoundError, "no such repository", "check the URL; hosts also say this when access is denied"),
     (r"invalid index-pack output|index-pack died", IntegrityError, "the repository sent what is no pack", ""),
 )  # fmt: skip
