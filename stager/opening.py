@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import json
+import os
 from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -56,7 +57,10 @@ def open_source(
 
 def what_identities_mean(ref: SourceRef, snapshot: Snapshot) -> str:
     """Recorded identities say something only under the same text. The commit is not in it: blob ids are its own."""
-    return json.dumps([ref.scheme, ref.location, ref.subdir or "", snapshot.pinned.get("endpoint", "")])
+    location, prefix = ref.location, os.fsencode(ref.location.partition("/")[2])
+    if ref.scheme == "s3" and prefix and snapshot.folder == prefix + b"/":  # s3://b/p is s3://b/p/ where it is no key
+        location += "/"
+    return json.dumps([ref.scheme, location, ref.subdir or "", snapshot.pinned.get("endpoint", "")])
 
 
 def travels_in_the_open(endpoint: str) -> bool:

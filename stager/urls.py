@@ -38,6 +38,7 @@ _NAME_THE_BUCKET = "name the bucket behind it, or a plain access point"
 _LONGEST_HOST = 253  # characters (RFC 1035, section 2.3.4, written with dots)
 _VERSION = re.compile(r"(?P<key>.*)\?versionId=(?P<id>[^?]*)", re.DOTALL)
 _VERSION_ID = re.compile(r"[!-~]{1,1024}")  # "URL-ready" (Amazon S3 User Guide, "How S3 Versioning works")
+_SCP_LIKE = re.compile(r"[\w.-]+@[\w.-]+:(?!//).+", re.DOTALL)  # git-clone(1), "Git URLs": [USER@]HOST:PATH
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -54,8 +55,9 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
     if _UNSEEN.search(text):
         raise UsageError("a source holds no control characters and none that turn the direction of text")
     scheme, separator, rest = text.partition(":")
-    if not separator:
-        raise UsageError("not a source", where=redacted(text), hint=f"write one of {_KINDS}")
+    if not separator or text.startswith(("/", "./", "../", "~")):
+        raise UsageError("not a source", where=redacted(text),
+                         hint=f"a directory is written file:///DIR, with its full path; else one of {_KINDS}")
     if _SIGNED.search(text):
         raise UsageError("a signed URL is refused: it carries a secret", where=f"{scheme}:...",
                          hint="name the bucket (s3://BUCKET/PREFIX) and let the credential chain sign")
@@ -69,7 +71,12 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
         return SourceRef(scheme="file", location=_absolute(text, _unquote(rest)), text=text)
     if scheme == "bind":
         return SourceRef(scheme="bind", location=_absolute(text, rest), text=text)
-    raise UsageError(f"unknown kind of source {scheme!r}", where=redacted(text), hint=f"write one of {_KINDS}")
+    hint = f"write one of {_KINDS}"
+    if scheme in ("http", "https", "ssh") and rest.startswith("//"):
+        hint = f"a Git repository is written git+{scheme}://...; else {hint}"
+    elif _SCP_LIKE.fullmatch(text):
+        hint = f"a Git repository is written git+ssh://USER@HOST/PATH; else {hint}"
+    raise UsageError(f"unknown kind of source {scheme!r}", where=redacted(text), hint=hint)
 
 
 def check_endpoint(url: str, *, where: str) -> None:

@@ -135,13 +135,13 @@ def _tell(found: Found, tally: _Tally, sink: Sink) -> None:
 
 
 def _judge(verified: Verified, finish: str, *, strict: bool, repair: bool) -> None:
-    left = {"differ": verified.differs, "are missing": verified.missing}
+    left = {"different": verified.differs, "missing": verified.missing}
     if repair:
         if rest := sum(left.values()) + verified.unreadable - verified.repaired:
             what = f"{rest} files are of a commit that only the sync which brought them knows"
             raise IntegrityError(what, where=verified.source, hint=finish)
     elif any(left.values()):
-        what = " and ".join(f"{number} files {word}" for word, number in left.items() if number)
+        what = "files that are not as recorded: " + " and ".join(f"{n} {word}" for word, n in left.items() if n)
         raise IntegrityError(what, where=verified.source, hint="fetch them again with --repair, or sync again")
     elif verified.unreadable:
         raise HostError(f"{verified.unreadable} files cannot be read", where=verified.source)

@@ -15,6 +15,8 @@ __all__ = ["Bar"]
 
 _NAME_COLUMNS: Final = 40
 _BAR_COLUMNS: Final = 20
+_NUMBERS_COLUMNS: Final = 63  # of amount, rate, time left and what is between
+_LEAST_NAME_COLUMNS: Final = 12
 
 
 class Bar:
@@ -28,13 +30,23 @@ class Bar:
                 "{task.description}", markup=False,
                 table_column=Column(no_wrap=True, overflow="ellipsis", max_width=_NAME_COLUMNS),
             ),
-            BarColumn(bar_width=_BAR_COLUMNS),
+            *([BarColumn(bar_width=_BAR_COLUMNS)] if self._has_room_for_a_bar() else []),
             TextColumn("{task.fields[amount]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             TimeRemainingColumn(compact=True),
             console=self._console,
             transient=True,
         )  # fmt: skip
         self._rows: dict[str, TaskID] = {}
+
+    def _has_room_for_a_bar(self) -> bool:
+        return self._console.width >= _NAME_COLUMNS + _BAR_COLUMNS + _NUMBERS_COLUMNS
+
+    def _short(self, source: str) -> str:
+        """Its end, which tells sources apart, as far as there is room beside the numbers."""
+        room = _NAME_COLUMNS
+        if not self._has_room_for_a_bar():
+            room = min(room, max(_LEAST_NAME_COLUMNS, self._console.width - _NUMBERS_COLUMNS))
+        return source if len(source) <= room else f"\N{HORIZONTAL ELLIPSIS}{source[1 - room:]}"
 
     def start(self) -> None:
         """Show it."""
@@ -51,7 +63,7 @@ class Bar:
     def begin(self, source: str) -> None:
         """A row for a source that is being listed; two datasets of one source share it."""
         if source not in self._rows:
-            self._rows[source] = self._live.add_task(escaped(source), total=None, amount="listing")
+            self._rows[source] = self._live.add_task(self._short(escaped(source)), total=None, amount="listing")
 
     def update(self, event: events.Progress) -> None:
         """How far a source is."""

@@ -36,24 +36,24 @@ _SHOWN_DIGITS: Final = 12
 
 @click.group("cache")
 def command() -> None:
-    """The trees that this user's jobs on this node share: each fetched once, and cloned for every job.
+    """The trees that this user's jobs on this node share, each fetched once.
 
     Example: stager cache ls
     """
 
 
-def _shared(with_names: bool) -> Callable[[Command], Command]:
+def _shared(metavar: str = "") -> Callable[[Command], Command]:
     def decorate(function: Command) -> Command:
         function = scratch_option(common(function))
-        if with_names:
-            function = click.argument("names", metavar="NAME...", nargs=-1)(function)
+        if metavar:
+            function = click.argument("names", metavar=metavar, nargs=-1)(function)
         return function
 
     return decorate
 
 
-@command.command("ls")
-@_shared(False)
+@command.command("ls", short_help="What is kept: name, size, files, last use, source.")
+@_shared()
 @click.pass_obj
 def _ls(state: State, /, scratch: str | None) -> None:
     """List them: name, size, files, last use, whether it is in use or pinned, what it is of.
@@ -69,11 +69,11 @@ def _ls(state: State, /, scratch: str | None) -> None:
         tell(state, "kept", body, text)
 
 
-@command.command("gc")
+@command.command("gc", short_help="Remove the longest unused, by age or size.")
 @click.option("--older-than", metavar="AGE", help="What was not used for so long, like 12h or 30d, or since a time.")
 @click.option("--keep", metavar="SIZE", help="So much that no more than this is left, like 500G; 0: all.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-@_shared(False)
+@_shared()
 @click.pass_obj
 def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool, scratch: str | None) -> None:
     """Remove trees that nobody uses and that are not pinned, those first that were not used for the longest time.
@@ -101,9 +101,9 @@ def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool
         _tell_removed(state, entry, about, dry_run=dry_run)
 
 
-@command.command("rm")
+@command.command("rm", short_help="Remove trees by name, or all.")
 @click.option("--all", "everything", is_flag=True, help="All that nobody uses, pinned or not.")
-@_shared(True)
+@_shared("NAME...")
 @click.pass_obj
 def _rm(state: State, /, names: tuple[str, ...], everything: bool, scratch: str | None) -> None:
     """Remove trees by their names, or the beginnings of these. One that a job uses stays, and is an error.
@@ -123,7 +123,7 @@ def _rm(state: State, /, names: tuple[str, ...], everything: bool, scratch: str 
 
 
 @command.command("pin")
-@_shared(True)
+@_shared("NAME...")
 @click.pass_obj
 def _pin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
     """Keep trees until they are unpinned, or removed by name.
@@ -134,7 +134,7 @@ def _pin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
 
 
 @command.command("unpin")
-@_shared(True)
+@_shared("NAME...")
 @click.pass_obj
 def _unpin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
     """Let trees go again when their room is needed.
@@ -145,7 +145,7 @@ def _unpin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None
 
 
 @command.command("verify")
-@_shared(True)
+@_shared("[NAME]...")
 @click.pass_obj
 def _verify(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
     """Hash the files of trees again, of all when none is named. The next job that wants one mends it.

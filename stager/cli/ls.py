@@ -30,6 +30,8 @@ def command(state: State, /, everything: bool, scratch: str | None) -> None:
     Example: stager ls
     """
     found = [(record, top) for top in job_scratches(scratch, os.environ) for record in list_jobs(top)]
+    shown = [record for record, _ in found if everything or record.state is not JobState.REMOVED]
+    width = max((len(record.id) for record in shown), default=0)
     for record, top in sorted(found, key=lambda each: each[0].times.get(JobState.STAGING, 0.0)):
         if record.state is JobState.REMOVED and not everything:
             continue
@@ -37,4 +39,4 @@ def command(state: State, /, everything: bool, scratch: str | None) -> None:
         tree = os.path.join(top, "jobs", record.id, "tree")
         body = {**msgspec.to_builtins(record), "state": record.shown_state(), "started": started, "tree": tree}
         name = show(os.fsencode(record.name))
-        tell(state, "job", body, f"{record.id}  {record.shown_state():9}  {started}  {name}")
+        tell(state, "job", body, f"{record.id:{width}}  {record.shown_state():9}  {started}  {name}")

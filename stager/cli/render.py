@@ -155,9 +155,13 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
             text += f" ({size(moved.bytes / receipt.seconds)}/s)"
     if receipt.continued_bytes:
         text += f", {size(receipt.continued_bytes)} of it by an earlier run"
-    text += f"; {total.objects - moved.objects} unchanged"
+    elif (kept := receipt.reused.bytes - (total.bytes - moved.bytes if receipt.cache else 0)) > 0:
+        text += f", {size(kept)} of it kept on this node"
+    text += f"; {total.objects - moved.objects} {'from the cache' if receipt.cache else 'unchanged'}"
     if receipt.left_out.objects:
         text += f"; {receipt.left_out.objects} left out"
+    if pointers := receipt.pinned.get("lfs", {}).get("excluded", 0):
+        text += f"; {count(pointers, 'LFS pointer')} left as {'it is' if pointers == 1 else 'they are'}"
     if receipt.deleted.objects:
         deleted = f"{count(receipt.deleted.objects, 'file')}, {size(receipt.deleted.bytes)}"
         text += f"; {'would delete' if dry_run else 'deleted'} {deleted}"
@@ -165,7 +169,7 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
         text += f"; {receipt.skipped} skipped for their names"
     if receipt.archived.objects:
         text += f"; {receipt.archived.objects} archived and left out"
-    if dry_run and (commit := receipt.pinned.get("commit")):
+    if (commit := receipt.pinned.get("commit")):
         text += f"; at commit {commit}" + (f" ({receipt.pinned['ref']})" if "ref" in receipt.pinned else "")
     if grades := ", ".join(f"{grade} {number}" for grade, number in receipt.grades.items()):
         text += f"; grades: {grades}"

@@ -16,6 +16,7 @@ from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement
 from stager.copies import cache_for
+from stager.errors import UsageError
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
@@ -44,6 +45,8 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
     """
     state: State = ctx.obj
     job = take_job(ctx, jobfile, options)
+    if jobfile is None and not (job.spec.datasets or job.spec.public or job.spec.code):
+        raise UsageError("nothing to stage", where="stager stage", hint="name a job file, --data, --public or --code")
     # stdout is the tree's path alone, for TREE=$(stager stage ...); what was fetched goes to stderr.
     with Renderer(state, out=None if state.json else sys.stderr) as sink:
         job_id, tree, receipt = run_async(_stage(state, job, sink), how_to_continue="run the same command again")

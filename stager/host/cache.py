@@ -252,11 +252,7 @@ class Generation:
         The entry's lock is held. Raises `HostError`.
         """
         try:
-            directory = os.open(self.path, _DIRECTORY)
-            try:
-                fd = open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
-            finally:
-                os.close(directory)
+            fd = self._open_use()
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH)  # others hold it alone for a moment only, to look
                 os.utime(fd)
@@ -270,11 +266,7 @@ class Generation:
     def is_free(self) -> bool:
         """Whether nobody reads from it; what cannot be asked is taken for used."""
         try:
-            directory = os.open(self.path, _DIRECTORY)
-            try:
-                fd = open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
-            finally:
-                os.close(directory)
+            fd = self._open_use()
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             finally:
@@ -291,6 +283,14 @@ class Generation:
             return os.lstat(os.path.join(self.path, "use")).st_mtime
         except OSError:
             return 0.0
+
+    def _open_use(self) -> int:
+        """OSError, `HostError`."""
+        directory = os.open(self.path, _DIRECTORY)
+        try:
+            return open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def _has_clones(path: str) -> bool:

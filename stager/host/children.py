@@ -56,6 +56,16 @@ class Child:
     async def __aexit__(self, *exc: object) -> None:
         await self._end()
 
+    @property
+    def pid(self) -> int:
+        """Of its process, and of its session."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it, with everything that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     async def wait(self) -> int:
         """Its status, once it has ended."""
         loop = asyncio.get_running_loop()
@@ -90,8 +100,7 @@ class Child:
                 transport.abort()  # without what it has not yet written
             transport.close()
         if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self.kill()
             await asyncio.shield(asyncio.ensure_future(self.wait()))
 
 

@@ -29,6 +29,7 @@ from stager.errors import (
     UsageError,
 )
 from stager.host.children import Child
+from stager.host.git_limits import limited, memory_kib, until_it_stalls
 from stager.host.proxies import git_proxy_environment
 
 __all__ = [
@@ -57,6 +58,7 @@ _FIXED: Final = (
     "-c", "core.attributesFile=/dev/null",
     "-c", "core.askPass=",
     "-c", "core.alternateRefsCommand=",
+    "-c", "core.bigFileThreshold=32m",  # what is larger goes through git's hands piece by piece
     "-c", "gc.auto=0",
     "-c", "maintenance.auto=false",
     "-c", "submodule.recurse=false",
@@ -74,6 +76,8 @@ _NETWORK: Final = (
     "-c", "fetch.unpackLimit=1",
     "-c", "fetch.writeCommitGraph=false",
     "-c", "transfer.credentialsInUrl=die",
+    "-c", "transfer.bundleURI=false",  # nothing from where a server says, whatever the user allows git elsewhere
+    "-c", "fetch.uriProtocols=",
     "-c", "http.lowSpeedLimit=1",
     "-c", "http.lowSpeedTime=60",
 )  # fmt: skip
@@ -81,7 +85,8 @@ _NETWORK: Final = (
 _WATCHED: Final = """
 exec 3<&0 </dev/null
 input=$1
-shift
+ulimit -d "$2"
+shift 2
 "$@" 3<&- <"$input" &
 git=$!
 { read -r _ <&3 || kill -KILL 0; } >/dev/null 2>&1 &
@@ -210,7 +215,7 @@ async def _stream(
     source = f"/dev/fd/{handed}" if handed is not None else os.devnull
     try:
         child = await Child.start(
-            [*(("sh", "-c", _WATCHED, "sh", source) if watched else ()), *argv], environment, cwd=cwd,
+            _watched(source, argv) if watched else limited(argv, environment), environment, cwd=cwd,
             stdin=bool(stdin) or watched, pass_fds=() if handed is None else (handed,),
         )  # fmt: skip
     except FileNotFoundError:
@@ -219,6 +224,7 @@ async def _stream(
         if handed is not None:
             os.close(handed)
     async with child:
+        patience = asyncio.create_task(_end_when_stalled(child, environment)) if watched else None
         feeder = asyncio.create_task(_feed(None if watched else child.stdin, stdin))
         tail = asyncio.create_task(_tail(child.stderr))
         try:
@@ -230,8 +236,21 @@ async def _stream(
         finally:
             feeder.cancel()
             tail.cancel()
+            if patience is not None:
+                patience.cancel()
+    if patience is not None and patience.done() and not patience.cancelled():
+        raise GitFailure(status, "fatal: Operation too slow: nothing has come for a long time")
     if status != 0:
         raise GitFailure(status, said)
+
+
+def _watched(stdin: str, argv: Sequence[str | bytes]) -> tuple[str | bytes, ...]:
+    return "sh", "-c", _WATCHED, "sh", stdin, str(memory_kib()), *argv
+
+
+async def _end_when_stalled(child: Child, environment: Mapping[str, str]) -> None:
+    await until_it_stalls(child.pid, os.path.join(environment.get("GIT_DIR", "/nonexistent"), "objects/pack"))
+    child.kill()
 
 
 def _pipe_with(data: bytes) -> int:
@@ -267,7 +286,7 @@ _NO_SPACE = r"No space left on device|Disk quota exceeded"
 _DAMAGED = (
     r"fsck error|error in (packed )?object|^error: object \w+: |bad object|object corrupt|inflate: data stream error"
     r"|SHA1 COLLISION|hash mismatch|is corrupt|inconsistent delta|pack is corrupted|in tree entry|too-short tree"
-    r"|did not send all necessary objects|unresolved deltas"
+    r"|did not send all necessary objects|unresolved deltas|not a tree object"
 )
 _DENIED = (
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
@@ -278,15 +297,14 @@ _BROKEN = (
     r"|Operation timed out|Operation too slow|Network is unreachable|No route to host|early EOF|Empty reply"
     r"|hung up unexpectedly|unexpected disconnect|RPC failed|Recv failure|Temporary failure|Broken pipe"
 )
-_MISSING = (
-    r"returned error: (404|410)|[Nn]ot found|does not appear to be a git repo|does not exist|No such file"
-    r"|Could not resolve host"
-)
+_MISSING = r"returned error: (404|410)|[Nn]ot found|does not appear to be a git repo|does not exist|No such file"
 
 _CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY, --proxy and git's http.proxy"
 
 _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (_NO_SPACE, NoSpaceError, "no space left for the repository", "free some space"),
+    (r"[Oo]ut of memory|Cannot allocate memory", HostError,
+     "an object of the repository takes more memory than git may have", "half of what is free is git's"),
     (_DAMAGED, IntegrityError, "the repository sent objects that git refuses", ""),
     (r"dubious ownership", AccessDeniedError, "the repository belongs to another user",
      "allow it with git config --global --add safe.directory PATH"),
@@ -307,6 +325,7 @@ _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (_BROKEN, TransientError, "the server did not answer, or the connection broke", "try again later"),
     (r"certificate|SSL (peer|: )|gnutls_handshake|TLS", AccessDeniedError, "the server's certificate was not accepted",
      "name the site's CA with http.sslCAInfo or SSL_CERT_FILE"),
+    (r"Could not resolve host", NotFoundError, "no such host", "check the URL, and that this node can reach the host"),
     (_MISSING, NotFoundError, "no such repository", "check the URL; hosts also say this when access is denied"),
     (r"invalid index-pack output|index-pack died", IntegrityError, "the repository sent what is no pack", ""),
 )  # fmt: skip

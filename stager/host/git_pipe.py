@@ -11,6 +11,7 @@ from typing import IO, Final, Self
 
 from stager.errors import HostError
 from stager.host.git import GitFailure, local_command
+from stager.host.git_limits import limited
 
 __all__ = ["GitPipe"]
 
@@ -37,7 +38,8 @@ class GitPipe:
             self._said = os.fdopen(os.memfd_create("stderr"), "w+b")
             try:
                 self._process = subprocess.Popen(
-                    local_command(*self._arguments), stdin=told, stdout=subprocess.PIPE, stderr=self._said,
+                    limited(local_command(*self._arguments), self._environment),
+                    stdin=told, stdout=subprocess.PIPE, stderr=self._said,
                     env=self._environment, cwd="/", start_new_session=True, bufsize=0,
                 )  # fmt: skip
             except BaseException as error:

@@ -25,6 +25,7 @@ STATE_NAME: Final = ".stager"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_NAME: Final = "lock"
 _TMP: Final = "tmp."
+_FOREIGN_WRITE: Final = 0o022
 _STALE: Final = re.compile(
     r"tmp\.[0-9a-f]{16}|\.(manifest\.jsonl|former\.jsonl|foreign\.json|receipt\.json|journal)\.[0-9a-f]{16}"
 )
@@ -147,6 +148,8 @@ class Workspace:
             )
         self._take_lease()
         self._make_tmp(self.root_fd)
+        if state is None:
+            self._refuse_what_others_change()
 
     def _open_state(self, state: str | None, *, make: bool) -> int:
         if state is not None:
@@ -165,6 +168,18 @@ class Workspace:
             raise HostError(
                 f"{STATE_NAME} is not a directory that can be used", where=self.root, hint="move it away"
             ) from error
+
+    def _refuse_what_others_change(self) -> None:
+        """What is recorded here is believed, and git is told to write here by a path. The directory of this run says
+        what is ours: over NFS that may be another user, and where there are no modes it is open as well.
+        """
+        if self.state_fd is None or self.tmp_fd is None:
+            raise ValueError("no state directory")
+        found, ours = os.fstat(self.state_fd), os.fstat(self.tmp_fd)
+        if found.st_uid != ours.st_uid or found.st_mode & ~ours.st_mode & _FOREIGN_WRITE:
+            raise HostError(
+                f"somebody else can change {STATE_NAME}", where=self.root, hint="look what is there, and move it away"
+            )
 
     def _make(self, path: str, mode: int) -> None:
         missing = []

@@ -146,7 +146,10 @@ class GitTree(Struct, frozen=True, kw_only=True):
         if len(self.paths) == 1 and missing[0] + b"/" == self.root:
             what, hint = f"the commit has no directory {show(missing[0])}", "check subdir"
         else:
-            what, hint = f"the commit has nothing at {', '.join(map(show, missing))}", "check paths"
+            what = f"the commit has nothing at {', '.join(map(show, missing))}"
+            hint = "check --path (paths in a job file)"
+            if any(character in path for path in missing for character in (b"*", b"?", b"[")):
+                hint += "; it takes no patterns, --include does"
         raise NotFoundError(what, where=self.where, hint=hint)
 
     def _refuse_left_out(self, submodules: Iterable[TreeRow]) -> None:

@@ -8,6 +8,7 @@ cookie is kept, no redirect followed, nothing read from the environment.
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
 import time
@@ -140,8 +141,8 @@ class Client:
             raise SourceError(f"the server's certificate is not trusted, or TLS failed ({_tls_reason(error)})",
                               where=where, hint="name the site's CA with http.sslCAInfo or SSL_CERT_FILE") from None
         except aiohttp.ClientConnectorError as error:
-            raise TransientError(f"cannot connect ({_reason(error)})", where=where,
-                                 hint="check the endpoint and the network") from None
+            raise TransientError(f"cannot connect to the LFS server ({_reason(error)})", where=where,
+                                 hint="check lfs.url and the network") from None
         except TimeoutError:
             raise TransientError("the LFS server did not answer in time", where=where, hint="try again later") from None
         except aiohttp.ClientResponseError:
@@ -221,7 +222,8 @@ def _first(headers: Any) -> dict[str, str]:
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
-    return error.os_error.strerror or "no answer"
+    number = error.os_error.errno or 0  # asyncio's own text is an address of Python
+    return os.strerror(number) if number > 0 else error.os_error.strerror or "no answer"
 
 
 def _tls_reason(error: aiohttp.ClientConnectorError) -> str:

@@ -38,6 +38,7 @@ ORDER: Final = (
 """From the best to the last resort."""
 
 _NVME: Final = frozenset({DeviceClass.INSTANCE, DeviceClass.NVME})
+_ASKED: Final = {"option": "--scratch", "environment": "STAGER_SCRATCH"}  # by where a root comes from
 _SLOW: Final = 0.5  # of the best measured rate of its class: less is another league
 
 
@@ -200,6 +201,8 @@ def _fits(want: Wanted, root: Root, taken: _Taken) -> bool:
 def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Root], taken: _Taken) -> str:
     if want.place != ANYWHERE:
         why = f'asked for by place = "{show(os.fsencode(want.place))}"'
+    elif best.origin in _ASKED:
+        why = f"asked for by {_ASKED[best.origin]}"
     elif len(allowed) == 1:
         why = "the only place there is"
     else:

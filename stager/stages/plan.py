@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from stager._native import OUTCOME_BLOCKED, OUTCOME_HASH, Comparison, Entries, KeyOrder
+from stager.amounts import about_bytes
 from stager.errors import NoSpaceError, from_os_error
 from stager.host.recheck import recheck
 from stager.host.threads import Checkpoint, go_on
@@ -93,7 +94,7 @@ def check_space(plan: Plan, free_bytes: int, free_inodes: int | None, *, where: 
     needed = plan.disk_bytes - room_bytes
     if needed > free_bytes:
         raise NoSpaceError(
-            f"{needed} bytes are needed, {free_bytes} are free",
+            f"{needed} bytes are needed, {free_bytes} are free ({about_bytes(needed)}, {about_bytes(free_bytes)})",
             where=where,
             hint="free some or choose another disk",
         )

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -175,10 +175,20 @@ def convert_table(place: str, given: object, kind: type[Struct], problems: Probl
             try:
                 values[f.name] = msgspec.convert(given[f.name], f.type)
             except msgspec.ValidationError as error:
-                problems.add(f"{place}.{f.name}", _plain(str(error)))
+                message = _plain(str(error))
+                if isinstance(given[f.name], str) and (choices := _choices(f.type)):
+                    message = f"is {shown(given[f.name])}; write one of {', '.join(choices)}"
+                problems.add(f"{place}.{f.name}", message)
         elif f.required:
             problems.add(f"{place}.{f.name}", "is missing")
     return None if len(problems.found) > before else kind(**values)
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values that a `Literal` allows, also where it is one of a union."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [choice for each in get_args(kind) for choice in _choices(each)]
 
 
 def _plain(message: str) -> str:

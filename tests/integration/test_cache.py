@@ -39,6 +39,13 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def node(disk: Path, strict: StrictS3) -> Iterator[Node]:
+    with node_on(disk, strict) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def node_on(disk: Path, strict: StrictS3) -> Iterator[Node]:
+    """Its scratch on this disk, its job of the one bucket."""
     strict.buckets["bucket"] = dict(OBJECTS)
     root = disk / "node"
     root.mkdir()

@@ -13,14 +13,14 @@ import pytest
 
 from integration.job_driver import Node, Outcome
 from integration.other_user import python_for, readable_copy
-from integration.test_cache import OBJECTS, contents, dataset, fetched, kept_tree, stage
+from integration.test_cache import JOB as READ_WRITE
+from integration.test_cache import OBJECTS, contents, dataset, fetched, kept_tree, node_on, stage
 from servers.repositories import make_repository
 from servers.strict_s3 import StrictS3
 
 pytestmark = pytest.mark.root
 
 USER = 12_345
-READ_WRITE = '[[dataset]]\nname = "o/n"\nsource = "s3://bucket/"\n'
 READ_ONLY = READ_WRITE + 'access = "read-only"\n'
 
 
@@ -41,14 +41,8 @@ def disk() -> Iterator[Path]:
 
 @pytest.fixture
 def node(disk: Path, strict: StrictS3) -> Iterator[Node]:
-    strict.buckets["bucket"] = dict(OBJECTS)
-    root = disk / "node"
-    root.mkdir()
-    (root / "scratch").mkdir(mode=0o700)
-    node = Node(root, strict.environment())
-    node.write_job(READ_WRITE)
-    yield node
-    shutil.rmtree(root)
+    with node_on(disk, strict) as node:
+        yield node
 
 
 def run(node: Node, job: str, script: str) -> Outcome:

@@ -253,6 +253,11 @@ def test_stage_then_teardown(node: Node, source: Path) -> None:
     assert node.stager("teardown", "8").code == 3
 
 
+def test_stage_of_nothing_is_refused(node: Node) -> None:
+    done = node.stager("stage")
+    assert (done.code, "name a job file" in done.err, done.out) == (2, True, "")
+
+
 def test_logs_kept_nowhere_else_keep_the_tree(node: Node) -> None:
     done = node.stager("run", "--job-id", "7", "--", "sh", "-c", "echo x > /logs/o; exit 3")
     assert done.code == 3
@@ -338,7 +343,9 @@ def test_job_cannot_reach_scratch(node: Node, source: Path) -> None:
     assert sorted(os.listdir(node.scratch)) == ["jobs"]
 
 
-def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(node: Node, tmp_path: Path) -> None:
+def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(
+    node: Node, source: Path, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "up")
     config = tmp_path / "gitconfig"
     config.write_text(f'[core]\n sshCommand = "echo > {tmp_path}/up; sleep 600; false"\n')
@@ -349,7 +356,7 @@ def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(node: N
         process.communicate(timeout=60)
     assert process.returncode == 143
     assert node.state("7") in ("failed", "crashed")
-    assert node.stager("stage", "--name", "x", "--job-id", "7").code == 0
+    assert node.stager("stage", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}").code == 0
 
 
 def test_doctor_finds_this_node_ready(node: Node) -> None:

@@ -49,7 +49,9 @@ def assert_one_line(failed: Outcome, code: int, *words: str) -> None:
         ("s4://x/y", ["unknown kind of source"]),
         ("s3://a_key:b_secret@bucket/x", ["a URL with a user in it is refused"]),
         ("bind:/tmp", ["not copied"]),
-        ("relative", ["not a source"]),
+        ("relative", ["not a source", "a directory is written file:///DIR"]),
+        ("https://git.example/o/r", ["unknown kind of source 'https'", "git+https://"]),
+        ("git@git.example:o/r", ["a Git repository is written git+ssh://USER@HOST/PATH"]),
     ],
 )
 def test_wrong_source_is_exit_2(sync: Sync, source: str, words: list[str]) -> None:

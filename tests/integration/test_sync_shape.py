@@ -276,3 +276,15 @@ def test_directory_with_a_mount_in_it_stays(local: SyncHere, option: str) -> Non
         pytest.skip("this kernel lets this user make no mount namespace")
     assert (done.returncode, done.stdout) == (0, b"status 2\nprecious\nx"), done.stderr
     assert b"something is mounted there" in done.stderr
+
+
+def test_prefix_with_and_without_its_slash_is_one_source(rclone: RcloneS3, bucket: Path, tmp_path: Path) -> None:
+    fill(bucket, {"set/a": b"one", "set/b/c": b"two"})
+    sync = SyncHere(f"s3://{bucket.name}/set", tmp_path / "dst", rclone.environment())
+    assert sync.run().code == 0
+    for source in (f"{sync.source}/", sync.source):
+        again = sync.run("--json", source=source)
+        assert (again.code, again.event("finished")["receipt"]["moved"]["objects"]) == (0, 0), again
+    (sync.destination / "a").write_bytes(b"other")
+    assert sync.command("verify", "--repair", str(sync.destination)).code == 0
+    assert (sync.destination / "a").read_bytes() == b"one"

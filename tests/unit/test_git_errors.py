@@ -51,6 +51,11 @@ def test_words_of_git_become_an_error(said: str, kind: str) -> None:
     assert "\n" not in str(error)
 
 
+def test_unknown_host_is_not_called_a_missing_repository() -> None:
+    said = "fatal: unable to access 'https://h/r/': Could not resolve host: h"
+    assert str(error_from(GitFailure(128, said), where="https://h/r")).startswith("https://h/r: no such host")
+
+
 def test_secrets_and_control_characters_of_git_are_not_repeated() -> None:
     said = (
         "fatal: unable to access 'https://bob:hunter2@h/r/': The requested URL returned error: 403 \x1b[31m "

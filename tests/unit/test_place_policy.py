@@ -109,6 +109,12 @@ def test_floor_is_the_larger_of_bytes_and_share() -> None:
             choose(one, [want(gib=50.1)], rules)
 
 
+@pytest.mark.parametrize(("origin", "why"), [("option", "--scratch"), ("environment", "STAGER_SCRATCH")])
+def test_scratch_that_was_asked_for_is_said_to_be(origin: str, why: str) -> None:
+    asked = replace(root("/a", "ssd"), origin=origin)
+    assert choose([asked], [want()], NO_FLOOR)[0].why == f"asked for by {why}"
+
+
 def test_roots_of_one_file_system_share_its_room() -> None:
     both = [root("/a", "ssd", free=3 * GIB, device="8:1"), root("/a/b", "ssd", free=3 * GIB, device="8:1")]
     with pytest.raises(NoRoomError):

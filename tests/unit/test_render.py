@@ -53,6 +53,17 @@ def test_summary_has_objects_bytes_seconds_rate_and_grades() -> None:
     assert "would fetch 1 object, 2.0 MiB; 9 unchanged" in summary(RECEIPT, dry_run=True)
 
 
+def test_summary_says_which_commit_and_what_did_not_come_over_the_network() -> None:
+    pinned = {"commit": "3f2a9c", "ref": "refs/heads/main", "lfs": {"excluded": 2}}
+    reused = Counts(objects=1, bytes=1 << 20)
+    assert "2.0 MiB in 2.0 s (1.0 MiB/s), 1.0 MiB of it kept on this node; 9 unchanged; 3 skipped" in summary(
+        replace(RECEIPT, reused=reused)
+    )
+    text = summary(replace(RECEIPT, pinned=pinned, reused=reused, cache={"how": "clone"}))
+    assert "(1.0 MiB/s); 9 from the cache; 2 LFS pointers left as they are;" in text
+    assert "; at commit 3f2a9c (refs/heads/main); grades" in text
+
+
 def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
     early = replace(PROGRESS, seconds=9.0)
     _, err = render(early, PROGRESS, PROGRESS)
@@ -111,7 +122,9 @@ def test_names_from_outside_do_nothing_to_the_terminal(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "stager: /d\\udcff/\\u202e: gone \\x1b[31m\n"
 
 
-def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary() -> None:
+def test_source_does_nothing_to_the_terminal_in_bar_lines_and_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")  # there is room for all of the source
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -137,3 +150,18 @@ def test_json_of_a_name_that_is_no_utf8_is_valid_and_lossless() -> None:
     out, _ = render(Warned(source="/d\udcff", text="ä"), json=True)
     told = json.loads(out.encode("utf-8"))
     assert (from_json(told["source"]), told["text"]) == (b"/d\xff", "ä")
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_terminals_row_shows_the_sources_end_and_the_rate(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    source, err = "git+https://git.example/a/very/long/way/to/vision/scans", Terminal()
+    with Renderer(State(), out=io.StringIO(), err=err) as sink:
+        sink(Started(source=source))
+        sink(replace(PROGRESS, source=source, received_bytes=PROGRESS.move.bytes * 1000))
+    assert "/scans" in err.getvalue() and "KiB/s" in err.getvalue()

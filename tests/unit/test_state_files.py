@@ -149,3 +149,21 @@ def test_strange_or_endless_records_are_left_out_of_the_list(strange: Callable[[
         (tmp_path / "jobs" / name).mkdir()
         make(tmp_path / "jobs" / name / "job.json")
     assert [record.id for record in list_jobs(str(tmp_path))] == ["good"]
+
+
+@pytest.mark.parametrize("how", ["owner", "mode"])
+def test_state_directory_that_somebody_else_can_change_is_refused(tmp_path: Path, how: str) -> None:
+    """Who can is believed on what is in place, and could lead git elsewhere by a link."""
+    with Workspace(str(tmp_path), None, read_only=False):
+        pass
+    state = tmp_path / ".stager"
+    state.mkdir(exist_ok=True)
+    if how == "mode":
+        state.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(state, 4711, -1)
+    else:
+        pytest.skip("only root gives a directory away")
+    with pytest.raises(HostError, match="somebody else"), Workspace(str(tmp_path), None, read_only=False):
+        pass
+    assert not list(state.glob("tmp.*"))
