@@ -7,7 +7,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs python3-venv python3-dev
+PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs btrfs-progs python3-venv \
+	python3-dev
 WORKERS ?= 2
 
 SYSTEM_STAMP := build/stamps/system
@@ -87,7 +88,7 @@ has_sbin() { PATH=$$PATH:/usr/sbin:/sbin command -v "$$1" >/dev/null; }; \
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
 	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null \
-	&& has_sbin sshd && has_sbin mkfs.xfs \
+	&& has_sbin sshd && has_sbin mkfs.xfs && has_sbin mkfs.btrfs \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MOST_BYTES", "parse_bytes", "show_bytes"]
+__all__ = ["MOST_BYTES", "about_bytes", "parse_bytes", "show_bytes"]
 
 MOST_BYTES: Final = 1 << 60
 """No amount is larger."""
@@ -38,3 +38,14 @@ def show_bytes(amount: int) -> str:
     while power < len(_UNITS) - 1 and amount and amount % (1 << 10 * (power + 1)) == 0:
         power += 1
     return f"{amount >> 10 * power}{_UNITS[power]}"
+
+
+def about_bytes(amount: float) -> str:
+    """Bytes for people: 1023 B, 1.5 KiB, 20.0 GiB."""
+    if amount < 1024:
+        return f"{amount:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "TiB":
+            return f"{amount:.1f} {unit}"
+    raise AssertionError

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from stager.caching import CACHED, Lent, lend, open_cache, sync_through
 from stager.config import GitOptions, Integrity, Remote
 from stager.errors import StagerError
-from stager.events import Event, Finished, Sink
+from stager.events import Event, Finished, Planned, Sink
 from stager.filters import EVERYTHING, Filter
 from stager.host.cache import Cache
 from stager.model import DatasetReceipt, JobSpec, SourceRef
@@ -147,6 +147,8 @@ async def _all_at_once(
             """People know the place by its path in the view."""
             if isinstance(event, Finished):
                 event = replace(event, receipt=replace(event.receipt, destination=copy.target))
+            elif isinstance(event, Planned):
+                event = replace(event, destination=copy.target)
             sink(event)
 
         try:

@@ -145,8 +145,9 @@ class Decision(Struct, frozen=True):
         self.warn(*recalled.warnings, *warnings, *more)
         self.sink(
             Planned(
-                source=self.ref.text, move=planned.move, keep=planned.keep, skipped=len(names.bad),
-                left_out=seen.left_out, delete=leftovers.deletion.counts,
+                source=self.ref.text, destination=self.workspace.root, move=planned.move, keep=planned.keep,
+                skipped=len(names.bad), left_out=seen.left_out, delete=leftovers.deletion.counts,
+                disk_bytes=planned.disk_bytes, inodes=planned.move.objects + planned.directories,
             )
         )  # fmt: skip
         if self.options.dry_run and self.options.names:

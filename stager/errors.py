@@ -20,7 +20,9 @@
     │   ├── GradeError           4   less is known of the bytes than was required; carries the first objects
     │   └── TransientError       7   gave up after retries; worth another try later
     ├── HostError            this node
+    │   ├── NoRootError          6   no place for data that may be used; says why of each
     │   ├── NoSpaceError         5   bytes or inodes
+    │   │   └── NoRoomError          5   on none of the places that may be used; says why of each
     │   ├── MountError           6   a mount or a permission of this host
     │   └── BusyError            7   another stager is at work there; worth another try later
     ├── CommandError       126/127   the job's command could not be started
@@ -53,6 +55,8 @@ __all__ = [
     "InternalError",
     "MountError",
     "NoObjectsError",
+    "NoRoomError",
+    "NoRootError",
     "NoSpaceError",
     "NotFoundError",
     "SourceError",
@@ -221,6 +225,27 @@ class HostError(StagerError):
 
 class NoSpaceError(HostError):
     """Bytes, inodes or quota of a file system are not enough."""
+
+    exit_code = 5
+
+
+class _ManyReasonsError(HostError):
+    """For each of several places why it is not the one; ``problems`` holds all of them, escaped."""
+
+    def __init__(self, what: str, problems: Sequence[str], *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {problem}" for problem in self.problems)])
+
+
+class NoRootError(_ManyReasonsError):
+    """No place on this node may be used for the data, or none is of the kind that was asked for."""
+
+
+class NoRoomError(_ManyReasonsError, NoSpaceError):
+    """What has to be placed fits on none of the places that may be used."""
 
     exit_code = 5
 

@@ -43,14 +43,20 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """What is going to move, what stays, what was left out by request: for its name, by the filter; what will go."""
+    """What is going to move, what stays, what was left out by request: for its name, by the filter; what will go.
+
+    ``disk_bytes`` and ``inodes`` are what that takes on the disk: whole blocks, less what is replaced; directories too.
+    """
 
     source: str
+    destination: str = ""
     move: Counts
     keep: Counts
     skipped: int
     left_out: Counts = Counts()
     delete: Counts = Counts()
+    disk_bytes: int = 0
+    inodes: int = 0
 
 
 class Named(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from stager.model import SourceRef
 from stager.names import show
 from stager.sources.base import Beside, Historian, Snapshot, Source
 from stager.sources.git_times import refresh_history
+from stager.stages.publish import read_receipt
 
 __all__ = ["History", "refresh_index"]
 
@@ -41,6 +42,7 @@ class History:
         self._found = Found(what="absent")
         self._theirs: frozenset[tuple[str, bytes]] = frozenset()
         self._is_wanted = True
+        self._told_before: Mapping[str, Any] = {}
         self._is_stale = False  # the index says of files how they lay before this run
 
     @property
@@ -66,6 +68,7 @@ class History:
         is_same = found.mark.is_of(self._url, commit)
         head = f"ref: {ref}\n" if ref.startswith("refs/heads/") else f"{commit}\n"
         self._is_wanted = not is_same or found.mark.head != head
+        self._told_before = _refs_told(self._workspace.state_fd)
         if not self._is_wanted and not moves:
             return
         self._theirs = cast("Historian", source).history_refs()
@@ -84,15 +87,17 @@ class History:
         Raises what `Historian.make_history` raises; `UsageError`: somebody has worked in it meanwhile.
         """
         root_fd, _, tmp_fd = self._workspace.descriptors()
+        told: dict[str, Any] = {"history": True}
         if self._is_wanted:
             name = f"git-{secrets.token_hex(8)}"
             where = os.path.join(os.readlink(f"/proc/self/fd/{tmp_fd}"), name)
             await cast("Historian", source).make_history(where, beside)
+            made = (await blocking(look_at, tmp_fd, name)).mark
             await blocking(self._place, name, tmp_fd, root_fd, commit)
-        elif self._is_stale and self._found.mark is not None:
+            return told if made is None else {**told, "refs": made.refs}
+        if self._is_stale:
             await stoppable(refresh_index, root_fd, beside)
-        mark = (await blocking(look_at, root_fd)).mark
-        return {"history": True, **({"refs": mark.refs} if mark is not None else {})}
+        return {**told, **self._told_before}
 
     def _place(self, name: str, tmp_fd: int, root_fd: int, commit: Commit | None) -> None:
         if commit is not None:
@@ -122,6 +127,14 @@ class History:
             os.rename(GIT_NAME, aside, src_dir_fd=root_fd, dst_dir_fd=tmp_fd)
             os.rename(name, GIT_NAME, src_dir_fd=tmp_fd, dst_dir_fd=root_fd)
             os.rename(aside, name, src_dir_fd=tmp_fd, dst_dir_fd=tmp_fd)
+
+
+def _refs_told(state_fd: int | None) -> Mapping[str, Any]:
+    """As the receipt has it that is there, and not as the directory says: whoever works in that can write it."""
+    receipt = read_receipt(state_fd) or {}
+    pinned = receipt.get("pinned")
+    refs = pinned.get("refs") if isinstance(pinned, dict) else None
+    return {"refs": refs} if isinstance(refs, int) else {}
 
 
 def refresh_index(checkpoint: Checkpoint, root_fd: int, beside: Beside) -> None:

@@ -52,10 +52,10 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     if template is not None:
         place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
-    remember_scratch(placement.scratch)
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = _restarts(job_id, environ)
     job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    remember_scratch(placement.scratch)  # now: one without jobs is forgotten when the next is remembered
     try:
         if template is not None:
             _claim_place(job, template, environ)
@@ -136,7 +136,7 @@ async def stage_job(
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
-        "placement": {"path": job.tree, "file_system": placement.file_system},
+        "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }

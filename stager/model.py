@@ -90,11 +90,15 @@ class SourceRef(Struct, frozen=True, kw_only=True):
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
-    """One ``[[dataset]]``: appears as /data/OWNER/NAME. ``frozen``: the file of a listing, copied as it says."""
+    """One ``[[dataset]]``: appears as /data/OWNER/NAME. ``frozen``: the file of a listing, copied as it says.
+
+    ``place``: what it has to lie on, see `stager.placement.Wanted`.
+    """
 
     name: str
     source: SourceRef
     access: Access = "read-write"
+    place: str = "any"
     remote: Remote | None = None
     integrity: Integrity = Integrity()
     filter: Filter = EVERYTHING

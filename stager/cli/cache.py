@@ -22,8 +22,9 @@ from stager.errors import BusyError, NotFoundError, UsageError
 from stager.filters import parse_since
 from stager.host.cache import About, Cache, Kept
 from stager.host.record import rfc3339
+from stager.host.scratch import CACHE
+from stager.placing import job_scratches
 from stager.stages.inspect import Staged
-from stager.stages.place import place
 
 __all__ = ["command"]
 
@@ -59,7 +60,7 @@ def _ls(state: State, /, scratch: str | None) -> None:
 
     Example: stager cache ls --json
     """
-    for entry in _by_use(_open(scratch)):
+    for entry in _open(scratch):
         about = entry.about() or _UNKNOWN
         body = _body(entry, about)
         marks = ", ".join(word for word, is_so in (("in use", body["in_use"]), ("pinned", body["pinned"])) if is_so)
@@ -85,7 +86,7 @@ def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool
         raise UsageError("what is to go?", where="stager cache gc", hint="--older-than AGE, --keep SIZE, or both")
     before_s = _since_s(older_than) if older_than is not None else 0.0
     most = _bytes(keep) if keep is not None else None
-    entries = _by_use(_open(scratch))
+    entries = _open(scratch)
     abouts = {entry.name: entry.about() or _UNKNOWN for entry in entries}
     total = sum(about.bytes for about in abouts.values())
     for entry in entries:
@@ -109,8 +110,7 @@ def _rm(state: State, /, names: tuple[str, ...], everything: bool, scratch: str 
 
     Example: stager cache rm 3f2a9c
     """
-    cache = _open(scratch)
-    entries = list(cache.entries()) if everything else _named(cache, names)
+    entries = _open(scratch) if everything else _named(_open(scratch), names)
     busy = []
     for entry in entries:
         about = entry.about() or _UNKNOWN
@@ -152,8 +152,7 @@ def _verify(state: State, /, names: tuple[str, ...], scratch: str | None) -> Non
 
     Example: stager cache verify
     """
-    cache = _open(scratch)
-    entries = _named(cache, names) if names else _by_use(cache)
+    entries = _named(_open(scratch), names) if names else _open(scratch)
     newest = [found for entry in entries if (found := entry.newest()) is not None]
     with Renderer(state) as sink:
         run_async(
@@ -162,25 +161,22 @@ def _verify(state: State, /, names: tuple[str, ...], scratch: str | None) -> Non
         )
 
 
-def _open(scratch: str | None) -> Cache:
-    return Cache(place(scratch, os.environ).scratch)
+def _open(scratch: str | None) -> list[Kept]:
+    """All that is kept, the longest unused first: in the scratch that was asked for, else in all that jobs were in."""
+    tops = [top for top in job_scratches(scratch, os.environ) if os.path.isdir(os.path.join(top, CACHE))]
+    return sorted((entry for top in tops for entry in Cache(top).entries()), key=Kept.last_use_s)
 
 
-def _by_use(cache: Cache) -> list[Kept]:
-    return sorted(cache.entries(), key=Kept.last_use_s)
-
-
-def _named(cache: Cache, names: Sequence[str]) -> list[Kept]:
-    """Raises `NotFoundError`, `UsageError`: all that is wrong with the names."""
+def _named(kept: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
+    """One name may be kept on several disks. Raises `NotFoundError`, `UsageError`: all that is wrong with the names."""
     if not names:
         raise UsageError("no names", where="stager cache", hint="stager cache ls tells them")
-    entries = list(cache.entries())
-    found = {name: [entry for entry in entries if entry.name.startswith(name)] for name in names}
+    found = {name: [entry for entry in kept if entry.name.startswith(name)] for name in names}
     if missing := [name for name, matches in found.items() if not matches]:
         raise NotFoundError("nothing of this name is kept", where=", ".join(missing), hint="see stager cache ls")
-    if several := [name for name, matches in found.items() if len(matches) > 1]:
+    if several := [name for name, matches in found.items() if len({entry.name for entry in matches}) > 1]:
         raise UsageError("more than one name begins so", where=", ".join(several), hint="write more of it")
-    return [matches[0] for matches in found.values()]
+    return [entry for matches in found.values() for entry in matches]
 
 
 def _set_pinned(state: State, scratch: str | None, names: Sequence[str], *, is_pinned: bool) -> None:

@@ -15,10 +15,9 @@ from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, warn
 from stager.cli.text import count, size
 from stager.errors import UsageError
-from stager.host.record import JobDirectory
 from stager.job_end import collect_job
+from stager.placing import open_known_job
 from stager.stages.collect import Collected, holds_anything
-from stager.stages.place import place
 
 __all__ = ["command"]
 
@@ -35,7 +34,7 @@ def command(state: State, /, job_id: str, scratch: str | None) -> None:
     """
 
     def collect(stopped: Callable[[], bool]) -> tuple[Collected | None, str]:
-        with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
+        with open_known_job(job_id, scratch, os.environ) as job:
             return collect_job(job, stopped=stopped), f"{job.tree}/logs"
 
     collected, logs = run_async(stoppable(collect), how_to_continue="run the same command again")

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
     "cache": ("stager.cli.cache", "The trees that jobs on this node share."),
     "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
+    "config": ("stager.cli.config", "Every setting, its value, and where that comes from."),
 }
 
 

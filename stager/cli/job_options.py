@@ -39,7 +39,8 @@ class JobArguments:
 def scratch_option(command: Command) -> Command:
     """Add ``--scratch``."""
     return click.option(
-        "--scratch", metavar="DIR", type=click.Path(), help="Where jobs live on this node. [STAGER_SCRATCH, /var/tmp]"
+        "--scratch", metavar="DIR", type=click.Path(),
+        help="Where jobs live on this node. [STAGER_SCRATCH, else the best place: see stager doctor]",
     )(command)
 
 

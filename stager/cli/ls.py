@@ -14,7 +14,7 @@ from stager.cli.tell import tell
 from stager.host.record import list_jobs, rfc3339
 from stager.model import JobState
 from stager.names import show
-from stager.stages.place import place
+from stager.placing import job_scratches
 
 __all__ = ["command"]
 
@@ -29,8 +29,8 @@ def command(state: State, /, everything: bool, scratch: str | None) -> None:
 
     Example: stager ls
     """
-    top = place(scratch, os.environ).scratch
-    for record in list_jobs(top):
+    found = [(record, top) for top in job_scratches(scratch, os.environ) for record in list_jobs(top)]
+    for record, top in sorted(found, key=lambda each: each[0].times.get(JobState.STAGING, 0.0)):
         if record.state is JobState.REMOVED and not everything:
             continue
         started = rfc3339(record.times.get(JobState.STAGING, 0.0))

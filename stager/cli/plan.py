@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from stager.cli.filters import FilteringCommand
+from stager.cli.job_options import scratch_option
 from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.sync import request_options, run_request
+from stager.cli.tell import tell
+from stager.cli.text import count, size
 from stager.config import Remote
 from stager.errors import UsageError
 from stager.events import Sink
 from stager.model import JobSpec
-from stager.planning import plan_job
+from stager.names import show, to_json
+from stager.placement import Placed
+from stager.placing import find_candidates, must_be_sized, place_sized, size_job, wishes
 from stager.stages.spec import load_spec
 from stager.transfer import Transfer
 
@@ -28,17 +35,23 @@ _HOW: Final = "run the same command again"
 @click.command("plan", cls=FilteringCommand)
 @click.argument("source", metavar="SRC|JOB.toml")
 @click.argument("destination", metavar="[DST]", required=False, type=click.Path())
+@scratch_option
 @request_options
 @common
 @click.pass_context
-def command(ctx: click.Context, /, source: str, destination: str | None, ref: str | None, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, source: str, destination: str | None, ref: str | None, scratch: str | None, **options: Any
+) -> None:
     """Say what `stager sync SRC DST`, or `stager stage JOB.toml`, would fetch, and change nothing.
 
-    How many objects and bytes, and to which commit a branch is pinned now; with -v or --json each file by its name.
+    How many objects and bytes, and to which commit a branch is pinned now; with -v or --json each file by its name. Of
+    a job also where its data would go, and why there.
 
     Example: stager plan git+https://git.example/vision/labels@main /scratch/labels
     """
     if destination is not None:
+        if scratch is not None:
+            raise UsageError("is for a job file", where="--scratch", hint="DST is where the data goes")
         run_request(ctx, source, destination, ref, {**options, "dry_run": True})
         return
     if "://" in source:
@@ -48,8 +61,7 @@ def command(ctx: click.Context, /, source: str, destination: str | None, ref: st
     limits, timeouts, retry = limits_of(options)
     transfer = Transfer(limits=limits, timeouts=timeouts, retry=retry)
     with Renderer(state) as sink:
-        names = state.json or state.verbosity > 0
-        run_async(_plan(load_spec(source), transfer, remote_of(options), names, sink), how_to_continue=_HOW)
+        run_async(_plan(state, load_spec(source), scratch, transfer, remote_of(options), sink), how_to_continue=_HOW)
 
 
 def _refuse_what_the_job_file_says(ctx: click.Context) -> None:
@@ -57,6 +69,7 @@ def _refuse_what_the_job_file_says(ctx: click.Context) -> None:
 
     @speed_options
     @remote_options
+    @scratch_option
     @common
     def allowed() -> None: ...
 
@@ -67,6 +80,29 @@ def _refuse_what_the_job_file_says(ctx: click.Context) -> None:
             raise UsageError("is for SRC DST: a job file says it of each dataset", where=option.opts[0])
 
 
-async def _plan(spec: JobSpec, transfer: Transfer, remote: Remote, names: bool, sink: Sink) -> None:
+async def _plan(
+    state: State, spec: JobSpec, scratch: str | None, transfer: Transfer, remote: Remote, sink: Sink
+) -> None:
+    names = state.json or state.verbosity > 0
     async with transfer:
-        await plan_job(spec, transfer=transfer, remote=remote, names=names, sink=sink)
+        wanted = await size_job(spec, transfer=transfer, remote=remote, names=names, sink=sink)
+    found = await asyncio.to_thread(find_candidates, spec, scratch, os.environ)
+    forced = wishes(spec)
+    placed = place_sized(found, wanted, sure=must_be_sized(found, forced))
+    if placed is not None:
+        _tell(state, placed)
+
+
+def _tell(state: State, placed: Placed) -> None:
+    root, wanted = placed.root, placed.wanted
+    path = os.fsencode(root.path)
+    body = {
+        "root": to_json(path), "class": root.device_class, "why": placed.why, "bytes": wanted.bytes,
+        "inodes": wanted.files, "free_bytes": root.free_bytes, "free_inodes": root.free_inodes,
+    }  # fmt: skip
+    inodes = "" if root.free_inodes is None else f" and {root.free_inodes:,} inodes"
+    tell(
+        state, "placed", body,
+        f"would go to {show(path)} ({root.device_class}, {size(root.free_bytes)}{inodes} free): "
+        f"{size(wanted.bytes)}, {count(wanted.files, 'inode')}; {placed.why}",
+    )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -20,7 +21,7 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, warn, warn_of_losses
+from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
 from stager.cli.text import count, size
 from stager.copies import cache_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
@@ -29,7 +30,8 @@ from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
-from stager.stages.place import choose_job_id, place
+from stager.placing import place_job
+from stager.stages.place import choose_job_id
 
 __all__ = ["command"]
 
@@ -137,16 +139,23 @@ async def _stage_and_run(
 ) -> int:
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
-    placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    with await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ) as job:
-        cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
-        # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
-        with Renderer(state, out=None if state.json else sys.stderr) as sink:
-            async with arguments.transfer as transfer:
-                view = await stage_job(
-                    spec, job, placement, transfer=transfer, remote=arguments.remote,
-                    save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,
-                )  # fmt: skip
+    # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
+    with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
+        async with arguments.transfer as transfer:
+            placement = await place_job(
+                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
+            )
+            tell_placement(state, placement)
+            job = opened.enter_context(
+                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
+            )
+            cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
+            view = await stage_job(
+                spec, job, placement, transfer=transfer, remote=arguments.remote,
+                save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,
+            )  # fmt: skip
+        staged = opened.pop_all()
+    with staged:
         try:
             outcome.ended = await run_job(spec, job, view, argv)
         finally:

@@ -14,12 +14,13 @@ from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
-from stager.cli.tell import tell
+from stager.cli.tell import tell, tell_placement
 from stager.copies import cache_for
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
-from stager.stages.place import choose_job_id, place
+from stager.placing import place_job
+from stager.stages.place import choose_job_id
 
 __all__ = ["command"]
 
@@ -45,7 +46,7 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
     job = take_job(ctx, jobfile, options)
     # stdout is the tree's path alone, for TREE=$(stager stage ...); what was fetched goes to stderr.
     with Renderer(state, out=None if state.json else sys.stderr) as sink:
-        job_id, tree, receipt = run_async(_stage(job, sink), how_to_continue="run the same command again")
+        job_id, tree, receipt = run_async(_stage(state, job, sink), how_to_continue="run the same command again")
     if not state.json and not state.quiet:
         click.echo(f"stager: job {job_id} is ready", err=True)
     if state.json:
@@ -54,15 +55,18 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
         click.echo(tree)
 
 
-async def _stage(arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:
+async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:
     spec = arguments.spec
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
-    placement = await asyncio.to_thread(place, arguments.scratch, os.environ)
-    with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
-        cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
-        async with arguments.transfer as transfer:
+    async with arguments.transfer as transfer:
+        placement = await place_job(
+            spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
+        )
+        tell_placement(state, placement)
+        with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+            cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
                 save_listing=arguments.save_listing, cache=cache, sink=sink,
             )  # fmt: skip
-        return job_id, job.tree, read_receipt(job)
+            return job_id, job.tree, read_receipt(job)

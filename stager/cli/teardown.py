@@ -11,9 +11,8 @@ from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.tell import tell, warn_of_losses
-from stager.host.record import JobDirectory
 from stager.job_end import teardown_job
-from stager.stages.place import place
+from stager.placing import open_known_job
 
 __all__ = ["command"]
 
@@ -31,7 +30,7 @@ def command(state: State, /, job_id: str, discard_uncollected: bool, scratch: st
     """
 
     def teardown() -> bool:
-        with JobDirectory.open(place(scratch, os.environ).scratch, job_id) as job:
+        with open_known_job(job_id, scratch, os.environ) as job:
             warn_of_losses(state, job)
             return teardown_job(job, discard_uncollected=discard_uncollected)
 

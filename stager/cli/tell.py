@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -12,8 +13,10 @@ from stager.cli.state import State
 from stager.cli.text import count, size
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import find_losses
+from stager.names import show, to_json
+from stager.stages.place import Placement
 
-__all__ = ["tell", "warn", "warn_of_losses"]
+__all__ = ["tell", "tell_placement", "warn", "warn_of_losses"]
 
 _SCHEMA = 1
 
@@ -32,6 +35,15 @@ def warn(state: State, text: str) -> None:
         tell(state, "warning", {"text": text}, text)
     else:
         write(sys.stderr, f"stager: {text}")
+
+
+def tell_placement(state: State, placement: Placement) -> None:
+    """Say where the data goes, when that was a choice."""
+    if placement.why:
+        where = show(os.fsencode(placement.scratch))
+        body = {"scratch": to_json(os.fsencode(placement.scratch)), **placement.told()}
+        text = f"stager: data goes to {where} ({placement.device_class}): {placement.why}"
+        tell(state, "placed", body, text, err=True)
 
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:

@@ -29,6 +29,7 @@ from stager.errors import (
     TransientError,
     UsageError,
 )
+from stager.host.children import Child
 from stager.host.git_limits import limited, memory_kib, until_it_stalls
 from stager.host.proxies import git_proxy_environment
 
@@ -214,42 +215,30 @@ async def _stream(
     handed = _pipe_with(stdin) if stdin and watched else None
     source = f"/dev/fd/{handed}" if handed is not None else os.devnull
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(_watched(source, argv) if watched else limited(argv, environment)),
-            stdin=asyncio.subprocess.PIPE if stdin or watched else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(environment),
-            cwd=cwd,
-            start_new_session=True,
-            pass_fds=() if handed is None else (handed,),
+        child = await Child.start(
+            _watched(source, argv) if watched else limited(argv, environment), environment, cwd=cwd,
+            stdin=bool(stdin) or watched, pass_fds=() if handed is None else (handed,),
         )  # fmt: skip
     except FileNotFoundError:
         raise HostError("git is not installed", hint="install git 2.30 or later") from None
     finally:
         if handed is not None:
             os.close(handed)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    patience = asyncio.create_task(_end_when_stalled(process.pid, environment)) if watched else None
-    feeder = asyncio.create_task(_feed(None if watched else process.stdin, stdin))
-    tail = asyncio.create_task(_tail(process.stderr))
-    try:
-        while piece := await process.stdout.read(_PIECE_BYTES):
-            yield piece
-        status = await process.wait()
-        await feeder
-        said = await tail
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        feeder.cancel()
-        tail.cancel()
-        await asyncio.shield(process.wait())
-        raise
-    finally:
-        if patience is not None:
-            patience.cancel()
+    async with child:
+        patience = asyncio.create_task(_end_when_stalled(child.pid, environment)) if watched else None
+        feeder = asyncio.create_task(_feed(None if watched else child.stdin, stdin))
+        tail = asyncio.create_task(_tail(child.stderr))
+        try:
+            while piece := await child.stdout.read(_PIECE_BYTES):
+                yield piece
+            status = await child.wait()
+            await feeder
+            said = await tail
+        finally:
+            feeder.cancel()
+            tail.cancel()
+            if patience is not None:
+                patience.cancel()
     if patience is not None and patience.done() and not patience.cancelled():
         raise GitFailure(status, "fatal: Operation too slow: nothing has come for a long time")
     if status != 0:

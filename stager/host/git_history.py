@@ -8,7 +8,6 @@ the refs lead to under these ids.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import IntegrityError, NoSpaceError, NotFoundError, SourceError, from_os_error
+from stager.host.clones import clone_file
 from stager.host.git import GitFailure, error_from, local_environment, run_git
 from stager.host.git_bare import make_bare_repository, read_shallow
 from stager.host.git_mirror import Loan
@@ -30,7 +30,6 @@ _REFS_MAX: Final = 200_000  # each is a file for a moment
 _REFS_MAX_BYTES: Final = 64 << 20
 _TIPS_MAX: Final = 100_000  # that a mirror's record names
 _SHOWN: Final = 3
-_FICLONE: Final = 0x40049409  # linux/fs.h
 _COPY_BYTES: Final = 16 << 20
 _OLD_HABITS: Final = (
     "badDate", "badEmail", "badName", "missingEmail", "missingNameBeforeEmail", "missingSpaceBeforeEmail",
@@ -179,8 +178,7 @@ class HistoryRepository(PinnedRepository):
 def _copy_file(checkpoint: Checkpoint, source: str, target: str) -> None:
     """A copy that shares its blocks where the file system can, until one is written to. OSError."""
     with open(source, "rb") as reading, open(target, "xb", opener=_read_only) as writing:
-        with suppress(OSError):
-            fcntl.ioctl(writing, _FICLONE, reading.fileno())
+        if clone_file(reading.fileno(), writing.fileno()):
             return
         left = os.fstat(reading.fileno()).st_size
         while left:

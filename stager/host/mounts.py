@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from stager.host import syscalls
+
 __all__ = [
     "NETWORK_TYPES",
     "Place",
@@ -18,6 +20,7 @@ __all__ = [
     "is_network",
     "lies_within",
     "mount_id",
+    "mount_id_of_path",
     "mount_of_path",
     "parse_mountinfo",
     "place_of",
@@ -45,6 +48,7 @@ class Row(NamedTuple):
     options: frozenset[str]  # of this mount: "ro", "nosuid", ...
     fstype: str
     source: str
+    super_options: str = ""  # of the file system: "rw,upperdir=/a", escaped where the kernel does
 
 
 class Place(NamedTuple):
@@ -67,7 +71,7 @@ def parse_mountinfo(text: bytes) -> list[Row]:
 def _parse_row(line: bytes) -> Row:
     own, _, file_system = line.partition(b" - ")
     fields = own.split(b" ")
-    fstype, source = file_system.split(b" ")[:2]
+    fstype, source, *more = file_system.split(b" ")
     return Row(
         mount_id=int(fields[0]),
         parent_id=int(fields[1]),
@@ -77,6 +81,7 @@ def _parse_row(line: bytes) -> Row:
         options=frozenset(fields[5].decode().split(",")),
         fstype=unescape(fstype),
         source=unescape(source),
+        super_options=unescape(more[0]) if more else "",
     )
 
 
@@ -93,6 +98,18 @@ def mount_id(descriptor: int) -> int:
             if line.startswith(b"mnt_id:"):
                 return int(line[7:])
     raise ValueError("no mnt_id in fdinfo")
+
+
+def mount_id_of_path(path: str) -> int:
+    """The mount that a path is on. OSError."""
+    number = syscalls.mount_id_of(path)
+    if number is not None:
+        return number
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_id(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lies_within(path: str, top: str) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
@@ -22,7 +23,7 @@ from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.workspace import boot_id
 from stager.model import JobState
 
-__all__ = ["JOB_ID", "JobDirectory", "Owner", "Record", "list_jobs", "rfc3339"]
+__all__ = ["JOB_ID", "JobDirectory", "Owner", "Record", "find_scratch", "list_jobs", "rfc3339"]
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 """A job's id; use ``fullmatch``."""
@@ -249,6 +250,35 @@ def list_jobs(scratch: str) -> list[Record]:
             if record is not None:
                 records.append(record)
     return sorted(records, key=lambda record: record.times.get(JobState.STAGING, 0.0))
+
+
+def find_scratch(scratches: Sequence[str], job_id: str, *, removed: bool = True) -> str | None:
+    """Which of several scratch directories has the job; one whose tree is there before one that is ``removed``.
+
+    Raises `UsageError`: the id is bad, or several have such a tree. A record that cannot be read is one, for `open` to
+    tell of. Blocks.
+    """
+    _check_id(job_id)
+    there: list[str] = []
+    gone: list[str] = []
+    for scratch in scratches:
+        path = os.path.join(scratch, "jobs", job_id)
+        try:
+            fd = os.open(path, _DIRECTORY)
+        except OSError:
+            continue
+        try:
+            record = _read(fd, path)
+        except HostError:
+            there.append(scratch)
+            continue
+        finally:
+            os.close(fd)
+        if record is not None:
+            (gone if record.state is JobState.REMOVED else there).append(scratch)
+    if len(there) > 1:
+        raise UsageError(f"job {job_id} is in {' and in '.join(there)}", hint="say which with --scratch")
+    return next(iter(there + gone if removed else there), None)
 
 
 def _check_id(job_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from stager.errors import HostError, from_os_error
 
-__all__ = ["make_safe_directory"]
+__all__ = ["make_safe_directory", "safe_part"]
 
 _LINKS_MAX: Final = 40  # as the kernel has it, path_resolution(7)
 _HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,6 +26,15 @@ def make_safe_directory(path: str) -> str:
     Raises `HostError` naming the first directory or symlink that is not so, or that cannot be opened or made;
     `NoSpaceError`.
     """
+    return _follow(path, make=True)
+
+
+def safe_part(path: str) -> str:
+    """The same for what of ``path`` is there: nothing is made. Blocks. Raises as `make_safe_directory`."""
+    return _follow(path, make=False)
+
+
+def _follow(path: str, *, make: bool) -> str:
     here, left, links = "/", path.split("/")[::-1], 0
     fd = os.open("/", _HANDLE | os.O_DIRECTORY)
     try:
@@ -34,8 +43,10 @@ def make_safe_directory(path: str) -> str:
             name = left.pop()
             if name in ("", "."):
                 continue
-            here = os.path.normpath(os.path.join(here, name))
-            found = _open_or_make(name, fd)
+            above, here = here, os.path.normpath(os.path.join(here, name))
+            found = _open_or_make(name, fd, make=make)
+            if found is None:
+                return above
             if stat.S_ISDIR(os.fstat(found).st_mode):
                 os.close(fd)
                 fd = found
@@ -55,12 +66,14 @@ def make_safe_directory(path: str) -> str:
     return here
 
 
-def _open_or_make(name: str, fd: int) -> int:
-    """The directory (an automounted one is mounted), or whatever else bears the name. OSError."""
+def _open_or_make(name: str, fd: int, *, make: bool) -> int | None:
+    """The directory (an automounted one is mounted), or whatever else bears the name; None: nothing does. OSError."""
     for _ in range(2):
         try:
             return os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=fd)
         except FileNotFoundError:
+            if not make:
+                return None
             os.mkdir(name, 0o700, dir_fd=fd)
         except NotADirectoryError:
             break

@@ -14,7 +14,7 @@ from typing import Final
 
 from stager.errors import HostError, UsageError, from_os_error
 from stager.host.atomic import read_regular, write_file
-from stager.host.safe_path import make_safe_directory
+from stager.host.safe_path import make_safe_directory, safe_part
 
 __all__ = [
     "CACHE",
@@ -25,6 +25,7 @@ __all__ = [
     "known_scratches",
     "open_scratch",
     "remember_scratch",
+    "used_scratches",
 ]
 
 DEFAULT_TOP: Final = "/var/tmp"  # noqa: S108  (a directory of our own in it, checked below)
@@ -107,6 +108,27 @@ def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
         finally:
             os.close(own)
     return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))
+
+
+def used_scratches() -> list[str]:
+    """The scratch directories of this user that jobs were staged in, the default first. Blocks. Never raises."""
+    default = os.path.join(DEFAULT_TOP, f"stager-{os.geteuid()}")
+    found = [default]
+    with suppress(HostError, OSError):
+        own = os.open(default, _DIRECTORY)
+        try:
+            found += _read_register(own)
+        finally:
+            os.close(own)
+    return [path for path in dict.fromkeys(found) if _is_still_own(path)]
+
+
+def _is_still_own(path: str) -> bool:
+    """Whether nobody else could have put something in its place since."""
+    try:
+        return safe_part(path) == path and _is_private(os.stat(path))
+    except (HostError, OSError):
+        return False
 
 
 def _read_register(own: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the administrator of this node allows at most: ``/etc/stager/site.toml``, which only root may have written.
+"""What the administrator of this node lays down: ``/etc/stager/site.toml``, which only root may have written.
 
 ::
 
@@ -7,27 +7,29 @@
     max_bandwidth = "500M"            # a second; B, K, M, G, T are powers of 1024
     max_requests_per_second = 2000
     memory = "256M"                   # receive buffers
+
+    [placement]                       # see stager.host.placement_settings
+    roots = ["/nvme0", "/nvme1"]
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import tomllib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
-from stager.errors import HostError, from_os_error
+from stager.host.placement_settings import PlacementSettings, placement_in
+from stager.host.settings_file import read_settings, refuse
 
-__all__ = ["SITE_FILE", "site_limits"]
+__all__ = ["SITE_FILE", "site_limits", "site_placement"]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
-_MOST_BYTES: Final = 1 << 16
+_WHAT: Final = "the site's configuration"
+_KNOWN: Final = ("limits", "placement")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -39,67 +41,36 @@ def site_limits(path: str | None = None, *, owner: int | None = None) -> SiteLim
     else's than root's, cannot be read, or says what is not understood; half a limit is none.
     """
     path = SITE_FILE if path is None else path
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return SiteLimits()
-    except OSError as error:
-        raise from_os_error(error, doing="read the site's configuration", where=path) from error
-    try:
-        _check_owner(fd, path, _OWNER if owner is None else owner)
-        data = os.read(fd, _MOST_BYTES + 1)
-    except OSError as error:
-        raise from_os_error(error, doing="read the site's configuration", where=path) from error
-    finally:
-        os.close(fd)
-    return _limits_in(_decode(data, path), path)
+    return _limits_in(_tables(path, owner), path)
 
 
-def _check_owner(fd: int, path: str, owner: int) -> None:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise HostError("the site's configuration is not a regular file", where=path)
-    if status.st_uid != owner:
-        raise HostError(
-            f"the site's configuration belongs to user {status.st_uid}, not to root", where=path,
-            hint="the administrator gives it to root or removes it",
-        )  # fmt: skip
-    if status.st_mode & 0o022:
-        raise HostError(
-            "others than root may write the site's configuration", where=path,
-            hint="the administrator takes that right away (chmod go-w)",
-        )  # fmt: skip
+def site_placement(path: str | None = None, *, owner: int | None = None) -> PlacementSettings:
+    """What the file says of the places for data. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return placement_in(_tables(path, owner), path, _WHAT)
 
 
-def _decode(data: bytes, path: str) -> dict[str, Any]:
-    if len(data) > _MOST_BYTES:
-        raise HostError("the site's configuration is over 64 KiB", where=path)
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers beyond what Python holds
-        raise HostError(f"the site's configuration is not TOML: {str(error)[:200]!r}", where=path) from None
+def _tables(path: str, owner: int | None) -> dict[str, Any]:
+    tables = read_settings(path, what=_WHAT, whose="root", owners=(_OWNER if owner is None else owner,)) or {}
+    for name in tables:
+        if name not in _KNOWN:
+            raise refuse(path, _WHAT, name, f"no such key; known are {', '.join(f'[{known}]' for known in _KNOWN)}")
+    return tables
 
 
 def _limits_in(tables: dict[str, Any], path: str) -> SiteLimits:
-    for name in tables:
-        if name != "limits":
-            raise _refuse(path, name, "no such key; known is [limits]")
     limits = tables.get("limits", {})
     if not isinstance(limits, dict):
-        raise _refuse(path, "limits", "is a table: [limits]")
+        raise refuse(path, _WHAT, "limits", "is a table: [limits]")
     found: dict[str, Any] = {}
     for name, value in limits.items():
         if name not in _READERS:
-            raise _refuse(path, f"limits.{name}", f"no such key; known are {', '.join(_READERS)}")
+            raise refuse(path, _WHAT, f"limits.{name}", f"no such key; known are {', '.join(_READERS)}")
         try:
             found["memory_bytes" if name == "memory" else name] = _READERS[name](value)
         except ValueError as error:
-            raise _refuse(path, f"limits.{name}", str(error)) from None
+            raise refuse(path, _WHAT, f"limits.{name}", str(error)) from None
     return SiteLimits(**found)
-
-
-def _refuse(path: str, key: str, why: str) -> HostError:
-    return HostError(f"the site's configuration: {key}: {why}", where=path, hint="the administrator corrects it")
 
 
 def _count(value: object) -> int:

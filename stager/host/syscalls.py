@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -29,6 +30,7 @@ __all__ = [
     "MS_SLAVE",
     "NS_GET_PARENT",
     "RESOLVE_NO_SYMLINKS",
+    "ask_quota",
     "attach_tree",
     "become_subreaper",
     "check_access",
@@ -38,7 +40,9 @@ __all__ = [
     "enter_namespace",
     "exchange",
     "forbid_new_privileges",
+    "make_overlay",
     "make_tmpfs",
+    "mount_id_of",
     "open_resolved",
     "pivot_root",
     "set_capabilities",
@@ -77,7 +81,15 @@ _FSCONFIG: Final = 431
 _FSMOUNT: Final = 432
 _OPENAT2: Final = 437
 _MOUNT_SETATTR: Final = 442
+_QUOTACTL_FD: Final = 443
 _PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
+
+_AT_STATX_DONT_SYNC: Final = 0x4000
+_STATX_MNT_ID: Final = 0x1000
+_STATX_BYTES: Final = 256
+_STATX_MNT_ID_AT: Final = 144
+_Q_GETQUOTA: Final = 0x800007
+_QUOTA_BYTES: Final = 72
 
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
@@ -148,6 +160,31 @@ def enter_namespace(namespace: int, kind: int) -> None:
 def sync_file_system(fd: int) -> None:
     """All that was written to the file system of ``fd`` has reached the disk, else the error it met (syncfs(2))."""
     _checked(_libc.syncfs(fd))
+
+
+def mount_id_of(path: str) -> int | None:
+    """The mount that a path is on, without asking a server (statx(2)); None: the kernel is older than Linux 5.8."""
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    flags = AT_NO_AUTOMOUNT | _AT_STATX_DONT_SYNC
+    _checked(_libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, found), path)
+    (mask,) = struct.unpack_from("=I", found)
+    (number,) = struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)
+    return int(number) if mask & _STATX_MNT_ID else None
+
+
+def ask_quota(descriptor: int, kind: int, number: int) -> bytes:
+    """A ``struct if_dqblk`` of a user (``kind`` 0) or group (1) of an open file's disk (quotactl(2), Linux 5.14).
+
+    ESRCH: none is set, or quotas are off; ENOSYS: the kernel has none.
+    """
+    found = ctypes.create_string_buffer(_QUOTA_BYTES)
+    command = ctypes.c_uint32(_Q_GETQUOTA << 8 | kind).value
+    _checked(
+        _libc.syscall(
+            ctypes.c_long(_QUOTACTL_FD), ctypes.c_long(descriptor), ctypes.c_long(command), ctypes.c_long(number), found
+        )
+    )  # fmt: skip
+    return found.raw
 
 
 def exchange(one_fd: int, one: str, other_fd: int, other: str) -> None:

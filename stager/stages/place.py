@@ -19,12 +19,22 @@ __all__ = ["Placement", "choose_job_id", "place"]
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """A scratch directory and what it offers now. ``free_inodes`` is None where the file system counts none."""
+    """A scratch directory and what it offers now. ``free_inodes`` is None where the file system counts none.
+
+    ``why`` it was chosen among others, "" where there was no choice; ``device_class`` is known then.
+    """
 
     scratch: str
     file_system: str
     free_bytes: int
     free_inodes: int | None
+    device_class: str = ""
+    why: str = ""
+
+    def told(self) -> dict[str, str]:
+        """For receipts: what is known of where the data lies."""
+        known = {"file_system": self.file_system, "class": self.device_class, "why": self.why}
+        return {name: text for name, text in known.items() if text}
 
 
 def place(asked: str | None, environ: Mapping[str, str]) -> Placement:

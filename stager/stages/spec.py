@@ -31,6 +31,7 @@ from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_filter import filter_of
 from stager.stages.spec_git import git_of
+from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
     NOT_YET,
@@ -225,7 +226,9 @@ def _datasets(
         git = git_of(place, found, source, problems)
         if git.history and choices.filter:
             problems.add(f"{place}.history", "is of a whole tree, and is not available with what chooses files")
-        specs.append(replace(_dataset(found.name, source, choices, base), access=found.access, remote=remote, git=git))
+        dataset = _dataset(found.name, source, choices, base)
+        wanted = place_of(place, found, source, problems)
+        specs.append(replace(dataset, access=found.access, place=wanted, remote=remote, git=git))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 

@@ -76,6 +76,7 @@ class DatasetTable(GitTable, frozen=True, kw_only=True):
     ref: str | None = None
     remote: str | None = None
     access: Literal["read-write", "read-only"] = "read-write"
+    place: str = "any"
     integrity: Literal["light", "standard", "strict"] | None = None
     require_integrity: Literal["A", "B"] | None = None
     frozen: str | None = None

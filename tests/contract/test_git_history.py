@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from contract.git_worlds import NAME, Way, git_world
+from integration.clone_disk import clone_disk, used_bytes
 from integration.job_driver import Node
 from integration.sync_driver import SyncHere
 from servers.certificates import Certificates
@@ -92,6 +93,7 @@ def test_status_is_clean_beside_lfs_objects_with_their_filter_and_without(tmp_pa
     sync = SyncHere(f"git+file://{origin}", tmp_path / "dst", {"STAGER_SCRATCH": str(scratch)})
     assert sync.run("--history").code == 0
     assert (sync.destination / "a.bin").read_bytes() == OBJECTS["a.bin"]
+    assert len(list((sync.destination / ".git").glob("lfs/objects/??/??/*"))) in (0, 2)  # all, or none
     assert git(sync.destination, "status", "--porcelain") == ""
     told = git_lfs(sync.destination, "lfs", "ls-files").splitlines()
     assert [line.split(" ", 1)[1] for line in told] == ["* a.bin", "* d/b.bin"]
@@ -111,6 +113,28 @@ def test_status_is_clean_beside_lfs_objects_with_their_filter_and_without(tmp_pa
     assert (sync.destination / "d/b.bin").read_bytes() == b"other"
     os.utime(sync.destination / "a.bin")  # now git has to read it
     assert git_lfs(sync.destination, "status", "--porcelain") == ""
+
+
+@pytest.mark.root
+def test_objects_are_there_for_git_lfs_and_take_no_space_where_files_can_be_cloned(tmp_path: Path) -> None:
+    large = os.urandom(8 << 20)
+    origin = tmp_path / "origin"
+    make_lfs_repository(origin, {}, {"large.bin": large, "again.bin": large})
+    keep_lfs_objects(origin, [large])
+    commit_files(origin, {"more": os.urandom(4 << 20)}, "second")
+    with clone_disk(tmp_path / "disk", tmp_path / "image") as disk:
+        (disk / "scratch").mkdir(mode=0o700)
+        sync = SyncHere(f"git+file://{origin}", disk / "dst", {"STAGER_SCRATCH": str(disk / "scratch")})
+        assert sync.run().code == 0
+        before = used_bytes(disk)
+        assert sync.run("--history").code == 0
+        assert used_bytes(disk) - before < 7 << 20  # the mirror's pack alone, which `.git` shares
+        shutil.rmtree(origin)
+        git_lfs(sync.destination, "lfs", "fsck")
+        git_lfs(sync.destination, "checkout", "-q", "HEAD~1")
+        (sync.destination / "large.bin").unlink()
+        git_lfs(sync.destination, "checkout", "-q", "main", "--", "large.bin")
+        assert (sync.destination / "large.bin").read_bytes() == large
 
 
 def test_status_is_clean_beside_pointers_that_were_left(tmp_path: Path, scratch: Path) -> None:

@@ -312,7 +312,7 @@ def test_same_commit_again_leaves_it_as_it_is(sync: Sync, origin: Path) -> None:
     commit = commit_files(sync.destination, {"mine": b"mine\n"}, "mine")
     git(sync.destination, "config", "user.name", "me")
     done = sync.brought("--json").event("finished")["receipt"]
-    assert (done["moved"]["objects"], done["pinned"]["history"]) == (0, True)
+    assert (done["moved"]["objects"], done["pinned"]["history"], done["pinned"]["refs"]) == (0, True, 4)
     assert git(sync.destination, "rev-parse", "mine") == commit
     assert (sync.destination / ".git").stat().st_ino == before
     assert git(sync.destination, "status", "--porcelain") == ""

@@ -282,7 +282,7 @@ def test_json_events_have_the_fields_that_programs_rely_on(sync: Sync) -> None:
     assert shapes == {
         "started": {"source"},
         "listed": {"source", "total"},
-        "planned": {"source", "move", "keep", "skipped", "left_out", "delete"},
+        "planned": {"source", "destination", "move", "keep", "skipped", "left_out", "delete", "disk_bytes", "inodes"},
         "progress": {"source", "done", "move", "received_bytes", "seconds"},
         "finished": {"source", "receipt", "dry_run", "bottleneck"},
     }

@@ -21,7 +21,7 @@ LAYERS = (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
         | {"git_options", "globs", "manifest"}
-        | {"model", "names", "paths", "retry", "urls", "version"},
+        | {"model", "names", "paths", "placement", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
@@ -30,8 +30,8 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "planning", "progress", "repair"}
-        | {"caching", "copies", "history", "sync_options", "telling", "verify"},
+        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        | {"caching", "copies", "history", "progress", "repair", "sync_options", "telling", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

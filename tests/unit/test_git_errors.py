@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from stager.errors import HostError
+from stager.host import git
 from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git
 from stager.host.scratch import PrivateDirectory
 
@@ -82,6 +84,34 @@ def test_much_input_and_output_at_once_do_not_block(tmp_path: Path) -> None:
     questions = b"".join(b"%040x\n" % number for number in range(50_000))
     answers = asyncio.run(run_git(["cat-file", "--batch-check"], environment, stdin=questions))
     assert answers.count(b" missing\n") == 50_000
+
+
+def test_leaving_with_more_output_than_is_read_ahead_ends_git(tmp_path: Path) -> None:
+    """Asyncio stops reading a pipe of which it holds more than 128 KiB; 64 KiB more wait in the kernel's."""
+    go, done = tmp_path / "go", tmp_path / "done"
+    os.mkfifo(go)
+    much = (128 << 10) + 1 + (64 << 10)
+    script = f"printf x; read _ < {go}; head -c {much} /dev/zero; : > {done}; exec cat /dev/zero"
+
+    def wait_until_written() -> None:
+        go.write_text("\n")
+        while not done.exists():
+            time.sleep(0.001)
+
+    async def leave() -> int:
+        environment = dict(os.environ)
+        async with aclosing(
+            git._stream(("sh", "-c", f"echo $$; {script}"), environment, stdin=b"", cwd="/", watched=False)
+        ) as pieces:
+            said = b""
+            while not said.endswith(b"x"):
+                said += await anext(pieces)
+            await asyncio.to_thread(wait_until_written)
+        return int(said.split()[0])
+
+    process = asyncio.run(asyncio.wait_for(leave(), 30))
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 def test_directory_of_a_killed_run_is_swept_and_one_in_use_is_not(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ TABLE = rb"""36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,
 
 def test_mountinfo_rows_are_unescaped_and_complete() -> None:
     first, second, third = parse_mountinfo(TABLE)
-    assert first == Row(36, 35, "98:0", "/mnt1", "/mnt 2", frozenset({"rw", "noatime"}), "ext3", "/dev/root")
+    options = frozenset({"rw", "noatime"})
+    assert first == Row(36, 35, "98:0", "/mnt1", "/mnt 2", options, "ext3", "/dev/root", "rw,errors=continue")
     assert (second.fstype, second.source) == ("nfs4", "fs-1.efs:/")
     assert (third.root, third.mountpoint) == ("/a\\b", "/odd\nname")
 

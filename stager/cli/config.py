@@ -1,0 +1,165 @@
+"""``stager config``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import click
+from click.core import ParameterSource
+from msgspec import Struct
+
+from stager.amounts import show_bytes
+from stager.cli.job_options import scratch_option
+from stager.cli.options import common, limits_of, speed_options
+from stager.cli.state import State
+from stager.cli.tell import tell
+from stager.config import Limits, SiteLimits
+from stager.errors import UsageError
+from stager.host import site
+from stager.host.placement_settings import Chosen, user_file
+from stager.host.proxies import proxy_for
+from stager.names import lossless, show
+from stager.stages.place_candidates import asked_scratch, placement_in_force
+
+__all__ = ["command"]
+
+_DEFAULT: Final = "default"
+_LIMITS: Final[tuple[tuple[str, str, bool], ...]] = (
+    ("max_connections", "--max-connections", False),
+    ("max_bandwidth", "--max-bandwidth", True),
+    ("max_requests_per_second", "--max-requests-per-second", False),
+    ("memory_bytes", "--memory", True),
+)
+"""Name in `Limits`, option, whether it is bytes."""
+
+_VARIABLES: Final = (
+    ("job.id", ("SLURM_JOB_ID",)),
+    ("s3.profile", ("AWS_PROFILE",)),
+    ("s3.region", ("AWS_REGION", "AWS_DEFAULT_REGION")),
+    ("s3.ca_bundle", ("AWS_CA_BUNDLE", "SSL_CERT_FILE")),
+)
+"""What a variable sets, where it is set; the first that is."""
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """``value`` for programs, ``text`` for people; ``source``: "default", a file, a variable, or an option."""
+
+    name: str
+    value: Any
+    text: str
+    source: str
+
+
+@click.command("config")
+@scratch_option
+@speed_options
+@common
+@click.pass_context
+def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
+    """Show every setting with its value and where it comes from.
+
+    In this order, the first that says it: the command line, the environment, the user's file
+    (~/.config/stager/stager.toml), the site's (/etc/stager/site.toml), the default. What a site limits cannot be
+    raised, and of floors the larger one counts.
+
+    Example: stager config
+    """
+    state: State = ctx.obj
+    given = {
+        option.name or ""
+        for option in ctx.command.params
+        if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    }
+    settings = [
+        *_files(os.environ),
+        *_placement(scratch, placement_in_force(os.environ), os.environ),
+        *_limits(given, options),
+        *_environment(os.environ),
+    ]
+    width = max(len(setting.name) for setting in settings)
+    for setting in settings:
+        body = {"name": setting.name, "value": lossless(setting.value), "source": lossless(setting.source)}
+        text = f"{setting.name:{width}}  {setting.text}  [{show(os.fsencode(setting.source))}]"
+        tell(state, "setting", body, text)
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[Setting]:
+    for name, path in (("file.site", site.SITE_FILE), ("file.user", user_file(environ))):
+        if path is None:
+            continue
+        there = os.path.lexists(path)
+        yield Setting(name=name, value=path, text=f"{show(os.fsencode(path))}{'' if there else ' (not there)'}",
+                      source=_DEFAULT)  # fmt: skip
+
+
+def _placement(option: str | None, chosen: Chosen, environ: Mapping[str, str]) -> Iterator[Setting]:
+    asked = asked_scratch(option, environ)
+    sources = {"option": "--scratch", "environment": "STAGER_SCRATCH"}
+    if asked is not None:
+        shown = show(os.fsencode(asked.path))
+        yield Setting(name="scratch", value=asked.path, text=shown, source=sources[asked.origin])
+    else:
+        yield Setting(name="scratch", value=None, text="chosen among places for data", source=_DEFAULT)
+    roots = [{"path": root.path, "class": root.device_class} for root in chosen.roots]
+    listed = ", ".join(
+        show(os.fsencode(root.path)) + (f" ({root.device_class})" if root.device_class else "") for root in chosen.roots
+    )
+    yield Setting(name="placement.roots", value=roots, text=listed or "none", source=chosen.roots_from or _DEFAULT)
+    yield Setting(
+        name="placement.discover", value=chosen.discover, text="true" if chosen.discover else "false",
+        source=chosen.discover_from or _DEFAULT,
+    )  # fmt: skip
+    rules = chosen.rules
+    floors = [show_bytes(rules.floor_bytes)] if rules.floor_bytes else []
+    floors += [f"{rules.floor_share * 100:g}%"] if rules.floor_share else []
+    yield Setting(
+        name="placement.floor", value={"bytes": rules.floor_bytes, "share": rules.floor_share},
+        text=", or more: ".join(floors) or "0", source=chosen.floor_from or _DEFAULT,
+    )  # fmt: skip
+
+
+def _limits(given: set[str], options: dict[str, Any]) -> Iterator[Setting]:
+    allowed, usual = site.site_limits(), Limits()
+    limits, timeouts, retry = limits_of(options)
+    for name, option, is_bytes in _LIMITS:
+        value = getattr(limits, name)
+        text = "no limit" if not value else show_bytes(value) if is_bytes else f"{value:g}"
+        source = option if name in given else _source_of_limit(name, value, allowed, usual)
+        key = f"limits.{'memory' if name == 'memory_bytes' else name}"
+        yield Setting(name=key, value=value or None, text=text, source=source)
+    for name, option, number in (("stall_timeout", "--stall-timeout", timeouts.stall_s),
+                                 ("retries", "--retries", retry.attempts)):  # fmt: skip
+        text = f"{number:g}{' s' if name == 'stall_timeout' else ''}"
+        yield Setting(name=name, value=number, text=text, source=option if name in given else _DEFAULT)
+
+
+def _source_of_limit(name: str, value: float, allowed: SiteLimits, usual: Limits) -> str:
+    if value == getattr(usual, name):
+        return _DEFAULT
+    return site.SITE_FILE if value == getattr(allowed, name) else "the limit of open files, ulimit -n"
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    for name, variables in _VARIABLES:
+        found = next((variable for variable in variables if environ.get(variable)), None)
+        if found is not None:
+            yield Setting(name=name, value=environ[found], text=show(os.fsencode(environ[found])), source=found)
+    for scheme in ("https", "http"):
+        yield from _proxy(scheme, environ)
+    exempt = next((name for name in ("no_proxy", "NO_PROXY") if name in environ), None)
+    if exempt is not None:
+        shown = show(os.fsencode(environ[exempt]))
+        yield Setting(name="proxy.none_for", value=environ[exempt], text=shown, source=exempt)
+
+
+def _proxy(scheme: str, environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Without who one is to it. One that is wrong is named, and nothing of it shown."""
+    try:
+        proxy = proxy_for(f"{scheme}://host.invalid/", None, {**environ, "NO_PROXY": "", "no_proxy": ""})
+    except UsageError as error:
+        yield Setting(name=f"proxy.{scheme}", value=None, text=error.what, source=error.where)
+        return
+    if proxy is not None:
+        yield Setting(name=f"proxy.{scheme}", value=proxy.url, text=proxy.url, source=proxy.setting)

@@ -1,0 +1,70 @@
+"""A file of settings that nobody but those who may write it can have written."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Collection
+from typing import Any, Final
+
+from stager.errors import HostError, from_os_error
+
+__all__ = ["read_settings", "refuse"]
+
+_MOST_BYTES: Final = 1 << 16
+
+
+def read_settings(path: str, *, what: str, whose: str, owners: Collection[int]) -> dict[str, Any] | None:
+    """The tables of a TOML file; None where there is none. Blocks.
+
+    ``what`` it is called in errors, and ``whose`` it should be: "root" or "you".
+
+    Raises `HostError`: the file could be somebody else's than these ``owners``', cannot be read, or is no TOML.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, doing=f"read {what}", where=path) from error
+    try:
+        _check_owner(fd, path, what, whose, owners)
+        data = os.read(fd, _MOST_BYTES + 1)
+    except OSError as error:
+        raise from_os_error(error, doing=f"read {what}", where=path) from error
+    finally:
+        os.close(fd)
+    return _decode(data, path, what)
+
+
+def refuse(path: str, what: str, key: str, why: str) -> HostError:
+    """The error for a key of such a file."""
+    hint = "the administrator corrects it" if what.startswith("the site") else "correct the file"
+    return HostError(f"{what}: {key}: {why}", where=path, hint=hint)
+
+
+def _check_owner(fd: int, path: str, what: str, whose: str, owners: Collection[int]) -> None:
+    status = os.fstat(fd)
+    administrator = "the administrator " if whose == "root" else ""
+    if not stat.S_ISREG(status.st_mode):
+        raise HostError(f"{what} is not a regular file", where=path)
+    if status.st_uid not in owners:
+        raise HostError(
+            f"{what} belongs to user {status.st_uid}, not to {whose}", where=path,
+            hint=f"{administrator}gives it to root or removes it" if administrator else "remove it",
+        )  # fmt: skip
+    if status.st_mode & 0o022:
+        raise HostError(
+            f"others than {whose} may write {what}", where=path,
+            hint=f"{administrator}takes that right away (chmod go-w)" if administrator else "chmod go-w",
+        )  # fmt: skip
+
+
+def _decode(data: bytes, path: str, what: str) -> dict[str, Any]:
+    if len(data) > _MOST_BYTES:
+        raise HostError(f"{what} is over 64 KiB", where=path)
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers beyond what Python holds
+        raise HostError(f"{what} is not TOML: {str(error)[:200]!r}", where=path) from None

@@ -1,0 +1,159 @@
+"""Where a job goes: its data is sized by a dry run where there is a choice to make, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace as changed
+
+from stager.config import Remote
+from stager.copies import copies_of
+from stager.errors import NoRoomError
+from stager.events import Event, Planned, Sink, nowhere
+from stager.host.record import JobDirectory, find_scratch
+from stager.host.scratch import used_scratches
+from stager.model import JobSpec
+from stager.placement import ANYWHERE, Placed, Root, Wanted
+from stager.planning import plan_job
+from stager.stages.place import Placement, place
+from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
+from stager.stages.place_policy import best_for_all, choose_together, usable_for
+from stager.transfer import Transfer
+
+__all__ = [
+    "find_candidates",
+    "job_scratches",
+    "must_be_sized",
+    "open_known_job",
+    "place_job",
+    "place_sized",
+    "size_job",
+    "wishes",
+]
+
+
+async def place_job(
+    spec: JobSpec,
+    job_id: str,
+    asked: str | None,
+    environ: Mapping[str, str],
+    *,
+    transfer: Transfer,
+    remote: Remote | None = None,
+) -> Placement:
+    """Choose and open the scratch for all of a job's data: the one that was asked for; the one where this job lies
+    already, after a crash or when it is started again; else as `stager.stages.place_policy` says.
+
+    Raises `NoRoomError`, `NoRootError`, and what `open_scratch`, the configuration and planning raise.
+    """
+    forced = wishes(spec)
+    if asked_scratch(asked, environ) is not None and not forced:
+        return await asyncio.to_thread(place, asked, environ)
+    lies = await asyncio.to_thread(_lies_in, job_id, asked, environ)
+    if lies is not None and not forced:
+        return await asyncio.to_thread(place, lies, environ)
+    found = await asyncio.to_thread(find_candidates, spec, asked, environ)
+    if lies is not None:
+        found = changed(found, roots=_roots_of(lies, found) or found.roots)
+    sure = must_be_sized(found, forced)
+    wanted = await size_job(spec, transfer=transfer, remote=remote) if sure else [Wanted(name="", bytes=0, files=0)]
+    placed = place_sized(found, wanted, sure=sure)
+    if placed is None:
+        return await asyncio.to_thread(place, asked, environ)
+    opened = await asyncio.to_thread(place, scratch_in(placed.root), environ)
+    return Placement(
+        scratch=opened.scratch, file_system=opened.file_system, free_bytes=opened.free_bytes,
+        free_inodes=opened.free_inodes, device_class=placed.root.device_class, why=placed.why,
+    )  # fmt: skip
+
+
+def wishes(spec: JobSpec) -> list[str]:
+    """The places that datasets insist on."""
+    return [dataset.place for dataset in spec.datasets if dataset.place != ANYWHERE]
+
+
+def find_candidates(spec: JobSpec, asked: str | None, environ: Mapping[str, str]) -> Candidates:
+    """The places that this job's data could lie in. Blocks. Raises as `candidates`."""
+    return candidates(asked, environ, wished=[wish for wish in wishes(spec) if wish.startswith("/")])
+
+
+def must_be_sized(found: Candidates, forced: Sequence[str]) -> bool:
+    """Whether it depends on how much there is where it goes, or whether it may go there at all."""
+    if forced or found.chosen.floor_from:
+        return True
+    return bool(usable_for(ANYWHERE, found.roots)) and best_for_all(found.roots, found.rules) is None
+
+
+def place_sized(found: Candidates, wanted: Sequence[Wanted], *, sure: bool) -> Placed | None:
+    """The place for all of ``wanted``; None: there is only the default, which says itself why it cannot be used.
+
+    A floor that nobody configured decides between places and refuses none; without ``sure`` (see `must_be_sized`) there
+    is nothing to decide.
+    """
+    if [root.origin for root in found.roots] == ["default"] and found.roots[0].problem:
+        return None
+    to_the_end = changed(found.rules, floor_share=0.0, floor_bytes=0)
+    if not sure:
+        return choose_together(found.roots, wanted, to_the_end)
+    try:
+        return choose_together(found.roots, wanted, found.rules)
+    except NoRoomError:
+        if found.chosen.floor_from:
+            raise
+    return choose_together(found.roots, wanted, to_the_end)
+
+
+async def size_job(
+    spec: JobSpec, *, transfer: Transfer, remote: Remote | None = None, names: bool = False, sink: Sink = nowhere
+) -> list[Wanted]:
+    """What each copy of a job takes on a disk, by a dry run that ``sink`` is told of; a job without any takes nothing.
+
+    ``names`` and what is raised as in `stager.planning.plan_job`.
+    """
+    planned: dict[str, Planned] = {}
+
+    def note(event: Event) -> None:
+        if isinstance(event, Planned):
+            planned[event.destination] = event
+        sink(event)
+
+    places = {f"/data/{dataset.name}": dataset.place for dataset in spec.datasets}
+    await plan_job(spec, transfer=transfer, remote=remote, names=names, sink=note)
+    return [
+        Wanted(
+            name=copy.name,
+            bytes=planned[copy.target].disk_bytes,
+            files=planned[copy.target].inodes,
+            place=places.get(copy.target, ANYWHERE),
+        )
+        for copy in copies_of(spec, remote, None)
+    ] or [Wanted(name="a job without copies", bytes=0, files=0)]
+
+
+def job_scratches(asked: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Where jobs of this user are looked for: in the scratch that was asked for, else in all that are known. Blocks.
+
+    Raises what `open_scratch` raises for the one that was asked for.
+    """
+    if asked_scratch(asked, environ) is not None:
+        return [place(asked, environ).scratch]
+    return [os.path.realpath(path) for path in used_scratches()]
+
+
+def open_known_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -> JobDirectory:
+    """A job that exists, wherever it lies. Raises as `JobDirectory.open`, and `UsageError`: in several. Blocks."""
+    scratches = job_scratches(asked, environ)
+    lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
+    return JobDirectory.open(lies, job_id)
+
+
+def _roots_of(scratch: str, found: Candidates) -> tuple[Root, ...]:
+    """Those that ``scratch`` is, or is the directory of this user in."""
+    own = (scratch, os.path.dirname(scratch))
+    return tuple(root for root in found.roots if os.path.realpath(root.path) in own)
+
+
+def _lies_in(job_id: str, asked: str | None, environ: Mapping[str, str]) -> str | None:
+    return find_scratch(job_scratches(asked, environ), job_id, removed=False)

@@ -1,0 +1,257 @@
+"""Where datasets go: the policy on one page, and the pure function that follows it.
+
+1. A root that cannot be used (not writable, unsafe, silent) is never chosen.
+2. ``place = "/path"`` means that directory, ``"nvme"`` a root of NVMe disks, ``"ram"`` one of memory. What was asked
+   for is had or refused; nothing else is taken instead.
+3. Without that, in this order: a cloud's NVMe disk inside the host, NVMe, SSD, disks of a kind that is not known
+   (virtual ones), rotating disks. The first class with room wins; within one, the disk of the system comes last, and so
+   does a root that was measured to write less than half as fast as the best of its class.
+4. Of equals the one with most room for each who uses it: room / (1 + datasets placed there now + how busy it is).
+5. Network file systems only when there is no disk that can be used at all; memory, unasked, only when there is neither.
+6. Room is what is free less the floor: the larger of two settings, a number of bytes and a share of the file system; of
+   inodes only the share. Of memory there is no more room than a share of what the memory limit leaves. Roots on one
+   file system share one room.
+7. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace as changed
+
+from stager.amounts import about_bytes
+from stager.errors import HostError, NoRoomError, NoRootError
+from stager.names import show
+from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
+
+__all__ = ["ORDER", "best_for_all", "choose", "choose_together", "in_order", "usable_for"]
+
+ORDER: Final = (
+    DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
+    DeviceClass.NETWORK, DeviceClass.RAM,
+)  # fmt: skip
+"""From the best to the last resort."""
+
+_NVME: Final = frozenset({DeviceClass.INSTANCE, DeviceClass.NVME})
+_SLOW: Final = 0.5  # of the best measured rate of its class: less is another league
+
+
+def choose(roots: Sequence[Root], wanted: Iterable[Wanted], rules: Rules) -> list[Placed]:
+    """A place for each dataset, in the order of ``wanted``.
+
+    Raises `NoRoomError` when one fits nowhere that it may lie, `NoRootError` when there is no such place; either names
+    for every dataset that has none every root and why not.
+    """
+    wanted = list(wanted)
+    taken = _Taken(roots, rules)
+    placed: dict[int, Placed] = {}
+    problems: list[str] = []
+    full = False
+    for number in sorted(range(len(wanted)), key=lambda number: _urgency(wanted[number])):
+        want = wanted[number]
+        found = _place(want, roots, taken)
+        if isinstance(found, Placed):
+            placed[number] = found
+            taken.add(found)
+            continue
+        full = full or found.full
+        problems += [f"{show(os.fsencode(want.name))}: {reason}" for reason in found.reasons]
+    if problems:
+        raise _refusal(problems, full=full)
+    return [placed[number] for number in range(len(wanted))]
+
+
+def choose_together(roots: Sequence[Root], wanted: Sequence[Wanted], rules: Rules) -> Placed:
+    """One place for all. Raises as `choose`, and `NoRootError` for places that exclude each other."""
+    places = sorted({want.place for want in wanted if want.place != ANYWHERE})
+    if len(places) > 1:
+        told = [f"{show(os.fsencode(want.name))}: place = {want.place!r}" for want in wanted if want.place != ANYWHERE]
+        raise NoRootError(
+            "all data of a job lies in one tree, and its datasets want different places", told,
+            hint="give them one place, or make them jobs of their own",
+        )  # fmt: skip
+    name = wanted[0].name if len(wanted) == 1 else f"all {len(wanted)} datasets"
+    together = Wanted(
+        name=name,
+        bytes=sum(want.bytes for want in wanted),
+        files=sum(want.files for want in wanted),
+        place=places[0] if places else ANYWHERE,
+    )
+    return choose(roots, [together], rules)[0]
+
+
+def in_order(roots: Sequence[Root]) -> list[Root]:
+    """As rule 3 prefers them, whatever has to fit; those that cannot be used at the end."""
+    return sorted(roots, key=lambda root: (bool(root.problem), *_rank(root, roots), -root.free_bytes, root.path))
+
+
+def usable_for(place: str, roots: Sequence[Root]) -> list[Root]:
+    """The roots that data may lie in that asks for ``place``, whatever fits: rules 1, 2 and 5."""
+    usable = [root for root in roots if not root.problem]
+    if place.startswith("/"):
+        return [root for root in usable if root.path == place]
+    if place == "nvme":
+        return [root for root in usable if root.device_class in _NVME]
+    if place == "ram":
+        return [root for root in usable if root.device_class is DeviceClass.RAM]
+    disks = [root for root in usable if root.device_class not in (DeviceClass.NETWORK, DeviceClass.RAM)]
+    network = [root for root in usable if root.device_class is DeviceClass.NETWORK]
+    return disks or network or usable
+
+
+def best_for_all(roots: Sequence[Root], rules: Rules) -> Root | None:
+    """The root that data goes to, however much it is, when it asks for no place and fits anywhere: the best one that
+    has at least as much room as each other, above the floor and in all. None: that depends on how much it is.
+    """
+    usable = usable_for(ANYWHERE, roots)
+    if not usable:
+        return None
+    rooms = [_Taken(roots, rules), _Taken(roots, changed(rules, floor_bytes=0, floor_share=0.0))]
+    best = min(usable, key=lambda root: (_rank(root, usable), -rooms[0].share(root), root.path))
+    for taken in rooms:
+        room, files = taken.room(best)
+        others = [taken.room(root) for root in usable]
+        if any(other_room > room or other_files > files for other_room, other_files in others):
+            return None
+    return best
+
+
+class _Nowhere(NamedTuple):
+    """``full``: there is a place, but not the room."""
+
+    full: bool
+    reasons: list[str]
+
+
+class _Taken:
+    """What has been given away so far, by file system."""
+
+    def __init__(self, roots: Sequence[Root], rules: Rules) -> None:
+        self.rules = rules
+        self._bytes: Counter[str] = Counter()
+        self._files: Counter[str] = Counter()
+        self._datasets: Counter[str] = Counter()
+        self._memory = 0
+
+    def add(self, placed: Placed) -> None:
+        where = _file_system(placed.root)
+        self._bytes[where] += placed.wanted.bytes
+        self._files[where] += placed.wanted.files
+        self._datasets[where] += 1
+        if placed.root.device_class is DeviceClass.RAM:
+            self._memory += placed.wanted.bytes
+
+    def room(self, root: Root) -> tuple[int, float]:
+        """Bytes and inodes that may still be used."""
+        rules, where = self.rules, _file_system(root)
+        floor = max(rules.floor_bytes, int(rules.floor_share * root.total_bytes))
+        files: float = math.inf
+        if root.free_inodes is not None:
+            kept = int(rules.floor_share * (root.total_inodes or 0))
+            files = max(0, root.free_inodes - self._files[where] - kept)
+        if root.device_class is DeviceClass.RAM:
+            floor = int(rules.floor_share * root.total_bytes)
+            memory = int(rules.memory_bytes * rules.ram_share) - self._memory
+            return max(0, min(root.free_bytes - self._bytes[where] - floor, memory)), files
+        return max(0, root.free_bytes - self._bytes[where] - floor), files
+
+    def share(self, root: Root) -> float:
+        """Rule 4."""
+        room, _ = self.room(root)
+        return room / (1 + self._datasets[_file_system(root)] + root.busy)
+
+
+def _file_system(root: Root) -> str:
+    return root.device or root.path
+
+
+def _urgency(want: Wanted) -> tuple[bool, int, str]:
+    return want.place == ANYWHERE, -want.bytes, want.name
+
+
+def _place(want: Wanted, roots: Sequence[Root], taken: _Taken) -> Placed | _Nowhere:
+    usable = [root for root in roots if not root.problem]
+    allowed = usable_for(want.place, roots)
+    fitting = [root for root in allowed if _fits(want, root, taken)]
+    if fitting:
+        best = min(fitting, key=lambda root: (_rank(root, usable), -taken.share(root), root.path))
+        return Placed(wanted=want, root=best, why=_why(want, best, allowed, usable, taken))
+    reasons = [f"{show(os.fsencode(root.path))}: {_why_not(want, root, allowed, taken)}" for root in in_order(roots)]
+    return _Nowhere(bool(allowed), reasons or ["there is no place at all"])
+
+
+def _rank(root: Root, others: Sequence[Root]) -> tuple[int, bool, bool]:
+    """Rule 3."""
+    best = max((other.rate or 0.0 for other in others if other.device_class is root.device_class), default=0.0)
+    slow = root.rate is not None and root.rate < _SLOW * best
+    return ORDER.index(root.device_class), root.root_disk, slow
+
+
+def _fits(want: Wanted, root: Root, taken: _Taken) -> bool:
+    room, files = taken.room(root)
+    return want.bytes <= room and want.files <= files
+
+
+def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Root], taken: _Taken) -> str:
+    if want.place != ANYWHERE:
+        why = f'asked for by place = "{show(os.fsencode(want.place))}"'
+    elif len(allowed) == 1:
+        why = "the only place there is"
+    else:
+        why = f"the best class with room ({best.device_class})"
+        equals = [root for root in allowed if _rank(root, usable) == _rank(best, usable) and root is not best]
+        if equals:
+            why += f", and of {len(equals) + 1} such the one with most room for each"
+    better = [root for root in allowed if _rank(root, usable) < _rank(best, usable)]
+    if better:
+        first = in_order(better)[0]
+        why += f"; {show(os.fsencode(first.path))} ({first.device_class}) {_too_small(want, first, taken)}"
+    if want.place == ANYWHERE and best.device_class is DeviceClass.NETWORK:
+        why += "; this node has no disk that can be used, the data lies on the network"
+    elif want.place == ANYWHERE and best.device_class is DeviceClass.RAM:
+        why += "; this node has no disk that can be used, the data lies in memory"
+    elif best.root_disk:
+        why += "; it is the root disk"
+    return why
+
+
+def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -> str:
+    if root.problem:
+        return root.problem
+    if root not in allowed:
+        if want.place.startswith("/"):
+            return f"is not {show(os.fsencode(want.place))}"
+        if want.place != ANYWHERE:
+            return f"is {root.device_class}, not {want.place}"
+        return f"is {root.device_class}: only where there is no disk"
+    return _too_small(want, root, taken)
+
+
+def _too_small(want: Wanted, root: Root, taken: _Taken) -> str:
+    room, files = taken.room(root)
+    has = about_bytes(room) + ("" if files == math.inf else f" and {_inodes(int(files))}")
+    needs = f"{about_bytes(want.bytes)} and {_inodes(want.files)}"
+    if root.device_class is DeviceClass.RAM:
+        return f"needs {needs}, has {has} within the memory limit and above the floor"
+    return f"needs {needs}, has {has} above the floor"
+
+
+def _inodes(number: int) -> str:
+    return f"{number:,} inode{'' if number == 1 else 's'}"
+
+
+def _refusal(problems: Sequence[str], *, full: bool) -> HostError:
+    if full:
+        return NoRoomError(
+            "the data fits on no place that may be used", problems,
+            hint="free some space, lower the floor in [placement], or name a directory with --scratch",
+        )  # fmt: skip
+    return NoRootError(
+        "there is no place that the data may lie in", problems,
+        hint="ask for another place, or name one under [placement] or with --scratch",
+    )  # fmt: skip

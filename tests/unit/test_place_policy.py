@@ -1,0 +1,223 @@
+"""Which root a dataset goes to, and what is said where it cannot go anywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from stager.errors import HostError, NoRoomError, NoRootError
+from stager.placement import DeviceClass, Root, Rules, Wanted
+from stager.stages.place_policy import best_for_all, choose, choose_together, in_order
+
+GIB = 1 << 30
+NO_FLOOR = Rules(floor_bytes=0, floor_share=0.0, memory_bytes=8 * GIB)
+
+
+def root(path: str, kind: str, *, free: int = 100 * GIB, **more: Any) -> Root:
+    more = {"device": path, "total_bytes": 1000 * GIB, "free_inodes": 10_000, "total_inodes": 10_000, **more}
+    return Root(path=path, origin="found", device_class=DeviceClass(kind), told="", free_bytes=free, **more)
+
+
+def want(name: str = "a/x", gib: float = 1, files: int = 10, place: str = "any") -> Wanted:
+    return Wanted(name=name, bytes=int(gib * GIB), files=files, place=place)
+
+
+AWS = [root("/var/tmp", "virtual", root_disk=True), root("/data", "virtual"), root("/nvme", "instance-nvme", free=GIB),
+       root("/dev/shm", "ram"), root("/efs", "network", free=1 << 60)]  # fmt: skip
+
+
+def test_fastest_class_that_has_room_wins_and_why_is_said() -> None:
+    small, large = choose(AWS, [want(gib=1), want("a/y", gib=2)], NO_FLOOR)
+    assert (small.root.path, large.root.path) == ("/nvme", "/data")
+    assert small.why == "the best class with room (instance-nvme)"
+    assert "/nvme (instance-nvme) needs 2.0 GiB and 10 inodes, has 1.0 GiB and 10,000 inodes" in large.why
+
+
+def test_root_disk_comes_last_of_its_class_and_is_named() -> None:
+    only_root = [replace(root, free_bytes=0) if root.path in ("/data", "/nvme") else root for root in AWS]
+    (placed,) = choose(only_root, [want()], NO_FLOOR)
+    assert placed.root.path == "/var/tmp"
+    assert placed.why.endswith("; it is the root disk")
+
+
+def test_full_disks_are_an_error_with_every_root_and_never_a_reason_for_the_network() -> None:
+    with pytest.raises(NoRoomError) as caught:
+        choose(AWS, [want(gib=200, files=20_000)], NO_FLOOR)
+    assert caught.value.exit_code == 5
+    reasons = "\n".join(caught.value.problems)
+    assert "a/x: /nvme: needs 200.0 GiB and 20,000 inodes, has 1.0 GiB and 10,000 inodes above the floor" in reasons
+    assert "a/x: /efs: is network: only where there is no disk" in reasons
+    assert len(caught.value.problems) == len(AWS)
+
+
+def test_network_is_taken_when_it_is_the_only_one_and_memory_when_there_is_not_even_that() -> None:
+    diskless = [root("/dev/shm", "ram"), root("/scratch", "network"), root("/nvme", "nvme", problem="is read-only")]
+    (placed,) = choose(diskless, [want()], NO_FLOOR)
+    assert (placed.root.path, "on the network" in placed.why) == ("/scratch", True)
+    (placed,) = choose(diskless[:1], [want()], NO_FLOOR)
+    assert (placed.root.path, "in memory" in placed.why) == ("/dev/shm", True)
+
+
+def test_memory_is_taken_when_asked_for_and_only_within_the_memory_limit() -> None:
+    (placed,) = choose(AWS, [want(gib=4, place="ram")], NO_FLOOR)
+    assert placed.root.path == "/dev/shm"
+    with pytest.raises(NoRoomError, match=r"has 1\.0 GiB and 9,990 inodes within the memory limit"):
+        choose(AWS, [want(gib=3, place="ram"), want("a/y", gib=2, place="ram")], NO_FLOOR)
+
+
+@pytest.mark.parametrize(("place", "said"), [("nvme", "is virtual, not nvme"), ("/elsewhere", "is not /elsewhere")])
+def test_place_that_there_is_not_is_an_error_that_names_all_there_are(place: str, said: str) -> None:
+    roots = [root("/var/tmp", "virtual", root_disk=True), root("/old", "nvme", problem="you cannot write there")]
+    with pytest.raises(NoRootError) as caught:
+        choose(roots, [want(place=place)], NO_FLOOR)
+    assert caught.value.exit_code == 6
+    assert caught.value.problems == (f"a/x: /var/tmp: {said}", "a/x: /old: you cannot write there")
+
+
+def test_path_that_was_asked_for_is_taken_whatever_it_is() -> None:
+    (placed,) = choose(AWS, [want(place="/efs")], NO_FLOOR)
+    assert placed.root.path == "/efs"
+
+
+def test_equal_devices_share_datasets_by_room_and_load() -> None:
+    four = [root(f"/nvme{number}", "nvme") for number in range(4)]
+    placed = choose(four, [want(f"a/{number}") for number in range(8)], NO_FLOOR)
+    assert Counter(each.root.path for each in placed) == {f"/nvme{number}": 2 for number in range(4)}
+    busy = [replace(four[0], busy=1.0), four[1]]
+    assert choose(busy, [want()], NO_FLOOR)[0].root.path == "/nvme1"
+    roomy = [replace(four[0], free_bytes=300 * GIB, busy=1.0), four[1]]
+    assert choose(roomy, [want()], NO_FLOOR)[0].root.path == "/nvme0"
+
+
+def test_root_measured_to_be_slow_comes_after_the_others_of_its_class() -> None:
+    roots = [root("/a", "nvme", free=500 * GIB, rate=0.4e9), root("/b", "nvme", rate=1e9), root("/c", "nvme")]
+    assert [each.path for each in in_order(roots)] == ["/b", "/c", "/a"]
+    assert choose(roots, [want()], NO_FLOOR)[0].root.path == "/b"
+    assert choose(roots, [want(gib=200)], NO_FLOOR)[0].root.path == "/a"
+
+
+def test_floor_is_the_larger_of_bytes_and_share() -> None:
+    one = [root("/a", "ssd", free=100 * GIB)]
+    for rules in (Rules(floor_bytes=50 * GIB, floor_share=0.0), Rules(floor_bytes=0, floor_share=0.05)):
+        assert choose(one, [want(gib=50)], rules)[0].why == "the only place there is"
+        with pytest.raises(NoRoomError, match=r"has 50\.0 GiB"):
+            choose(one, [want(gib=50.1)], rules)
+
+
+def test_roots_of_one_file_system_share_its_room() -> None:
+    both = [root("/a", "ssd", free=3 * GIB, device="8:1"), root("/a/b", "ssd", free=3 * GIB, device="8:1")]
+    with pytest.raises(NoRoomError):
+        choose(both, [want(gib=2), want("a/y", gib=2)], NO_FLOOR)
+
+
+def test_job_in_one_tree_goes_where_all_of_it_fits() -> None:
+    placed = choose_together(AWS, [want(gib=0.6), want("a/y", gib=0.6)], NO_FLOOR)
+    assert (placed.root.path, placed.wanted.bytes) == ("/data", 2 * int(0.6 * GIB))
+    assert choose_together(AWS, [want(), want("a/y", place="ram")], NO_FLOOR).root.path == "/dev/shm"
+    with pytest.raises(NoRootError, match="want different places"):
+        choose_together(AWS, [want(place="nvme"), want("a/y", place="ram")], NO_FLOOR)
+
+
+ROOTS = st.lists(
+    st.builds(
+        root,
+        st.sampled_from("abcdef").map(lambda letter: f"/{letter}"),
+        st.sampled_from(list(DeviceClass)),
+        free=st.integers(0, 20).map(lambda gib: gib * GIB),
+        device=st.sampled_from(["1:1", "1:2", "1:3", "1:4"]),
+        free_inodes=st.none() | st.integers(0, 60),
+        total_inodes=st.just(100),
+        total_bytes=st.just(100 * GIB),
+        root_disk=st.booleans(),
+        busy=st.floats(0, 1),
+        rate=st.none() | st.floats(1, 1e9),
+        problem=st.sampled_from(["", "", "is read-only"]),
+    ),
+    max_size=6,
+    unique_by=lambda root: root.path,
+).map(lambda roots: list({root.device: root for root in roots}.values()))
+WANTED = st.lists(
+    st.builds(
+        want, st.sampled_from("pqrstu"), st.integers(0, 12), st.integers(0, 30),
+        st.sampled_from(["any", "any", "any", "nvme", "ram", "/a"]),
+    ),
+    max_size=6,
+)  # fmt: skip
+RULES = st.builds(
+    Rules, floor_bytes=st.integers(0, 2).map(lambda gib: gib * GIB), floor_share=st.sampled_from([0.0, 0.03]),
+    memory_bytes=st.integers(0, 10).map(lambda gib: gib * GIB),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROOTS, WANTED, RULES)
+def test_whatever_is_placed_fits_and_is_allowed_there_and_whatever_is_refused_is_explained(
+    roots: list[Root], wanted: list[Wanted], rules: Rules
+) -> None:
+    try:
+        placed = choose(roots, wanted, rules)
+    except HostError as error:
+        problems = list(getattr(error, "problems", ()))
+        assert len(problems) >= max(1, len(roots))
+        if len(wanted) == 1:
+            check_refused(roots, wanted[0], rules)
+        return
+    assert [each.wanted for each in placed] == wanted
+    assert choose(list(reversed(roots)), wanted, rules) == placed
+    disks = [root for root in roots if not root.problem and root.device_class not in ("ram", "network")]
+    for used in roots:
+        here = [each for each in placed if each.root == used]
+        if not here:
+            continue
+        floor = max(rules.floor_bytes if used.device_class != "ram" else 0, int(rules.floor_share * used.total_bytes))
+        assert not used.problem
+        assert sum(each.wanted.bytes for each in here) <= max(0, used.free_bytes - floor)
+        if used.free_inodes is not None:
+            assert sum(each.wanted.files for each in here) <= max(0, used.free_inodes - int(rules.floor_share * 100))
+        for each in here:
+            asked = each.wanted.place
+            assert asked != "nvme" or used.device_class in ("nvme", "instance-nvme")
+            assert asked != "ram" or used.device_class == "ram"
+            assert not asked.startswith("/") or used.path == asked
+            assert asked != "any" or not disks or used in disks
+    memory = sum(each.wanted.bytes for each in placed if each.root.device_class == "ram")
+    assert memory <= rules.memory_bytes * rules.ram_share
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROOTS, st.integers(0, 25).map(lambda gib: want(gib=gib)), st.integers(0, 80), RULES)
+def test_root_that_is_best_for_all_is_what_any_amount_gets_that_fits_anywhere(
+    roots: list[Root], wanted: Wanted, files: int, rules: Rules
+) -> None:
+    best = best_for_all(roots, rules)
+    if best is None:
+        return
+    wanted = replace(wanted, files=files)
+    for each in (rules, replace(rules, floor_bytes=0, floor_share=0.0)):
+        try:
+            (placed,) = choose(roots, [wanted], each)
+        except HostError:
+            continue
+        assert placed.root == best
+
+
+def test_it_depends_on_the_amount_when_a_slower_disk_has_more_room() -> None:
+    assert best_for_all(AWS, NO_FLOOR) is None
+    fast = [replace(each, free_bytes=200 * GIB) if each.path == "/nvme" else each for each in AWS]
+    chosen = best_for_all(fast, NO_FLOOR)
+    assert chosen is not None and chosen.path == "/nvme"
+
+
+def check_refused(roots: list[Root], wanted: Wanted, rules: Rules) -> None:
+    """One dataset that was refused fits on no disk that can be used."""
+    for each in roots:
+        if each.problem or wanted.place != "any" or each.device_class in ("ram", "network"):
+            continue
+        floor = max(rules.floor_bytes, int(rules.floor_share * each.total_bytes))
+        inodes = each.free_inodes is None or wanted.files <= each.free_inodes - int(rules.floor_share * 100)
+        assert not (wanted.bytes <= each.free_bytes - floor and inodes)
