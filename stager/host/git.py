@@ -304,7 +304,7 @@ _CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY, NO_PROXY, --proxy and git's http.
 _MEANINGS: Final[tuple[tuple[str, type[StagerError], str, str], ...]] = (
     (_NO_SPACE, NoSpaceError, "no space left for the repository", "free some space"),
     (r"[Oo]ut of memory|Cannot allocate memory", HostError,
-     "an object of the repository takes more memory than git may have", "half of what is free is git's"),
+     "an object of the repository takes more memory than git may have", "a quarter of what is free is for each git"),
     (_DAMAGED, IntegrityError, "the repository sent objects that git refuses", ""),
     (r"dubious ownership", AccessDeniedError, "the repository belongs to another user",
      "allow it with git config --global --add safe.directory PATH"),

@@ -29,10 +29,10 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 def memory_kib() -> int:
-    """Half of what can be had now: of each process, what it writes to (setrlimit(2), RLIMIT_DATA; mapped packs are no
-    part of it).
+    """A quarter of what can be had now, for up to four are at work at once: of each process, what it writes to
+    (setrlimit(2), RLIMIT_DATA; mapped packs are no part of it).
     """
-    wanted = max(available_bytes() // 2, _ALWAYS_BYTES)
+    wanted = max(available_bytes() // 4, _ALWAYS_BYTES)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     return (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)) >> 10
 

@@ -194,6 +194,11 @@ class Workspace:
         if self.state_fd is None:
             raise ValueError("no state directory")
         self._lock_fd = open_regular(_LOCK_NAME, os.O_RDWR | os.O_CREAT, dir_fd=self.state_fd)
+        if os.fstat(self._lock_fd).st_nlink > 1:  # what is written here would be written to another file too
+            os.close(self._lock_fd)
+            self._lock_fd = None
+            os.unlink(_LOCK_NAME, dir_fd=self.state_fd)
+            self._lock_fd = open_regular(_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=self.state_fd)
         self._lock(fcntl.LOCK_EX)
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)

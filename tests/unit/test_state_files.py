@@ -11,7 +11,7 @@ import pytest
 
 from entries import in_place
 from stager._native import KeyOrder
-from stager.errors import HostError
+from stager.errors import BusyError, HostError
 from stager.host.atomic import open_regular, read_regular
 from stager.host.journal import JOURNAL_NAME, Journal, recall_journal
 from stager.host.record import JobDirectory, list_jobs
@@ -167,3 +167,14 @@ def test_state_directory_that_somebody_else_can_change_is_refused(tmp_path: Path
     with pytest.raises(HostError, match="somebody else"), Workspace(str(tmp_path), None, read_only=False):
         pass
     assert not list(state.glob("tmp.*"))
+
+
+def test_file_that_is_the_lock_by_another_name_stays_as_it_is(tmp_path: Path) -> None:
+    """As in a tree that was copied by hard links."""
+    (tmp_path / "dst" / ".stager").mkdir(parents=True, mode=0o700)
+    (tmp_path / "dst" / ".stager").chmod(0o700)
+    (tmp_path / "victim").write_bytes(b"precious")
+    os.link(tmp_path / "victim", tmp_path / "dst" / ".stager" / "lock")
+    with Workspace(str(tmp_path / "dst"), None, read_only=False), pytest.raises(BusyError):
+        Workspace(str(tmp_path / "dst"), None, read_only=False)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
