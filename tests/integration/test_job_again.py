@@ -107,7 +107,9 @@ def test_source_that_goes_while_data_is_staged_gives_the_job_up_and_frees_its_id
 
 def test_job_reaches_no_other_scratch_of_its_user(node: Node, tmp_path: Path) -> None:
     elsewhere = {"STAGER_SCRATCH": str(tmp_path / "elsewhere")}
-    told = node.stager("stage", "--json", "--name", "victim", "--job-id", "v", **elsewhere).event("staged")
+    (tmp_path / "data").mkdir()
+    data = f"o/n=file://{tmp_path}/data"
+    told = node.stager("stage", "--json", "--job-id", "v", "--data", data, **elsewhere).event("staged")
     look = f"ls -A {tmp_path}/elsewhere/jobs; echo x > {told['tree']}/logs/x; ls -A /var/tmp/stager-$(id -u)"
     done = node.stager("run", "--", "sh", "-c", look)
     assert done.out == ""
