@@ -194,7 +194,9 @@ def test_certificate_of_the_client_is_shown_to_a_server_that_asks(
                 continue
             failure = call.fails()
             assert server.requests == []
-            assert failure.kind == "tls" and "alert" in failure.message, failure
+            told = failure.kind == "tls" and "alert" in failure.message
+            # TLS 1.3 refuses behind the handshake, when a request is on its way: a reset may overtake the alert.
+            assert told or (newest == ssl.TLSVersion.TLSv1_3 and failure.kind == "reset"), failure
 
 
 def test_certificate_that_cannot_be_used_is_refused_and_no_password_asked_for(
