@@ -7,6 +7,7 @@ in a process of its own, in namespaces of its own: nothing of it is seen by anyb
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from contextlib import suppress
@@ -25,7 +26,7 @@ _NAMES: Final = ("lower", "upper", "work")
 
 def can_overlay(directory: str) -> bool:
     """Whether what lies in this directory of the user's own can be seen with changes over it. Blocks."""
-    with suppress(OSError):
+    with suppress(OSError, subprocess.TimeoutExpired):
         place = tempfile.mkdtemp(prefix=".overlay-", dir=directory)
         try:
             for name in _NAMES:
