@@ -33,9 +33,9 @@ from msgspec import Struct
 
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
-from stager.host.clones import can_clone
+from stager.host.clones import clones_in
 from stager.host.overlays import can_overlay
-from stager.host.scratch import CACHE, remember_scratch
+from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.trees import remove_private
 
 __all__ = ["About", "Cache", "Generation", "Kept"]
@@ -46,7 +46,6 @@ _GONE: Final = "gone-"
 _MOST_BYTES: Final = 1 << 20
 _LOOK_AGAIN_S: Final = 0.02
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OTHERS: Final = 0o077
 
 
 class About(Struct, frozen=True, kw_only=True):
@@ -75,18 +74,18 @@ class Cache:
         self.path = os.path.join(scratch, CACHE, _FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
-                _make_own(path)
+                os.close(open_own(path))
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=self.path) from error
         remember_scratch(scratch)
-        self.clones = _has_clones(self.path)
+        self.clones = bool(clones_in(self.path))
         self.overlays = for_view and not self.clones and can_overlay(self.path)
 
     def entry(self, name: str) -> Kept:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
         path = os.path.join(self.path, name)
         try:
-            _make_own(path)
+            os.close(open_own(path))
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=path) from error
         return Kept(path)
@@ -291,30 +290,6 @@ class Generation:
             return open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
         finally:
             os.close(directory)
-
-
-def _has_clones(path: str) -> bool:
-    try:
-        fd = os.open(path, _DIRECTORY)
-    except OSError:
-        return False
-    try:
-        return can_clone(fd, fd)
-    finally:
-        os.close(fd)
-
-
-def _make_own(path: str) -> None:
-    """OSError; `HostError`: something else than a directory of one's own alone is there."""
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    fd = os.open(path, _DIRECTORY)
-    try:
-        found = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-        raise HostError("is not a directory of your own alone", where=path, hint="remove it")
 
 
 def _is_at(fd: int, path: str) -> bool:

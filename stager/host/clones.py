@@ -8,7 +8,7 @@ import os
 import secrets
 from typing import Final
 
-__all__ = ["can_clone", "clone_file"]
+__all__ = ["can_clone", "clone_file", "clones_in"]
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -27,6 +27,18 @@ def can_clone(from_fd: int, to_fd: int) -> bool:
         os.write(fds[0], bytes(4096))
         return clone_file(fds[0], fds[1])
     return False
+
+
+def clones_in(directory: str) -> bool | None:
+    """Whether files in a directory can share blocks; None: it cannot be tried. Blocks. Never raises."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return can_clone(fd, fd)
+    finally:
+        os.close(fd)
 
 
 def clone_file(from_fd: int, to_fd: int) -> bool:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stager.host.mounts import Row, is_network, lies_within, mount_of_path, read_mountinfo
+from stager.host.mounts import Row, is_network, lies_within, mount_of_path, read_fstab, read_mountinfo
 from stager.host.probe import Probe, probe_directories
 from stager.host.roots import Node, examine
 from stager.host.scratch import DEFAULT_TOP
@@ -50,12 +50,7 @@ class Named(NamedTuple):
 
 def this_node() -> Node:
     """The node we run on, as it is now. OSError: there is no /proc."""
-    try:
-        with open("/etc/fstab", "rb") as file:
-            fstab = file.read()
-    except OSError:
-        fstab = b""
-    return Node(rows=read_mountinfo(), fstab=fstab)
+    return Node(rows=read_mountinfo(), fstab=read_fstab())
 
 
 def _ask(paths: Sequence[str]) -> list[Probe]:

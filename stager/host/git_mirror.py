@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
-from stager.host.scratch import MIRRORS, PrivateDirectory, remember_scratch
+from stager.host.scratch import MIRRORS, PrivateDirectory, open_own, remember_scratch
 
 __all__ = ["Kind", "Loan", "Mirror"]
 
@@ -54,7 +54,6 @@ _STALE_AFTER_S: Final = 600.0  # what no record names may be of a run that is ab
 _WAIT_MAX_S: Final = 600.0  # for another's fetch; then both fetch
 _LOOK_AGAIN_S: Final = 0.02
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OTHERS: Final = 0o077
 
 
 class _Record(Struct, frozen=True, kw_only=True):
@@ -96,8 +95,8 @@ class Mirror:
         name = hashlib.sha256(os.fsencode(url)).hexdigest()[:40]
         self._path = os.path.join(scratch, MIRRORS, name)
         try:
-            os.close(_open_own(os.path.dirname(self._path)))
-            self._fd = _open_own(self._path)
+            os.close(open_own(os.path.dirname(self._path)))
+            self._fd = open_own(self._path)
         except OSError as error:
             raise from_os_error(error, doing="open the mirror", where=self._path) from error
         try:
@@ -254,17 +253,6 @@ class Mirror:
                         _remove_orphans(fd)
                 finally:
                     os.close(fd)
-
-
-def _open_own(path: str) -> int:
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    fd = os.open(path, _DIRECTORY)
-    found = os.fstat(fd)
-    if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-        os.close(fd)
-        raise HostError("is not a directory of your own alone", where=path, hint="remove it")
-    return fd
 
 
 def _packs_in(directory: str) -> list[str]:

@@ -6,11 +6,12 @@ memory.stat) and version 1 (memory.limit_in_bytes, memory.usage_in_bytes, memory
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
+
+from stager.host.cgroups import groups_of
 
 __all__ = ["available_bytes"]
 
@@ -43,32 +44,11 @@ def available_bytes(proc: str = "/proc", sys_root: str = "") -> int:
 
 
 def _left_in_groups(proc: str, sys_root: str) -> Iterator[int]:
-    try:
-        with open(f"{proc}/self/cgroup", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, ValueError):
-        return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if number == "0" and not names:
-            controller = _V2
-        elif "memory" in names.split(","):
-            controller = _V1
-        else:
-            continue
-        for group in _and_above(path):
-            left = _left_in(f"{sys_root}{controller.mount}{group}", controller)
-            if left is not None:
-                yield left
-
-
-def _and_above(path: str) -> Iterator[str]:
-    """The root too: in a container it is the container's own group, and a path of the host is not there."""
-    while path.strip("/"):
-        yield path
-        path = os.path.dirname(path)
-    yield ""
+    for version, group in groups_of("memory", proc):
+        controller = _V2 if version == 2 else _V1
+        left = _left_in(f"{sys_root}{controller.mount}{group}", controller)
+        if left is not None:
+            yield left
 
 
 def _left_in(group: str, controller: _Controller) -> int | None:

@@ -17,6 +17,7 @@ __all__ = [
     "NETWORK_TYPES",
     "Place",
     "Row",
+    "fstab_points",
     "is_network",
     "lies_within",
     "mount_id",
@@ -25,6 +26,7 @@ __all__ = [
     "parse_mountinfo",
     "place_of",
     "places_below",
+    "read_fstab",
     "read_mountinfo",
     "unescape",
 ]
@@ -83,6 +85,23 @@ def _parse_row(line: bytes) -> Row:
         source=unescape(source),
         super_options=unescape(more[0]) if more else "",
     )
+
+
+def read_fstab() -> bytes:
+    """The table of what is to be mounted; empty when there is none. Blocks."""
+    try:
+        with open("/etc/fstab", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def fstab_points(fstab: bytes) -> Iterator[tuple[str, str]]:
+    """Mount points and types of its rows: fstab(5)."""
+    for line in fstab.splitlines():
+        fields = line.split()
+        if len(fields) >= 3 and not fields[0].startswith(b"#"):
+            yield unescape(fields[1]), os.fsdecode(fields[2])
 
 
 def read_mountinfo(pid: int | None = None) -> list[Row]:

@@ -13,11 +13,12 @@ from typing import Final
 
 from stager.errors import StagerError, from_os_error
 from stager.host import syscalls
-from stager.host.clones import can_clone
+from stager.host.clones import clones_in
 from stager.host.disks import Behind, Sysfs, disks_behind
-from stager.host.mounts import Row, is_network, lies_within, mount_id_of_path, unescape
+from stager.host.mounts import Row, fstab_points, is_network, lies_within, mount_id_of_path
 from stager.host.quota import Space, space_of
 from stager.host.safe_path import safe_part
+from stager.host.scratch import is_private
 from stager.placement import DeviceClass, Origin, Root
 
 __all__ = ["Node", "examine", "problem_of"]
@@ -26,7 +27,6 @@ _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
 _UPPER: Final = re.compile(r"(?:^|,)upperdir=((?:\\.|[^,\\])*)")
 _NOEXEC: Final = "is mounted noexec: programs of a job's code would not run from there"
 _BELOW: Final = 4  # an overlay on an overlay on ...
-_FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def problem_of(path: str) -> str:
@@ -37,11 +37,11 @@ def problem_of(path: str) -> str:
     try:
         there = safe_part(path)
         complete = os.path.realpath(path) == there
-        if complete and not _is_own(os.stat(there)):
+        if complete and not is_private(os.stat(there)):
             below = os.path.join(there, f"stager-{os.geteuid()}")
             if os.path.lexists(below):
                 found = os.lstat(below)
-                own = stat.S_ISDIR(found.st_mode) and _is_own(found)
+                own = stat.S_ISDIR(found.st_mode) and is_private(found)
                 there = below
                 if not own:
                     return f"{below} is not a directory that only you can write"
@@ -51,22 +51,6 @@ def problem_of(path: str) -> str:
     except OSError as error:
         return "you cannot write there" if error.errno == errno.EACCES else (error.strerror or str(error)).lower()
     return ""
-
-
-def _is_own(found: os.stat_result) -> bool:
-    return found.st_uid == os.geteuid() and not found.st_mode & (_FOREIGN_WRITE | stat.S_ISVTX)
-
-
-def _clones(directory: str) -> bool | None:
-    """Whether files in ``directory`` can share blocks; None: it cannot be tried. Blocks. Never raises."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return can_clone(fd, fd)
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -84,12 +68,10 @@ class Node:
     def unmounted(self, path: str) -> str:
         """The mount point at or above ``path`` that stands in fstab(5) and is not mounted; "" when there is none."""
         mounted = {row.mountpoint for row in self.rows}
-        for line in self.fstab.splitlines():
-            fields = line.split()
-            if len(fields) < 3 or fields[0].startswith(b"#") or fields[2] in (b"swap", b"none"):
+        for point, kind in fstab_points(self.fstab):
+            if kind in ("swap", "none") or point in ("/", "none"):
                 continue
-            point = unescape(fields[1])
-            if point not in ("/", "none") and lies_within(path, point) and point not in mounted:
+            if lies_within(path, point) and point not in mounted:
                 return point
         return ""
 
@@ -190,7 +172,7 @@ def examine(
         free_bytes=space.free_bytes,
         total_inodes=space.total_inodes,
         free_inodes=space.free_inodes,
-        reflink=_clones(there) if clone and not problem else None,
+        reflink=clones_in(there) if clone and not problem else None,
         root_disk=node.is_on_root_disk(row, behind),
         busy=behind.busy,
         notes=_notes(row, space),

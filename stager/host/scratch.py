@@ -22,7 +22,9 @@ __all__ = [
     "LFS",
     "MIRRORS",
     "PrivateDirectory",
+    "is_private",
     "known_scratches",
+    "open_own",
     "open_scratch",
     "remember_scratch",
     "used_scratches",
@@ -43,6 +45,7 @@ _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -60,7 +63,7 @@ def open_scratch(asked: str | None, environ: Mapping[str, str]) -> str:
         raise UsageError("the scratch directory needs an absolute path", where=repr(top), hint="check --scratch")
     top = make_safe_directory(os.path.normpath(top))
     try:
-        if _is_private(os.stat(top)):
+        if is_private(os.stat(top)):
             return top
         below = os.path.join(top, f"stager-{os.geteuid()}")
         try:
@@ -126,20 +129,35 @@ def used_scratches() -> list[str]:
 def _is_still_own(path: str) -> bool:
     """Whether nobody else could have put something in its place since."""
     try:
-        return safe_part(path) == path and _is_private(os.stat(path))
+        return safe_part(path) == path and is_private(os.stat(path))
     except (HostError, OSError):
         return False
 
 
 def _read_register(own: int) -> list[str]:
     """The list in the default scratch; nothing of one that another user could have written."""
-    if not _is_private(os.fstat(own)):
+    if not is_private(os.fstat(own)):
         return []
     try:
         data = read_regular(_REGISTER, dir_fd=own, most=_REGISTER_MAX_BYTES)
         return [os.fsdecode(path) for path in data.split(b"\0") if path.startswith(b"/")]
     except FileNotFoundError:
         return []
+
+
+def open_own(path: str) -> int:
+    """A descriptor of a directory of one's own that nobody else may even look into, made when missing. Blocks.
+
+    OSError; `HostError`: it is another's, or open to others.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(path, _DIRECTORY)
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
+        os.close(fd)
+        raise HostError("is not a directory of your own alone", where=path, hint="remove it")
+    return fd
 
 
 class PrivateDirectory:
@@ -177,13 +195,14 @@ def _sweep(above: str, prefix: str) -> None:
                 os.close(fd)
 
 
-def _is_private(found: os.stat_result) -> bool:
+def is_private(found: os.stat_result) -> bool:
+    """Whether a directory is the user's own and nobody else may write to it."""
     return found.st_uid == os.geteuid() and not found.st_mode & (_FOREIGN_WRITE | stat.S_ISVTX)
 
 
 def _check_own(path: str) -> None:
     found = os.lstat(path)
-    if stat.S_ISDIR(found.st_mode) and _is_private(found):
+    if stat.S_ISDIR(found.st_mode) and is_private(found):
         return
     raise HostError(
         "is not a directory that only you can write; somebody may have put it there", where=path,

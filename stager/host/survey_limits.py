@@ -16,6 +16,7 @@ from typing import Final
 from stager.amounts import about_bytes
 from stager.config import Limits
 from stager.errors import UsageError
+from stager.host.cgroups import groups_of
 from stager.host.findings import Finding
 from stager.host.memory import available_bytes
 from stager.host.proxies import proxy_for
@@ -74,25 +75,11 @@ def cpus(proc: str = "/proc", sys_root: str = "") -> Finding:
 
 
 def _cpu_quotas(proc: str, sys_root: str) -> Iterator[float]:
-    try:
-        with open(f"{proc}/self/cgroup", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, ValueError):
-        return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        second = number == "0" and not names
-        if not second and "cpu" not in names.split(","):
-            continue
-        mount = f"{sys_root}/sys/fs/cgroup" + ("" if second else "/cpu")
-        while True:
-            quota = _quota_v2(mount + path) if second else _quota_v1(mount + path)
-            if quota is not None:
-                yield quota
-            if path in ("", "/"):
-                break
-            path = os.path.dirname(path)
+    top = f"{sys_root}/sys/fs/cgroup"
+    for version, group in groups_of("cpu", proc):
+        quota = _quota_v2(top + group) if version == 2 else _quota_v1(f"{top}/cpu{group}")
+        if quota is not None:
+            yield quota
 
 
 def _quota_v2(group: str) -> float | None:

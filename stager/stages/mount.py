@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
-from stager.host.mounts import Row, is_network, lies_within, read_mountinfo, unescape
+from stager.host.mounts import Row, fstab_points, is_network, lies_within, read_fstab, read_mountinfo
 from stager.host.probe import Probe, probe_directories
 from stager.model import Mount, MountView
 
@@ -42,7 +42,7 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
         problems += _problems_of(mount, probe)
         mounts.append(replace(mount, source=probe.real, pinned=probe.pinned))
     for mount in mounts:
-        for point in missing_network_mounts(mount.source, _read_fstab(), rows):
+        for point in missing_network_mounts(mount.source, read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
     problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
@@ -76,23 +76,10 @@ def missing_network_mounts(path: str, fstab: bytes, rows: Sequence[Row]) -> list
     Such a directory is there and empty: a job would read nothing, or fill the disk below.
     """
     mounted = {row.mountpoint for row in rows}
-    missing = []
-    for line in fstab.splitlines():
-        fields = line.split()
-        if len(fields) < 3 or fields[0].startswith(b"#"):
-            continue
-        point = unescape(fields[1])
-        if is_network(os.fsdecode(fields[2])) and lies_within(path, point) and point not in mounted:
-            missing.append(point)
-    return missing
-
-
-def _read_fstab() -> bytes:
-    try:
-        with open("/etc/fstab", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    return [
+        point for point, kind in fstab_points(fstab)
+        if is_network(kind) and lies_within(path, point) and point not in mounted
+    ]  # fmt: skip
 
 
 def _overlaps(mounts: Sequence[Mount], masked: Sequence[str]) -> list[_Problem]:
