@@ -37,6 +37,7 @@ from stager.host.clones import clones_in
 from stager.host.overlays import can_overlay
 from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.trees import remove_private
+from stager.keeping import Quota
 
 __all__ = ["About", "Cache", "Generation", "Kept"]
 
@@ -57,6 +58,7 @@ class About(Struct, frozen=True, kw_only=True):
     wanted: dict[str, object] = {}
     bytes: int = 0
     files: int = 0
+    inodes: int = 0  # with directories, and what is recorded of it
     grades: dict[str, int] = {}
     is_pinned: bool = False
 
@@ -69,8 +71,9 @@ class Cache:
     ``overlays``: kept trees can be mounted below what a job writes.
     """
 
-    def __init__(self, scratch: str, *, for_view: bool = False) -> None:
+    def __init__(self, scratch: str, *, for_view: bool = False, quota: Quota = Quota()) -> None:  # noqa: B008  (frozen)
         """``for_view``: whether kept trees are going to be mounted. Raises `HostError`: no use; `NoSpaceError`."""
+        self.quota = quota
         self.path = os.path.join(scratch, CACHE, _FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
@@ -276,6 +279,13 @@ class Generation:
             return False
         return True
 
+    def count_inodes(self) -> int:
+        """Of all that lies in it. Blocks. Raises `HostError`."""
+        try:
+            return 1 + sum(len(names) + len(below) for _, below, names in os.walk(self.path, onerror=_raise))
+        except OSError as error:
+            raise from_os_error(error, doing="read the cache", where=self.path) from error
+
     def last_use_s(self) -> float:
         """When somebody last began to read from it; 0: never."""
         try:
@@ -290,6 +300,10 @@ class Generation:
             return open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
         finally:
             os.close(directory)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_at(fd: int, path: str) -> bool:
