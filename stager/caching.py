@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from stager.amounts import about_bytes
 from stager.deletion import Delete, Most
 from stager.errors import ChangedError, NoSpaceError, StagerError
 from stager.events import Event, Finished, Sink, Warned, nowhere
@@ -27,7 +28,7 @@ from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
-from stager.keeping import Quota
+from stager.keeping import Amount, Quota
 from stager.manifest import FORMER_NAME
 from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.pipeline import sync
@@ -38,16 +39,21 @@ from stager.stages.recall import whole_manifest
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["CACHED", "Lent", "lend", "open_cache", "sync_through"]
+__all__ = ["CACHED", "Lent", "kept_as", "lend", "nothing_to_check", "open_cache", "sync_through"]
 
 CACHED: Final = frozenset({"s3", "git"})
 """Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
 
 Result = TypeVar("Result")
+Check = Callable[[], Awaitable[None]]
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
 _ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
+
+
+async def nothing_to_check() -> None:
+    """Removing costs nobody anything but time."""
 
 
 class Lent(Struct, frozen=True, kw_only=True):
@@ -69,7 +75,7 @@ def open_cache(
     with suppress(StagerError):
         cache = Cache(scratch, for_view=for_view, quota=quota)
         cache.sweep()
-        return cache if cache.clones or cache.overlays else None
+        return cache if cache.shares else None
     return None
 
 
@@ -80,13 +86,17 @@ async def sync_through(
     *,
     transfer: Transfer,
     options: SyncOptions | None = None,
+    before_removing: Check = nothing_to_check,
     sink: Sink = nowhere,
 ) -> DatasetReceipt:
     """As `stager.pipeline.sync`, with what that raises; the receipt says what came out of the cache.
 
-    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time.
+    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time, unless
+    ``before_removing`` raises.
     """
-    return await _making_room(cache, ref, options, lambda one: one.give(destination), transfer, sink)
+    return await _making_room(
+        cache, ref, options, lambda one: one.give(destination), transfer, before_removing, sink
+    )
 
 
 async def lend(
@@ -96,10 +106,11 @@ async def lend(
     how: str,
     transfer: Transfer,
     options: SyncOptions | None = None,
+    before_removing: Check = nothing_to_check,
     sink: Sink = nowhere,
 ) -> Lent:
     """The kept tree itself, brought up to date, to be mounted; ``how`` goes into the receipt. As `sync_through`."""
-    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, sink)
+    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, before_removing, sink)
 
 
 async def _making_room(
@@ -108,24 +119,36 @@ async def _making_room(
     options: SyncOptions | None,
     work: Callable[[_Through], Awaitable[Result]],
     transfer: Transfer,
+    before_removing: Check,
     sink: Sink,
 ) -> Result:
     options = options or SyncOptions()
     options.check()
-    entry = await blocking(cache.entry, _name(ref, options))
+    entry = await blocking(cache.entry, kept_as(ref, options))
     while True:
         try:
             done = await work(_Through(entry, ref, transfer, options, sink))
             break
-        except NoSpaceError:
-            if not await blocking(make_room, cache, entry.name):
+        except NoSpaceError as error:
+            await before_removing()
+            went = await blocking(make_room, cache, entry.name, _missing(error))
+            if not went:
                 raise
+            for item in went:
+                text = f"for want of room the cache has no longer {item.source} ({about_bytes(item.bytes)})"
+                sink(Warned(source=ref.text, text=text))
     await blocking(keep_to_quota, cache, cache.quota, entry.name)
     return done
 
 
-def _name(ref: SourceRef, options: SyncOptions) -> str:
-    """Of all that shapes a tree."""
+def _missing(error: NoSpaceError) -> Amount | None:
+    """What would do; None: nobody knows, the disk was full in the middle."""
+    missing = Amount(error.missing_bytes, error.missing_inodes)
+    return missing if any(missing) else None
+
+
+def kept_as(ref: SourceRef, options: SyncOptions) -> str:
+    """The name that a tree of this is kept under: of all that shapes it."""
     shape = [
         ref, options.remote, options.filter.described(), options.git, options.integrity, options.pinning.frozen,
         options.on_archived, options.on_bad_key, options.preserve,

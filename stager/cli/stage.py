@@ -63,8 +63,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     async with arguments.transfer as transfer:
         placement = await place_job(
-            spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
-        )
+            spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+            cache=arguments.cache,
+        )  # fmt: skip
         tell_placement(state, placement)
         with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
             cache = await asyncio.to_thread(cache_for, spec, placement, os.environ) if arguments.cache else None

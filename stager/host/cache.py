@@ -39,9 +39,11 @@ from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.trees import remove_private
 from stager.keeping import Quota
 
-__all__ = ["About", "Cache", "Generation", "Kept"]
+__all__ = ["FORMAT", "About", "Cache", "Generation", "Kept", "entries_at"]
 
-_FORMAT: Final = "1"
+FORMAT: Final = "1"
+"""Of what lies in a cache; another release may have another beside it."""
+
 _ABOUT: Final = "about.json"
 _GONE: Final = "gone-"
 _MOST_BYTES: Final = 1 << 20
@@ -74,7 +76,7 @@ class Cache:
     def __init__(self, scratch: str, *, for_view: bool = False, quota: Quota = Quota()) -> None:  # noqa: B008  (frozen)
         """``for_view``: whether kept trees are going to be mounted. Raises `HostError`: no use; `NoSpaceError`."""
         self.quota = quota
-        self.path = os.path.join(scratch, CACHE, _FORMAT)
+        self.path = os.path.join(scratch, CACHE, FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
                 os.close(open_own(path))
@@ -83,6 +85,11 @@ class Cache:
         remember_scratch(scratch)
         self.clones = bool(clones_in(self.path))
         self.overlays = for_view and not self.clones and can_overlay(self.path)
+
+    @property
+    def shares(self) -> bool:
+        """Whether a job gets what is kept without its bytes being written again."""
+        return self.clones or self.overlays
 
     def entry(self, name: str) -> Kept:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
@@ -95,13 +102,7 @@ class Cache:
 
     def entries(self) -> Iterator[Kept]:
         """All there are, in no order. Raises `HostError`."""
-        try:
-            names = os.listdir(self.path)
-        except OSError as error:
-            raise from_os_error(error, doing="read the cache", where=self.path) from error
-        for name in names:
-            if not name.startswith((_GONE, ".")):
-                yield Kept(os.path.join(self.path, name))
+        return entries_at(self.path)
 
     def sweep(self) -> None:
         """Remove what others began to. Never raises."""
@@ -109,6 +110,17 @@ class Cache:
             for name in os.listdir(self.path):
                 if name.startswith(_GONE):
                     remove_private(os.path.join(self.path, name))
+
+
+def entries_at(path: str) -> Iterator[Kept]:
+    """All that the directory of a cache has, in no order. Raises `HostError`."""
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise from_os_error(error, doing="read the cache", where=path) from error
+    for name in names:
+        if not name.startswith((_GONE, ".")):
+            yield Kept(os.path.join(path, name))
 
 
 class Kept:
