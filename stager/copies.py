@@ -104,16 +104,12 @@ async def bring_copies(
     async def bring(copy: Copy, sink: Sink) -> Brought:
         options, where = how(copy), os.path.join(tree, copy.below)
         if cache is not None and copy.source.scheme in CACHED and not copy.git.history:
-            if in_view and (copy.read_only or not cache.clones):
+            if in_view and (copy.read_only or cache.overlays):
                 way = "read-only" if copy.read_only else "overlay"
                 lent = await lend(cache, copy.source, how=way, transfer=transfer, options=options, sink=sink)
                 return Brought(receipt=replace(lent.receipt, destination=where), lent=lent)
-            if cache.clones:
-                return Brought(
-                    receipt=await sync_through(
-                        cache, copy.source, where, transfer=transfer, options=options, sink=sink
-                    )
-                )
+            receipt = await sync_through(cache, copy.source, where, transfer=transfer, options=options, sink=sink)
+            return Brought(receipt=receipt)
         return Brought(receipt=await sync(copy.source, where, transfer=transfer, options=options, sink=sink))
 
     return await _all_at_once(copies, bring, sink)

@@ -71,6 +71,9 @@ class KeptTree:
         """Never asked for: what is kept is what was listed."""
         return await self.snapshot()
 
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """Nothing to do: what is kept is the user's own."""
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. `ChangedError`: a file is not what was recorded."""
         assert self._manifest is not None
