@@ -131,19 +131,17 @@ async def bring_copies(
     async def bring(copy: Copy, sink: Sink) -> Brought:
         options, where = how(copy), os.path.join(tree, copy.below)
         if cache is not None and is_cached(copy):
-            if in_view and (copy.read_only or not cache.clones):
+            if in_view and (copy.read_only or cache.overlays):
                 way = "read-only" if copy.read_only else "overlay"
                 lent = await lend(
                     cache, copy.source, how=way, transfer=transfer, options=options, before_removing=all_answer,
                     sink=sink,
                 )  # fmt: skip
                 return Brought(receipt=replace(lent.receipt, destination=where), lent=lent)
-            if cache.clones:
-                receipt = await sync_through(
-                    cache, copy.source, where, transfer=transfer, options=options, before_removing=all_answer,
-                    sink=sink,
-                )  # fmt: skip
-                return Brought(receipt=receipt)
+            receipt = await sync_through(
+                cache, copy.source, where, transfer=transfer, options=options, before_removing=all_answer, sink=sink
+            )
+            return Brought(receipt=receipt)
         return Brought(receipt=await sync(copy.source, where, transfer=transfer, options=options, sink=sink))
 
     try:

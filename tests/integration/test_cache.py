@@ -96,7 +96,8 @@ def test_second_job_fetches_nothing_and_takes_no_space(node: Node, disk: Path, s
     total = {"objects": len(OBJECTS), "bytes": sum(map(len, OBJECTS.values()))}
     assert receipt["total"] == receipt["reused"] == total
     assert receipt["moved"] == {"objects": 0, "bytes": 0}
-    assert receipt["cache"] == {"how": "clone", "shared_bytes": total["bytes"]}
+    saved = {"shared_bytes": total["bytes"], "not_fetched_bytes": total["bytes"]}
+    assert receipt["cache"] == {"how": "clone", **saved}
     assert receipt["grades"] == dataset(node, "one")["grades"]
     assert receipt["destination"] == "/data/o/n" and receipt["source"] == "s3://bucket/"
 
@@ -291,7 +292,7 @@ def test_without_the_cache_everything_is_fetched_and_nothing_kept(node: Node, st
     assert not (node.scratch / "cache").exists()
 
 
-def test_file_system_without_clones_is_used_as_ever(tmp_path: Path, strict: StrictS3) -> None:
+def test_nothing_is_kept_in_memory(tmp_path: Path, strict: StrictS3) -> None:
     strict.buckets["bucket"] = dict(OBJECTS)
     place = tmp_path / "memory"
     place.mkdir()
@@ -304,6 +305,7 @@ def test_file_system_without_clones_is_used_as_ever(tmp_path: Path, strict: Stri
         (place / "scratch").chmod(0o700)
         assert contents(stage(node, "one")) == OBJECTS
         assert dataset(node, "one")["cache"] == {}
+        assert not (node.scratch / "cache").exists()
 
 
 def test_nobody_else_can_look_into_it(node: Node) -> None:
