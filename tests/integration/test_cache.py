@@ -22,6 +22,7 @@ from integration.job_driver import Node
 from servers.repositories import commit_files, make_repository
 from servers.s3 import object_bytes
 from servers.strict_s3 import StrictS3
+from stager.host.cache import Kept
 
 pytestmark = pytest.mark.root
 
@@ -81,8 +82,10 @@ def dataset(node: Node, job: str) -> dict[str, object]:
 
 def kept_tree(node: Node) -> Path:
     """The newest generation of the only tree that is kept."""
-    (entry,) = (node.scratch / "cache/1").iterdir()
-    return max(entry.glob("[0-9]*"), key=lambda path: int(path.name)) / "tree"
+    (entry,) = (node.scratch / "cache/2").iterdir()
+    newest = Kept(str(entry)).newest()
+    assert newest is not None
+    return Path(newest.tree)
 
 
 def test_second_job_fetches_nothing_and_takes_no_space(node: Node, disk: Path, strict: StrictS3) -> None:
@@ -235,7 +238,7 @@ def test_changed_source_costs_what_has_changed(node: Node, strict: StrictS3) -> 
 def test_tree_that_is_read_is_not_changed(node: Node, strict: StrictS3) -> None:
     stage(node, "one")
     used = kept_tree(node)
-    use = os.open(used.parent / "use", os.O_RDWR)
+    use = os.open(used.parent / "uses", os.O_RDONLY)
     try:
         fcntl.flock(use, fcntl.LOCK_SH)
         stage(node, "same")
@@ -308,7 +311,7 @@ def test_file_system_without_clones_is_used_as_ever(tmp_path: Path, strict: Stri
 
 def test_nobody_else_can_look_into_it(node: Node) -> None:
     stage(node, "one")
-    for path in (node.scratch / "cache", node.scratch / "cache/1", *(node.scratch / "cache/1").iterdir()):
+    for path in (node.scratch / "cache", node.scratch / "cache/2", *(node.scratch / "cache/2").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     (node.scratch / "cache").chmod(0o750)
     strange = stage(node, "two")
@@ -320,7 +323,7 @@ def test_filters_and_options_have_trees_of_their_own(node: Node, strict: StrictS
     stage(node, "one")
     node.write_job(JOB + 'include = ["d/"]\n')
     assert contents(stage(node, "some")) == {name: text for name, text in OBJECTS.items() if name.startswith("d/")}
-    assert len(list((node.scratch / "cache/1").iterdir())) == 2
+    assert len(list((node.scratch / "cache/2").iterdir())) == 2
     fetched(strict)
     assert contents(stage(node, "again")).keys() == {"d/b", "d/deep/c"}
     assert fetched(strict) == []
@@ -354,7 +357,7 @@ def test_full_disk_makes_room_by_what_was_not_used_for_longest(tmp_path: Path, s
                     os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - 20 * MIB)
             assert contents(stage(node, name)) == strict.buckets[name]
             assert node.stager("teardown", "--discard-uncollected", name).code == 0
-            abouts = (place / "scratch/cache/1").glob("*/about.json")
+            abouts = (place / "scratch/cache/2").glob("*/about.json")
             sources = [json.loads(path.read_text())["source"] for path in abouts]
             assert "s3://old/" in sources or name == "new"
         assert sources == ["s3://new/"]  # and no more is kept than is free
@@ -412,7 +415,7 @@ def test_pinned_tree_stays_until_it_is_removed_by_name(three: Node) -> None:
 
 def test_tree_in_use_is_not_removed(node: Node) -> None:
     stage(node, "one")
-    use = os.open(kept_tree(node).parent / "use", os.O_RDWR)
+    use = os.open(kept_tree(node).parent / "uses", os.O_RDONLY)
     try:
         fcntl.flock(use, fcntl.LOCK_SH)
         assert names(node, "gc", "--keep", "0") == []
@@ -422,7 +425,7 @@ def test_tree_in_use_is_not_removed(node: Node) -> None:
     finally:
         os.close(use)
     assert names(node, "rm", "--all") == ["s3://bucket/"]
-    assert list((node.scratch / "cache/1").iterdir()) == []
+    assert list((node.scratch / "cache/2").iterdir()) == []
 
 
 def test_verify_names_what_was_changed(node: Node) -> None:
