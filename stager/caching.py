@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from stager.deletion import Delete, Most
 from stager.errors import ChangedError, NoSpaceError, StagerError
 from stager.events import Event, Finished, Sink, Warned, nowhere
+from stager.eviction import keep_to_quota, make_room
 from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
@@ -28,6 +29,7 @@ from stager.host.leases import Lease, LeaseLostError
 from stager.host.readers import Use
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
+from stager.keeping import Quota
 from stager.manifest import FORMER_NAME
 from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.pipeline import sync
@@ -38,7 +40,7 @@ from stager.stages.recall import whole_manifest
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["CACHED", "Lent", "lend", "make_room", "open_cache", "sync_through"]
+__all__ = ["CACHED", "Lent", "lend", "open_cache", "sync_through"]
 
 CACHED: Final = frozenset({"s3", "git"})
 """Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
@@ -46,9 +48,6 @@ CACHED: Final = frozenset({"s3", "git"})
 Result = TypeVar("Result")
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
-_SHARE: Final = 0.5
-_ROOM_WITHIN_S: Final = 2.0
-_LOOK_AGAIN_S: Final = 0.02
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
 _ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
 
@@ -61,14 +60,16 @@ class Lent(Struct, frozen=True, kw_only=True):
     use: Use
 
 
-def open_cache(scratch: str, file_system: str, *, for_view: bool = False) -> Cache | None:
+def open_cache(
+    scratch: str, file_system: str, *, for_view: bool = False, quota: Quota = Quota()  # noqa: B008  (frozen)
+) -> Cache | None:
     """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory, or its trees
     could only be copied; or where there can be none. ``for_view``: trees are used in a job's view alone. Blocks.
     """
     if file_system in _IN_MEMORY:
         return None
     with suppress(StagerError):
-        cache = Cache(scratch, for_view=for_view)
+        cache = Cache(scratch, for_view=for_view, quota=quota)
         cache.sweep()
         return cache if cache.clones or cache.overlays else None
     return None
@@ -121,42 +122,8 @@ async def _making_room(
         except NoSpaceError:
             if not await blocking(make_room, cache, entry.name):
                 raise
-    await blocking(_keep_to_share, cache, entry.name)
+    await blocking(keep_to_quota, cache, cache.quota, entry.name)
     return done
-
-
-def make_room(cache: Cache, spared: str) -> bool:
-    """Remove the kept tree that was used longest ago, if there is one that nobody uses and nobody wants to stay.
-
-    Blocks. Raises `HostError`.
-    """
-    for entry in sorted(cache.entries(), key=Kept.last_use_s):
-        about, free = entry.about(), _free_bytes(cache)
-        if entry.name != spared and not (about and about.is_pinned) and entry.remove():
-            _await_room(cache, free)
-            return True
-    return False
-
-
-def _await_room(cache: Cache, before: int) -> None:
-    """A file system may give the blocks of removed files free in the background (xfs does); of clones it gives none."""
-    deadline_s = time.monotonic() + _ROOM_WITHIN_S
-    while _free_bytes(cache) <= before and time.monotonic() < deadline_s:
-        time.sleep(_LOOK_AGAIN_S)
-
-
-def _free_bytes(cache: Cache) -> int:
-    found = os.statvfs(cache.path)
-    return found.f_bavail * found.f_frsize
-
-
-def _keep_to_share(cache: Cache, spared: str) -> None:
-    """Kept trees take a share of the disk's free space and their own, and no more, as far as nobody uses them."""
-    with suppress(StagerError, OSError):
-        while True:
-            kept = sum(about.bytes for entry in cache.entries() if (about := entry.about()))
-            if kept <= _SHARE * (kept + _free_bytes(cache)) or not make_room(cache, spared):
-                return
 
 
 def _name(ref: SourceRef, options: SyncOptions) -> str:
@@ -201,14 +168,16 @@ class _Through:
 
     async def _take_alone(self, lease: Lease, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt, Use]:
         generation, filled = await self._bring_up_to_date(lease, verify, exact)
-        use = await blocking(generation.hold, lease)
+        held: list[Use] = []
         try:
-            await blocking(self._entry.tell, self._about(filled))
+            await blocking(lambda: held.append(generation.hold(lease)))  # not lost when this is cancelled
+            await blocking(self._tell_of, generation, filled)
             await blocking(self._entry.trim, lease, generation)
         except BaseException:
-            use.close()
+            for use in held:
+                use.close()
             raise
-        return generation, filled, use
+        return generation, filled, held[0]
 
     async def _bring_up_to_date(self, lease: Lease, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt]:
         """The generation to take, and how that came about."""
@@ -296,13 +265,20 @@ class _Through:
         if isinstance(event, Warned):
             self._sink(event)
 
-    def _about(self, filled: DatasetReceipt) -> About:
+    def _tell_of(self, generation: Generation, filled: DatasetReceipt) -> None:
+        """Blocks. Raises `HostError`, `NoSpaceError`."""
         known = self._entry.about()
-        wanted = {**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}}
-        return About(
-            source=self._ref.text, wanted=wanted, files=filled.total.objects, bytes=filled.total.bytes,
-            grades=dict(filled.grades), is_pinned=known is not None and known.is_pinned,
-        )  # fmt: skip
+        is_same = known is not None and known.files == filled.total.objects and not filled.moved.objects
+        about = About(
+            source=self._ref.text,
+            wanted={**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}},
+            files=filled.total.objects,
+            bytes=filled.total.bytes,
+            inodes=known.inodes if known is not None and is_same else generation.count_inodes(),
+            grades=dict(filled.grades),
+            is_pinned=known is not None and known.is_pinned,
+        )
+        self._entry.tell(about)
 
 
 def _has_more(checkpoint: Checkpoint, generation: Generation, exact: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -21,6 +21,7 @@ from stager.model import DatasetReceipt, JobSpec, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.stages.pin import LISTED, Pinning
 from stager.stages.place import Placement
+from stager.stages.place_candidates import quota_in_force
 from stager.transfer import Transfer
 
 __all__ = ["Brought", "Copy", "bring_copies", "cache_for", "copies_of", "options_of", "sync_copies"]
@@ -45,12 +46,18 @@ class Copy:
     read_only: bool = False
 
 
-def cache_for(spec: JobSpec, placement: Placement, *, for_view: bool = False) -> Cache | None:
-    """The node's cache, where this job has use for it; see `stager.caching.open_cache`. Blocks."""
+def cache_for(
+    spec: JobSpec, placement: Placement, environ: Mapping[str, str], *, for_view: bool = False
+) -> Cache | None:
+    """The node's cache, where this job has use for it; see `stager.caching.open_cache`.
+
+    Raises as `quota_in_force`. Blocks.
+    """
     sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
     if not any(source.scheme in CACHED for source in sources):
         return None
-    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
+    quota = quota_in_force(environ)
+    return open_cache(placement.scratch, placement.file_system, for_view=for_view, quota=quota)
 
 
 def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:

@@ -149,7 +149,9 @@ async def _stage_and_run(
             job = opened.enter_context(
                 await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
             )
-            cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
+            cache = None
+            if arguments.cache:
+                cache = await asyncio.to_thread(cache_for, spec, placement, os.environ, for_view=not keep)
             view = await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
                 save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,

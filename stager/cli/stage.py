@@ -67,7 +67,7 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
         )
         tell_placement(state, placement)
         with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
-            cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
+            cache = await asyncio.to_thread(cache_for, spec, placement, os.environ) if arguments.cache else None
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
                 save_listing=arguments.save_listing, cache=cache, sink=sink,

@@ -45,6 +45,7 @@ from stager.host.readers import Use, begin_use, is_used, sweep_uses
 from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.threads import blocking
 from stager.host.trees import remove_private
+from stager.keeping import Quota
 
 __all__ = ["About", "Cache", "Generation", "Kept"]
 
@@ -68,6 +69,7 @@ class About(Struct, frozen=True, kw_only=True):
     wanted: dict[str, object] = {}
     bytes: int = 0
     files: int = 0
+    inodes: int = 0  # with directories, and what is recorded of it
     grades: dict[str, int] = {}
     is_pinned: bool = False
 
@@ -80,11 +82,14 @@ class Cache:
     ``overlays``: kept trees can be mounted below what a job writes.
     """
 
-    def __init__(self, scratch: str, *, for_view: bool = False, stale_s: float = STALE_S) -> None:
+    def __init__(
+        self, scratch: str, *, for_view: bool = False, quota: Quota = Quota(), stale_s: float = STALE_S  # noqa: B008  (frozen)
+    ) -> None:
         """``for_view``: whether kept trees are going to be mounted; ``stale_s``: see `stager.host.leases`.
 
         Raises `HostError`: no use; `NoSpaceError`.
         """
+        self.quota = quota
         self._stale_s = stale_s
         self.path = os.path.join(scratch, CACHE, _FORMAT)
         try:
@@ -295,12 +300,23 @@ class Generation:
                 os.mkdir(self._given_up, 0o700)
         return self.is_given_up() and self.is_free()
 
+    def count_inodes(self) -> int:
+        """Of all that lies in it. Blocks. Raises `HostError`."""
+        try:
+            return 1 + sum(len(names) + len(below) for _, below, names in os.walk(self.path, onerror=_raise))
+        except OSError as error:
+            raise from_os_error(error, doing="read the cache", where=self.path) from error
+
     def last_use_s(self) -> float:
         """When somebody last began or ended to read from it; 0: never."""
         for path in (self.uses, self._given_up):
             with suppress(OSError):
                 return os.lstat(path).st_mtime
         return 0.0
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_at(fd: int, path: str) -> bool:
