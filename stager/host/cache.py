@@ -5,7 +5,7 @@
     SCRATCH/cache/2/                0700; the number is the format's: another release works beside it
         NAME/                       NAME: the hash of all that shapes the tree
             about.json              what it is of, for people
-            lease.N, free.N         who brings it up to date: of many that want it, one fetches (`stager.host.leases`)
+            lease.N                 who brings it up to date: of many that want it, one fetches (`stager.host.leases`)
             N.TOKEN/                a generation, by the lease it was begun under; the last lease says which is in use
                 tree/ state/        as of any sync
                 uses/               who reads from the tree (`stager.host.readers`); its mtime is that of the last use
@@ -219,10 +219,8 @@ class Kept:
     def remove(self) -> bool:
         """Remove all of it; False: somebody uses it, and it stays. Takes no room on the disk. Raises `HostError`."""
         try:
-            if self._leases.is_held():
-                return False
             generations = self._generations()
-            if not all(generation.is_free() for generation in generations):
+            if not all(generation.is_free() for generation in generations) or not self._leases.revoke():
                 return False
             if not all(generation.give_up() for generation in generations):
                 return False
@@ -230,9 +228,10 @@ class Kept:
                 os.unlink(os.path.join(self.path, _ABOUT))
             for generation in generations:
                 _remove(generation.path, os.path.dirname(self.path))
-            self._leases.forget()
         except OSError as error:
             raise from_os_error(error, doing="remove a kept tree", where=self.path) from error
+        with suppress(OSError):  # somebody has begun anew meanwhile
+            os.rmdir(self.path)
         return True
 
     def last_use_s(self) -> float:

@@ -1,8 +1,8 @@
 """Of all that want to change what lies in a directory, one at a time does, and who was stopped meanwhile finds it out.
 
 A lease is a file, ``lease.N``, made whole by link(2), which gives each number to one alone; the highest is in force.
-Its contents never change. Its mtime is the heartbeat: seconds of CLOCK_BOOTTIME, not a date. Given back it is called
-``free.N``. Nothing here rests on flock, and nothing on who is asked about being on time:
+Its contents never change. Its mtime is the heartbeat: CLOCK_BOOTTIME, not a date; 0: it was given back. Nothing here
+rests on flock, and nothing on anybody being on time:
 
 - A holder that is dead is followed at once, and what it was at work on is gone on with.
 - One that is alive, or of which nothing can be seen, and whose heart has not beaten for ``stale_s``, is followed too;
@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from stager.errors import HostError
-from stager.host.atomic import read_regular, write_all
+from stager.host.atomic import is_there, read_regular, write_all
 from stager.host.holders import Holder, Life
 
 __all__ = ["BEAT_EVERY_S", "ROOM", "STALE_S", "Lease", "LeaseLostError", "Leases"]
@@ -42,9 +42,10 @@ STALE_S: Final = 15.0
 ROOM: Final = re.compile(r"[1-9][0-9]{0,14}\.[0-9a-f]{16}")
 """The name of a directory that was begun under a lease: the number, and what no other lease of this number has."""
 
-_FILE: Final = re.compile(r"(lease|free)\.([1-9][0-9]{0,14})")
+_FILE: Final = re.compile(r"lease\.([1-9][0-9]{0,14})")
 _TEMPORARY: Final = ".lease."
 _TOKEN: Final = re.compile(r"[0-9a-f]{16}")
+_GIVEN_BACK_NS: Final = 0
 _MOST_BYTES: Final = 1 << 12
 _MOST_LEASES: Final = 10**14
 _SEEN_OFTEN_S: Final = 2.5  # who lives elsewhere is looked for in all of /proc, but not while its heart beats
@@ -113,26 +114,17 @@ class Leases:
         given = before if standing is _Standing.FREE else ""
         record = _Record(token=secrets.token_hex(8), holder=Holder.of_self(), given=given)
         number = last.number + 1 if last is not None else 1
-        if not _link(fd, f"lease.{number}", record):
+        own = _link(fd, f"lease.{number}", record)
+        if own is None:
             return None
-        lease = Lease(self.path, fd, number, record, before)
-        if not lease.is_in_force():  # what it followed was another's past already
-            with suppress(FileNotFoundError):
-                os.unlink(f"lease.{number}", dir_fd=fd)
+        lease = Lease(self.path, (fd, own), number, record, before)
+        # What it followed may have been another's past already, or have been revoked: who revokes looks for this one.
+        if not lease.is_in_force() or (last is not None and not is_there(fd, last.name)):
+            os.close(own)
+            _unlink(f"lease.{number}", fd)
             return None
         _clean(fd, number)
         return lease
-
-    def is_held(self) -> bool:
-        """Whether somebody is at work under one."""
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except FileNotFoundError:
-            return False
-        try:
-            return self._standing(fd, _last(fd)) is _Standing.HELD
-        finally:
-            os.close(fd)
 
     def current(self) -> str:
         """The name of the directory that the last holder made or went on with; empty: none."""
@@ -145,31 +137,35 @@ class Leases:
         finally:
             os.close(fd)
 
-    def forget(self) -> None:
-        """Remove what is left of them, when nobody holds one and nothing else lies there, and the directory with it."""
-        with suppress(FileNotFoundError):
+    def revoke(self) -> bool:
+        """Have whoever takes one meanwhile, or holds a stale one, lose it, and the next begin anew; False: one is held.
+
+        Takes no room on the disk.
+        """
+        try:
             fd = os.open(self.path, _DIRECTORY)
-            try:
-                names = os.listdir(fd)
-                own = [name for name in names if _FILE.fullmatch(name) or name.startswith(_TEMPORARY)]
-                if len(own) < len(names) or self._standing(fd, _last(fd)) is _Standing.HELD:
-                    return
-                for name in own:
-                    _unlink(name, fd)
-            finally:
-                os.close(fd)
-            with suppress(OSError):  # somebody has come meanwhile
-                os.rmdir(self.path)
+        except FileNotFoundError:
+            return True
+        try:
+            if self._standing(fd, _last(fd)) is _Standing.HELD:
+                return False
+            while names := [name for name in os.listdir(fd) if _FILE.fullmatch(name)]:  # one may have come meanwhile
+                for name in names:
+                    _discard(fd, name)
+            return True
+        finally:
+            os.close(fd)
 
     def _standing(self, fd: int, last: _Last | None) -> _Standing:
         if last is None:
             return _Standing.FREE
-        if last.name.startswith("free."):
-            return _Standing.FREE
         try:
-            quiet_s = _now_ns() / 1e9 - os.lstat(last.name, dir_fd=fd).st_mtime_ns / 1e9
-        except FileNotFoundError:  # given back, or followed, just now: the next look tells
+            beat_ns = os.lstat(last.name, dir_fd=fd).st_mtime_ns
+        except FileNotFoundError:  # followed just now
             return _Standing.HELD
+        if beat_ns == _GIVEN_BACK_NS:
+            return _Standing.FREE
+        quiet_s = (_now_ns() - beat_ns) / 1e9
         beats = 0 <= quiet_s <= self._stale_s
         holder = last.record.holder
         if beats and quiet_s < _SEEN_OFTEN_S and not holder.is_near():
@@ -184,14 +180,13 @@ class Lease:
     the one that was in use, in which somebody else may be at work still; ``room``: of one that it may make.
     """
 
-    def __init__(self, path: str, fd: int, number: int, record: _Record, before: str) -> None:
+    def __init__(self, path: str, fds: tuple[int, int], number: int, record: _Record, before: str) -> None:
+        """``fds``: of the directory, and of the lease's file in it; closed by `release`."""
         self.given = record.given
         self.before = before
         self.room = f"{number}.{record.token}"
         self._path = path
-        self._fd = fd
-        self._name = f"lease.{number}"
-        self._record = record
+        self._fd, self._own = fds
 
     async def keep(self, work: Coroutine[Any, Any, Result], *, every_s: float = BEAT_EVERY_S) -> Result:
         """The result of ``work``, while the heart beats; it is cancelled when the lease is lost.
@@ -219,12 +214,10 @@ class Lease:
     def is_in_force(self) -> bool:
         """Whether nobody followed. What cannot be looked at is not. Never raises."""
         try:
-            if not os.path.samestat(os.fstat(self._fd), os.lstat(self._path)):
-                return False
             last = _last(self._fd)
+            return last is not None and _is_at(self._own, last.name, self._fd) and _is_at(self._fd, self._path)
         except OSError:
             return False
-        return last is not None and last.name == self._name and last.record.token == self._record.token
 
     def check(self) -> None:
         """Raise `LeaseLostError` unless nobody followed."""
@@ -233,15 +226,13 @@ class Lease:
 
     def beat(self) -> bool:
         """False: it is lost. Never raises."""
-        now = _now_ns()
-        with suppress(OSError):
-            os.utime(self._name, ns=(now, now), dir_fd=self._fd, follow_symlinks=False)
+        _beat(self._own, _now_ns())
         return self.is_in_force()
 
     def release(self) -> None:
         """Give it back; the next may have it. Never raises."""
-        with suppress(OSError):
-            os.rename(self._name, self._name.replace("lease", "free"), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        _beat(self._own, _GIVEN_BACK_NS)
+        os.close(self._own)
         os.close(self._fd)
 
 
@@ -278,6 +269,10 @@ class _Heart:
         self._loop.call_soon_threadsafe(self._doing.cancel)
 
 
+def _is_at(fd: int, path: str, at: int | None = None) -> bool:
+    return os.path.samestat(os.fstat(fd), os.lstat(path, dir_fd=at))
+
+
 def _now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -294,7 +289,7 @@ def _last(fd: int, *, discard: bool = False) -> _Last | None:
 
 
 def _find_last(fd: int, *, discard: bool) -> _Last | None:
-    found = [(int(match[2]), match[0]) for name in os.listdir(fd) if (match := _FILE.fullmatch(name))]
+    found = [(int(match[1]), match[0]) for name in os.listdir(fd) if (match := _FILE.fullmatch(name))]
     for number, name in sorted(found, reverse=True):
         record = _read(fd, name) if number < _MOST_LEASES else None
         if record is not None:
@@ -327,34 +322,41 @@ def _room(fd: int, last: _Last | None) -> str:
 def _discard(fd: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        pass
     except OSError:  # a directory
         os.rename(name, f".{name}.{secrets.token_hex(8)}", src_dir_fd=fd, dst_dir_fd=fd)
 
 
-def _link(fd: int, name: str, record: _Record) -> bool:
-    """Make the file, whole; False: it is there. OSError."""
+def _link(fd: int, name: str, record: _Record) -> int | None:
+    """A descriptor of the file, made whole; None: it is there. OSError."""
     temporary = f"{_TEMPORARY}{record.token}"
-    file = os.open(temporary, _CREATE, 0o600, dir_fd=fd)
+    own = os.open(temporary, _CREATE, 0o600, dir_fd=fd)
     try:
-        try:
-            write_all(file, msgspec.json.encode(record))
-            now = _now_ns()
-            os.utime(file, ns=(now, now))
-        finally:
-            os.close(file)
+        write_all(own, msgspec.json.encode(record))
+        _beat(own, _now_ns())
         os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-    except FileExistsError:
-        return False
+    except BaseException as error:
+        os.close(own)
+        if isinstance(error, FileExistsError):
+            return None
+        raise
     finally:
         _unlink(temporary, fd)
-    return True
+    return own
+
+
+def _beat(own: int, ns: int) -> None:
+    """By descriptor: it is this lease's, whatever has its name now."""
+    with suppress(OSError):
+        os.utime(own, ns=(ns, ns))
 
 
 def _clean(fd: int, number: int) -> None:
     """Remove what came before. Of two that link at once the slower finds its file gone, and looks again."""
     for name in os.listdir(fd):
         match = _FILE.fullmatch(name)
-        if name.startswith(_TEMPORARY) or (match and int(match[2]) < number):
+        if name.startswith(_TEMPORARY) or (match and int(match[1]) < number):
             _unlink(name, fd)
 
 

@@ -1,7 +1,8 @@
-"""Of many stagers that want one tree one fetches it, whichever of them is killed, stopped or confined, without flock."""
+"""Of many stagers that want one tree one fetches it, whichever is killed, stopped or confined, without flock."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from integration.clone_disk import clone_disk
 from integration.sync_driver import wait_until
 from servers.s3 import object_bytes
 from servers.strict_s3 import StrictS3
-from stager.host.cache import Cache, Kept
+from stager.host.cache import Cache, Generation, Kept
+from stager.host.leases import Leases
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +27,7 @@ MIB = 1 << 20
 SMALL = {f"small{number}": object_bytes(9_000, number) for number in range(4)}
 OBJECTS = {"large": object_bytes(3 * MIB, 9), **SMALL}
 IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-STALE_S = 1.5  # longer than a heart needs to beat
+STALE_S = 0.3  # for who looks at one that is stopped
 
 Start = Callable[..., Stager]
 
@@ -103,9 +105,12 @@ def leftovers(scratch: Path) -> list[str]:
     newest = kept.newest()
     assert newest is not None
     usual = {"about.json", Path(newest.path).name}
-    found = [path.name for path in Path(kept.path).iterdir() if path.name not in usual]
-    found += [path.name for path in Path(kept.path).parent.glob("gone-*")]
-    return [name for name in found if not name.startswith("free.")] + [path.name for path in Path(newest.uses).iterdir()]
+    found = [path for path in Path(kept.path).iterdir() if path.name not in usual and not is_given_back(path)]
+    return [str(path) for path in (*found, *Path(kept.path).parent.glob("gone-*"), *Path(newest.uses).iterdir())]
+
+
+def is_given_back(path: Path) -> bool:
+    return path.name.startswith("lease.") and path.stat().st_mtime == 0
 
 
 def test_of_eight_stagers_without_flock_one_downloads(scratch: Path, strict: StrictS3, start: Start) -> None:
@@ -134,20 +139,21 @@ def journaled(scratch: Path, name: str) -> bool:
     return any(name.encode() in path.read_bytes() for path in scratch.glob("cache/2/*/*/state/journal"))
 
 
-@pytest.mark.parametrize("is_changed", [False, True])
 def test_one_that_is_stopped_is_followed_when_its_heart_is_still_and_starts_over(
-    scratch: Path, strict: StrictS3, start: Start, *, is_changed: bool
+    scratch: Path, strict: StrictS3, start: Start
 ) -> None:
     with held_up(strict) as asked:
         first = start("one")
         assert asked.wait(60)
         first.send(SIGSTOP)
         first.await_stop()
-        if is_changed:
-            strict.buckets["bucket"] |= {"small0": b"new", "more": b"more"}
+        at_work = entry(scratch).newest()
+        strict.buckets["bucket"] |= {"small0": b"new", "more": b"more"}
         second = start("two", stale_s=STALE_S)
         second.finish()
         assert contents(second.destination) == strict.buckets["bucket"]
+    newest = entry(scratch).newest()
+    assert at_work is not None and newest is not None and newest.path != at_work.path
     strict.requests.clear()
     first.send(SIGCONT)
     assert first.finish() == {"objects": 0, "bytes": 0}
@@ -164,7 +170,9 @@ def test_one_that_is_stopped_when_all_is_done_does_not_lend_what_was_followed(
     first = start("one", STOP="hold")
     first.await_stop()
     strict.buckets["bucket"]["small0"] = b"new"
+    strict.requests.clear()
     start("two", stale_s=STALE_S).finish()
+    assert gets(strict) == Counter(["small0"])
     first.send(SIGCONT)
     assert first.finish()["objects"] == 0
     assert contents(scratch / "one")["small0"] == b"new"
@@ -189,27 +197,25 @@ def test_tree_of_a_reader_that_is_stopped_stays(scratch: Path, strict: StrictS3,
     assert leftovers(scratch) == []
 
 
+@pytest.mark.parametrize(("kind", "step"), [(Leases, "revoke"), (Generation, "give_up")])
 def test_one_that_is_stopped_while_it_removes_takes_nothing_that_is_used(
-    scratch: Path, strict: StrictS3, start: Start
+    scratch: Path, strict: StrictS3, start: Start, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
 ) -> None:
+    """Somebody begins to read between two steps, the lease being stale for the one that removes."""
     start("one").finish()
-    kept, generation = entry(scratch), entry(scratch).newest()
-    assert generation is not None
-    with pytest.MonkeyPatch.context() as patch:
-        original = type(generation).give_up
+    kept, original, readers = Kept(entry(scratch).path, stale_s=-1), getattr(kind, step), []
 
-        def meanwhile(self: Any) -> bool:
-            patch.undo()
-            readers.append(start("two", STOP="trim", LEND="1"))
-            readers[0].await_stop()
-            return original(self)
+    def meanwhile(self: Any) -> bool:
+        monkeypatch.setattr(kind, step, original)
+        readers.append(start("two", STOP="trim", LEND="1"))
+        readers[0].await_stop()
+        return bool(original(self))
 
-        readers: list[Stager] = []
-        patch.setattr(type(generation), "give_up", meanwhile)
-        assert not kept.remove()
-    assert contents(Path(generation.tree)) == OBJECTS
+    monkeypatch.setattr(kind, step, meanwhile)
+    assert kept.remove() == (step == "give_up")  # then what is read is a new generation
     readers[0].send(SIGCONT)
     readers[0].finish()
+    assert contents(Path(os.readlink(scratch / "two"))) == OBJECTS
     assert kept.remove()
     assert list(Path(kept.path).parent.iterdir()) == []
 
@@ -220,8 +226,8 @@ def test_two_pid_namespaces_share_one_download_and_wait_for_a_dead_one(
     with held_up(strict) as asked:
         first = start("one", before=IN_A_NAMESPACE, stale_s=1000)
         assert asked.wait(60)
-        second = start("two", before=IN_A_NAMESPACE, stale_s=2 * STALE_S)
-        third = start("three", before=IN_A_NAMESPACE, stale_s=2 * STALE_S)
+        second = start("two", before=IN_A_NAMESPACE, stale_s=1.5)
+        third = start("three", before=IN_A_NAMESPACE, stale_s=1.5)
         wait_until(lambda: all(journaled(scratch, name) for name in SMALL))
         assert gets(strict) == Counter(OBJECTS.keys())
         first.send(SIGKILL)
