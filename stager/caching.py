@@ -201,18 +201,22 @@ class _Through:
 
     async def _begin(self, lease: Lease) -> Generation:
         """A new generation, with what there is of one that somebody who does not answer may be at work in."""
+        new = await blocking(self._entry.begin, lease)
         before = await blocking(self._entry.before, lease)
-        if before is None:
-            return await blocking(self._entry.begin, lease)
-        with suppress(StagerError):
-            return await self._begin_beside(lease, before, {})
-        return Generation(os.path.join(self._entry.path, lease.room))
+        if before is not None:
+            with suppress(StagerError):
+                told = await self._fill(new, dry_run=True)
+                await self._share_kept(before, new, told.pinned)
+        return new
 
     async def _begin_beside(self, lease: Lease, used: Generation, pinned: Mapping[str, Any]) -> Generation:
         """A new generation with what the one that somebody reads from has."""
         new = await blocking(self._entry.begin, lease)
-        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
+        await self._share_kept(used, new, pinned)
         return new
+
+    async def _share_kept(self, used: Generation, new: Generation, pinned: Mapping[str, Any]) -> None:
+        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
 
     async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:
         generation, filled, use = await self._take(verify=verify)

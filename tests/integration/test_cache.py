@@ -8,10 +8,8 @@ import json
 import mmap
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,27 +261,6 @@ def test_of_many_jobs_one_fetches(node: Node, strict: StrictS3) -> None:
     gets = [target for method, target in strict.requests if method == "GET" and "list-type" not in target]
     assert len(gets) == len(set(gets))
     assert all(contents(node.tree(job) / "data/o/n") == OBJECTS for job in jobs)
-
-
-def test_one_that_is_killed_while_it_fetches_is_followed_by_the_next(node: Node, strict: StrictS3) -> None:
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def stop_at_the_large_one(method: str, target: str) -> None:
-        if method == "GET" and "/bucket/a" in target:
-            arrived.set()
-            go_on.wait(60)
-
-    strict.on_request = stop_at_the_large_one
-    with node.start("stage", "--job-id", "one", "JOB.toml") as first:
-        assert arrived.wait(60)
-        with node.start("stage", "--job-id", "two", "JOB.toml") as second:
-            first.send_signal(signal.SIGKILL)
-            first.communicate()
-            strict.on_request = None
-            go_on.set()
-            out, err = second.communicate(timeout=60)
-    assert second.returncode == 0, (out, err)
-    assert contents(node.tree("two") / "data/o/n") == OBJECTS
 
 
 def test_without_the_cache_everything_is_fetched_and_nothing_kept(node: Node, strict: StrictS3) -> None:
