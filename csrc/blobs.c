@@ -1,8 +1,8 @@
 #include "blobs.h"
 
-#include "digest.h"
 #include "landing.h"
 #include "sum.h"
+#include "whole.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,10 +22,8 @@ struct stg_blobs {
     int from, tmp_fd;
     struct stg_parents parents;
     struct stg_names names;
-    struct stg_hasher *hasher;
+    struct stg_whole whole;
     struct stg_sum sum;
-    uint8_t *blocks; /* digests of a large file */
-    size_t blocks_room;
     size_t begin, end; /* what has been read and not used */
     char buffer[ROOM];
 };
@@ -39,8 +37,7 @@ struct stg_blobs *stg_blobs_new(int from, int tmp_fd, int root_fd)
     blobs->from = from;
     blobs->tmp_fd = tmp_fd;
     stg_parents_init(&blobs->parents, root_fd);
-    blobs->hasher = stg_hasher_new();
-    if (!blobs->hasher || stg_names_init(&blobs->names) < 0) {
+    if (stg_names_init(&blobs->names) < 0) {
         stg_blobs_free(blobs);
         return NULL;
     }
@@ -53,8 +50,7 @@ void stg_blobs_free(struct stg_blobs *blobs)
         return;
     stg_parents_clear(&blobs->parents);
     stg_sum_clear(&blobs->sum);
-    stg_hasher_free(blobs->hasher);
-    free(blobs->blocks);
+    stg_whole_clear(&blobs->whole);
     free(blobs);
 }
 
@@ -111,16 +107,9 @@ static int read_head(struct stg_blobs *blobs, const struct stg_row *row)
 static int start_hashing(struct stg_blobs *blobs, const struct stg_row *row)
 {
     char head[32];
-    size_t room = (size_t)row->size / STG_BLOCK_BYTES + 1;
-    if (room > blobs->blocks_room) {
-        uint8_t *blocks = realloc(blobs->blocks, room * STG_DIGEST_BYTES);
-        if (!blocks)
-            return -ENOMEM;
-        blobs->blocks = blocks;
-        blobs->blocks_room = room;
-    }
-    stg_hasher_reset(blobs->hasher, blobs->blocks, room);
-    int status = stg_sum_start(&blobs->sum, row->identity.len == SHA1_DIGITS ? STG_SUM_SHA1 : STG_SUM_SHA256);
+    int status = stg_whole_start(&blobs->whole, row->size);
+    if (status == 0)
+        status = stg_sum_start(&blobs->sum, row->identity.len == SHA1_DIGITS ? STG_SUM_SHA1 : STG_SUM_SHA256);
     if (status < 0)
         return status;
     int len = snprintf(head, sizeof head, "blob %lld", (long long)row->size);
@@ -143,8 +132,7 @@ static int finish_hashing(struct stg_blobs *blobs, const struct stg_row *row, ui
     }
     if (memcmp(hex, row->identity.ptr, 2 * bytes))
         return -EILSEQ;
-    ssize_t count = stg_hasher_finish(blobs->hasher);
-    return count < 0 ? (int)count : stg_digest_combine(blobs->blocks, (size_t)count, digest);
+    return stg_whole_finish(&blobs->whole, digest);
 }
 
 /* The blob's bytes and the newline behind them; to is where they go, unless link takes them. */
@@ -162,7 +150,7 @@ static int take_bytes(struct stg_blobs *blobs, const struct stg_row *row, int to
         size_t some = (int64_t)here < left ? here : (size_t)left;
         const char *data = blobs->buffer + blobs->begin;
         stg_sum_add(&blobs->sum, data, some);
-        int status = stg_hasher_update(blobs->hasher, data, some);
+        int status = stg_hasher_update(blobs->whole.hasher, data, some);
         if (status == 0 && link)
             memcpy(link + (row->size - left), data, some);
         else if (status == 0)
@@ -215,7 +203,6 @@ static int make_link(struct stg_blobs *blobs, const struct stg_row *row, const c
 static int land(struct stg_blobs *blobs, struct stg_entries *entries, uint32_t number)
 {
     struct stg_row row = stg_table_row(entries->table, number);
-    struct stg_entry *entry = &entries->rows[number];
     struct stg_stored stored;
     uint8_t digest[STG_DIGEST_BYTES];
     char name[STG_NAME_BYTES];
@@ -232,13 +219,7 @@ static int land(struct stg_blobs *blobs, struct stg_entries *entries, uint32_t n
         unlinkat(blobs->tmp_fd, name, 0);
         return status;
     }
-    memcpy(entry->digest, digest, STG_DIGEST_BYTES);
-    entry->mtime_ns = stored.mtime_ns;
-    entry->ctime_ns = stored.ctime_ns;
-    entry->mode = (uint16_t)(S_ISLNK(stored.mode) ? stored.mode : stored.mode & 07777);
-    entry->grade = 'A';
-    entry->why = STG_WHY_NONE;
-    entry->standing = STG_STANDS;
+    stg_entry_stand(&entries->rows[number], &stored, digest, 'A');
     return 0;
 }
 

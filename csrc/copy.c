@@ -2,6 +2,7 @@
 
 #include "checksum.h"
 #include "sink.h"
+#include "whole.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -99,24 +100,20 @@ static int copy_and_hash(int from, int to, const struct stg_stored *before, cons
 {
     struct stg_sum sum = {0};
     uint8_t value[STG_SUM_MAX_BYTES];
-    size_t room = (size_t)before->size / STG_BLOCK_BYTES + 1;
-    uint8_t *blocks = malloc(room * STG_DIGEST_BYTES);
+    struct stg_whole whole = {0};
     char *buffer = malloc(COPY_BYTES);
-    struct stg_hasher *hasher = stg_hasher_new();
     struct stg_stored after;
     int64_t copied = 0;
-    int status = -ENOMEM;
-    if (blocks && buffer && hasher) {
-        stg_hasher_reset(hasher, blocks, room);
+    int status = buffer ? stg_whole_start(&whole, before->size) : -ENOMEM;
+    if (status == 0)
         status = stg_sum_start(&sum, sha256 ? STG_SUM_SHA256 : STG_SUM_NONE);
-        int is_clone = status == 0 && before->size && ioctl(to, FICLONE, from) == 0;
-        if (status == 0)
-            status = copy_bytes(is_clone ? to : from, is_clone ? -1 : to, hasher, &sum, buffer, &copied, before->size);
-    }
     if (status == 0) {
-        ssize_t count = stg_hasher_finish(hasher);
-        status = count < 0 ? (int)count : stg_digest_combine(blocks, (size_t)count, digest);
+        int is_clone = before->size && ioctl(to, FICLONE, from) == 0;
+        struct stg_hasher *hasher = whole.hasher;
+        status = copy_bytes(is_clone ? to : from, is_clone ? -1 : to, hasher, &sum, buffer, &copied, before->size);
     }
+    if (status == 0)
+        status = stg_whole_finish(&whole, digest);
     if (status == 0)
         status = stg_stored_from_fd(from, &after);
     if (status == 0 && (copied != before->size || after.size != before->size || after.mtime_ns != before->mtime_ns ||
@@ -128,9 +125,8 @@ static int copy_and_hash(int from, int to, const struct stg_stored *before, cons
             status = -EBADMSG;
     }
     stg_sum_clear(&sum);
-    stg_hasher_free(hasher);
+    stg_whole_clear(&whole);
     free(buffer);
-    free(blocks);
     return status;
 }
 

@@ -1,7 +1,22 @@
 #include "entries.h"
 
+#include "parents.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+void stg_entry_stand(struct stg_entry *entry, const struct stg_stored *stored, const uint8_t digest[STG_DIGEST_BYTES],
+                     char grade)
+{
+    memcpy(entry->digest, digest, STG_DIGEST_BYTES);
+    entry->mtime_ns = stored->mtime_ns;
+    entry->ctime_ns = stored->ctime_ns;
+    entry->mode = (uint16_t)(S_ISLNK(stored->mode) ? stored->mode : stored->mode & 07777);
+    entry->grade = grade;
+    entry->why = STG_WHY_NONE;
+    entry->standing = STG_STANDS;
+}
 
 struct stg_entries *stg_entries_new(struct stg_table *table, size_t capacity)
 {

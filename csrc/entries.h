@@ -48,6 +48,12 @@ struct stg_entries {
     struct stg_entry *rows;
 };
 
+struct stg_stored;
+
+/* The file is in place, as it was stored: permission bits, or what says that it is a symbolic link, and its times. */
+void stg_entry_stand(struct stg_entry *entry, const struct stg_stored *stored, const uint8_t digest[STG_DIGEST_BYTES],
+                     char grade);
+
 /* NULL: no memory. Keeps a reference to the table. */
 struct stg_entries *stg_entries_new(struct stg_table *table, size_t capacity);
 void stg_entries_free(struct stg_entries *entries);

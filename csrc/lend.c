@@ -1,12 +1,17 @@
 #include "lend.h"
 
+#include "copy.h"
 #include "digest.h"
 #include "landing.h"
+#include "whole.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,17 +19,42 @@
 #include <unistd.h>
 
 #define ROOM ((size_t)256 << 10) /* stays in L2 between read, hash and write */
+#define MOST_BYTES ((int64_t)256 << 20) /* of a call, but for its first file */
+#define LARGE (4 * (int64_t)STG_BLOCK_BYTES) /* from here on all threads copy one file together */
+
+/* What one thread has of its own. */
+struct hand {
+    struct stg_lend *lend;
+    struct work *work;
+    struct stg_parents from, to;
+    struct stg_whole whole;
+    char *buffer; /* from the first copy on */
+};
 
 struct stg_lend {
     const struct stg_entries *kept;
-    int tmp_fd, keep_mtime, cannot_clone;
+    int tmp_fd, keep_mtime;
+    atomic_int cannot_clone, stopped;
     uid_t uid;
-    struct stg_parents from, to;
     struct stg_names names;
-    struct stg_hasher *hasher; /* these three from the first copy on */
+    unsigned count;
+    struct hand hands[];
+};
+
+/* What all hands do together: each takes one number after the other, until one fails. */
+struct work {
+    int (*one)(struct hand *hand, size_t number);
+    size_t count;
+    atomic_size_t next;
+    atomic_int status;
+    /* of files */
+    struct stg_entries *entries;
+    const uint32_t *rows;
+    atomic_int_fast64_t shared;
+    /* of the blocks of one */
+    int from, to;
+    int64_t size;
     uint8_t *blocks;
-    size_t blocks_room;
-    char *buffer;
 };
 
 /* One file on its way. */
@@ -35,17 +65,23 @@ struct gift {
     int64_t shared;
 };
 
-struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime)
+struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime,
+                              unsigned threads)
 {
-    struct stg_lend *lend = calloc(1, sizeof *lend);
+    unsigned count = threads < 1 ? 1 : threads > STG_LEND_THREADS ? STG_LEND_THREADS : threads;
+    struct stg_lend *lend = calloc(1, sizeof *lend + count * sizeof *lend->hands);
     if (!lend)
         return NULL;
     lend->kept = kept;
     lend->tmp_fd = tmp_fd;
     lend->keep_mtime = keep_mtime;
     lend->uid = geteuid();
-    stg_parents_init(&lend->from, kept_fd);
-    stg_parents_init(&lend->to, root_fd);
+    lend->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        lend->hands[i].lend = lend;
+        stg_parents_init(&lend->hands[i].from, kept_fd);
+        stg_parents_init(&lend->hands[i].to, root_fd);
+    }
     if (stg_names_init(&lend->names) < 0) {
         stg_lend_free(lend);
         return NULL;
@@ -57,12 +93,53 @@ void stg_lend_free(struct stg_lend *lend)
 {
     if (!lend)
         return;
-    stg_parents_clear(&lend->from);
-    stg_parents_clear(&lend->to);
-    stg_hasher_free(lend->hasher);
-    free(lend->blocks);
-    free(lend->buffer);
+    for (unsigned i = 0; i < lend->count; i++) {
+        stg_parents_clear(&lend->hands[i].from);
+        stg_parents_clear(&lend->hands[i].to);
+        stg_whole_clear(&lend->hands[i].whole);
+        free(lend->hands[i].buffer);
+    }
     free(lend);
+}
+
+void stg_lend_stop(struct stg_lend *lend)
+{
+    atomic_store(&lend->stopped, 1);
+}
+
+static void *work_on(void *argument)
+{
+    struct hand *hand = argument;
+    struct work *work = hand->work;
+    for (;;) {
+        int none = 0, status = 0;
+        size_t number = atomic_fetch_add(&work->next, 1);
+        if (number >= work->count || atomic_load(&work->status) < 0)
+            return NULL;
+        status = atomic_load(&hand->lend->stopped) ? -ECANCELED : work->one(hand, number);
+        if (status < 0)
+            atomic_compare_exchange_strong(&work->status, &none, status);
+    }
+}
+
+/* With as many threads as there is work for; with fewer where no more can be started. */
+static int do_all(struct stg_lend *lend, struct work *work)
+{
+    pthread_t threads[STG_LEND_THREADS];
+    sigset_t all, before;
+    unsigned started = 1;
+    for (unsigned i = 0; i < lend->count; i++)
+        lend->hands[i].work = work;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (started < lend->count && started < work->count &&
+           pthread_create(&threads[started], NULL, work_on, &lend->hands[started]) == 0)
+        started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    work_on(&lend->hands[0]);
+    while (started > 1)
+        pthread_join(threads[--started], NULL);
+    return atomic_load(&work->status);
 }
 
 static int64_t ns_of(struct timespec time)
@@ -78,70 +155,75 @@ static int is_as_recorded(const struct stg_lend *lend, const struct gift *gift, 
 }
 
 /* Whatever keeps a kept file from being read means that it is not what was recorded. */
-static int open_kept(struct stg_lend *lend, const struct gift *gift)
+static int open_kept(struct hand *hand, const struct gift *gift)
 {
     char leaf[NAME_MAX + 1];
     struct stat found;
-    int dir_fd = stg_parents_open(&lend->from, gift->row.key, 0, leaf);
+    int dir_fd = stg_parents_open(&hand->from, gift->row.key, 0, leaf);
     int fd = dir_fd < 0 ? -1 : openat(dir_fd, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0)
-        return dir_fd == -ENOMEM || dir_fd == -EMFILE || errno == EMFILE ? -EMFILE : -ESTALE;
-    if (fstat(fd, &found) < 0 || !is_as_recorded(lend, gift, &found)) {
+    if (fd < 0) {
+        int error = dir_fd < 0 ? -dir_fd : errno;
+        return error == ENOMEM || error == EMFILE || error == ENFILE ? -error : -ESTALE;
+    }
+    if (fstat(fd, &found) < 0 || !is_as_recorded(hand->lend, gift, &found)) {
         close(fd);
         return -ESTALE;
     }
     return fd;
 }
 
-static int prepare_to_copy(struct stg_lend *lend, int64_t size)
+/* The bytes from one offset to another, hashed on the way. -ESTALE: there are fewer. */
+static int copy_range(struct hand *hand, int from, int to, int64_t offset, int64_t end, uint8_t digest[STG_DIGEST_BYTES])
 {
-    size_t room = (size_t)size / STG_BLOCK_BYTES + 1;
-    if (!lend->hasher)
-        lend->hasher = stg_hasher_new();
-    if (!lend->buffer)
-        lend->buffer = malloc(ROOM);
-    if (room > lend->blocks_room) {
-        uint8_t *blocks = realloc(lend->blocks, room * STG_DIGEST_BYTES);
-        if (!blocks)
-            return -ENOMEM;
-        lend->blocks = blocks;
-        lend->blocks_room = room;
-    }
-    if (!lend->hasher || !lend->buffer)
+    int status = stg_whole_start(&hand->whole, end - offset);
+    if (!hand->buffer && !(hand->buffer = malloc(ROOM)))
         return -ENOMEM;
-    stg_hasher_reset(lend->hasher, lend->blocks, room);
-    return 0;
-}
-
-static int copy(struct stg_lend *lend, const struct gift *gift, int from, int to)
-{
-    uint8_t digest[STG_DIGEST_BYTES];
-    int64_t left = gift->row.size;
-    int status = prepare_to_copy(lend, left);
-    while (status == 0 && left > 0) {
-        ssize_t n = read(from, lend->buffer, left < (int64_t)ROOM ? (size_t)left : ROOM);
+    while (status == 0 && offset < end) {
+        ssize_t n = pread(from, hand->buffer, end - offset < (int64_t)ROOM ? (size_t)(end - offset) : ROOM, offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return n < 0 ? -errno : -ESTALE;
-        status = stg_hasher_update(lend->hasher, lend->buffer, (size_t)n);
+        status = stg_hasher_update(hand->whole.hasher, hand->buffer, (size_t)n);
         if (status == 0)
-            status = stg_landing_write(to, lend->buffer, (size_t)n, gift->row.size - left);
-        left -= n;
+            status = stg_landing_write(to, hand->buffer, (size_t)n, offset);
+        offset += n;
     }
-    if (status < 0)
-        return status;
-    ssize_t count = stg_hasher_finish(lend->hasher);
-    status = count < 0 ? (int)count : stg_digest_combine(lend->blocks, (size_t)count, digest);
-    return status == 0 && memcmp(digest, gift->recorded->digest, sizeof digest) ? -EBADMSG : status;
+    return status < 0 ? status : stg_whole_finish(&hand->whole, digest);
 }
 
-static int fill(struct stg_lend *lend, struct gift *gift, int from, int to)
+static int copy_block(struct hand *hand, size_t number)
 {
+    struct work *work = hand->work;
+    int64_t offset = (int64_t)number * (int64_t)STG_BLOCK_BYTES, end = offset + (int64_t)STG_BLOCK_BYTES;
+    return copy_range(hand, work->from, work->to, offset, end < work->size ? end : work->size,
+                      work->blocks + number * STG_DIGEST_BYTES);
+}
+
+/* A file system lets one thread at a time write to a file; the others read and hash meanwhile. */
+static int copy_together(struct stg_lend *lend, int from, int to, int64_t size, uint8_t digest[STG_DIGEST_BYTES])
+{
+    size_t count = ((size_t)size + STG_BLOCK_BYTES - 1) / STG_BLOCK_BYTES;
+    struct work work = {.one = copy_block, .count = count, .from = from, .to = to, .size = size};
+    int status = stg_reserve(to, size);
+    if (status < 0)
+        return status;
+    work.blocks = malloc(count * STG_DIGEST_BYTES);
+    status = work.blocks ? do_all(lend, &work) : -ENOMEM;
+    if (status == 0)
+        status = stg_digest_combine(work.blocks, count, digest);
+    free(work.blocks);
+    return status;
+}
+
+static int fill(struct hand *hand, struct gift *gift, int from, int to)
+{
+    struct stg_lend *lend = hand->lend;
+    uint8_t digest[STG_DIGEST_BYTES];
     struct stat after;
     if (gift->row.size == 0)
         return 0;
-    if (!lend->cannot_clone && ioctl(to, FICLONE, from) == 0) {
+    if (!atomic_load_explicit(&lend->cannot_clone, memory_order_relaxed) && ioctl(to, FICLONE, from) == 0) {
         if (fstat(from, &after) < 0 || !is_as_recorded(lend, gift, &after))
             return -ESTALE;
         gift->shared = gift->row.size;
@@ -149,18 +231,21 @@ static int fill(struct stg_lend *lend, struct gift *gift, int from, int to)
     }
     /* Anything else may be of this one file, as the space for a clone's records. */
     if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == ENOSYS)
-        lend->cannot_clone = 1;
-    return copy(lend, gift, from, to);
+        atomic_store_explicit(&lend->cannot_clone, 1, memory_order_relaxed);
+    int status = gift->row.size >= LARGE ? copy_together(lend, from, to, gift->row.size, digest)
+                                         : copy_range(hand, from, to, 0, gift->row.size, digest);
+    return status == 0 && memcmp(digest, gift->recorded->digest, sizeof digest) ? -EBADMSG : status;
 }
 
-static int make_file(struct stg_lend *lend, struct gift *gift)
+static int make_file(struct hand *hand, struct gift *gift)
 {
-    int from = open_kept(lend, gift);
+    const struct stg_lend *lend = hand->lend;
+    int from = open_kept(hand, gift);
     if (from < 0)
         return from;
     mode_t mode = gift->recorded->mode & S_IXUSR ? 0777 : 0666;
     int to = openat(lend->tmp_fd, gift->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    int status = to < 0 ? -errno : fill(lend, gift, from, to);
+    int status = to < 0 ? -errno : fill(hand, gift, from, to);
     if (to >= 0 && close(to) < 0 && status == 0 && errno != EINTR)
         status = -errno;
     close(from);
@@ -169,12 +254,13 @@ static int make_file(struct stg_lend *lend, struct gift *gift)
     return status;
 }
 
-static int make_link(struct stg_lend *lend, struct gift *gift)
+static int make_link(struct hand *hand, struct gift *gift)
 {
+    const struct stg_lend *lend = hand->lend;
     char leaf[NAME_MAX + 1], target[PATH_MAX];
     uint8_t digest[STG_DIGEST_BYTES];
     struct stat found;
-    int dir_fd = stg_parents_open(&lend->from, gift->row.key, 0, leaf);
+    int dir_fd = stg_parents_open(&hand->from, gift->row.key, 0, leaf);
     if (dir_fd < 0 || fstatat(dir_fd, leaf, &found, AT_SYMLINK_NOFOLLOW) < 0 || !is_as_recorded(lend, gift, &found))
         return -ESTALE;
     ssize_t len = readlinkat(dir_fd, leaf, target, sizeof target);
@@ -189,36 +275,57 @@ static int make_link(struct stg_lend *lend, struct gift *gift)
     return lend->keep_mtime ? stg_landing_set_mtime(lend->tmp_fd, gift->name, gift->recorded->mtime_ns) : 0;
 }
 
-static int give(struct stg_lend *lend, struct stg_entries *entries, uint32_t row, int64_t *shared)
+static int give(struct hand *hand, size_t number)
 {
+    struct stg_lend *lend = hand->lend;
+    struct work *work = hand->work; /* a large file's blocks are the hand's work for a while */
+    uint32_t row = work->rows[number];
     struct gift gift = {.recorded = &lend->kept->rows[row], .row = stg_table_row(lend->kept->table, row)};
-    struct stg_entry *entry = &entries->rows[row];
     struct stg_stored stored;
     stg_names_next(&lend->names, gift.name);
-    int status = S_ISLNK(gift.recorded->mode) ? make_link(lend, &gift) : make_file(lend, &gift);
+    int status = S_ISLNK(gift.recorded->mode) ? make_link(hand, &gift) : make_file(hand, &gift);
     if (status == 0)
-        status = stg_parents_publish(&lend->to, lend->tmp_fd, gift.name, gift.row.key, &stored);
+        status = stg_parents_publish(&hand->to, lend->tmp_fd, gift.name, gift.row.key, &stored);
     if (status < 0) {
         unlinkat(lend->tmp_fd, gift.name, 0);
         return status;
     }
-    memcpy(entry->digest, gift.recorded->digest, STG_DIGEST_BYTES);
-    entry->mtime_ns = stored.mtime_ns;
-    entry->ctime_ns = stored.ctime_ns;
-    entry->mode = (uint16_t)(S_ISLNK(stored.mode) ? stored.mode : stored.mode & 07777);
-    entry->grade = gift.recorded->grade;
-    entry->why = STG_WHY_NONE;
-    entry->standing = STG_STANDS;
-    *shared += gift.shared;
+    stg_entry_stand(&work->entries->rows[row], &stored, gift.recorded->digest, gift.recorded->grade);
+    atomic_fetch_add_explicit(&work->shared, gift.shared, memory_order_relaxed);
     return 0;
 }
 
-size_t stg_lend_give(struct stg_lend *lend, struct stg_entries *entries, const uint32_t *rows, size_t count,
-                     int64_t *shared, int *status)
+/* How many of the rows are for one call: at least one, and one that is large alone. */
+static size_t count_for_a_call(const struct stg_table *table, const uint32_t *rows, size_t count)
 {
-    *status = 0;
-    for (size_t i = 0; i < count; i++)
-        if ((*status = give(lend, entries, rows[i], shared)) < 0)
+    int64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        int64_t size = stg_table_row(table, rows[i]).size;
+        if (i > 0 && (size >= LARGE || size > MOST_BYTES - bytes))
             return i;
+        if (size >= LARGE)
+            return 1;
+        bytes += size;
+    }
     return count;
+}
+
+size_t stg_lend_give(struct stg_lend *lend, struct stg_entries *entries, const uint32_t *rows, size_t count,
+                     uint32_t *given, int64_t *shared, int *status)
+{
+    struct work work = {.one = give, .entries = entries, .rows = rows};
+    size_t in_place = 0;
+    work.count = count_for_a_call(entries->table, rows, count);
+    if (work.count == 1) { /* whose blocks take all hands, if it is large */
+        struct hand *hand = &lend->hands[0];
+        hand->work = &work;
+        *status = atomic_load(&lend->stopped) ? -ECANCELED : give(hand, 0);
+    } else {
+        *status = do_all(lend, &work);
+    }
+    for (size_t i = 0; i < work.count; i++)
+        if (entries->rows[rows[i]].standing == STG_STANDS)
+            given[in_place++] = rows[i];
+    *shared += atomic_load(&work.shared);
+    return in_place;
 }

@@ -39,9 +39,10 @@ cdef extern from "blobs.h" nogil:
 cdef extern from "lend.h" nogil:
     struct stg_lend:
         pass
-    stg_lend *stg_lend_new(const stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime)
+    stg_lend *stg_lend_new(const stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime, unsigned threads)
     void stg_lend_free(stg_lend *lend)
-    size_t stg_lend_give(stg_lend *lend, stg_entries *entries, const uint32_t *rows, size_t count, int64_t *shared, int *status)
+    void stg_lend_stop(stg_lend *lend)
+    size_t stg_lend_give(stg_lend *lend, stg_entries *entries, const uint32_t *rows, size_t count, uint32_t *given, int64_t *shared, int *status)
 
 
 cdef extern from "recall.h" nogil:

@@ -150,17 +150,22 @@ class Blobs:
 @final
 class Lend:
     """Files of a kept tree, given to another one on this host, with shared blocks where the file system can
-    (csrc/lend.h). ``kept``: what was recorded of the tree at ``kept_fd``. The descriptors are the caller's. One thread
-    at a time.
+    (csrc/lend.h). ``kept``: what was recorded of the tree at ``kept_fd``. The descriptors are the caller's. One call of
+    `give` at a time, with the work of which ``threads`` are busy, at most 8.
     """
 
-    def __init__(self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool) -> None: ...
+    def __init__(
+        self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool, threads: int = 1
+    ) -> None: ...
     kept: Entries
-    def give(self, entries: Entries, rows: array[int]) -> tuple[int, int, int]:
-        """The files of these rows; their entries, of the same table, stand then. How many are in place, why the next
-        one is not (0; ESTALE: it is not what was recorded; EBADMSG: other bytes; else the errno of the destination),
-        and how many bytes are shared. Releases the GIL. ValueError: another table. IndexError.
+    def give(self, entries: Entries, rows: array[int]) -> tuple[array[int], int, int]:
+        """The files of the first of these rows, as many as hold 256 MiB, or one that is larger; their entries, of the
+        same table, stand then. Which are in place; why one is not (0: the call's are, the first ones, at least one;
+        ESTALE: it is not what was recorded; EBADMSG: other bytes; ECANCELED; else the errno of the destination); and
+        how many bytes are shared. Releases the GIL. ValueError: another table. IndexError.
         """
+    def stop(self) -> None:
+        """From any thread: `give` ends soon, with ECANCELED."""
 
 @final
 class Recall:

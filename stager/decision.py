@@ -256,6 +256,9 @@ class Decision(Struct, frozen=True):
         free_bytes, free_inodes, _ = self.workspace.free()
         if self.source.capabilities.shares_blocks:
             planned = replace(planned, disk_bytes=0)
+        elif self.options.room_for_two:
+            again = planned.total.bytes + planned.total.objects * self.workspace.free()[2]
+            planned = replace(planned, disk_bytes=planned.disk_bytes + again)
         room_bytes = min(room.size, table.sum_sizes(planned.blocked))
 
         def check(idle: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""Room in the node's cache: `stager.stages.evict_policy` carried out, each entry looked at again under its own lock."""
+"""Room in the node's cache: the rules of `stager.keeping` carried out, each entry looked at again, and locked."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import StagerError
-from stager.host.cache import About, Cache, Kept
-from stager.keeping import Amount, Item, Quota
-from stager.stages.evict_policy import longest_unused, over_quota
+from stager.host.cache import Cache, Kept
+from stager.host.cache_items import items_at
+from stager.keeping import Amount, Item, Quota, longest_unused, over_quota, total
 
-__all__ = ["evict", "free_bytes", "items_of", "keep_to_quota", "make_room"]
+__all__ = ["evict", "free_bytes", "keep_to_quota", "make_room"]
 
 _EVERYTHING: Final = Amount(1 << 63, 1 << 63)
 _ROOM_WITHIN_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 0.02
-_UNKNOWN: Final = About(source="?")
 
 
-def items_of(cache: Cache) -> list[Item]:
-    """What is kept now. Blocks. Raises `HostError`."""
-    return [_item(entry) for entry in cache.entries()]
-
-
-def evict(cache: Cache, items: Iterable[Item]) -> list[Item]:
+def evict(items: Iterable[Item]) -> list[Item]:
     """Remove these, but for what came into use or was pinned meanwhile; return what went. Blocks. `HostError`."""
-    return [item for item in items if _goes(Kept(os.path.join(cache.path, item.name)))]
+    return [item for item in items if _goes(Kept(item.path))]
 
 
-def make_room(cache: Cache, spared: str) -> bool:
-    """Remove what was used longest ago, if there is something that nobody uses and nobody wants to stay.
+def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[Item]:
+    """Remove what was used longest ago and nobody uses or wants to stay: so much that ``missing`` comes free, nothing
+    where all of it would not do; where nobody knows what is missing, one. Return what went.
 
     Blocks. Raises `HostError`.
     """
-    for item in longest_unused(items_of(cache), _EVERYTHING, spared):
-        free = free_bytes(cache)
-        if evict(cache, [item]):
-            _await_room(cache, free)
-            return True
-    return False
+    items = items_at(cache.path)
+    going = longest_unused(items, missing or _EVERYTHING, spared)
+    if missing is not None and not _is_enough(total(going), missing):
+        going = [item for item in going if not item.bytes]  # nobody knows how much: never filled to the end
+    free = free_bytes(cache)
+    went: list[Item] = []
+    for item in going:
+        went += evict([item])
+        if went and missing is None:
+            break
+    if went:
+        _await_room(cache, free)
+    return went
 
 
 def keep_to_quota(cache: Cache, quota: Quota, spared: str) -> None:
     """Remove what is too much, as far as nobody uses it. Blocks. Never raises."""
     with suppress(StagerError, OSError):
-        evict(cache, over_quota(items_of(cache), quota, free_bytes(cache), spared))
+        evict(over_quota(items_at(cache.path), quota, free_bytes(cache), spared))
 
 
 def free_bytes(cache: Cache) -> int:
@@ -56,12 +58,8 @@ def free_bytes(cache: Cache) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _item(entry: Kept) -> Item:
-    about = entry.about() or _UNKNOWN
-    return Item(
-        name=entry.name, source=about.source, bytes=about.bytes, inodes=about.inodes or about.files,
-        last_use_s=entry.last_use_s(), is_pinned=about.is_pinned, in_use=entry.is_in_use(),
-    )  # fmt: skip
+def _is_enough(came: Amount, missing: Amount) -> bool:
+    return came.bytes >= missing.bytes and came.inodes >= missing.inodes
 
 
 def _goes(entry: Kept) -> bool:

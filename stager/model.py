@@ -212,7 +212,8 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
     synced again.
     ``unverified`` counts the objects whose grade is not A by the keys of `UNVERIFIED`. ``read_back_bytes`` were read
     again from the file for a checksum that has to be taken in order. ``cache``: "how" files came out of this node's
-    cache ("clone", "copy"), and how many bytes are shared with it; empty where it was not used.
+    cache ("clone", "overlay", "read-only", "copy"), "shared_bytes" that take no space of their own, and
+    "not_fetched_bytes" that did not come over the network; empty where it was not used.
     """
 
     source: str

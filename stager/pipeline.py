@@ -128,6 +128,8 @@ class _Sync(Struct, frozen=True):
             moves = bool(decided.planned.fetch or seen.leftovers.deletion.files)
             await blocking(self.history.judge, self.decision.source, seen.snapshot, moves=moves)
         seen = replace(seen, whole=seen.snapshot)  # what was left out takes no memory while the rest moves
+        if options.prove_access and decided.planned.keep.objects and not decided.planned.fetch:
+            await self.decision.source.prove_access(seen.snapshot)
         compared, used = time.monotonic(), self.transfer.stats()
         if options.dry_run:
             deleted = seen.leftovers.deletion.counts

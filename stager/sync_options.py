@@ -24,7 +24,9 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     copied. ``fsync``: all has reached the disk before the receipt is written. ``filter``: which files are wanted.
     ``delete``: what the source no longer has goes; None: it stays. ``names``: the sink is told each name of a dry run's
     plan, and of what was deleted. ``integrity``: which of the source's own digests are compared, and the grade that
-    every file must reach. ``git``: what is wanted of a git source.
+    every file must reach. ``git``: what is wanted of a git source. ``room_for_two``: what the source has must fit once
+    more beside what is fetched, for a copy of it. ``prove_access``: where nothing has to be fetched the source is asked
+    for one object all the same, because who may list need not be one who may read.
     """
 
     remote: Remote | None = None
@@ -42,6 +44,8 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     names: bool = False
     integrity: Integrity = Integrity()
     git: GitOptions = GitOptions()
+    room_for_two: bool = False
+    prove_access: bool = False
 
     def check(self) -> None:
         """Raises `UsageError` for options that exclude each other."""

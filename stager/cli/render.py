@@ -158,6 +158,8 @@ def summary(receipt: DatasetReceipt, *, dry_run: bool = False) -> str:
     elif (kept := receipt.reused.bytes - (total.bytes - moved.bytes if receipt.cache else 0)) > 0:
         text += f", {size(kept)} of it kept on this node"
     text += f"; {total.objects - moved.objects} {'from the cache' if receipt.cache else 'unchanged'}"
+    if receipt.cache:
+        text += f" ({receipt.cache['how']})"
     if receipt.left_out.objects:
         text += f"; {receipt.left_out.objects} left out"
     if pointers := receipt.pinned.get("lfs", {}).get("excluded", 0):

@@ -143,8 +143,9 @@ async def _stage_and_run(
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
             placement = await place_job(
-                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
-            )
+                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+                for_view=not keep, cache=arguments.cache,
+            )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)

@@ -47,9 +47,11 @@ from stager.host.threads import blocking
 from stager.host.trees import remove_private
 from stager.keeping import Quota
 
-__all__ = ["About", "Cache", "Generation", "Kept"]
+__all__ = ["FORMAT", "About", "Cache", "Generation", "Kept", "entries_at"]
 
-_FORMAT: Final = "2"
+FORMAT: Final = "2"
+"""Of what lies in a cache; another release may have another beside it."""
+
 _ABOUT: Final = "about.json"
 _GONE: Final = "gone-"
 _USES: Final = "uses"
@@ -91,7 +93,7 @@ class Cache:
         """
         self.quota = quota
         self._stale_s = stale_s
-        self.path = os.path.join(scratch, CACHE, _FORMAT)
+        self.path = os.path.join(scratch, CACHE, FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
                 os.close(open_own(path))
@@ -100,6 +102,11 @@ class Cache:
         remember_scratch(scratch)
         self.clones = bool(clones_in(self.path))
         self.overlays = for_view and not self.clones and can_overlay(self.path)
+
+    @property
+    def shares(self) -> bool:
+        """Whether a job gets what is kept without its bytes being written again."""
+        return self.clones or self.overlays
 
     def entry(self, name: str) -> Kept:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
@@ -112,13 +119,7 @@ class Cache:
 
     def entries(self) -> Iterator[Kept]:
         """All there are, in no order. Raises `HostError`."""
-        try:
-            names = os.listdir(self.path)
-        except OSError as error:
-            raise from_os_error(error, doing="read the cache", where=self.path) from error
-        for name in names:
-            if not name.startswith((_GONE, ".")):
-                yield Kept(os.path.join(self.path, name), stale_s=self._stale_s)
+        return entries_at(self.path)
 
     def sweep(self) -> None:
         """Remove what others began to. Never raises."""
@@ -126,6 +127,17 @@ class Cache:
             for name in os.listdir(self.path):
                 if name.startswith(_GONE):
                     remove_private(os.path.join(self.path, name))
+
+
+def entries_at(path: str) -> Iterator[Kept]:
+    """All that the directory of a cache has, in no order. Raises `HostError`."""
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise from_os_error(error, doing="read the cache", where=path) from error
+    for name in names:
+        if not name.startswith((_GONE, ".")):
+            yield Kept(os.path.join(path, name))
 
 
 class Kept:

@@ -10,6 +10,7 @@ from typing import Final
 
 from stager._native import KeyOrder
 from stager.errors import from_os_error
+from stager.host.names_in import entries_in
 from stager.host.threads import Checkpoint
 from stager.host.workspace import STATE_NAME
 
@@ -55,7 +56,7 @@ class ForeignFiles:
             if os.fstat(fd).st_dev != self._device:
                 found.append(directory)
                 return
-            with os.scandir(fd) as entries:
+            with entries_in(fd) as entries:
                 for number, entry in enumerate(entries):
                     if number % _ENTRIES_A_CHECKPOINT == 0:
                         checkpoint()

@@ -36,6 +36,7 @@ from msgspec import Struct
 
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
+from stager.host.names_in import names_in
 from stager.host.scratch import MIRRORS, PrivateDirectory, open_own, remember_scratch
 
 __all__ = ["Kind", "Loan", "Mirror"]
@@ -125,7 +126,7 @@ class Mirror:
     def lend_all(self) -> Loan:
         """Every commit that is here, so that only what is new has to come. Raises `HostError`."""
         generation = self._newest()
-        names = os.listdir(self._held[generation]) if generation else []
+        names = names_in(self._held[generation]) if generation else []
         records = [self._read(generation, name) for name in names if _RECORD.fullmatch(name)]
         return self._loan(generation, [record for record in records if record])
 
@@ -207,7 +208,7 @@ class Mirror:
         return self._newest()
 
     def _generations(self) -> list[int]:
-        kind, found = f"{self._kind}.", os.listdir(self._fd)
+        kind, found = f"{self._kind}.", names_in(self._fd)
         numbers = [name.removeprefix(kind) for name in found if name.startswith(kind)]
         return [int(number) for number in numbers if number.isascii() and number.isdigit() and len(number) < 16]
 
@@ -273,7 +274,7 @@ def _link(source: str, name: str, directory: int) -> int:
 
 
 def _remove_orphans(directory: int) -> None:
-    names = os.listdir(directory)
+    names = names_in(directory)
     named: set[str] = set()
     for name in names:
         if _RECORD.fullmatch(name):

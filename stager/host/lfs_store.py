@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from stager import _native
 from stager.host.clones import can_clone
+from stager.host.names_in import names_in
 from stager.host.scratch import LFS
 
 __all__ = ["LfsStore", "is_worth_a_copy"]
@@ -132,11 +133,11 @@ class LfsStore:
     def _trim(self) -> None:
         """Remove what was used longest ago until the rest is a fair share of the disk."""
         files = []
-        for name in os.listdir(self._tmp_fd):  # of syncs that were killed
+        for name in names_in(self._tmp_fd):  # of syncs that were killed
             with contextlib.suppress(OSError):
                 if time.time() - os.lstat(name, dir_fd=self._tmp_fd).st_mtime > _STALE_AFTER_S:
                     os.unlink(name, dir_fd=self._tmp_fd)
-        for name in os.listdir(self._fd):
+        for name in names_in(self._fd):
             if len(name) != 2:  # _TMP
                 continue
             with contextlib.suppress(OSError), os.scandir(os.path.join(f"/proc/self/fd/{self._fd}", name)) as found:

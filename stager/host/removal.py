@@ -16,6 +16,7 @@ from typing import Final, Literal, Self
 from msgspec import Struct
 
 from stager.host.mounts import mount_id
+from stager.host.names_in import entries_in
 from stager.host.threads import Checkpoint, go_on
 
 __all__ = ["Found", "Tree"]
@@ -211,7 +212,7 @@ def _no_path(path: bytes) -> OSError:
 
 def _entries(fd: int) -> list[tuple[bytes, os.stat_result]]:
     found = []
-    with os.scandir(fd) as entries:
+    with entries_in(fd) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
                 found.append((os.fsencode(entry.name), entry.stat(follow_symlinks=False)))

@@ -15,6 +15,7 @@ from typing import Final
 
 from stager.errors import HostError, MountError, from_os_error
 from stager.host.mounts import lies_within, mount_id, read_mountinfo
+from stager.host.names_in import entries_in
 from stager.host.procs import find_viewer
 
 __all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_private", "remove_tree"]
@@ -111,7 +112,7 @@ def remove_private(path: str) -> None:
 def _empty(fd: int, mount: int, root_fd: int, depth: int) -> bool:
     """Remove what a directory holds; True when something was too deep and now waits in the root."""
     moved = False
-    with os.scandir(fd) as entries:
+    with entries_in(fd) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
         if not is_directory:

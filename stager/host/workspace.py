@@ -18,6 +18,7 @@ from typing import Final, Self
 from stager.errors import BusyError, HostError, UsageError, from_os_error
 from stager.host.atomic import open_regular
 from stager.host.folding import folds_when_written, seems_to_fold
+from stager.host.names_in import names_in
 
 __all__ = ["STATE_NAME", "Workspace", "boot_id"]
 
@@ -113,7 +114,8 @@ class Workspace:
     def _remove_if_empty(self) -> None:
         made, self._made = self._made, []
         with contextlib.suppress(OSError):
-            if self._lock_fd is not None and self._state in made and os.listdir(self.state_fd) == [_LOCK_NAME]:
+            alone = self._lock_fd is not None and self._state in made
+            if alone and self.state_fd is not None and names_in(self.state_fd) == [_LOCK_NAME]:
                 os.unlink(_LOCK_NAME, dir_fd=self.state_fd)
             for path in made:
                 os.rmdir(path)

@@ -146,6 +146,13 @@ class Source(Protocol):
         """
         ...
 
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """Raise what `fetch` would where this user may list what is there, and not read it; ``snapshot`` is not empty.
+
+        One object stands for all. Nothing to do where a listing proves it.
+        """
+        ...
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Put the given rows of ``snapshot.table`` in place: each under its final name only when complete.
 

@@ -143,6 +143,9 @@ class GitSource:
         pin = await self._repository.find(version.commit)
         return replace(self._snapshot(pin, listed.table, version), version=listed.version)
 
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """Nothing to do: who may list a repository may fetch it."""
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch` and `stager.sources.git_checkout`."""
         if not rows or self._pin is None:

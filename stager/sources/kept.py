@@ -1,7 +1,8 @@
 """A tree that is kept on this node as a source: what an earlier run recorded of it, for another tree.
 
 Nothing is listed and nothing read that need not be: a file is believed while it is the user's own and has the size and
-times that were recorded, and where the file system can it shares its blocks with the new one. Grades and identities are
+times that were recorded, and where the file system can it shares its blocks with the new one; elsewhere it is copied,
+and what was read compared with the digest that was recorded. Grades and identities are
 those of the source that the tree came from, so that the new tree is one of that source's like any other.
 """
 
@@ -10,14 +11,15 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, aclosing
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, NoReturn, Self
 
 from stager import _native
 from stager.errors import ChangedError, HostError, from_os_error
 from stager.host.manifest_file import Manifest, load_manifest
-from stager.host.threads import blocking, in_threads
+from stager.host.threads import blocking, until_stopped
 from stager.manifest import DamagedManifestError
 from stager.model import Grade
 from stager.names import from_json
@@ -26,7 +28,6 @@ from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapsh
 __all__ = ["KeptTree"]
 
 _FILES_A_CALL: Final = 1024
-_BYTES_A_CALL: Final = 256 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -70,23 +71,28 @@ class KeptTree:
         """Never asked for: what is kept is what was listed."""
         return await self.snapshot()
 
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """Nothing to do: what is kept is the user's own."""
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. `ChangedError`: a file is not what was recorded."""
         assert self._manifest is not None
-        kept = self._manifest.entries
-
-        def give(piece: array[int]) -> tuple[array[int], int]:
-            lend = _native.Lend(
-                kept, self._fd, tmp_fd=landing.tmp_fd, root_fd=landing.root_fd, keep_mtime=landing.preserve
-            )
-            given, code, shared = lend.give(landing.entries, piece)
-            self.shared_bytes += shared
-            return piece[:given], code
-
-        async with aclosing(in_threads(give, _pieces(snapshot.table, rows))) as finished:
-            async for landed, code in finished:
-                if landed:
-                    done(landed)
+        lend = _native.Lend(
+            self._manifest.entries, self._fd, tmp_fd=landing.tmp_fd, root_fd=landing.root_fd,
+            keep_mtime=landing.preserve, threads=len(os.sched_getaffinity(0)),
+        )  # fmt: skip
+        begin = 0
+        while begin < len(rows):
+            calls: list[tuple[array[int], int, int]] = []  # of a cancelled one too: what is in place is told
+            work = partial(_give, lend, landing, rows[begin : begin + _FILES_A_CALL], calls)
+            try:
+                await until_stopped(work, lend.stop)
+            finally:
+                for given, _, shared in calls:
+                    self.shared_bytes += shared
+                    done(given)
+            for given, code, _ in calls:
+                begin += len(given)
                 if code:
                     self._refuse(code, landing)
 
@@ -108,12 +114,7 @@ class KeptTree:
         raise from_os_error(OSError(code, os.strerror(code)), doing="put a file in place", where=landing.root)
 
 
-def _pieces(table: _native.KeyTable, rows: array[int]) -> Iterator[array[int]]:
-    begin, size = 0, 0
-    for at, row in enumerate(rows):
-        size += table.size(row)
-        if at + 1 - begin == _FILES_A_CALL or size >= _BYTES_A_CALL:
-            yield rows[begin : at + 1]
-            begin, size = at + 1, 0
-    if begin < len(rows):
-        yield rows[begin:]
+def _give(
+    lend: _native.Lend, landing: Landing, rows: array[int], calls: list[tuple[array[int], int, int]]
+) -> None:
+    calls.append(lend.give(landing.entries, rows))

@@ -79,6 +79,9 @@ class LocalSource:
         raise UsageError("a directory cannot be pinned to an earlier listing", where=self._ref.text,
                          hint="use an s3 or git source")
 
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """Nothing to do: nothing of this host is cached."""
+
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """See `Source.fetch`. Cancelling starts no further file and waits for those being copied."""
         await asyncio.to_thread(self._refuse_nested, landing)

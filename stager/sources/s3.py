@@ -38,7 +38,7 @@ from stager.sources.s3_order import lists_in_byte_order
 from stager.sources.s3_silence import Silence
 from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
-from stager.sources.s3_version import look_up, with_versions
+from stager.sources.s3_version import look_up, prove_readable, with_versions
 from stager.sources.verify import Told
 from stager.transfer import Lane, RegionMovedError, Transfer, Work
 
@@ -105,6 +105,13 @@ class S3Source:
         connection = await self._connect(None)
         self._take(connection, listed.folder)
         return replace(listed, pinned={**listed.pinned, **self._pinned(connection, listed.folder)})
+
+    async def prove_access(self, snapshot: Snapshot) -> None:
+        """See `stager.sources.base.Source.prove_access`: a HEAD of the first object, which needs s3:GetObject."""
+        connection, template, table = self._connection, self._template, snapshot.table
+        if connection is None or template is None:
+            raise ValueError("this needs the snapshot of this source")
+        await prove_readable(connection.lane, template, table, 0, where=self._name(table.key(0)))
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.

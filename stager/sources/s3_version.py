@@ -15,7 +15,7 @@ from stager._native import Batch, KeyTable, Template
 from stager.errors import ChangedError, GoneError, NotFoundError, SourceError, StagerError, TransientError
 from stager.transfer import Lane, Work
 
-__all__ = ["look_up", "with_versions"]
+__all__ = ["look_up", "prove_readable", "with_versions"]
 
 _SEPARATOR: Final = b"\0"  # csrc/identity.h
 _NULL: Final = b"null"  # the version of what was stored before its bucket had any; an answer need not name it
@@ -53,6 +53,25 @@ async def look_up(lane: Lane, template: Template, key: bytes, version_id: bytes,
     pinned = etag + _SEPARATOR + version_id if etag or version_id != _NULL else b""
     found.append(key, size, pinned)
     return found
+
+
+async def prove_readable(lane: Lane, template: Template, table: KeyTable, row: int, *, where: str) -> None:
+    """One HEAD of one object as it is pinned, which takes the permission that a GET takes; a GET when it is refused.
+
+    Raises what a fetch of the object would.
+    """
+    asked = KeyTable()
+    asked.append(table.key(row), 1, table.identity(row))
+    look = Work(items=[0], submit=lambda rows: lane.transfer.engine.look_up(template, asked, rows),
+                landed=lambda *_: None, name=lambda _: where)  # fmt: skip
+    try:
+        await _run(lane, look)
+    except (TransientError, ChangedError):
+        raise
+    except StagerError:
+        lane.skipped.clear()
+        await _ask_why(lane, template, asked, where)
+        await _run(lane, look)
 
 
 async def with_versions(lane: Lane, template: Template, table: KeyTable, *, name: Callable[[bytes], str]) -> KeyTable:

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@ static int kept_fd, tmp_fd, root_fd;
 struct world {
     struct stg_table *table;
     struct stg_entries *kept, *entries;
-    uint32_t rows[8];
+    uint32_t rows[8], given[8];
     size_t count;
     int64_t shared;
     int status;
@@ -70,8 +71,8 @@ static void keep(struct world *world, const char *key, const char *text, mode_t 
 
 static size_t give(struct world *world, int keep_mtime)
 {
-    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime);
-    size_t given = stg_lend_give(lend, world->entries, world->rows, world->count, &world->shared, &world->status);
+    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime, 3);
+    size_t given = stg_lend_give(lend, world->entries, world->rows, world->count, world->given, &world->shared, &world->status);
     stg_lend_free(lend);
     CHECK_EQ(unlinkat(root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
     close(tmp_fd);
@@ -194,6 +195,88 @@ static void test_symbolic_link_above_a_file_is_not_followed(void)
     end(&world);
 }
 
+#define LARGE ((size_t)33 << 20) /* four blocks and a part of one */
+#define MANY 300
+
+/* By any number of threads, files in other directories at a time, until one cannot be given. */
+static void test_many_threads_give_every_file_once(void)
+{
+    struct world world;
+    char key[16], text[16];
+    uint32_t rows[MANY], given[MANY];
+    begin(&world);
+    stg_entries_free(world.kept);
+    stg_entries_free(world.entries);
+    world.kept = stg_entries_new(world.table, MANY);
+    world.entries = stg_entries_new(world.table, MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(key, sizeof key, "m%u", i % 7);
+        mkdirat(kept_fd, key, 0700);
+        snprintf(key, sizeof key, "m%u/%u", i % 7, i);
+        snprintf(text, sizeof text, "text %u", i);
+        world.count = 0;
+        keep(&world, key, text, 0600);
+        rows[i] = world.rows[0];
+    }
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, STG_LEND_THREADS);
+    CHECK_EQ(stg_lend_give(lend, world.entries, rows, MANY - 1, given, &world.shared, &world.status), MANY - 1);
+    CHECK_EQ(world.status, 0);
+    CHECK(memcmp(rows, given, (MANY - 1) * sizeof *rows) == 0);
+    for (unsigned i = 0; i < MANY - 1; i++) {
+        snprintf(key, sizeof key, "m%u/%u", i % 7, i);
+        snprintf(text, sizeof text, "text %u", i);
+        check_text(key, text);
+        world.entries->rows[rows[i]].standing = STG_UNKNOWN;
+    }
+    unlinkat(kept_fd, "m0/140", 0);
+    size_t count = stg_lend_give(lend, world.entries, rows, MANY, given, &world.shared, &world.status);
+    CHECK_EQ(world.status, -ESTALE);
+    CHECK(count < MANY);
+    for (size_t i = 0; i < count; i++)
+        CHECK_EQ(world.entries->rows[given[i]].standing, STG_STANDS);
+    CHECK_EQ(world.entries->rows[rows[140]].standing, STG_UNKNOWN);
+    stg_lend_stop(lend);
+    world.entries->rows[rows[0]].standing = STG_UNKNOWN;
+    CHECK_EQ(stg_lend_give(lend, world.entries, rows, 1, given, &world.shared, &world.status), 0);
+    CHECK_EQ(world.status, -ECANCELED);
+    stg_lend_free(lend);
+    end(&world);
+}
+
+static void test_large_file_is_copied_and_compared_block_by_block(void)
+{
+    struct world world;
+    char *bytes = malloc(LARGE + 1), *found = malloc(LARGE);
+    begin(&world);
+    for (size_t i = 0; i < LARGE; i++)
+        bytes[i] = (char)('a' + (i * i >> 11) % 26);
+    bytes[LARGE] = 0;
+    keep(&world, "small", "text", 0600);
+    keep(&world, "large", bytes, 0600);
+    keep(&world, "other", "other", 0600);
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 3);
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows, 3, world.given, &world.shared, &world.status), 1);
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows + 1, 2, world.given, &world.shared, &world.status), 1);
+    CHECK_EQ(world.status, 0);
+    CHECK_EQ(world.given[0], world.rows[1]);
+    CHECK_EQ(world.entries->rows[world.rows[1]].standing, STG_STANDS);
+    int fd = openat(root_fd, "large", O_RDONLY | O_CLOEXEC);
+    CHECK_EQ(read(fd, found, LARGE), (ssize_t)LARGE);
+    CHECK(memcmp(found, bytes, LARGE) == 0);
+    close(fd);
+    CHECK_EQ(unlinkat(root_fd, "large", 0), 0);
+    world.entries->rows[world.rows[1]].standing = STG_UNKNOWN;
+    world.kept->rows[world.rows[1]].digest[3] ^= 1; /* as when the disk gives other bytes behind the same times */
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows + 1, 1, world.given, &world.shared, &world.status),
+             world.shared ? 1 : 0); /* what is cloned is not read */
+    CHECK_EQ(world.status, world.shared ? 0 : -EBADMSG);
+    CHECK_EQ(faccessat(root_fd, "large", F_OK, AT_SYMLINK_NOFOLLOW), world.shared ? 0 : -1);
+    stg_lend_free(lend);
+    end(&world);
+    free(bytes);
+    free(found);
+}
+
 static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
     (void)st, (void)flag, (void)ftw;
@@ -214,6 +297,8 @@ int main(void)
     RUN(test_files_programs_and_links_are_given_with_what_was_recorded);
     RUN(test_file_that_is_not_what_was_recorded_is_not_given);
     RUN(test_symbolic_link_above_a_file_is_not_followed);
+    RUN(test_many_threads_give_every_file_once);
+    RUN(test_large_file_is_copied_and_compared_block_by_block);
     close(tmp_fd);
     close(root_fd);
     close(kept_fd);

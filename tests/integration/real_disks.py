@@ -13,6 +13,7 @@ MIB = 1 << 20
 MAKERS = {
     "ext4": (64 * MIB, ["mkfs.ext4", "-q", "-m", "0"]),
     "xfs": (320 * MIB, ["mkfs.xfs", "-q", "-m", "reflink=1"]),
+    "xfs without clones": (320 * MIB, ["mkfs.xfs", "-q", "-m", "reflink=0"]),
     "btrfs": (128 * MIB, ["mkfs.btrfs", "-q"]),
 }
 """The least that each kind can be made on, and how."""
@@ -52,5 +53,5 @@ def disk(where: Path, kind: str, *, size: int | None = None, devices: int = 1) -
         images = [where.with_name(f"{where.name}.{number}") for number in range(devices)]
         loops = [stack.enter_context(loop(image, size or least)) for image in images]
         _run(*maker, *loops)
-        stack.enter_context(mount(where, kind, loops[0]))
+        stack.enter_context(mount(where, kind.partition(" ")[0], loops[0]))
         yield [Path(device).name for device in loops]

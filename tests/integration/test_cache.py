@@ -97,7 +97,8 @@ def test_second_job_fetches_nothing_and_takes_no_space(node: Node, disk: Path, s
     total = {"objects": len(OBJECTS), "bytes": sum(map(len, OBJECTS.values()))}
     assert receipt["total"] == receipt["reused"] == total
     assert receipt["moved"] == {"objects": 0, "bytes": 0}
-    assert receipt["cache"] == {"how": "clone", "shared_bytes": total["bytes"]}
+    saved = {"shared_bytes": total["bytes"], "not_fetched_bytes": total["bytes"]}
+    assert receipt["cache"] == {"how": "clone", **saved}
     assert receipt["grades"] == dataset(node, "one")["grades"]
     assert receipt["destination"] == "/data/o/n" and receipt["source"] == "s3://bucket/"
 
@@ -271,7 +272,7 @@ def test_without_the_cache_everything_is_fetched_and_nothing_kept(node: Node, st
     assert not (node.scratch / "cache").exists()
 
 
-def test_file_system_without_clones_is_used_as_ever(tmp_path: Path, strict: StrictS3) -> None:
+def test_nothing_is_kept_in_memory(tmp_path: Path, strict: StrictS3) -> None:
     strict.buckets["bucket"] = dict(OBJECTS)
     place = tmp_path / "memory"
     place.mkdir()
@@ -284,6 +285,7 @@ def test_file_system_without_clones_is_used_as_ever(tmp_path: Path, strict: Stri
         (place / "scratch").chmod(0o700)
         assert contents(stage(node, "one")) == OBJECTS
         assert dataset(node, "one")["cache"] == {}
+        assert not (node.scratch / "cache").exists()
 
 
 def test_nobody_else_can_look_into_it(node: Node) -> None:
@@ -338,6 +340,53 @@ def test_full_disk_makes_room_by_what_was_not_used_for_longest(tmp_path: Path, s
             sources = [json.loads(path.read_text())["source"] for path in abouts]
             assert "s3://old/" in sources or name == "new"
         assert sources == ["s3://new/"]  # and no more is kept than is free
+
+
+@pytest.fixture
+def full(tmp_path: Path, strict: StrictS3) -> Iterator[Node]:
+    """A disk with three kept trees of 40 MiB, the one used first pinned, and 20 MiB free; a job that wants 50."""
+    names = ("pinned", "old", "new")
+    strict.buckets.update({name: {"x": object_bytes(40 * MIB, number)} for number, name in enumerate(names)})
+    strict.buckets["wanted"] = {"x": object_bytes(50 * MIB, 9)}
+    with clone_disk(tmp_path / "disk", tmp_path / "image", size=400 * MIB) as place:
+        (place / "scratch").mkdir(mode=0o700)
+        node = Node(place, strict.environment())
+        for name in names:
+            node.write_job(f'[[dataset]]\nname = "o/n"\nsource = "s3://{name}/"\n')
+            stage(node, name)
+            assert node.stager("teardown", "--discard-uncollected", name).code == 0
+        (pinned,) = (json.loads(line) for line in node.stager("cache", "ls", "--json").out.splitlines()[:1])
+        assert node.stager("cache", "pin", pinned["name"]).code == 0
+        found = os.statvfs(place)
+        with (place / "others").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - 20 * MIB)
+        node.write_job('[[dataset]]\nname = "o/n"\nsource = "s3://wanted/"\n')
+        yield node
+
+
+def test_plan_names_what_goes_and_just_that_goes(full: Node, strict: StrictS3) -> None:
+    planned = full.stager("plan", "JOB.toml", "--json")
+    (placed,) = (event for event in map(json.loads, planned.out.splitlines()) if event["event"] == "placed")
+    assert [item["source"] for item in placed["evicted"]] == ["s3://old/"]
+    assert names(full, "ls") == ["s3://pinned/", "s3://old/", "s3://new/"]
+    done = full.stager("stage", "--job-id", "j", "JOB.toml")
+    assert done.code == 0, done.err
+    assert "for want of room the cache has no longer s3://old/ (40.0 MiB)" in done.err
+    assert contents(full.tree("j") / "data/o/n") == strict.buckets["wanted"]
+
+
+def test_nothing_goes_for_what_cannot_go_ahead(full: Node, strict: StrictS3) -> None:
+    kept = names(full, "ls")
+    full.write_job(
+        '[[dataset]]\nname = "o/n"\nsource = "s3://wanted/"\n[[dataset]]\nname = "o/m"\nsource = "s3://missing/"\n'
+    )
+    refused = full.stager("stage", "--job-id", "refused", "JOB.toml")
+    assert (refused.code, "o/m: s3://missing" in refused.err) == (3, True), refused.err
+    strict.buckets["huge"] = {"x": object_bytes(120 * MIB, 9)}
+    full.write_job('[[dataset]]\nname = "o/n"\nsource = "s3://huge/"\n')
+    refused = full.stager("stage", "--job-id", "huge", "JOB.toml")
+    assert (refused.code, "125829120 bytes are needed" in refused.err) == (5, True), refused.err
+    assert [name for name in names(full, "ls") if name != "?"] == kept  # and room for what was not fetched
 
 
 def names(node: Node, *command: str) -> list[str]:

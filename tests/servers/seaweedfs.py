@@ -21,6 +21,7 @@ __all__ = ["SeaweedFS", "seaweedfs"]
 
 ADMIN = Identity("stager-admin-key", "stager-admin-secret")
 READER = Identity("stager-reader-key", "stager-reader-secret")
+LISTER = Identity("stager-lister-key", "stager-lister-secret")
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
 _STARTS = 3
 
@@ -97,7 +98,7 @@ def _start_once(directory: str, certificates: Certificates | None) -> SeaweedFS:
     server = SeaweedFS(
         endpoint_url=f"http://127.0.0.1:{s3_port}",
         identity=ADMIN,
-        others=(READER,),
+        others=(READER, LISTER),
         region="us-east-1",
         process=process,
         filer=("127.0.0.1", ports["filer.port"]),
@@ -129,6 +130,7 @@ def _identities() -> dict[str, object]:
         "identities": [
             identity("admin", ADMIN, ["Admin", "Read", "List", "Write", "Tagging"]),
             identity("reader", READER, ["Read", "List"]),
+            identity("lister", LISTER, ["List"]),
         ]
     }
 

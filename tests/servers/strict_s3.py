@@ -89,10 +89,10 @@ class StrictS3:
     `os.fsdecode` does. ``customer_keys`` is object key to the SSE-C key it was stored with; ``storage_classes`` is
     object key to class where it is not STANDARD, ``restored`` is object key to whether that has been done (else it is
     under way); an archive tier of INTELLIGENT_TIERING is written INTELLIGENT_TIERING/TIER. ``hosts`` is host name to
-    the bucket it stands for, ``requester_pays`` are buckets, ``owners`` is bucket to account. ``versions`` is key to
-    version id to content (None: a delete marker), in any bucket, and ``claimed_version`` what every answer calls its
-    version instead. ``on_request`` is called with (method, target) before each answer; ``alter`` changes those that
-    bring an object.
+    the bucket it stands for, ``listed_only`` are buckets whose objects nobody may read, ``requester_pays`` are buckets,
+    ``owners`` is bucket to account. ``versions`` is key to version id to content (None: a delete marker), in any
+    bucket, and ``claimed_version`` what every answer calls its version instead. ``on_request`` is called with (method,
+    target) before each answer; ``alter`` changes those that bring an object.
     """
 
     endpoint_url: str = ""
@@ -120,6 +120,7 @@ class StrictS3:
     storage_classes: dict[str, str] = field(default_factory=dict)
     restored: dict[str, bool] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
+    listed_only: set[str] = field(default_factory=set)
     requester_pays: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
     versions: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
@@ -249,6 +250,9 @@ class _Handler(BaseHTTPRequestHandler):
         if objects is None:
             raise _Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         where = {"x-amz-bucket-region": region}  # [API] HeadBucket
+        if key and bucket in self.state.listed_only:
+            # [API] GetObject, HeadObject, "Permissions": s3:GetObject; to list takes s3:ListBucket alone.
+            raise _Refusal(403, "AccessDenied", "Access Denied")
         if key:
             self._get_object(objects, key, query, paid)
         elif any(name.lower().startswith(_SSE_C) for name in self.headers):  # [API] ListObjectsV2 has no such header

@@ -60,7 +60,7 @@ def test_summary_says_which_commit_and_what_did_not_come_over_the_network() -> N
         replace(RECEIPT, reused=reused)
     )
     text = summary(replace(RECEIPT, pinned=pinned, reused=reused, cache={"how": "clone"}))
-    assert "(1.0 MiB/s); 9 from the cache; 2 LFS pointers left as they are;" in text
+    assert "(1.0 MiB/s); 9 from the cache (clone); 2 LFS pointers left as they are;" in text
     assert "; at commit 3f2a9c (refs/heads/main); grades" in text
 
 

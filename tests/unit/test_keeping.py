@@ -9,14 +9,14 @@ import pytest
 from stager.errors import HostError
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.site import site_cache
-from stager.keeping import Amount, Item, Quota
-from stager.stages.evict_policy import longest_unused, over_quota, total
+from stager.keeping import Amount, Item, Quota, longest_unused, over_quota, total
 
 
 def item(name: str, size: int, used: int, *, inodes: int = 10, pinned: bool = False, in_use: bool = False) -> Item:
     return Item(
-        name=name, source=f"s3://b/{name}", bytes=size, inodes=inodes, last_use_s=used, is_pinned=pinned, in_use=in_use
-    )
+        name=name, path=f"/c/{name}", source=f"s3://b/{name}", bytes=size, inodes=inodes, last_use_s=used,
+        is_pinned=pinned, in_use=in_use,
+    )  # fmt: skip
 
 
 def names(items: list[Item]) -> list[str]:
