@@ -272,7 +272,7 @@ def _with_lent(view: MountView, copies: Sequence[Copy], brought: Sequence[Brough
     """What is kept in the place of copies that were not made. Blocks. Raises `HostError`, `NoSpaceError`."""
     lent = {copy.target: one.lent for copy, one in zip(copies, brought, strict=True) if one.lent is not None}
     mounts = [_mount_of(mount, lent[mount.target]) if mount.target in lent else mount for mount in view.mounts]
-    return replace(view, mounts=tuple(mounts), uses=tuple(one.use for one in lent.values()))
+    return replace(view, mounts=tuple(mounts), uses=tuple(one.use.fd for one in lent.values()))
 
 
 def _mount_of(mount: Mount, lent: Lent) -> Mount:
