@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import StagerError
-from stager.host.cache import Cache, Kept
-from stager.host.cache_items import items_at
+from stager.host.cache import Cache
+from stager.host.cache_items import items_in, remove_item
 from stager.keeping import Amount, Item, Quota, longest_unused, over_quota, total
 
 __all__ = ["evict", "free_bytes", "keep_to_quota", "make_room"]
@@ -22,7 +22,7 @@ _LOOK_AGAIN_S: Final = 0.02
 
 def evict(items: Iterable[Item]) -> list[Item]:
     """Remove these, but for what came into use or was pinned meanwhile; return what went. Blocks. `HostError`."""
-    return [item for item in items if _goes(Kept(item.path))]
+    return [item for item in items if remove_item(item, pinned=False)]
 
 
 def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[Item]:
@@ -31,7 +31,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
 
     Blocks. Raises `HostError`.
     """
-    items = items_at(cache.path)
+    items = items_in(cache.scratch)
     going = longest_unused(items, missing or _EVERYTHING, spared)
     if missing is not None and not _is_enough(total(going), missing):
         going = [item for item in going if not item.bytes]  # nobody knows how much: never filled to the end
@@ -49,7 +49,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
 def keep_to_quota(cache: Cache, quota: Quota, spared: str) -> None:
     """Remove what is too much, as far as nobody uses it. Blocks. Never raises."""
     with suppress(StagerError, OSError):
-        evict(over_quota(items_at(cache.path), quota, free_bytes(cache), spared))
+        evict(over_quota(items_in(cache.scratch), quota, free_bytes(cache), spared))
 
 
 def free_bytes(cache: Cache) -> int:
@@ -60,11 +60,6 @@ def free_bytes(cache: Cache) -> int:
 
 def _is_enough(came: Amount, missing: Amount) -> bool:
     return came.bytes >= missing.bytes and came.inodes >= missing.inodes
-
-
-def _goes(entry: Kept) -> bool:
-    about = entry.about()
-    return not (about and about.is_pinned) and entry.remove()
 
 
 def _await_room(cache: Cache, before: int) -> None:

@@ -76,6 +76,7 @@ async def sync(
         state_dir=state_dir,
         integrity=options.integrity,
         git=replace(options.git, history=options.git.history and not options.dry_run),
+        scratch=options.scratch,
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
