@@ -47,6 +47,7 @@ TRASH: Final = "trash"
 _OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS, TRASH)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
+_REMEMBERED: Final = 256
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -90,8 +91,9 @@ def remember_scratch(scratch: str) -> None:
             fcntl.flock(own, fcntl.LOCK_EX)
             known = _read_register(own)
             if scratch not in known:
-                alive = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
-                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*alive, scratch]))], mode=0o600)
+                if len(known) >= _REMEMBERED:  # before, none: others may see a mount that this process does not
+                    known = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
+                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*known, scratch]))], mode=0o600)
         finally:
             os.close(own)
 

@@ -2,10 +2,10 @@
 
 #include "check.h"
 #include "digest.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,12 +277,6 @@ static void test_large_file_is_copied_and_compared_block_by_block(void)
     free(found);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 int main(void)
 {
     if (!mkdtemp(directory))
@@ -303,6 +297,6 @@ int main(void)
     close(root_fd);
     close(kept_fd);
     close(top);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }
