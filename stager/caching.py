@@ -25,14 +25,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from stager.amounts import about_bytes
 from stager.deletion import Delete, Most
 from stager.errors import ChangedError, NoSpaceError, StagerError
 from stager.events import Event, Finished, Sink, Warned, nowhere
+from stager.eviction import keep_to_quota, make_room
 from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
+from stager.keeping import Amount, Quota
 from stager.manifest import FORMER_NAME
 from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.pipeline import sync
@@ -43,19 +46,21 @@ from stager.stages.recall import whole_manifest
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["CACHED", "Lent", "lend", "make_room", "open_cache", "sync_through"]
+__all__ = ["CACHED", "Lent", "kept_as", "lend", "nothing_to_check", "open_cache", "sync_through"]
 
 CACHED: Final = frozenset({"s3", "git"})
 """Schemes whose trees are kept; a directory of this host is nearer than any copy of it."""
 
 Result = TypeVar("Result")
+Check = Callable[[], Awaitable[None]]
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
-_SHARE: Final = 0.5
-_ROOM_WITHIN_S: Final = 2.0
-_LOOK_AGAIN_S: Final = 0.02
 _TOLD: Final = ("commit", "ref", "asked", "version_id")
 _ALL_OF_IT: Final = Delete(everything=True, most=Most(share=100_000))
+
+
+async def nothing_to_check() -> None:
+    """Removing costs nobody anything but time."""
 
 
 class Lent(Struct, frozen=True, kw_only=True):
@@ -66,14 +71,16 @@ class Lent(Struct, frozen=True, kw_only=True):
     use: int
 
 
-def open_cache(scratch: str, file_system: str, *, for_view: bool = False) -> Cache | None:
+def open_cache(
+    scratch: str, file_system: str, *, for_view: bool = False, quota: Quota = Quota()  # noqa: B008  (frozen)
+) -> Cache | None:
     """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory; or where there
     can be none. ``for_view``: trees are used in a job's view alone. Blocks.
     """
     if file_system in _IN_MEMORY:
         return None
     with suppress(StagerError):
-        cache = Cache(scratch, for_view=for_view)
+        cache = Cache(scratch, for_view=for_view, quota=quota)
         cache.sweep()
         return cache
     return None
@@ -86,19 +93,23 @@ async def sync_through(
     *,
     transfer: Transfer,
     options: SyncOptions | None = None,
+    before_removing: Check = nothing_to_check,
     sink: Sink = nowhere,
 ) -> DatasetReceipt:
     """As `stager.pipeline.sync`, with what that raises; the receipt says what came out of the cache.
 
-    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time. Where it
-    has no room for a tree that is kept and a copy of it, nothing is kept: this is `stager.pipeline.sync` then.
+    When the disk is full, kept trees that nobody uses go, those first that were not used for the longest time, unless
+    ``before_removing`` raises. Where it has no room for a tree that is kept and a copy of it, nothing is kept: this is
+    `stager.pipeline.sync` then.
     """
     try:
-        return await _making_room(cache, ref, options, lambda one: one.give(destination), transfer, sink)
+        return await _making_room(
+            cache, ref, options, lambda one: one.give(destination), transfer, before_removing, sink
+        )
     except NoSpaceError as error:
         if cache.clones:
             raise
-        await blocking(_give_up, cache, _name(ref, options or SyncOptions()))
+        await blocking(_give_up, cache, kept_as(ref, options or SyncOptions()))
         sink(Warned(source=ref.text, text=f"there is no room to keep it for the next job as well ({error.what})"))
         return await sync(ref, destination, transfer=transfer, options=options, sink=sink)
 
@@ -110,10 +121,11 @@ async def lend(
     how: str,
     transfer: Transfer,
     options: SyncOptions | None = None,
+    before_removing: Check = nothing_to_check,
     sink: Sink = nowhere,
 ) -> Lent:
     """The kept tree itself, brought up to date, to be mounted; ``how`` goes into the receipt. As `sync_through`."""
-    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, sink)
+    return await _making_room(cache, ref, options, lambda one: one.lend(how), transfer, before_removing, sink)
 
 
 async def _making_room(
@@ -122,33 +134,32 @@ async def _making_room(
     options: SyncOptions | None,
     work: Callable[[_Through], Awaitable[Result]],
     transfer: Transfer,
+    before_removing: Check,
     sink: Sink,
 ) -> Result:
     options = options or SyncOptions()
     options.check()
-    entry = await blocking(cache.entry, _name(ref, options))
+    entry = await blocking(cache.entry, kept_as(ref, options))
     while True:
         try:
             done = await work(_Through(cache, entry, ref, transfer, options, sink))
             break
-        except NoSpaceError:
-            if not await blocking(make_room, cache, entry.name):
+        except NoSpaceError as error:
+            await before_removing()
+            went = await blocking(make_room, cache, entry.name, _missing(error))
+            if not went:
                 raise
-    await blocking(_keep_to_share, cache, entry.name)
+            for item in went:
+                text = f"for want of room the cache has no longer {item.source} ({about_bytes(item.bytes)})"
+                sink(Warned(source=ref.text, text=text))
+    await blocking(keep_to_quota, cache, cache.quota, entry.name)
     return done
 
 
-def make_room(cache: Cache, spared: str) -> bool:
-    """Remove the kept tree that was used longest ago, if there is one that nobody uses and nobody wants to stay.
-
-    Blocks. Raises `HostError`.
-    """
-    for entry in sorted(cache.entries(), key=Kept.last_use_s):
-        about, free = entry.about(), _free_bytes(cache)
-        if entry.name != spared and not (about and about.is_pinned) and entry.remove():
-            _await_room(cache, free)
-            return True
-    return False
+def _missing(error: NoSpaceError) -> Amount | None:
+    """What would do; None: nobody knows, the disk was full in the middle."""
+    missing = Amount(error.missing_bytes, error.missing_inodes)
+    return missing if any(missing) else None
 
 
 def _give_up(cache: Cache, name: str) -> None:
@@ -159,29 +170,8 @@ def _give_up(cache: Cache, name: str) -> None:
         entry.remove()
 
 
-def _await_room(cache: Cache, before: int) -> None:
-    """A file system may give the blocks of removed files free in the background (xfs does); of clones it gives none."""
-    deadline_s = time.monotonic() + _ROOM_WITHIN_S
-    while _free_bytes(cache) <= before and time.monotonic() < deadline_s:
-        time.sleep(_LOOK_AGAIN_S)
-
-
-def _free_bytes(cache: Cache) -> int:
-    found = os.statvfs(cache.path)
-    return found.f_bavail * found.f_frsize
-
-
-def _keep_to_share(cache: Cache, spared: str) -> None:
-    """Kept trees take a share of the disk's free space and their own, and no more, as far as nobody uses them."""
-    with suppress(StagerError, OSError):
-        while True:
-            kept = sum(about.bytes for entry in cache.entries() if (about := entry.about()))
-            if kept <= _SHARE * (kept + _free_bytes(cache)) or not make_room(cache, spared):
-                return
-
-
-def _name(ref: SourceRef, options: SyncOptions) -> str:
-    """Of all that shapes a tree."""
+def kept_as(ref: SourceRef, options: SyncOptions) -> str:
+    """The name that a tree of this is kept under: of all that shapes it."""
     shape = [
         ref, options.remote, options.filter.described(), options.git, options.integrity, options.pinning.frozen,
         options.on_archived, options.on_bad_key, options.preserve,
@@ -222,7 +212,7 @@ class _Through:
         """The generation to use, how that came about, and what holds it. ``exact``: nothing else lies in its tree."""
         async with self._entry.alone():
             generation, filled = await self._bring_up_to_date(verify, exact)
-            await blocking(self._entry.tell, self._about(filled))
+            await blocking(self._tell_of, generation, filled)
             await blocking(self._entry.trim)
             return generation, filled, await blocking(generation.hold)
 
@@ -304,13 +294,20 @@ class _Through:
         if isinstance(event, Warned):
             self._sink(event)
 
-    def _about(self, filled: DatasetReceipt) -> About:
+    def _tell_of(self, generation: Generation, filled: DatasetReceipt) -> None:
+        """Blocks. Raises `HostError`, `NoSpaceError`."""
         known = self._entry.about()
-        wanted = {**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}}
-        return About(
-            source=self._ref.text, wanted=wanted, files=filled.total.objects, bytes=filled.total.bytes,
-            grades=dict(filled.grades), is_pinned=known is not None and known.is_pinned,
-        )  # fmt: skip
+        is_same = known is not None and known.files == filled.total.objects and not filled.moved.objects
+        about = About(
+            source=self._ref.text,
+            wanted={**filled.filter, **{name: filled.pinned[name] for name in _TOLD if name in filled.pinned}},
+            files=filled.total.objects,
+            bytes=filled.total.bytes,
+            inodes=known.inodes if known is not None and is_same else generation.count_inodes(),
+            grades=dict(filled.grades),
+            is_pinned=known is not None and known.is_pinned,
+        )
+        self._entry.tell(about)
 
 
 def _has_more(checkpoint: Checkpoint, generation: Generation, exact: bool) -> bool:

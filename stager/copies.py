@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,16 +14,30 @@ from msgspec.structs import replace
 from stager.caching import CACHED, Lent, lend, open_cache, sync_through
 from stager.config import GitOptions, Integrity, Remote
 from stager.errors import StagerError
-from stager.events import Event, Finished, Planned, Sink
+from stager.events import Event, Finished, Planned, Sink, nowhere
 from stager.filters import EVERYTHING, Filter
 from stager.host.cache import Cache
 from stager.model import DatasetReceipt, JobSpec, SourceRef
 from stager.pipeline import SyncOptions, sync
 from stager.stages.pin import LISTED, Pinning
 from stager.stages.place import Placement
+from stager.stages.place_candidates import quota_in_force
 from stager.transfer import Transfer
 
-__all__ = ["Brought", "Copy", "bring_copies", "cache_for", "copies_of", "options_of", "sync_copies"]
+__all__ = [
+    "NOWHERE",
+    "Brought",
+    "Copy",
+    "bring_copies",
+    "cache_for",
+    "copies_of",
+    "is_cached",
+    "options_of",
+    "sync_copies",
+]
+
+NOWHERE: Final = "/nonexistent/stager"
+"""For dry runs of copies into a job's tree, which is new: nothing of it is there yet."""
 
 Result = TypeVar("Result")
 
@@ -45,12 +59,18 @@ class Copy:
     read_only: bool = False
 
 
-def cache_for(spec: JobSpec, placement: Placement, *, for_view: bool = False) -> Cache | None:
-    """The node's cache, where this job has use for it; see `stager.caching.open_cache`. Blocks."""
+def cache_for(
+    spec: JobSpec, placement: Placement, environ: Mapping[str, str], *, for_view: bool = False
+) -> Cache | None:
+    """The node's cache, where this job has use for it; see `stager.caching.open_cache`.
+
+    Raises as `quota_in_force`. Blocks.
+    """
     sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
     if not any(source.scheme in CACHED for source in sources):
         return None
-    return open_cache(placement.scratch, placement.file_system, for_view=for_view)
+    quota = quota_in_force(environ)
+    return open_cache(placement.scratch, placement.file_system, for_view=for_view, quota=quota)
 
 
 def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:
@@ -97,40 +117,66 @@ async def bring_copies(
     in_view: bool = False,
     sink: Sink,
 ) -> list[Brought]:
-    """As `sync_copies`, by way of the ``cache``; ``in_view``: what is kept may be mounted. A tree with its history is
-    the job's alone: what is kept of that are the packs in the mirror.
+    """As `sync_copies`, each to its place below ``tree``, by way of the ``cache``; ``in_view``: what is kept may be
+    mounted. A tree with its history is the job's alone: what is kept of that are the packs in the mirror.
     """
+    answered: list[asyncio.Task[object]] = []
+
+    async def all_answer() -> None:
+        """Nothing goes from the cache for a job that cannot go ahead: every source is asked before, once for all."""
+        if not answered:
+            answered.append(asyncio.create_task(_ask_all(copies, how, transfer)))
+        await asyncio.shield(answered[0])
 
     async def bring(copy: Copy, sink: Sink) -> Brought:
         options, where = how(copy), os.path.join(tree, copy.below)
-        if cache is not None and copy.source.scheme in CACHED and not copy.git.history:
+        if cache is not None and is_cached(copy):
             if in_view and (copy.read_only or cache.overlays):
                 way = "read-only" if copy.read_only else "overlay"
-                lent = await lend(cache, copy.source, how=way, transfer=transfer, options=options, sink=sink)
+                lent = await lend(
+                    cache, copy.source, how=way, transfer=transfer, options=options, before_removing=all_answer,
+                    sink=sink,
+                )  # fmt: skip
                 return Brought(receipt=replace(lent.receipt, destination=where), lent=lent)
-            receipt = await sync_through(cache, copy.source, where, transfer=transfer, options=options, sink=sink)
+            receipt = await sync_through(
+                cache, copy.source, where, transfer=transfer, options=options, before_removing=all_answer, sink=sink
+            )
             return Brought(receipt=receipt)
         return Brought(receipt=await sync(copy.source, where, transfer=transfer, options=options, sink=sink))
 
-    return await _all_at_once(copies, bring, sink)
+    try:
+        return await _all_at_once(copies, bring, sink)
+    finally:
+        for task in answered:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ask_all(copies: Sequence[Copy], how: Callable[[Copy], SyncOptions], transfer: Transfer) -> None:
+    await sync_copies(
+        copies,
+        lambda copy: os.path.join(NOWHERE, copy.below),
+        lambda copy: replace(how(copy), dry_run=True, state_dir=None),
+        transfer=transfer,
+        sink=nowhere,
+    )
 
 
 async def sync_copies(
     copies: Sequence[Copy],
-    tree: str,
+    where: Callable[[Copy], str],
     how: Callable[[Copy], SyncOptions],
     *,
     transfer: Transfer,
     sink: Sink,
 ) -> list[DatasetReceipt]:
-    """Sync all at once, each to its place below ``tree``, and return their receipts in order.
+    """Sync all at once, each to the directory ``where`` and in the way ``how``, and return their receipts in order.
 
     Raises what `stager.pipeline.sync` raises, the copy's name in front; of several failures a permanent one.
     """
 
     async def bring(copy: Copy, sink: Sink) -> DatasetReceipt:
-        where = os.path.join(tree, copy.below)
-        return await sync(copy.source, where, transfer=transfer, options=how(copy), sink=sink)
+        return await sync(copy.source, where(copy), transfer=transfer, options=how(copy), sink=sink)
 
     return await _all_at_once(copies, bring, sink)
 
@@ -150,7 +196,8 @@ async def _all_at_once(
         try:
             return await bring(copy, tell)
         except StagerError as error:
-            error.where = f"{copy.name}: {error.where}" if error.where else copy.name
+            if not any(error.where == one.name or error.where.startswith(f"{one.name}: ") for one in copies):
+                error.where = f"{copy.name}: {error.where}" if error.where else copy.name
             raise
 
     try:
@@ -159,6 +206,11 @@ async def _all_at_once(
     except BaseExceptionGroup as several:
         raise _most_telling(several) from None
     return [task.result() for task in tasks]
+
+
+def is_cached(copy: Copy) -> bool:
+    """Whether a cache keeps it."""
+    return copy.source.scheme in CACHED and not copy.git.history
 
 
 def options_of(copy: Copy) -> SyncOptions:

@@ -224,9 +224,13 @@ class HostError(StagerError):
 
 
 class NoSpaceError(HostError):
-    """Bytes, inodes or quota of a file system are not enough."""
+    """Bytes, inodes or quota of a file system are not enough. ``missing_bytes`` and ``missing_inodes``: so many more
+    would do, where that is known before anything is written; else both are 0.
+    """
 
     exit_code = 5
+    missing_bytes = 0
+    missing_inodes = 0
 
 
 class _ManyReasonsError(HostError):

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from stager.errors import HostError, UsageError
+from stager.host.holders import Life
 from stager.host.record import JobDirectory
 from stager.host.trees import remove_tree
 from stager.host.workspace import boot_id
@@ -151,8 +152,9 @@ def remove_copies(job: JobDirectory) -> None:
 
 
 def _refuse_active(job: JobDirectory) -> None:
+    """One of which nothing can be seen from here (of another container) has given up the lock, which is held now."""
     owner = job.record.owner
-    if job.record.is_active() and owner.pid != os.getpid():
+    if job.record.is_active() and owner.state() is Life.ALIVE and owner.pid != os.getpid():
         raise UsageError(
             f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"
         )

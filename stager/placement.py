@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from stager.keeping import Item
+
 __all__ = ["ANYWHERE", "DeviceClass", "Disk", "Origin", "Placed", "Root", "Rules", "Wanted"]
 
 ANYWHERE: Final = "any"
@@ -51,7 +53,8 @@ class Root(Struct, frozen=True, kw_only=True):
 
     ``free_bytes`` and ``free_inodes`` (None: not counted) are what this user can still take, quotas and reserved blocks
     subtracted. ``reflink`` is None when it was not tried. ``busy``, from 0 to 1, is how much its disks have to do now;
-    ``rate`` bytes a second were written there when it was last measured.
+    ``rate`` bytes a second were written there when it was last measured. ``kept``: what its cache has. ``shares``: a
+    job gets that without its bytes being written again.
     """
 
     path: str
@@ -71,6 +74,8 @@ class Root(Struct, frozen=True, kw_only=True):
     root_disk: bool = False
     busy: float = 0.0
     rate: float | None = None
+    kept: tuple[Item, ...] = ()
+    shares: bool = False
     notes: tuple[str, ...] = ()
     problem: str = ""
 
@@ -78,13 +83,14 @@ class Root(Struct, frozen=True, kw_only=True):
 class Wanted(Struct, frozen=True, kw_only=True):
     """A dataset to be placed. ``bytes`` in whole blocks; ``files`` with directories: each takes an inode.
 
-    ``place``: "any", "nvme", "ram", or an absolute path.
+    ``place``: "any", "nvme", "ram", or an absolute path. ``kept_as``: the names under which a cache would have it.
     """
 
     name: str
     bytes: int
     files: int
     place: str = ANYWHERE
+    kept_as: tuple[str, ...] = ()
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -101,8 +107,9 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Placed(Struct, frozen=True, kw_only=True):
-    """Where a dataset goes, and why there."""
+    """Where a dataset goes, and why there; ``evicted``: what has to go from that root's cache before."""
 
     wanted: Wanted
     root: Root
     why: str
+    evicted: tuple[Item, ...] = ()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace as changed
 
+from stager.caching import kept_as, open_cache
 from stager.config import Remote
-from stager.copies import copies_of
-from stager.errors import NoRoomError
+from stager.copies import Copy, copies_of, is_cached, options_of
+from stager.errors import HostError, NoRoomError
 from stager.events import Event, Planned, Sink, nowhere
+from stager.host.cache import Generation, Kept
+from stager.host.cache_items import items_in
 from stager.host.record import JobDirectory, find_scratch
 from stager.host.scratch import used_scratches
 from stager.model import JobSpec
@@ -25,12 +29,15 @@ from stager.transfer import Transfer
 __all__ = [
     "find_candidates",
     "job_scratches",
+    "kept_in",
     "must_be_sized",
+    "names_in_cache",
     "open_known_job",
     "place_job",
     "place_sized",
     "size_job",
     "wishes",
+    "with_kept",
 ]
 
 
@@ -42,9 +49,12 @@ async def place_job(
     *,
     transfer: Transfer,
     remote: Remote | None = None,
+    for_view: bool = False,
+    cache: bool = True,
 ) -> Placement:
     """Choose and open the scratch for all of a job's data: the one that was asked for; the one where this job lies
-    already, after a crash or when it is started again; else as `stager.stages.place_policy` says.
+    already, after a crash or when it is started again; else as `stager.stages.place_policy` says. ``for_view``: what is
+    kept may be mounted; without ``cache`` it is no matter.
 
     Raises `NoRoomError`, `NoRootError`, and what `open_scratch`, the configuration and planning raise.
     """
@@ -57,8 +67,13 @@ async def place_job(
     found = await asyncio.to_thread(find_candidates, spec, asked, environ)
     if lies is not None:
         found = changed(found, roots=_roots_of(lies, found) or found.roots)
-    sure = must_be_sized(found, forced)
-    wanted = await size_job(spec, transfer=transfer, remote=remote) if sure else [Wanted(name="", bytes=0, files=0)]
+    names = names_in_cache(spec, remote) if cache else ()
+    found = await asyncio.to_thread(with_kept, found, names, for_view=for_view)
+    sure = must_be_sized(found, forced, names)
+    wanted = [Wanted(name="", bytes=0, files=0, kept_as=names)]
+    if sure:
+        wanted = await size_job(spec, transfer=transfer, remote=remote)
+        wanted = wanted if cache else [changed(one, kept_as=()) for one in wanted]
     placed = place_sized(found, wanted, sure=sure)
     if placed is None:
         return await asyncio.to_thread(place, asked, environ)
@@ -79,11 +94,33 @@ def find_candidates(spec: JobSpec, asked: str | None, environ: Mapping[str, str]
     return candidates(asked, environ, wished=[wish for wish in wishes(spec) if wish.startswith("/")])
 
 
-def must_be_sized(found: Candidates, forced: Sequence[str]) -> bool:
+def names_in_cache(spec: JobSpec, remote: Remote | None) -> tuple[str, ...]:
+    """What a cache would call the copies of a job that it keeps."""
+    return tuple(name for copy in copies_of(spec, remote, None) for name in _names_of(copy))
+
+
+def with_kept(found: Candidates, names: Sequence[str], *, for_view: bool) -> Candidates:
+    """The same, and what the caches there have; ``names``: of what is wanted. Blocks."""
+    return changed(found, roots=tuple(_with_kept(root, names, for_view=for_view) for root in found.roots))
+
+
+def kept_in(root: Root, spec: JobSpec, remote: Remote | None) -> dict[str, Generation]:
+    """What that root's cache has of a job's copies, by their targets. Blocks. Raises `HostError`."""
+    lying = {item.name: item.path for item in root.kept}
+    found = {
+        copy.target: Kept(lying[name]).newest()
+        for copy in copies_of(spec, remote, None)
+        for name in _names_of(copy)
+        if name in lying
+    }
+    return {target: generation for target, generation in found.items() if generation is not None}
+
+
+def must_be_sized(found: Candidates, forced: Sequence[str], names: Sequence[str] = ()) -> bool:
     """Whether it depends on how much there is where it goes, or whether it may go there at all."""
     if forced or found.chosen.floor_from:
         return True
-    return bool(usable_for(ANYWHERE, found.roots)) and best_for_all(found.roots, found.rules) is None
+    return bool(usable_for(ANYWHERE, found.roots)) and best_for_all(found.roots, found.rules, names) is None
 
 
 def place_sized(found: Candidates, wanted: Sequence[Wanted], *, sure: bool) -> Placed | None:
@@ -127,6 +164,7 @@ async def size_job(
             bytes=planned[copy.target].disk_bytes,
             files=planned[copy.target].inodes,
             place=places.get(copy.target, ANYWHERE),
+            kept_as=_names_of(copy),
         )
         for copy in copies_of(spec, remote, None)
     ] or [Wanted(name="a job without copies", bytes=0, files=0)]
@@ -147,6 +185,22 @@ def open_known_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -
     scratches = job_scratches(asked, environ)
     lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
     return JobDirectory.open(lies, job_id)
+
+
+def _names_of(copy: Copy) -> tuple[str, ...]:
+    return (kept_as(copy.source, options_of(copy)),) if is_cached(copy) else ()
+
+
+def _with_kept(root: Root, names: Sequence[str], *, for_view: bool) -> Root:
+    if root.problem:
+        return root
+    for scratch in dict.fromkeys((scratch_in(root), os.path.join(root.path, f"stager-{os.geteuid()}"))):
+        with suppress(HostError):
+            if kept := items_in(scratch):
+                wanted = any(item.name in names for item in kept)
+                cache = open_cache(scratch, root.file_system, for_view=for_view) if wanted else None
+                return changed(root, kept=tuple(kept), shares=cache is not None and cache.shares)
+    return root
 
 
 def _roots_of(scratch: str, found: Candidates) -> tuple[Root, ...]:

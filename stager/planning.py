@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
 
 from stager.config import Remote
-from stager.copies import Copy, copies_of, options_of, sync_copies
+from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.events import Sink
+from stager.host.cache import Generation
 from stager.model import DatasetReceipt, JobSpec
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
 __all__ = ["plan_job"]
 
-_NOWHERE: Final = "/nonexistent/stager"  # a job's tree is new: nothing of it is there yet
+_NONE: Final[Mapping[str, Generation]] = {}
 
 
 async def plan_job(
-    spec: JobSpec, *, transfer: Transfer, remote: Remote | None = None, names: bool = False, sink: Sink
+    spec: JobSpec,
+    *,
+    transfer: Transfer,
+    remote: Remote | None = None,
+    names: bool = False,
+    kept: Mapping[str, Generation] = _NONE,
+    sink: Sink,
 ) -> list[DatasetReceipt]:
     """The receipts that staging would write, nothing moved; ``names``: ``sink`` is told each file.
 
-    ``remote`` as in `stager.jobs.stage_job`. Raises as `stager.copies.sync_copies`.
+    ``remote`` as in `stager.jobs.stage_job`. ``kept``: what a cache has of each copy, by its target; of these only the
+    difference is planned. Raises as `stager.copies.sync_copies`.
     """
 
+    def where(copy: Copy) -> str:
+        return kept[copy.target].tree if copy.target in kept else os.path.join(NOWHERE, copy.below)
+
     def how(copy: Copy) -> SyncOptions:
-        return replace(options_of(copy), dry_run=True, names=names)
+        state_dir = kept[copy.target].state if copy.target in kept else None
+        return replace(options_of(copy), dry_run=True, names=names, state_dir=state_dir)
 
     copies = copies_of(spec, remote, None)
-    receipts = await sync_copies(copies, _NOWHERE, how, transfer=transfer, sink=sink)
+    receipts = await sync_copies(copies, where, how, transfer=transfer, sink=sink)
     return [replace(receipt, destination=copy.target) for copy, receipt in zip(copies, receipts, strict=True)]

@@ -189,7 +189,8 @@ def _set_pinned(state: State, scratch: str | None, names: Sequence[str], *, is_p
 
 def _tell_removed(state: State, entry: Kept, about: About, *, dry_run: bool = False) -> None:
     verb = "would remove" if dry_run else "removed"
-    body = {"name": entry.name, "source": about.source, "bytes": about.bytes, "files": about.files, "dry_run": dry_run}
+    body = {"name": entry.name, "source": about.source, "bytes": about.bytes, "files": about.files,
+            "inodes": about.inodes, "dry_run": dry_run}  # fmt: skip
     text = f"{verb} {entry.name[:_SHOWN_DIGITS]}: {size(about.bytes)}, {escaped(about.source)}"
     tell(state, "removed", body, text)
 
@@ -198,8 +199,8 @@ def _body(entry: Kept, about: About) -> dict[str, Any]:
     newest = entry.newest()
     return {
         "name": entry.name, "source": about.source, "wanted": about.wanted, "bytes": about.bytes, "files": about.files,
-        "grades": about.grades, "last_use": rfc3339(entry.last_use_s()), "in_use": entry.is_in_use(),
-        "pinned": about.is_pinned, "tree": newest.tree if newest is not None else None,
+        "inodes": about.inodes, "grades": about.grades, "last_use": rfc3339(entry.last_use_s()),
+        "in_use": entry.is_in_use(), "pinned": about.is_pinned, "tree": newest.tree if newest is not None else None,
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from stager.cli.tell import tell
 from stager.config import Limits, SiteLimits
 from stager.errors import UsageError
 from stager.host import site
+from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.placement_settings import Chosen, user_file
 from stager.host.proxies import proxy_for
 from stager.names import lossless, show
@@ -75,6 +76,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
     settings = [
         *_files(os.environ),
         *_placement(scratch, placement_in_force(os.environ), os.environ),
+        *_cache(site.site_cache(), user_cache(os.environ)),
         *_limits(given, options),
         *_environment(os.environ),
     ]
@@ -118,6 +120,17 @@ def _placement(option: str | None, chosen: Chosen, environ: Mapping[str, str]) -
         name="placement.floor", value={"bytes": rules.floor_bytes, "share": rules.floor_share},
         text=", or more: ".join(floors) or "0", source=chosen.floor_from or _DEFAULT,
     )  # fmt: skip
+
+
+def _cache(site_says: CacheSettings, user_says: CacheSettings) -> Iterator[Setting]:
+    quota = chosen_quota(site_says, user_says)
+    for name, value, text in (
+        ("share", quota.share, f"{quota.share * 100:g}%"),
+        ("max_bytes", quota.bytes, "no limit" if quota.bytes is None else show_bytes(quota.bytes)),
+        ("max_inodes", quota.inodes, "no limit" if quota.inodes is None else str(quota.inodes)),
+    ):
+        said = [each.file for each in (site_says, user_says) if getattr(each, name) == value is not None]
+        yield Setting(name=f"cache.{name}", value=value, text=text, source=said[0] if said else _DEFAULT)
 
 
 def _limits(given: set[str], options: dict[str, Any]) -> Iterator[Setting]:

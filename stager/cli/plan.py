@@ -16,14 +16,26 @@ from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.sync import request_options, run_request
 from stager.cli.tell import tell
-from stager.cli.text import count, size
+from stager.cli.text import count, escaped, size
 from stager.config import Remote
 from stager.errors import UsageError
-from stager.events import Sink
+from stager.events import Sink, nowhere
+from stager.host.record import rfc3339
+from stager.keeping import Item
 from stager.model import JobSpec
 from stager.names import show, to_json
 from stager.placement import Placed
-from stager.placing import find_candidates, must_be_sized, place_sized, size_job, wishes
+from stager.placing import (
+    find_candidates,
+    kept_in,
+    must_be_sized,
+    names_in_cache,
+    place_sized,
+    size_job,
+    wishes,
+    with_kept,
+)
+from stager.planning import plan_job
 from stager.stages.spec import load_spec
 from stager.transfer import Transfer
 
@@ -84,11 +96,18 @@ async def _plan(
     state: State, spec: JobSpec, scratch: str | None, transfer: Transfer, remote: Remote, sink: Sink
 ) -> None:
     names = state.json or state.verbosity > 0
-    async with transfer:
-        wanted = await size_job(spec, transfer=transfer, remote=remote, names=names, sink=sink)
+    kept_as = names_in_cache(spec, remote)
     found = await asyncio.to_thread(find_candidates, spec, scratch, os.environ)
-    forced = wishes(spec)
-    placed = place_sized(found, wanted, sure=must_be_sized(found, forced))
+    found = await asyncio.to_thread(with_kept, found, kept_as, for_view=True)
+    has_some = any(item.name in kept_as for root in found.roots for item in root.kept)
+    async with transfer:
+        wanted = await size_job(
+            spec, transfer=transfer, remote=remote, names=names, sink=nowhere if has_some else sink
+        )
+        placed = place_sized(found, wanted, sure=must_be_sized(found, wishes(spec), kept_as))
+        if has_some:
+            kept = await asyncio.to_thread(kept_in, placed.root, spec, remote) if placed is not None else {}
+            await plan_job(spec, transfer=transfer, remote=remote, names=names, kept=kept, sink=sink)
     if placed is not None:
         _tell(state, placed)
 
@@ -96,13 +115,31 @@ async def _plan(
 def _tell(state: State, placed: Placed) -> None:
     root, wanted = placed.root, placed.wanted
     path = os.fsencode(root.path)
+    has = [item for item in root.kept if item.name in wanted.kept_as]
     body = {
         "root": to_json(path), "class": root.device_class, "why": placed.why, "bytes": wanted.bytes,
         "inodes": wanted.files, "free_bytes": root.free_bytes, "free_inodes": root.free_inodes,
+        "cache": [_body(item) for item in has], "shared": root.shares,
+        "evicted": [_body(item) for item in placed.evicted],
     }  # fmt: skip
     inodes = "" if root.free_inodes is None else f" and {root.free_inodes:,} inodes"
-    tell(
-        state, "placed", body,
-        f"would go to {show(path)} ({root.device_class}, {size(root.free_bytes)}{inodes} free): "
-        f"{size(wanted.bytes)}, {count(wanted.files, 'inode')}; {placed.why}",
-    )  # fmt: skip
+    where = f"would go to {show(path)} ({root.device_class}, {size(root.free_bytes)}{inodes} free)"
+    lines = [f"{where}: {size(wanted.bytes)}, {count(wanted.files, 'inode')}; {placed.why}"]
+    given = "nothing of it is written again" if root.shares else "copied from there"
+    lines += [f"the cache there has {escaped(item.source)}: {_amount(item)}; {given}" for item in has]
+    lines += [
+        f"the cache there would lose {escaped(item.source)}: {_amount(item)}, last used {rfc3339(item.last_use_s)}"
+        for item in placed.evicted
+    ]
+    tell(state, "placed", body, "\n".join(lines))
+
+
+def _amount(item: Item) -> str:
+    return f"{size(item.bytes)}, {count(item.inodes, 'inode')}"
+
+
+def _body(item: Item) -> dict[str, Any]:
+    return {
+        "name": item.name, "source": item.source, "bytes": item.bytes, "inodes": item.inodes,
+        "last_use": rfc3339(item.last_use_s),
+    }  # fmt: skip

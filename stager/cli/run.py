@@ -143,13 +143,16 @@ async def _stage_and_run(
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
             placement = await place_job(
-                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
-            )
+                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+                for_view=not keep, cache=arguments.cache,
+            )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
             )
-            cache = await asyncio.to_thread(cache_for, spec, placement, for_view=not keep) if arguments.cache else None
+            cache = None
+            if arguments.cache:
+                cache = await asyncio.to_thread(cache_for, spec, placement, os.environ, for_view=not keep)
             view = await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
                 save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,

@@ -63,15 +63,16 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
     job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
     async with arguments.transfer as transfer:
         placement = await place_job(
-            spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote
-        )
+            spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+            cache=arguments.cache,
+        )  # fmt: skip
         tell_placement(state, placement)
         with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and dataset.source.scheme != "bind":
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '
                          "what is staged without one is a copy that can be written to")  # fmt: skip
-            cache = await asyncio.to_thread(cache_for, spec, placement) if arguments.cache else None
+            cache = await asyncio.to_thread(cache_for, spec, placement, os.environ) if arguments.cache else None
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
                 save_listing=arguments.save_listing, cache=cache, sink=sink,

@@ -37,10 +37,13 @@ from stager.host.clones import clones_in
 from stager.host.overlays import can_overlay
 from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.trees import remove_private
+from stager.keeping import Quota
 
-__all__ = ["About", "Cache", "Generation", "Kept"]
+__all__ = ["FORMAT", "About", "Cache", "Generation", "Kept", "entries_at"]
 
-_FORMAT: Final = "1"
+FORMAT: Final = "1"
+"""Of what lies in a cache; another release may have another beside it."""
+
 _ABOUT: Final = "about.json"
 _GONE: Final = "gone-"
 _MOST_BYTES: Final = 1 << 20
@@ -57,6 +60,7 @@ class About(Struct, frozen=True, kw_only=True):
     wanted: dict[str, object] = {}
     bytes: int = 0
     files: int = 0
+    inodes: int = 0  # with directories, and what is recorded of it
     grades: dict[str, int] = {}
     is_pinned: bool = False
 
@@ -69,9 +73,10 @@ class Cache:
     ``overlays``: kept trees can be mounted below what a job writes.
     """
 
-    def __init__(self, scratch: str, *, for_view: bool = False) -> None:
+    def __init__(self, scratch: str, *, for_view: bool = False, quota: Quota = Quota()) -> None:  # noqa: B008  (frozen)
         """``for_view``: whether kept trees are going to be mounted. Raises `HostError`: no use; `NoSpaceError`."""
-        self.path = os.path.join(scratch, CACHE, _FORMAT)
+        self.quota = quota
+        self.path = os.path.join(scratch, CACHE, FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
                 os.close(open_own(path))
@@ -80,6 +85,11 @@ class Cache:
         remember_scratch(scratch)
         self.clones = bool(clones_in(self.path))
         self.overlays = for_view and not self.clones and can_overlay(self.path)
+
+    @property
+    def shares(self) -> bool:
+        """Whether a job gets what is kept without its bytes being written again."""
+        return self.clones or self.overlays
 
     def entry(self, name: str) -> Kept:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
@@ -92,13 +102,7 @@ class Cache:
 
     def entries(self) -> Iterator[Kept]:
         """All there are, in no order. Raises `HostError`."""
-        try:
-            names = os.listdir(self.path)
-        except OSError as error:
-            raise from_os_error(error, doing="read the cache", where=self.path) from error
-        for name in names:
-            if not name.startswith((_GONE, ".")):
-                yield Kept(os.path.join(self.path, name))
+        return entries_at(self.path)
 
     def sweep(self) -> None:
         """Remove what others began to. Never raises."""
@@ -106,6 +110,17 @@ class Cache:
             for name in os.listdir(self.path):
                 if name.startswith(_GONE):
                     remove_private(os.path.join(self.path, name))
+
+
+def entries_at(path: str) -> Iterator[Kept]:
+    """All that the directory of a cache has, in no order. Raises `HostError`."""
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise from_os_error(error, doing="read the cache", where=path) from error
+    for name in names:
+        if not name.startswith((_GONE, ".")):
+            yield Kept(os.path.join(path, name))
 
 
 class Kept:
@@ -276,6 +291,13 @@ class Generation:
             return False
         return True
 
+    def count_inodes(self) -> int:
+        """Of all that lies in it. Blocks. Raises `HostError`."""
+        try:
+            return 1 + sum(len(names) + len(below) for _, below, names in os.walk(self.path, onerror=_raise))
+        except OSError as error:
+            raise from_os_error(error, doing="read the cache", where=self.path) from error
+
     def last_use_s(self) -> float:
         """When somebody last began to read from it; 0: never."""
         try:
@@ -290,6 +312,10 @@ class Generation:
             return open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
         finally:
             os.close(directory)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_at(fd: int, path: str) -> bool:

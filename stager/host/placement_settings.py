@@ -25,6 +25,7 @@ from stager.host.settings_file import read_settings, refuse
 from stager.placement import DeviceClass, Rules
 
 __all__ = [
+    "USERS",
     "Chosen",
     "PlacementSettings",
     "RootSetting",
@@ -32,9 +33,13 @@ __all__ = [
     "placement_in",
     "user_file",
     "user_placement",
+    "user_tables",
 ]
 
-_WHAT: Final = "your configuration"
+USERS: Final = "your configuration"
+"""What the user's file is called in errors."""
+
+_KNOWN: Final = ("placement", "cache")
 _KEYS: Final = ("roots", "discover", "floor")
 _ROOT_KEYS: Final = ("path", "class")
 _PERCENT: Final = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%")
@@ -108,15 +113,25 @@ def user_file(environ: Mapping[str, str]) -> str | None:
 
 
 def user_placement(environ: Mapping[str, str]) -> PlacementSettings:
-    """What the user's file says. Raises `HostError`: another user could have written it, or it is not understood."""
+    """What the user's file says of the places for data. Raises as `user_tables`."""
+    path, tables = user_tables(environ)
+    return placement_in(tables, path, USERS) if path else PlacementSettings()
+
+
+def user_tables(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """The user's file and its tables; "": the user has no home.
+
+    Raises `HostError`: another user could have written it, or it is not understood. Blocks.
+    """
     path = user_file(environ)
     if path is None:
-        return PlacementSettings()
-    tables = read_settings(path, what=_WHAT, whose="you", owners=(os.geteuid(), 0)) or {}
+        return "", {}
+    tables = read_settings(path, what=USERS, whose="you", owners=(os.geteuid(), 0)) or {}
     for name in tables:
-        if name != "placement":
-            raise refuse(path, _WHAT, name, "no such key; known is [placement]")
-    return placement_in(tables, path, _WHAT)
+        if name not in _KNOWN:
+            known = ", ".join(f"[{known}]" for known in _KNOWN)
+            raise refuse(path, USERS, name, f"no such key; known are {known}")
+    return path, tables
 
 
 def placement_in(tables: Mapping[str, Any], path: str, what: str) -> PlacementSettings:

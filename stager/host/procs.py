@@ -21,6 +21,7 @@ __all__ = [
     "end_user_namespace",
     "find_viewer",
     "list_processes",
+    "read_process",
     "signal_process",
 ]
 
@@ -41,19 +42,21 @@ class Process(NamedTuple):
 def list_processes() -> Iterator[Process]:
     """Every process that /proc shows, in no order."""
     for name in os.listdir("/proc"):
-        if name.isdigit() and (process := _read_process(int(name))) is not None:
+        if name.isdigit() and (process := read_process(name)) is not None:
             yield process
 
 
-def _read_process(pid: int) -> Process | None:
+def read_process(name: str) -> Process | None:
+    """The process that /proc shows under this number, or as "self"; None: it shows none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{name}/stat", "rb") as file:
             # The name in parentheses may hold anything, a parenthesis too: fields are counted behind the last one.
-            fields = file.read().rpartition(b")")[2].split()
+            first, _, rest = file.read().rpartition(b")")
+            number, fields = first.partition(b" ")[0], rest.split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # A first thread that has ended is told as a zombie while others run on: their number is field 20.
-    return Process(pid, int(fields[1]), int(fields[19]), fields[0] in b"ZX" and int(fields[17]) <= 1)
+    return Process(int(number), int(fields[1]), int(fields[19]), fields[0] in b"ZX" and int(fields[17]) <= 1)
 
 
 def descendants(ancestor: int, processes: Iterable[Process]) -> list[Process]:
@@ -77,7 +80,7 @@ def signal_process(process: Process, number: int) -> None:
     except OSError:
         return
     try:
-        current = _read_process(process.pid)
+        current = read_process(str(process.pid))
         if current is not None and current.started == process.started:
             signal.pidfd_send_signal(descriptor, number)
     except (ProcessLookupError, PermissionError):

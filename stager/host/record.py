@@ -1,7 +1,7 @@
 """A job's record: ``job.json`` in the job's directory, written whole or not at all, and who is at work on it.
 
-The state only moves forward (`JobState`). The owner is a process, named by boot id, pid and the pid's start time, so
-a record whose owner died is told from one at work, also after a reboot.
+The state only moves forward (`JobState`). The owner is a process (`stager.host.holders`), so a record whose owner died
+is told from one at work, also after a reboot.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import msgspec
 
 from stager.errors import HostError, InternalError, NotFoundError, UsageError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
-from stager.host.workspace import boot_id
+from stager.host.holders import Holder, Life
 from stager.model import JobState
 
-__all__ = ["JOB_ID", "JobDirectory", "Owner", "Record", "find_scratch", "list_jobs", "rfc3339"]
+__all__ = ["JOB_ID", "JobDirectory", "Record", "find_scratch", "list_jobs", "rfc3339"]
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 """A job's id; use ``fullmatch``."""
@@ -41,33 +41,6 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """A process on this node."""
-
-    boot: str
-    pid: int
-    start: int  # clock ticks since boot, field 22 of proc_pid_stat(5)
-    uid: int
-
-    @classmethod
-    def me(cls) -> Owner:
-        """This process."""
-        return cls(boot=boot_id(), pid=os.getpid(), start=_start_of(os.getpid()), uid=os.geteuid())
-
-    def is_alive(self) -> bool:
-        """Whether exactly this process still runs."""
-        return self.boot == boot_id() and self.start == _start_of(self.pid) != 0
-
-
-def _start_of(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == b"Z" else int(fields[19])
-
-
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret.
 
@@ -78,7 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     state: JobState
-    owner: Owner
+    owner: Holder
     times: dict[str, Annotated[float, msgspec.Meta(ge=0, lt=253402300800)]]  # until the year 9999
     restart: int = 0
     claim: str = ""
@@ -98,14 +71,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return JobState.RUNNING in self.times
 
     def is_active(self) -> bool:
-        """Whether a living stager is staging or running it."""
-        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.is_alive()
+        """Whether a stager is staging or running it, as far as can be seen from here."""
+        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
 
     def shown_state(self) -> str:
         """The state, or "crashed" when its owner died in the middle of it."""
         if self.state is JobState.READY and self.error:
             return "failed"
-        if self.state in (JobState.STAGING, JobState.RUNNING) and not self.owner.is_alive():
+        if self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is Life.DEAD:
             return "failed" if self.error else "crashed"
         return str(self.state)
 
@@ -148,7 +121,7 @@ class JobDirectory:
                 restart = max(restart, old.restart + old.has_run())
                 claim = claim if old.has_run() else old.claim
             record = Record(
-                id=job_id, name=name, state=JobState.STAGING, owner=Owner.me(),
+                id=job_id, name=name, state=JobState.STAGING, owner=Holder.of_self(),
                 times={JobState.STAGING: time.time()}, restart=restart, claim=claim,
             )  # fmt: skip
             job = cls(path, record, fd, lock_fd)
@@ -195,7 +168,7 @@ class JobDirectory:
             raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
         self._write(
             msgspec.structs.replace(
-                self.record, state=state, owner=Owner.me(), error=None,
+                self.record, state=state, owner=Holder.of_self(), error=None,
                 times={**self.record.times, state: time.time()},
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )

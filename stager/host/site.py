@@ -10,6 +10,9 @@
 
     [placement]                       # see stager.host.placement_settings
     roots = ["/nvme0", "/nvme1"]
+
+    [cache]                           # see stager.host.cache_settings
+    max_bytes = "500G"
 """
 
 from __future__ import annotations
@@ -20,16 +23,17 @@ from typing import Any, Final
 
 from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
+from stager.host.cache_settings import CacheSettings, cache_in
 from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.settings_file import read_settings, refuse
 
-__all__ = ["SITE_FILE", "site_limits", "site_placement"]
+__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_placement"]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "placement")
+_KNOWN: Final = ("limits", "placement", "cache")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -48,6 +52,12 @@ def site_placement(path: str | None = None, *, owner: int | None = None) -> Plac
     """What the file says of the places for data. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return placement_in(_tables(path, owner), path, _WHAT)
+
+
+def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSettings:
+    """What the file says of the cache. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return cache_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stager.errors import UsageError
+from stager.host.cache_settings import chosen_quota, user_cache
 from stager.host.find_roots import Named, find_roots, this_node
 from stager.host.memory import available_bytes
 from stager.host.placement_settings import Chosen, chosen_placement, user_placement
 from stager.host.rates import rate_of, read_rates
-from stager.host.site import site_placement
+from stager.host.site import site_cache, site_placement
+from stager.keeping import Quota
 from stager.placement import Root, Rules
 
-__all__ = ["Candidates", "asked_scratch", "candidates", "placement_in_force", "scratch_in"]
+__all__ = ["Candidates", "asked_scratch", "candidates", "placement_in_force", "quota_in_force", "scratch_in"]
 
 
 class Candidates(Struct, frozen=True, kw_only=True):
@@ -48,6 +50,11 @@ def asked_scratch(option: str | None, environ: Mapping[str, str]) -> Named | Non
 def placement_in_force(environ: Mapping[str, str]) -> Chosen:
     """What site and user say. Raises `HostError`. Blocks."""
     return chosen_placement(site_placement(), user_placement(environ))
+
+
+def quota_in_force(environ: Mapping[str, str]) -> Quota:
+    """What site and user allow the cache. Raises `HostError`. Blocks."""
+    return chosen_quota(site_cache(), user_cache(environ))
 
 
 def candidates(

@@ -6,12 +6,15 @@
 3. Without that, in this order: a cloud's NVMe disk inside the host, NVMe, SSD, disks of a kind that is not known
    (virtual ones), rotating disks. The first class with room wins; within one, the disk of the system comes last, and so
    does a root that was measured to write less than half as fast as the best of its class.
-4. Of equals the one with most room for each who uses it: room / (1 + datasets placed there now + how busy it is).
+4. Of equals first the one whose cache has most of what is wanted; then one where nothing has to go from the cache;
+   then the one with most room for each who uses it: room / (1 + datasets placed there now + how busy it is).
 5. Network file systems only when there is no disk that can be used at all; memory, unasked, only when there is neither.
 6. Room is what is free less the floor: the larger of two settings, a number of bytes and a share of the file system; of
    inodes only the share. Of memory there is no more room than a share of what the memory limit leaves. Roots on one
    file system share one room.
-7. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
+7. What its cache could do without (`stager.keeping`) counts with a root's room, and goes where that is needed. What the
+   cache has of the data itself stays, and takes no room again where it can be shared.
+8. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from msgspec.structs import replace as changed
 
 from stager.amounts import about_bytes
 from stager.errors import HostError, NoRoomError, NoRootError
+from stager.keeping import Amount, Item, longest_unused, total
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
@@ -49,7 +53,7 @@ def choose(roots: Sequence[Root], wanted: Iterable[Wanted], rules: Rules) -> lis
     for every dataset that has none every root and why not.
     """
     wanted = list(wanted)
-    taken = _Taken(roots, rules)
+    taken = _Taken(rules, spared=frozenset(name for want in wanted for name in want.kept_as))
     placed: dict[int, Placed] = {}
     problems: list[str] = []
     full = False
@@ -82,6 +86,7 @@ def choose_together(roots: Sequence[Root], wanted: Sequence[Wanted], rules: Rule
         bytes=sum(want.bytes for want in wanted),
         files=sum(want.files for want in wanted),
         place=places[0] if places else ANYWHERE,
+        kept_as=tuple(name for want in wanted for name in want.kept_as),
     )
     return choose(roots, [together], rules)[0]
 
@@ -105,15 +110,17 @@ def usable_for(place: str, roots: Sequence[Root]) -> list[Root]:
     return disks or network or usable
 
 
-def best_for_all(roots: Sequence[Root], rules: Rules) -> Root | None:
+def best_for_all(roots: Sequence[Root], rules: Rules, kept_as: Sequence[str] = ()) -> Root | None:
     """The root that data goes to, however much it is, when it asks for no place and fits anywhere: the best one that
     has at least as much room as each other, above the floor and in all. None: that depends on how much it is.
+
+    ``kept_as``: the names under which a cache would have it.
     """
     usable = usable_for(ANYWHERE, roots)
     if not usable:
         return None
-    rooms = [_Taken(roots, rules), _Taken(roots, changed(rules, floor_bytes=0, floor_share=0.0))]
-    best = min(usable, key=lambda root: (_rank(root, usable), -rooms[0].share(root), root.path))
+    rooms = [_Taken(rules), _Taken(changed(rules, floor_bytes=0, floor_share=0.0))]
+    best = min(usable, key=lambda root: (_rank(root, usable), -_held(root, kept_as), -rooms[0].share(root), root.path))
     for taken in rooms:
         room, files = taken.room(best)
         others = [taken.room(root) for root in usable]
@@ -130,20 +137,24 @@ class _Nowhere(NamedTuple):
 
 
 class _Taken:
-    """What has been given away so far, by file system."""
+    """What has been given away so far, by file system. ``spared``: names of what no cache gives up."""
 
-    def __init__(self, roots: Sequence[Root], rules: Rules) -> None:
+    def __init__(self, rules: Rules, spared: frozenset[str] = frozenset()) -> None:
         self.rules = rules
+        self._spared = spared
         self._bytes: Counter[str] = Counter()
         self._files: Counter[str] = Counter()
         self._datasets: Counter[str] = Counter()
+        self._gone: set[tuple[str, str]] = set()
         self._memory = 0
 
     def add(self, placed: Placed) -> None:
-        where = _file_system(placed.root)
-        self._bytes[where] += placed.wanted.bytes
-        self._files[where] += placed.wanted.files
+        where, needed = _file_system(placed.root), _needed(placed.wanted, placed.root)
+        came = total(placed.evicted)
+        self._bytes[where] += needed.bytes - came.bytes
+        self._files[where] += needed.inodes - came.inodes
         self._datasets[where] += 1
+        self._gone |= {(placed.root.path, item.name) for item in placed.evicted}
         if placed.root.device_class is DeviceClass.RAM:
             self._memory += placed.wanted.bytes
 
@@ -160,6 +171,19 @@ class _Taken:
             memory = int(rules.memory_bytes * rules.ram_share) - self._memory
             return max(0, min(root.free_bytes - self._bytes[where] - floor, memory)), files
         return max(0, root.free_bytes - self._bytes[where] - floor), files
+
+    def could_go(self, root: Root) -> list[Item]:
+        """What its cache could still do without."""
+        return [
+            item
+            for item in root.kept
+            if item.may_go and item.name not in self._spared and (root.path, item.name) not in self._gone
+        ]
+
+    def missing(self, want: Wanted, root: Root) -> Amount:
+        """What has to come free before it fits."""
+        (room, files), needed = self.room(root), _needed(want, root)
+        return Amount(max(0, needed.bytes - room), int(max(0, needed.inodes - files)))
 
     def share(self, root: Root) -> float:
         """Rule 4."""
@@ -180,8 +204,16 @@ def _place(want: Wanted, roots: Sequence[Root], taken: _Taken) -> Placed | _Nowh
     allowed = usable_for(want.place, roots)
     fitting = [root for root in allowed if _fits(want, root, taken)]
     if fitting:
-        best = min(fitting, key=lambda root: (_rank(root, usable), -taken.share(root), root.path))
-        return Placed(wanted=want, root=best, why=_why(want, best, allowed, usable, taken))
+        best = min(
+            fitting,
+            key=lambda root: (
+                _rank(root, usable), -_held(root, want.kept_as), any(taken.missing(want, root)),
+                -taken.share(root), root.path,
+            ),
+        )  # fmt: skip
+        evicted = longest_unused(taken.could_go(best), taken.missing(want, best))
+        why = _why(want, best, allowed, usable, taken)
+        return Placed(wanted=want, root=best, why=why, evicted=tuple(evicted))
     reasons = [f"{show(os.fsencode(root.path))}: {_why_not(want, root, allowed, taken)}" for root in in_order(roots)]
     return _Nowhere(bool(allowed), reasons or ["there is no place at all"])
 
@@ -194,8 +226,19 @@ def _rank(root: Root, others: Sequence[Root]) -> tuple[int, bool, bool]:
 
 
 def _fits(want: Wanted, root: Root, taken: _Taken) -> bool:
-    room, files = taken.room(root)
-    return want.bytes <= room and want.files <= files
+    missing, came = taken.missing(want, root), total(taken.could_go(root))
+    return missing.bytes <= came.bytes and missing.inodes <= came.inodes
+
+
+def _needed(want: Wanted, root: Root) -> Amount:
+    """What has to be written there."""
+    has = total(item for item in root.kept if item.name in want.kept_as) if root.shares else Amount(0, 0)
+    return Amount(max(0, want.bytes - has.bytes), max(0, want.files - has.inodes))
+
+
+def _held(root: Root, kept_as: Sequence[str]) -> int:
+    """How much of it the root's cache has, in bytes."""
+    return total(item for item in root.kept if item.name in kept_as).bytes
 
 
 def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Root], taken: _Taken) -> str:
@@ -209,7 +252,8 @@ def _why(want: Wanted, best: Root, allowed: Sequence[Root], usable: Sequence[Roo
         why = f"the best class with room ({best.device_class})"
         equals = [root for root in allowed if _rank(root, usable) == _rank(best, usable) and root is not best]
         if equals:
-            why += f", and of {len(equals) + 1} such the one with most room for each"
+            most = "data in its cache" if _held(best, want.kept_as) else "room for each"
+            why += f", and of {len(equals) + 1} such the one with most {most}"
     better = [root for root in allowed if _rank(root, usable) < _rank(best, usable)]
     if better:
         first = in_order(better)[0]
@@ -238,7 +282,10 @@ def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -
 def _too_small(want: Wanted, root: Root, taken: _Taken) -> str:
     room, files = taken.room(root)
     has = about_bytes(room) + ("" if files == math.inf else f" and {_inodes(int(files))}")
-    needs = f"{about_bytes(want.bytes)} and {_inodes(want.files)}"
+    needed, came = _needed(want, root), total(taken.could_go(root))
+    needs = f"{about_bytes(needed.bytes)} and {_inodes(needed.inodes)}"
+    if any(came):
+        has += f", and {about_bytes(came.bytes)} that its cache could do without,"
     if root.device_class is DeviceClass.RAM:
         return f"needs {needs}, has {has} within the memory limit and above the floor"
     return f"needs {needs}, has {has} above the floor"

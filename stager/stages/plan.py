@@ -92,17 +92,23 @@ def plan(
 def check_space(plan: Plan, free_bytes: int, free_inodes: int | None, *, where: str, room_bytes: int = 0) -> None:
     """Refuse before the first byte when what moves cannot fit; ``room_bytes`` become free. Raises `NoSpaceError`."""
     needed = plan.disk_bytes - room_bytes
-    if needed > free_bytes:
-        raise NoSpaceError(
+    inodes = plan.move.objects + plan.directories if plan.move.objects else 0
+    missing_bytes = max(0, needed - free_bytes)
+    missing_inodes = max(0, inodes - free_inodes) if free_inodes is not None else 0
+    if not (missing_bytes or missing_inodes):
+        return
+    if missing_bytes:
+        error = NoSpaceError(
             f"{needed} bytes are needed, {free_bytes} are free ({about_bytes(needed)}, {about_bytes(free_bytes)})",
             where=where,
             hint="free some or choose another disk",
         )
-    inodes = plan.move.objects + plan.directories
-    if free_inodes is not None and plan.move.objects and inodes > free_inodes:
-        raise NoSpaceError(
+    else:
+        error = NoSpaceError(
             f"{inodes} inodes are needed, {free_inodes} are free", where=where, hint="choose another disk"
         )
+    error.missing_bytes, error.missing_inodes = missing_bytes, missing_inodes
+    raise error
 
 
 def _compare(comparison: Comparison, rows: array[int], blocked: array[int]) -> tuple[array[int], array[int]]:

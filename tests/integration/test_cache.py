@@ -362,6 +362,53 @@ def test_full_disk_makes_room_by_what_was_not_used_for_longest(tmp_path: Path, s
         assert sources == ["s3://new/"]  # and no more is kept than is free
 
 
+@pytest.fixture
+def full(tmp_path: Path, strict: StrictS3) -> Iterator[Node]:
+    """A disk with three kept trees of 40 MiB, the one used first pinned, and 20 MiB free; a job that wants 50."""
+    names = ("pinned", "old", "new")
+    strict.buckets.update({name: {"x": object_bytes(40 * MIB, number)} for number, name in enumerate(names)})
+    strict.buckets["wanted"] = {"x": object_bytes(50 * MIB, 9)}
+    with clone_disk(tmp_path / "disk", tmp_path / "image", size=400 * MIB) as place:
+        (place / "scratch").mkdir(mode=0o700)
+        node = Node(place, strict.environment())
+        for name in names:
+            node.write_job(f'[[dataset]]\nname = "o/n"\nsource = "s3://{name}/"\n')
+            stage(node, name)
+            assert node.stager("teardown", "--discard-uncollected", name).code == 0
+        (pinned,) = (json.loads(line) for line in node.stager("cache", "ls", "--json").out.splitlines()[:1])
+        assert node.stager("cache", "pin", pinned["name"]).code == 0
+        found = os.statvfs(place)
+        with (place / "others").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - 20 * MIB)
+        node.write_job('[[dataset]]\nname = "o/n"\nsource = "s3://wanted/"\n')
+        yield node
+
+
+def test_plan_names_what_goes_and_just_that_goes(full: Node, strict: StrictS3) -> None:
+    planned = full.stager("plan", "JOB.toml", "--json")
+    (placed,) = (event for event in map(json.loads, planned.out.splitlines()) if event["event"] == "placed")
+    assert [item["source"] for item in placed["evicted"]] == ["s3://old/"]
+    assert names(full, "ls") == ["s3://pinned/", "s3://old/", "s3://new/"]
+    done = full.stager("stage", "--job-id", "j", "JOB.toml")
+    assert done.code == 0, done.err
+    assert "for want of room the cache has no longer s3://old/ (40.0 MiB)" in done.err
+    assert contents(full.tree("j") / "data/o/n") == strict.buckets["wanted"]
+
+
+def test_nothing_goes_for_what_cannot_go_ahead(full: Node, strict: StrictS3) -> None:
+    kept = names(full, "ls")
+    full.write_job(
+        '[[dataset]]\nname = "o/n"\nsource = "s3://wanted/"\n[[dataset]]\nname = "o/m"\nsource = "s3://missing/"\n'
+    )
+    refused = full.stager("stage", "--job-id", "refused", "JOB.toml")
+    assert (refused.code, "o/m: s3://missing" in refused.err) == (3, True), refused.err
+    strict.buckets["huge"] = {"x": object_bytes(120 * MIB, 9)}
+    full.write_job('[[dataset]]\nname = "o/n"\nsource = "s3://huge/"\n')
+    refused = full.stager("stage", "--job-id", "huge", "JOB.toml")
+    assert (refused.code, "125829120 bytes are needed" in refused.err) == (5, True), refused.err
+    assert [name for name in names(full, "ls") if name != "?"] == kept  # and room for what was not fetched
+
+
 def names(node: Node, *command: str) -> list[str]:
     """The sources that a command of `stager cache` tells of, in its order."""
     done = node.stager("cache", *command, "--json")

@@ -20,7 +20,7 @@ LAYERS = (
     (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
-        | {"git_options", "globs", "manifest"}
+        | {"git_options", "globs", "keeping", "manifest"}
         | {"model", "names", "paths", "placement", "retry", "urls", "version"},
     ),
     ("_native", {"_native"}),
@@ -31,7 +31,7 @@ LAYERS = (
     (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
-        | {"caching", "copies", "history", "progress", "repair", "sync_options", "telling", "verify"},
+        | {"caching", "copies", "eviction", "history", "progress", "repair", "sync_options", "telling", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

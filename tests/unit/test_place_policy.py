@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from stager.errors import HostError, NoRoomError, NoRootError
+from stager.keeping import Item
 from stager.placement import DeviceClass, Root, Rules, Wanted
 from stager.stages.place_policy import best_for_all, choose, choose_together, in_order
 
@@ -227,3 +228,63 @@ def check_refused(roots: list[Root], wanted: Wanted, rules: Rules) -> None:
         floor = max(rules.floor_bytes, int(rules.floor_share * each.total_bytes))
         inodes = each.free_inodes is None or wanted.files <= each.free_inodes - int(rules.floor_share * 100)
         assert not (wanted.bytes <= each.free_bytes - floor and inodes)
+
+
+def kept(name: str, gib: float, used: int, *, inodes: int = 10, **more: bool) -> Item:
+    return Item(
+        name=name, path=f"/c/{name}", source=f"s3://b/{name}", bytes=int(gib * GIB), inodes=inodes, last_use_s=used,
+        is_pinned=more.get("pinned", False), in_use=more.get("in_use", False),
+    )  # fmt: skip
+
+
+OLD, NEW = kept("old", 2, 1), kept("new", 2, 2)
+PINNED, USED = kept("p", 9, 0, pinned=True), kept("u", 9, 0, in_use=True)
+
+
+def test_what_a_cache_could_do_without_is_room_and_no_more_goes_than_is_needed() -> None:
+    roots = [root("/nvme", "nvme", free=GIB, kept=(NEW, PINNED, OLD, USED)), root("/hdd", "hdd")]
+    fitting, evicting, more, too_much = (choose(roots, [want(gib=gib)], NO_FLOOR)[0] for gib in (1, 2, 4, 6))
+    assert [placed.root.path for placed in (fitting, evicting, more, too_much)] == ["/nvme", "/nvme", "/nvme", "/hdd"]
+    assert [placed.evicted for placed in (fitting, evicting, more)] == [(), (OLD,), (OLD, NEW)]
+    assert "has 1.0 GiB and 10,000 inodes, and 4.0 GiB that its cache could do without, above" in too_much.why
+
+
+def test_inodes_come_free_as_bytes_do() -> None:
+    roots = [root("/nvme", "nvme", free_inodes=5, kept=(OLD, NEW))]
+    assert choose(roots, [want(files=25)], NO_FLOOR)[0].evicted == (OLD, NEW)
+    with pytest.raises(NoRoomError):
+        choose(roots, [want(files=26)], NO_FLOOR)
+
+
+def test_of_equals_the_one_that_has_the_data_is_first_then_one_where_nothing_has_to_go() -> None:
+    full = root("/a", "nvme", free=GIB, kept=(OLD, NEW))
+    empty = root("/b", "nvme", free=3 * GIB)
+    has = root("/c", "nvme", free=2 * GIB, kept=(kept("mine", 2, 1),))
+    two = replace(want(gib=2), kept_as=("mine",))
+    assert choose([full, empty], [two], NO_FLOOR)[0].root is empty
+    found = choose([full, empty, has], [two], NO_FLOOR)[0]
+    assert (found.root, found.evicted) == (has, ())
+    assert found.why.endswith("and of 3 such the one with most data in its cache")
+    faster = root("/d", "instance-nvme")
+    assert choose([has, faster], [two], NO_FLOOR)[0].root is faster
+
+
+def test_data_that_is_there_takes_no_room_again_where_it_is_shared_and_never_goes() -> None:
+    mine = kept("mine", 5, 0)
+    full = root("/a", "nvme", free=GIB, kept=(mine, OLD), shares=True)
+    five = replace(want(gib=5), kept_as=("mine",))
+    assert choose([full], [five], NO_FLOOR)[0].evicted == ()
+    with pytest.raises(NoRoomError, match=r"needs 5\.0 GiB"):
+        choose([replace(full, shares=False)], [five], NO_FLOOR)
+    other = want("a/y", gib=3)
+    placed = choose([full], [five, other], NO_FLOOR)
+    assert [item for one in placed for item in one.evicted] == [OLD]
+    with pytest.raises(NoRoomError):
+        choose([full], [five, other, want("a/z", gib=1)], NO_FLOOR)
+
+
+def test_place_for_any_amount_is_that_of_the_data_only_where_it_has_the_most_room() -> None:
+    has = root("/c", "nvme", free=200 * GIB, kept=(kept("mine", 2, 1),))
+    other = root("/b", "nvme", free=100 * GIB)
+    assert best_for_all([has, other], NO_FLOOR, ["mine"]) is has
+    assert best_for_all([replace(has, free_bytes=GIB), other], NO_FLOOR, ["mine"]) is None

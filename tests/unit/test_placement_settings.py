@@ -72,7 +72,7 @@ def test_users_file_is_where_the_desktop_has_such_files() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[limits]\nmax_connections = 4\n", r"limits: no such key; known is \[placement\]"),
+        ("[limits]\nmax_connections = 4\n", r"limits: no such key; known are \[placement\], \[cache\]"),
         ("placement = 4\n", r"placement: is a table"),
         ("[placement]\nroot = 4\n", r"placement\.root: no such key; known are roots, discover, floor"),
         ('[placement]\nroots = "/a"\n', r"placement\.roots: a list"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import msgspec
 import pytest
 
 from stager.errors import HostError, InternalError, NotFoundError, UsageError
-from stager.host.record import JobDirectory, Owner, list_jobs, rfc3339
+from stager.host.record import JobDirectory, list_jobs, rfc3339
 from stager.model import JobState
 
 
@@ -73,25 +72,6 @@ def test_job_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no job 7"):
         JobDirectory.open(str(tmp_path), "7")
     assert list_jobs(str(tmp_path)) == []
-
-
-def test_owner_that_died_or_whose_pid_is_another_now_is_not_alive() -> None:
-    me = Owner.me()
-    assert me.is_alive()
-    assert not msgspec.structs.replace(me, start=me.start + 1).is_alive()
-    assert not msgspec.structs.replace(me, boot="another").is_alive()
-    child = subprocess.Popen(["sleep", "60"])
-    owner = msgspec.structs.replace(me, pid=child.pid, start=_start(child.pid))
-    assert owner.is_alive()
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not owner.is_alive()  # a zombie has ended
-    child.wait()
-    assert not owner.is_alive()
-
-
-def _start(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def test_crashed_job_is_told_from_one_at_work(job: JobDirectory) -> None:
