@@ -1,8 +1,8 @@
 """One kept tree given to a job, as stager does it once the cache is up to date; its own cost as a line of JSON.
 
-    materialise.py give KEPT OUT           by clones or copies, with manifest and receipt: a sync from the kept tree
-    materialise.py overlay KEPT OUT        an overlay mounted, in namespaces of its own; then read through, and written to
-    materialise.py read-only KEPT OUT      a read-only bind mounted likewise, and read through
+    materialise.py give KEPT OUT         by clones or copies, with manifest and receipt: a sync from the kept tree
+    materialise.py overlay KEPT OUT      an overlay mounted, in namespaces of its own; then read through, and written to
+    materialise.py read-only KEPT OUT    a read-only bind mounted likewise, and read through
 
 KEPT is a generation of the cache, with tree/ and state/; OUT a directory beside it, empty. What starting Python and
 importing stager take is not in the figures: a job's `stager stage` has them in any case, and is measured whole.

@@ -144,7 +144,7 @@ def test_who_may_list_and_not_read_gets_nothing_out_of_the_cache(node: Node, str
     assert [method for method, target in strict.requests if "list-type" not in target] == ["HEAD"]
 
 
-@pytest.mark.parametrize("kind", ["xfs", "btrfs", "ext4"])
+@pytest.mark.parametrize("kind", ["btrfs", "ext4"])
 def test_ordinary_user_has_it_everywhere(kind: str, node: Node) -> None:
     (node.root / "library").mkdir()
     python = python_for(USER, readable_copy(node.root / "library"))
