@@ -107,9 +107,12 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Placed(Struct, frozen=True, kw_only=True):
-    """Where a dataset goes, and why there; ``evicted``: what has to go from that root's cache before."""
+    """Where data goes that lies together, and why there; ``names``: the datasets that it is. ``evicted``: what has to
+    go from that root's cache before.
+    """
 
     wanted: Wanted
     root: Root
     why: str
     evicted: tuple[Item, ...] = ()
+    names: tuple[str, ...] = ()

@@ -86,9 +86,9 @@ class _Doctor:
             self._say("places for data, the best first:")
             tell_places(self._state, found)
             placed = place_sized(found, [Wanted(name="a job", bytes=0, files=0)], sure=False)
-            where = scratch_in(placed.root) if placed is not None else self._scratch
+            where = scratch_in(placed[0].root) if placed else self._scratch
             placement = await asyncio.to_thread(place, where, os.environ)
-            why = f"; {placed.why}" if placed is not None else ""
+            why = f"; {placed[0].why}" if placed else ""
             self._tell(Finding(what="scratch", found=_describe(placement) + why))
             await asyncio.to_thread(tell_uncollected, self._state, job_scratches(self._scratch, os.environ))
             await _try_view(placement)

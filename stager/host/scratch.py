@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_TOP",
     "LFS",
     "MIRRORS",
+    "PARTS",
     "PrivateDirectory",
     "is_private",
     "known_scratches",
@@ -40,7 +41,10 @@ CACHE: Final = "cache"
 LFS: Final = "lfs"
 """In a scratch: what was fetched of Git LFS, see `stager.host.lfs_store`."""
 
-_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS)
+PARTS: Final = "parts"
+"""In a scratch: what was placed there of jobs that lie in another, see `stager.host.parts`."""
+
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
