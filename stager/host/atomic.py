@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from stager.errors import HostError, from_os_error
 
-__all__ = ["is_there", "list_now", "open_regular", "read_regular", "write_all", "write_file"]
+__all__ = ["is_there", "open_regular", "read_regular", "write_all", "write_file"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SURPRISE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -59,15 +59,6 @@ def is_there(dir_fd: int, name: str) -> bool:
     except OSError as error:
         raise from_os_error(error, doing="look for the file", where=name) from error
     return True
-
-
-def list_now(dir_fd: int) -> list[str]:
-    """The names in a directory now: on btrfs its descriptor shows what was there when it was opened. OSError."""
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
 
 
 def write_file(dir_fd: int, name: str, pieces: Iterable[bytes], *, mode: int = 0o644, durable: bool = False) -> None:
