@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from stager.caching import open_cache
 from stager.host import cache, leases, readers
 from stager.host.cache import Generation, Kept
 from stager.host.holders import Holder
@@ -315,6 +316,13 @@ def test_removed_and_begun_again_is_nothing_that_was_held_before(entry: Path) ->
     assert newest is not None and newest.path == generation.path
     assert second.is_in_force() and take(entry) is None
     second.release()
+
+
+@pytest.mark.parametrize("file_system", ["nfs4", "lustre", "tmpfs"])
+def test_nothing_is_kept_where_other_nodes_write(tmp_path: Path, file_system: str) -> None:
+    """Of these nobody sees whether they live."""
+    assert open_cache(str(tmp_path), file_system) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_constants_fit() -> None:
