@@ -194,7 +194,7 @@ def test_certificate_of_the_client_is_shown_to_a_server_that_asks(
                 continue
             failure = call.fails()
             assert server.requests == []
-            # TLS 1.3 refuses behind the handshake, with a request on its way: its reset is met before its alert.
+            # TLS 1.3 refuses behind the handshake, when a request is on its way: a reset precedes the alert's reading.
             assert failure.kind == "tls" and "alert" in failure.message, failure
 
 
