@@ -1,4 +1,4 @@
-"""Mirrors of Git repositories and LFS objects lie where the job lies, serve every job on the node, and go like trees."""
+"""Mirrors of Git repositories and LFS objects lie where the job lies, serve all jobs on the node, and go like trees."""
 
 from __future__ import annotations
 

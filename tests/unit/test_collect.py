@@ -6,14 +6,13 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from stager.errors import HostError, MountError, NoSpaceError, UsageError
+from stager.errors import HostError, NoSpaceError, UsageError
 from stager.host.scratch import open_scratch
 from stager.host.trash import remove_tree
 from stager.stages.collect import collect_logs, holds_anything

@@ -158,7 +158,7 @@ def test_ordinary_user_removes_what_a_job_closed_however_deep(scratch: Path, tre
     for path in (tree / "run1/deep", tree / "run1", tree):
         path.chmod(0)
     subprocess.run(["chown", "-R", "65534", scratch], check=True)
-    os.chmod(tmp_path.parent.parent, 0o755)  # noqa: S103  (pytest's own, of this test run)
+    os.chmod(tmp_path.parent.parent, 0o755)
     for above in (tmp_path, tmp_path.parent):
         above.chmod(0o755)
     os.seteuid(65534)
@@ -310,7 +310,7 @@ def test_disk_of_its_own_or_without_room_is_emptied_in_place(scratch: Path) -> N
     subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=60,mode=700", "none", scratch / "cache"], check=True)
     try:
         path = make(scratch, GENERATION)
-        with pytest.raises(OSError, match="No space"):  # noqa: PT012
+        with pytest.raises(OSError, match="No space"):
             for number in range(100):
                 (path / str(number)).touch()
         discard(str(path))
