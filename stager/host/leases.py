@@ -94,7 +94,8 @@ class Leases:
         """The lease of the directory, which is made when missing; None: somebody else holds it, or took it just now."""
         with suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
-        fd = os.open(self.path, _DIRECTORY)
+        if (fd := _open(self.path)) is None:
+            return None
         try:
             lease = self._try_take(fd)
         except FileNotFoundError:  # the directory, or what this one was about to link, was removed meanwhile
@@ -129,9 +130,7 @@ class Leases:
 
     def current(self) -> str:
         """The name of the directory that the last holder made or went on with; empty: none."""
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except FileNotFoundError:
+        if (fd := _open(self.path)) is None:
             return ""
         try:
             return _room(fd, _last(fd))
@@ -143,9 +142,7 @@ class Leases:
 
         Takes no room on the disk.
         """
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except FileNotFoundError:
+        if (fd := _open(self.path)) is None:
             return True
         try:
             if self._standing(fd, _last(fd)) is _Standing.HELD:
@@ -268,6 +265,19 @@ class _Heart:
                 return
         self.has_stopped = True
         self._loop.call_soon_threadsafe(self._doing.cancel)
+
+
+def _open(path: str) -> int | None:
+    """A descriptor of the directory; None: it is not there, or no more. OSError."""
+    try:
+        return os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:  # while one is removed the kernel may say that too
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+        return None
 
 
 def _is_at(fd: int, path: str, at: int | None = None) -> bool:
