@@ -270,6 +270,8 @@ class _Through:
         return new
 
     async def _share_kept(self, used: Generation, new: Generation, pinned: Mapping[str, Any]) -> None:
+        if not await blocking(used.is_of_this_boot):
+            return
         await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
 
     async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:

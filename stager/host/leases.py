@@ -345,6 +345,8 @@ def _link(fd: int, name: str, record: _Record) -> int | None:
     own = os.open(temporary, _CREATE, 0o600, dir_fd=fd)
     try:
         write_all(own, msgspec.json.encode(record))
+        with suppress(OSError):  # one that lost its contents with the power would have what was kept begun anew
+            os.fsync(own)
         _beat(own, _now_ns())
         os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
     except BaseException as error:

@@ -28,6 +28,7 @@ from stager.host.atomic import read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
 from stager.host.procs import lives_in_mounts
+from stager.host.workspace import boot_id
 
 __all__ = ["Use", "begin_use", "end_uses", "hand_over", "is_used", "sweep_uses"]
 
@@ -142,6 +143,8 @@ def is_used(path: str) -> bool:
 def _reads(record: _Record) -> bool:
     if record.holder.state() is not Life.DEAD:
         return True
+    if record.holder.boot != boot_id():  # the number of its mount namespace is another's now
+        return False
     return bool(record.mounts) and lives_in_mounts(record.mounts, since=record.holder.start)
 
 

@@ -336,3 +336,16 @@ def test_nothing_is_kept_where_other_nodes_write(tmp_path: Path, file_system: st
 
 def test_constants_fit() -> None:
     assert 10 * leases.BEAT_EVERY_S < leases.STALE_S
+
+
+def test_mounts_of_another_boot_are_nobodys(tmp_path: Path) -> None:
+    """The kernel gives the numbers of mount namespaces anew after each start, and a daemon may have one for good."""
+    uses = tmp_path / "uses"
+    use = readers.begin_use(str(uses))
+    readers.hand_over([use.fd], os.getpid())
+    use.close()
+    (record,) = uses.iterdir()
+    assert json.loads(record.read_bytes())["mounts"] == os.stat("/proc/self/ns/mnt").st_ino
+    assert readers.is_used(str(uses))
+    change(record, boot="another", start=1)
+    assert not readers.is_used(str(uses))
