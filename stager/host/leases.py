@@ -29,8 +29,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from stager.errors import HostError
-from stager.host.atomic import is_there, read_regular, write_all
+from stager.errors import HostError, from_os_error
+from stager.host.atomic import read_regular, write_all
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
 
@@ -121,12 +121,12 @@ class Leases:
             return None
         lease = Lease(self.path, (fd, own), number, record, before)
         # What it followed may have been another's past already, or have been revoked: who revokes looks for this one.
-        if not lease.is_in_force() or (last is not None and not is_there(fd, last.name)):
-            os.close(own)
-            _unlink(f"lease.{number}", fd)
-            return None
-        _clean(fd, number)
-        return lease
+        if lease.is_in_force() and (last is None or last.name in names_in(fd)):
+            _clean(fd, number)
+            return lease
+        os.close(own)
+        _unlink(f"lease.{number}", fd)
+        return None
 
     def current(self) -> str:
         """The name of the directory that the last holder made or went on with; empty: none."""
@@ -203,29 +203,46 @@ class Lease:
         except LeaseLostError:
             raise
         except Exception as error:
-            if self.is_in_force():
-                raise
-            raise LeaseLostError from error
+            if self.is_lost():
+                raise LeaseLostError from error
+            raise
         finally:
             heart.stop()
 
     def is_in_force(self) -> bool:
-        """Whether nobody followed. What cannot be looked at is not. Never raises."""
+        """Whether certainly nobody followed. Never raises."""
         try:
-            last = _last(self._fd)
-            return last is not None and _is_at(self._own, last.name, self._fd) and _is_at(self._fd, self._path)
+            return self._is_in_force()
+        except OSError:
+            return False
+
+    def is_lost(self) -> bool:
+        """Whether certainly somebody followed. Never raises."""
+        try:
+            return not self._is_in_force()
         except OSError:
             return False
 
     def check(self) -> None:
-        """Raise `LeaseLostError` unless nobody followed."""
-        if not self.is_in_force():
+        """Raise `LeaseLostError` when somebody followed; `HostError`: nobody can tell."""
+        try:
+            in_force = self._is_in_force()
+        except OSError as error:
+            raise from_os_error(error, doing="look at the lease", where=self._path) from error
+        if not in_force:
             raise LeaseLostError
+
+    def _is_in_force(self) -> bool:
+        last = _last(self._fd)
+        try:
+            return last is not None and _is_at(self._own, last.name, self._fd) and _is_at(self._fd, self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def beat(self) -> bool:
         """False: it is lost. Never raises."""
         _beat(self._own, _now_ns())
-        return self.is_in_force()
+        return not self.is_lost()
 
     def release(self) -> None:
         """Give it back; the next may have it. Never raises."""
