@@ -60,6 +60,7 @@ _GONE: Final = "gone-"
 _USES: Final = "uses"
 _GIVEN_UP: Final = "given-up"
 _MOST_BYTES: Final = 1 << 20
+_TRIED_WITHIN_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 0.01  # at first
 _LOOK_AT_LEAST_S: Final = 0.1
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -125,11 +126,14 @@ class Cache:
         return entries_at(self.path)
 
     def sweep(self) -> None:
-        """Remove what others began to. Never raises."""
+        """Remove what others began to, and what they tried the disk with. Never raises."""
         with suppress(OSError):
             for name in os.listdir(self.path):
+                path = os.path.join(self.path, name)
                 if name.startswith(_GONE):
-                    remove_private(os.path.join(self.path, name))
+                    remove_private(path)
+                elif name.startswith(".") and time.time() - os.lstat(path).st_mtime > _TRIED_WITHIN_S:
+                    _remove_try(path)
 
 
 def entries_at(path: str) -> Iterator[Kept]:
@@ -351,6 +355,15 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _remove_try(path: str) -> None:
+    """Of whether files can be cloned, or of an overlay."""
+    with suppress(FileNotFoundError):
+        try:
+            os.unlink(path)
+        except IsADirectoryError:
+            remove_private(path)
 
 
 def _remove(path: str, top: str) -> None:
