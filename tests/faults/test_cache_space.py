@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from faults.syncing import Synced, run_here
+from faults.syncing import Synced, run, run_here
+from integration.other_user import python_for, readable_copy
 from integration.real_disks import disk
+from servers.repositories import make_repository
 from servers.s3 import object_bytes
 from servers.strict_s3 import StrictS3
 
@@ -28,11 +30,9 @@ USER = 12_345
 MIB = 1 << 20
 BLOCK = 4096
 NOT_FOUND, NO_SPACE = 3, 5
-INODES = 256
+INODES = 400
 FIRST = {"a": object_bytes(70_000, 1), "d/b": b"text\n"}
 SECOND = {"e": object_bytes(90_000, 3), "f/g": object_bytes(20_000, 4), "f/h": b"", "i": b"short"}
-ENDS = {"bytes": 200, "inodes": 60}
-"""So much is enough: blocks, inodes."""
 
 
 @dataclass
@@ -50,31 +50,29 @@ class Place:
         return self.scratch / "jobs" / job / "tree/data/o/n"
 
     def kept(self) -> list[dict[str, bytes]]:
-        """The kept trees, as far as they can be used."""
-        shown = [json.loads(line) for line in self.run("cache", "ls", "--json").out.splitlines()]
-        return [contents(Path(entry["tree"])) for entry in shown if entry["tree"]]
+        """What is in the kept trees, whole or not."""
+        return [contents(tree) for tree in self.scratch.glob("cache/*/*/*/tree")]
 
     def states(self) -> dict[str, str]:
-        shown = [json.loads(line) for line in self.run("ls", "--json").out.splitlines()]
-        return {job["id"]: job["state"] for job in shown}
+        records = [json.loads(path.read_bytes()) for path in self.scratch.glob("jobs/*/job.json")]
+        return {job["id"]: job["state"] for job in records if job["state"] != "removed"}
 
-    def fill(self, kind: str, left: int) -> None:
+    def fill(self, what: str, left: int) -> None:
         """Take all but so many blocks, or inodes."""
         others = self.root / "others"
         others.mkdir()
-        if kind == "inodes":
+        if what == "inodes":
             with suppress(OSError):
                 for number in itertools.count():
                     (others / str(number)).touch(exist_ok=False)
             for number in range(left):
                 (others / str(number)).unlink()
             return
-        with (others / "large").open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(16 * BLOCK))
-        with (others / "small").open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(BLOCK))
+        with (others / "large").open("wb", buffering=0) as file:
+            for size in (16 * BLOCK, BLOCK, 1):
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
         size = (others / "large").stat().st_size
         os.truncate(others / "large", size - left * BLOCK)
         subprocess.run(["sync", "-f", self.root], check=True)
@@ -133,9 +131,9 @@ def place(small_disk: Path, strict: StrictS3) -> Place:
     return Place(small_disk, run)
 
 
-def try_with(place: Place, kind: str, left: int) -> bool:
+def try_with(place: Place, what: str, left: int) -> bool:
     """Whether a job that comes when so much is left gets its data."""
-    place.fill(kind, left)
+    place.fill(what, left)
     job = f"second-{left}"
     done = place.run("stage", "--job-id", job, "second.toml")
     assert done.status in (0, NO_SPACE), (left, done.err)
@@ -167,17 +165,54 @@ def try_with(place: Place, kind: str, left: int) -> bool:
     return done.status == 0
 
 
-def try_all(place: Place, kind: str, amounts: list[int]) -> None:
+def try_all(place: Place, what: str, amounts: list[int], enough: int) -> None:
     assert place.run("stage", "--job-id", "first", "first.toml").status == 0
     (line,) = place.run("cache", "ls", "--json").out.splitlines()
     assert place.run("cache", "pin", json.loads(line)["name"]).status == 0
-    assert not try_with(place, kind, 0)
+    assert not try_with(place, what, 0)
     for left in amounts:
-        try_with(place, kind, left)
-    assert try_with(place, kind, ENDS[kind])
+        try_with(place, what, left)
+    assert try_with(place, what, enough)
+
+
+@pytest.mark.parametrize(("kind", "what", "amounts", "enough"), [
+    ("ext4", "bytes", (13, 36), 200), ("ext4", "inodes", (13, 20), 60), ("xfs", "bytes", (20,), 400),
+])  # fmt: skip
+def test_any_room_is_enough_or_refused(
+    place: Place, what: str, amounts: tuple[int, ...], enough: int, soak: int
+) -> None:
+    try_all(place, what, list(amounts) if soak == 1 else list(range(1, enough)), enough)
 
 
 @pytest.mark.parametrize("kind", ["ext4"])
-@pytest.mark.parametrize("what", ["bytes", "inodes"])
-def test_any_room_is_enough_or_refused(place: Place, what: str, soak: int) -> None:
-    try_all(place, what, [7, 13, 20, 27, 36] if soak == 1 else list(range(1, ENDS[what])))
+def test_ordinary_user_is_refused_alike(small_disk: Path, soak: int) -> None:
+    python = python_for(USER, readable_copy(small_disk.parent / "library"))
+    for name, objects in (("first", FIRST), ("second", SECOND)):
+        make_repository(small_disk.parent / name, objects)
+        subprocess.run(["chown", "-R", f"{USER}:{USER}", small_disk.parent / name], check=True)
+    prepare(small_disk, {name: f"git+file://{small_disk.parent}/{name}" for name in ("first", "second")})
+    os.chown(small_disk / "scratch", USER, USER)
+    path = f"sys.path.insert(0, '{small_disk.parent}/library')"
+    program = f"import sys; {path}; from stager.cli import main; sys.exit(main())"
+
+    def run(*argv: str) -> Synced:
+        done = subprocess.run(
+            [python, "-I", "-c", program, *argv], user=USER, group=USER, extra_groups=[], cwd=small_disk,
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "STAGER_SCRATCH": str(small_disk / "scratch")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return Synced(status=done.returncode, out=done.stdout, err=done.stderr)
+
+    try_all(Place(small_disk, run), "inodes", [] if soak == 1 else list(range(1, 120, 7)), 120)
+
+
+@pytest.mark.parametrize("kind", ["ext4"])
+def test_job_that_fills_the_disk_over_a_kept_tree_has_its_exit_code(place: Place, strict: StrictS3) -> None:
+    environment = {**strict.environment(), "STAGER_SCRATCH": str(place.scratch)}
+    for job in ("one", "two"):
+        fill = "cat /data/o/n/e | wc -c; dd if=/dev/zero of=/data/o/n/e bs=1000 2>/dev/null; exit 9"
+        command = ("run", "--job-id", job, str(place.root / "second.toml"), "--", "sh", "-c", fill)
+        done = run(*command, environment=environment)
+        assert (done.status, done.out) == (9, "90000\n"), done.err
+        assert place.kept() == [SECOND]
+        assert place.run("teardown", "--discard-uncollected", job).status == 0
