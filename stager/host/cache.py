@@ -133,7 +133,7 @@ class Cache:
                 if name.startswith(_GONE):
                     remove_private(path)
                 elif name.startswith(".") and time.time() - os.lstat(path).st_mtime > _TRIED_WITHIN_S:
-                    _remove_try(path)
+                    _remove_hidden(path)
 
 
 def entries_at(path: str) -> Iterator[Kept]:
@@ -247,11 +247,19 @@ class Kept:
                 os.unlink(os.path.join(self.path, _ABOUT))
             for generation in generations:
                 _remove(generation.path, os.path.dirname(self.path))
+            self._remove_temporaries()
         except OSError as error:
             raise from_os_error(error, doing="remove a kept tree", where=self.path) from error
         with suppress(OSError):  # somebody has begun anew meanwhile
             os.rmdir(self.path)
         return True
+
+    def _remove_temporaries(self) -> None:
+        """Files that were to be renamed or linked by who was killed then; who is alive begins again. OSError."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.path):
+                if name.startswith("."):
+                    _remove_hidden(os.path.join(self.path, name))
 
     def last_use_s(self) -> float:
         """When somebody last read from it; 0: never."""
@@ -357,8 +365,8 @@ def _is_at(fd: int, path: str) -> bool:
         return False
 
 
-def _remove_try(path: str) -> None:
-    """Of whether files can be cloned, or of an overlay."""
+def _remove_hidden(path: str) -> None:
+    """A file, or a directory that nobody needs. OSError."""
     with suppress(FileNotFoundError):
         try:
             os.unlink(path)
