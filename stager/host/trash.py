@@ -46,7 +46,8 @@ _MARKED: Final = re.compile(
 _BESIDE: Final = {"jobs": "job.json"}
 _WITHIN: Final = {"parts": "part.json"}
 _TEMPORARY: Final = re.compile(
-    r"(?:^|/)(?:tmp\.[0-9a-f]{16}|\.lease\.[0-9]{1,15}\.[0-9a-f]{16}|git-[0-9a-f]{16}|(?:run|git|doctor|\.overlay)-[a-z0-9_]{8})(?:/|$)"
+    r"(?:^|/)(?:tmp\.[0-9a-f]{16}|\.lease\.[0-9]{1,15}\.[0-9a-f]{16}|git-[0-9a-f]{16}"
+    r"|(?:run|git|doctor|\.overlay)-[a-z0-9_]{8})(?:/|$)"
 )
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 _NO_TRASH: Final = frozenset({errno.EXDEV, errno.ENOSPC, errno.EDQUOT})
