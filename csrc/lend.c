@@ -1,5 +1,6 @@
 #include "lend.h"
 
+#include "behind.h"
 #include "copy.h"
 #include "digest.h"
 #include "landing.h"
@@ -30,6 +31,7 @@ struct hand {
     int tmp_fd; /* -1 before the first file */
     char tmp_name[STG_NAME_BYTES];
     struct stg_whole whole;
+    struct stg_behind behind;
     char *buffer; /* from the first copy on */
 };
 
@@ -39,6 +41,7 @@ struct stg_lend {
     atomic_int cannot_clone, stopped;
     uid_t uid;
     struct stg_names names;
+    struct stg_cache_budget budget;
     unsigned count;
     struct hand hands[];
 };
@@ -68,7 +71,7 @@ struct gift {
 };
 
 struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime,
-                              unsigned threads)
+                              unsigned threads, int64_t keep_cached_bytes)
 {
     unsigned count = threads < 1 ? 1 : threads > STG_LEND_THREADS ? STG_LEND_THREADS : threads;
     struct stg_lend *lend = calloc(1, sizeof *lend + count * sizeof *lend->hands);
@@ -78,10 +81,12 @@ struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int t
     lend->tmp_fd = tmp_fd;
     lend->keep_mtime = keep_mtime;
     lend->uid = geteuid();
+    lend->budget.keep_bytes = keep_cached_bytes;
     lend->count = count;
     for (unsigned i = 0; i < count; i++) {
         lend->hands[i].lend = lend;
         lend->hands[i].tmp_fd = -1;
+        stg_behind_init(&lend->hands[i].behind, &lend->budget);
         stg_parents_init(&lend->hands[i].from, kept_fd);
         stg_parents_init(&lend->hands[i].to, root_fd);
     }
@@ -100,6 +105,7 @@ void stg_lend_free(struct stg_lend *lend)
         stg_parents_clear(&lend->hands[i].from);
         stg_parents_clear(&lend->hands[i].to);
         stg_whole_clear(&lend->hands[i].whole);
+        stg_behind_end(&lend->hands[i].behind);
         free(lend->hands[i].buffer);
         if (lend->hands[i].tmp_fd >= 0) {
             close(lend->hands[i].tmp_fd);
@@ -179,9 +185,21 @@ static int open_kept(struct hand *hand, const struct gift *gift)
     return fd;
 }
 
+/* Where memory is too little for both, what the job reads first stays: of its copy. 10,000 x 200 KB in a memory control
+ * group of 1 GiB, cached of each sixth afterwards (ext4, Linux 6.18): as the kernel does it none, none, none, none, half,
+ * all, of the kept files too; with half of that to be kept all, 61%, none ..., of the kept files 61%, 20%, none ... */
+static void let_go(struct hand *hand, int from, int to, int64_t offset, int64_t len)
+{
+    struct stg_cache_budget *budget = &hand->lend->budget;
+    stg_behind_wrote(&hand->behind, to, offset, len);
+    if (budget->keep_bytes && atomic_load_explicit(&budget->written_bytes, memory_order_relaxed) > budget->keep_bytes / 2)
+        posix_fadvise(from, offset, len, POSIX_FADV_DONTNEED);
+}
+
 /* The bytes from one offset to another, hashed on the way. -ESTALE: there are fewer. */
 static int copy_range(struct hand *hand, int from, int to, int64_t offset, int64_t end, uint8_t digest[STG_DIGEST_BYTES])
 {
+    const int64_t begin = offset;
     int status = stg_whole_start(&hand->whole, end - offset);
     if (!hand->buffer && !(hand->buffer = malloc(ROOM)))
         return -ENOMEM;
@@ -196,6 +214,8 @@ static int copy_range(struct hand *hand, int from, int to, int64_t offset, int64
             status = stg_landing_write(to, hand->buffer, (size_t)n, offset);
         offset += n;
     }
+    if (status == 0)
+        let_go(hand, from, to, begin, end - begin);
     return status < 0 ? status : stg_whole_finish(&hand->whole, digest);
 }
 

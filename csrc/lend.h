@@ -20,9 +20,10 @@ struct stg_lend;
 
 /* kept: what was recorded of the tree at kept_fd. Files are made in tmp_fd and renamed below root_fd. All are the caller's
  * and live longer. keep_mtime: a file has the kept one's mtime, else that of when it is made. threads: how many share the
- * work of a call, the caller's own among them. NULL: no memory, or no random bytes. One call of give at a time. */
+ * work of a call, the caller's own among them. keep_cached_bytes: so much of the copies stays in memory, and what they were
+ * copied from as far as both fit (0: all; see behind.h). NULL: no memory, or no random bytes. One call of give at a time. */
 struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime,
-                              unsigned threads);
+                              unsigned threads, int64_t keep_cached_bytes);
 void stg_lend_free(struct stg_lend *lend);
 
 /* From any thread: the call that runs ends within a block of each thread, and the next ones at once, with -ECANCELED. */

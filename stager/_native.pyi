@@ -151,11 +151,13 @@ class Blobs:
 class Lend:
     """Files of a kept tree, given to another one on this host, with shared blocks where the file system can
     (csrc/lend.h). ``kept``: what was recorded of the tree at ``kept_fd``. The descriptors are the caller's. One call of
-    `give` at a time, with the work of which ``threads`` are busy, at most 8.
+    `give` at a time, with the work of which ``threads`` are busy, at most 8. ``keep_cached_bytes``: of copies, so much
+    stays in the page cache; 0: all.
     """
 
     def __init__(
-        self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool, threads: int = 1
+        self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool, threads: int = 1,
+        keep_cached_bytes: int = 0,
     ) -> None: ...
     kept: Entries
     def give(self, entries: Entries, rows: array[int]) -> tuple[array[int], int, int]:

@@ -276,7 +276,10 @@ class _Through:
     async def _share(
         self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
     ) -> tuple[DatasetReceipt, int]:
-        source = KeptTree(kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones)
+        keep_cached_bytes = await blocking(self._transfer.keep_cached_bytes)
+        source = KeptTree(
+            kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones, keep_cached_bytes=keep_cached_bytes
+        )
         options = replace(options, pinning=Pinning(), filter=EVERYTHING, verify=False, dry_run=False)
         receipt = await sync(
             self._ref, destination, transfer=self._transfer, options=options, source=source, sink=sink

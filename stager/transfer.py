@@ -85,12 +85,13 @@ class Transfer:
                 buffer_bytes=self.limits.buffer_bytes,
                 connect_timeout_ms=round(self.timeouts.connect_s * 1000),
                 stall_timeout_ms=round(self.timeouts.stall_s * 1000),
-                keep_cached_bytes=self._keep_cached_bytes(),
+                keep_cached_bytes=self.keep_cached_bytes(),
             )
             asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
         return self._engine
 
-    def _keep_cached_bytes(self) -> int:
+    def keep_cached_bytes(self) -> int:
+        """How much of what is written stays in the page cache; 0: all. Blocks."""
         chosen = self.limits.keep_cached_bytes
         return available_bytes() // 2 if chosen is None else chosen
 

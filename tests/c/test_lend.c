@@ -71,7 +71,7 @@ static void keep(struct world *world, const char *key, const char *text, mode_t 
 
 static size_t give(struct world *world, int keep_mtime)
 {
-    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime, 3);
+    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime, 3, 0);
     size_t given = stg_lend_give(lend, world->entries, world->rows, world->count, world->given, &world->shared, &world->status);
     stg_lend_free(lend);
     CHECK_EQ(unlinkat(root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
@@ -218,7 +218,7 @@ static void test_many_threads_give_every_file_once(void)
         keep(&world, key, text, 0600);
         rows[i] = world.rows[0];
     }
-    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, STG_LEND_THREADS);
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, STG_LEND_THREADS, 600);
     CHECK_EQ(stg_lend_give(lend, world.entries, rows, MANY - 1, given, &world.shared, &world.status), MANY - 1);
     CHECK_EQ(world.status, 0);
     CHECK(memcmp(rows, given, (MANY - 1) * sizeof *rows) == 0);
@@ -254,7 +254,7 @@ static void test_large_file_is_copied_and_compared_block_by_block(void)
     keep(&world, "small", "text", 0600);
     keep(&world, "large", bytes, 0600);
     keep(&world, "other", "other", 0600);
-    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 3);
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 3, 0);
     CHECK_EQ(stg_lend_give(lend, world.entries, world.rows, 3, world.given, &world.shared, &world.status), 1);
     CHECK_EQ(stg_lend_give(lend, world.entries, world.rows + 1, 2, world.given, &world.shared, &world.status), 1);
     CHECK_EQ(world.status, 0);
