@@ -29,12 +29,12 @@ void stg_lend_free(struct stg_lend *lend);
 /* From any thread: the call that runs ends within a block of each thread, and the next ones at once, with -ECANCELED. */
 void stg_lend_stop(struct stg_lend *lend);
 
-/* The files of the first of these rows, which do not stand yet, as many as are one call's work: 256 MiB, or a single larger
- * one. Their entries, of the same table, say that they stand, with the digest and grade that were recorded; permission bits by umask. Returns how
- * many are in place, in given (room for count), and adds to *shared the bytes that are not copied. *status 0: they are
- * the first ones, all of the call; else why one is not, and others may not be: -ESTALE: a kept file is not what was
- * recorded, or gone; -EBADMSG: its bytes are others; -ECANCELED; -errno of what failed at the destination. Nothing of a
- * file that is not in place is left. */
+/* The files of the first of these rows, which do not stand yet, as many as are one call's work: 256 MiB, or one for each
+ * thread. Their entries, of the same table, say that they stand, with the digest and grade that were recorded; permission
+ * bits by umask. Returns how many are in place, in given (room for count), and adds to *shared the bytes that are not
+ * copied. *status 0: they are the first ones, all of the call; else why one is not, and others may not be: -ESTALE: a kept
+ * file is not what was recorded, or gone; -EBADMSG: its bytes are others; -ECANCELED; -errno of what failed at the
+ * destination. Nothing of a file that is not in place is left. */
 size_t stg_lend_give(struct stg_lend *lend, struct stg_entries *entries, const uint32_t *rows, size_t count,
                      uint32_t *given, int64_t *shared, int *status);
 

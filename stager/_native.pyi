@@ -161,7 +161,7 @@ class Lend:
     ) -> None: ...
     kept: Entries
     def give(self, entries: Entries, rows: array[int]) -> tuple[array[int], int, int]:
-        """The files of the first of these rows, as many as hold 256 MiB, or one that is larger; their entries, of the
+        """The files of the first of these rows, as many as hold 256 MiB, or one for each thread; their entries, of the
         same table, stand then. Which are in place; why one is not (0: the call's are, the first ones, at least one;
         ESTALE: it is not what was recorded; EBADMSG: other bytes; ECANCELED; else the errno of the destination); and
         how many bytes are shared. Releases the GIL. ValueError: another table. IndexError.
