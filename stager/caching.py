@@ -33,6 +33,10 @@ from stager.eviction import keep_to_quota, make_room
 from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
+from stager.host.leases import Lease, LeaseLostError
+from stager.host.memory import keep_cached_bytes
+from stager.host.mounts import is_network
+from stager.host.readers import Use
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
 from stager.keeping import Amount, Quota
@@ -64,20 +68,21 @@ async def nothing_to_check() -> None:
 
 
 class Lent(Struct, frozen=True, kw_only=True):
-    """A kept tree, which nobody changes while the descriptor ``use``, or a copy of it, is open."""
+    """A kept tree, which nobody changes until the end of ``use``."""
 
     tree: str
     receipt: DatasetReceipt
-    use: int
+    use: Use
 
 
 def open_cache(
     scratch: str, file_system: str, *, for_view: bool = False, quota: Quota = Quota()  # noqa: B008  (frozen)
 ) -> Cache | None:
     """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory; or where there
-    can be none. ``for_view``: trees are used in a job's view alone. Blocks.
+    can be none: what other nodes use too, of which nobody sees here whether they live. ``for_view``: trees are used in
+    a job's view alone. Blocks.
     """
-    if file_system in _IN_MEMORY:
+    if file_system in _IN_MEMORY or is_network(file_system):
         return None
     with suppress(StagerError):
         cache = Cache(scratch, for_view=for_view, quota=quota)
@@ -208,24 +213,36 @@ class _Through:
         self._end_with(told)
         return Lent(tree=generation.tree, receipt=told, use=use)
 
-    async def _take(self, *, verify: bool, exact: bool = False) -> tuple[Generation, DatasetReceipt, int]:
+    async def _take(self, *, verify: bool, exact: bool = False) -> tuple[Generation, DatasetReceipt, Use]:
         """The generation to use, how that came about, and what holds it. ``exact``: nothing else lies in its tree."""
-        async with self._entry.alone():
-            generation, filled = await self._bring_up_to_date(verify, exact)
-            await blocking(self._tell_of, generation, filled)
-            await blocking(self._entry.trim)
-            return generation, filled, await blocking(generation.hold)
+        while True:
+            async with self._entry.alone() as lease:
+                with suppress(LeaseLostError):  # to somebody who has begun anew: what there is then is gone on with
+                    return await lease.keep(self._take_alone(lease, verify, exact))
 
-    async def _bring_up_to_date(self, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt]:
+    async def _take_alone(self, lease: Lease, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt, Use]:
+        generation, filled = await self._bring_up_to_date(lease, verify, exact)
+        held: list[Use] = []
+        try:
+            await blocking(lambda: held.append(generation.hold(lease)))  # not lost when this is cancelled
+            await blocking(self._tell_of, generation, filled)
+            await blocking(self._entry.trim, lease, generation)
+        except BaseException:
+            for use in held:
+                use.close()
+            raise
+        return generation, filled, held[0]
+
+    async def _bring_up_to_date(self, lease: Lease, verify: bool, exact: bool) -> tuple[Generation, DatasetReceipt]:
         """The generation to take, and how that came about."""
-        generation = await blocking(self._entry.newest)
+        generation = await blocking(self._entry.given, lease)
         if generation is not None and not await blocking(generation.is_free):
             told = await self._fill(generation, dry_run=True)
             if not told.moved.objects and not await stoppable(_has_more, generation, exact):
                 return generation, told
-            generation = await self._begin_beside(generation, told.pinned)
+            generation = await self._begin_beside(lease, generation, told.pinned)
         if generation is None:
-            generation = await blocking(self._entry.begin)
+            generation = await self._begin(lease)
         filled = await self._fill(generation, verify=verify)
         if await stoppable(_has_more, generation, exact):
             deleted = (await self._fill(generation, delete=_ALL_OF_IT, prove_access=False)).deleted
@@ -237,11 +254,26 @@ class _Through:
         options = replace(self._options, state_dir=generation.state, **how)
         return await sync(self._ref, generation.tree, transfer=self._transfer, options=options, sink=self._tell)
 
-    async def _begin_beside(self, used: Generation, pinned: Mapping[str, Any]) -> Generation:
-        """A new generation with what the one that somebody reads from has."""
-        new = await blocking(self._entry.begin)
-        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
+    async def _begin(self, lease: Lease) -> Generation:
+        """A new generation, with what there is of one that somebody who does not answer may be at work in."""
+        new = await blocking(self._entry.begin, lease)
+        before = await blocking(self._entry.before, lease)
+        if before is not None:
+            with suppress(StagerError):
+                told = await self._fill(new, dry_run=True)
+                await self._share_kept(before, new, told.pinned)
         return new
+
+    async def _begin_beside(self, lease: Lease, used: Generation, pinned: Mapping[str, Any]) -> Generation:
+        """A new generation with what the one that somebody reads from has."""
+        new = await blocking(self._entry.begin, lease)
+        await self._share_kept(used, new, pinned)
+        return new
+
+    async def _share_kept(self, used: Generation, new: Generation, pinned: Mapping[str, Any]) -> None:
+        if not await blocking(used.is_of_this_boot):
+            return
+        await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
 
     async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:
         generation, filled, use = await self._take(verify=verify)
@@ -250,7 +282,7 @@ class _Through:
                 generation, destination, self._options, filled.pinned, self._tell_warnings
             )
         finally:
-            os.close(use)
+            use.close()
         how = "clone" if shared or (self._clones and not receipt.moved.bytes) else "copy"
         told = replace(
             self._told(filled, receipt.total, how, shared),
@@ -276,9 +308,9 @@ class _Through:
     async def _share(
         self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
     ) -> tuple[DatasetReceipt, int]:
-        keep_cached_bytes = await blocking(self._transfer.keep_cached_bytes)
+        cached_bytes = await blocking(keep_cached_bytes, self._transfer.limits.keep_cached_bytes)
         source = KeptTree(
-            kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones, keep_cached_bytes=keep_cached_bytes
+            kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones, keep_cached_bytes=cached_bytes
         )
         options = replace(options, pinning=Pinning(), filter=EVERYTHING, verify=False, dry_run=False)
         receipt = await sync(

@@ -29,7 +29,7 @@ __all__ = [
     "Brought",
     "Copy",
     "bring_copies",
-    "cache_for",
+    "caches_for",
     "copies_of",
     "is_cached",
     "options_of",
@@ -59,18 +59,24 @@ class Copy:
     read_only: bool = False
 
 
-def cache_for(
+def caches_for(
     spec: JobSpec, placement: Placement, environ: Mapping[str, str], *, for_view: bool = False
-) -> Cache | None:
-    """The node's cache, where this job has use for it; see `stager.caching.open_cache`.
+) -> dict[str, Cache]:
+    """The node's caches, by the scratch directories that a job lies in, where it has use for them; see
+    `stager.caching.open_cache`.
 
     Raises as `quota_in_force`. Blocks.
     """
     sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
     if not any(source.scheme in CACHED for source in sources):
-        return None
+        return {}
     quota = quota_in_force(environ)
-    return open_cache(placement.scratch, placement.file_system, for_view=for_view, quota=quota)
+    places = {place.scratch: place.file_system for place in (placement, *placement.apart.values())}
+    opened = {
+        scratch: open_cache(scratch, file_system, for_view=for_view, quota=quota)
+        for scratch, file_system in places.items()
+    }
+    return {scratch: cache for scratch, cache in opened.items() if cache is not None}
 
 
 def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) -> list[Copy]:
@@ -109,16 +115,16 @@ class Brought(Struct, frozen=True, kw_only=True):
 
 async def bring_copies(
     copies: Sequence[Copy],
-    tree: str,
+    where: Callable[[Copy], str],
     how: Callable[[Copy], SyncOptions],
     *,
     transfer: Transfer,
-    cache: Cache | None = None,
+    caches: Callable[[Copy], Cache | None] = lambda _: None,
     in_view: bool = False,
     sink: Sink,
 ) -> list[Brought]:
-    """As `sync_copies`, each to its place below ``tree``, by way of the ``cache``; ``in_view``: what is kept may be
-    mounted. A tree with its history is the job's alone: what is kept of that are the packs in the mirror.
+    """As `sync_copies`, each by way of its cache, of ``caches``; ``in_view``: what is kept may be mounted. A tree with
+    its history is the job's alone: what is kept of that are the packs in the mirror.
     """
     answered: list[asyncio.Task[object]] = []
 
@@ -129,7 +135,7 @@ async def bring_copies(
         await asyncio.shield(answered[0])
 
     async def bring(copy: Copy, sink: Sink) -> Brought:
-        options, where = how(copy), os.path.join(tree, copy.below)
+        options, destination, cache = how(copy), where(copy), caches(copy)
         if cache is not None and is_cached(copy):
             if in_view and (copy.read_only or cache.overlays):
                 way = "read-only" if copy.read_only else "overlay"
@@ -137,12 +143,13 @@ async def bring_copies(
                     cache, copy.source, how=way, transfer=transfer, options=options, before_removing=all_answer,
                     sink=sink,
                 )  # fmt: skip
-                return Brought(receipt=replace(lent.receipt, destination=where), lent=lent)
+                return Brought(receipt=replace(lent.receipt, destination=destination), lent=lent)
             receipt = await sync_through(
-                cache, copy.source, where, transfer=transfer, options=options, before_removing=all_answer, sink=sink
-            )
+                cache, copy.source, destination, transfer=transfer, options=options, before_removing=all_answer,
+                sink=sink,
+            )  # fmt: skip
             return Brought(receipt=receipt)
-        return Brought(receipt=await sync(copy.source, where, transfer=transfer, options=options, sink=sink))
+        return Brought(receipt=await sync(copy.source, destination, transfer=transfer, options=options, sink=sink))
 
     try:
         return await _all_at_once(copies, bring, sink)

@@ -10,6 +10,7 @@ import msgspec
 
 from stager.errors import HostError, UsageError
 from stager.host.holders import Life
+from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trees import remove_tree
 from stager.host.workspace import boot_id
@@ -19,7 +20,16 @@ from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
 
-__all__ = ["OVERLAY", "RECEIPT", "collect_job", "find_losses", "read_receipt", "remove_copies", "teardown_job"]
+__all__ = [
+    "OVERLAY",
+    "RECEIPT",
+    "collect_job",
+    "find_losses",
+    "read_receipt",
+    "remove_copies",
+    "remove_data",
+    "teardown_job",
+]
 
 RECEIPT: Final = "receipt.json"
 OVERLAY: Final = ("upper", "work")
@@ -88,7 +98,8 @@ def find_losses(job: JobDirectory) -> dict[str, Discarded]:
     if not os.path.isdir(job.tree):
         return {}
     told = _copied_to(job)
-    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"})}
+    gone = {f"/{below}" for below in job.record.parts if not os.path.isdir(job.tree_of(below))}  # as memory at a reboot
+    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"} - gone)}
     return {target: loss for target, loss in losses.items() if loss.total.objects}
 
 
@@ -122,14 +133,14 @@ def _damaged(job: JobDirectory, why: str) -> HostError:
 def _find_loss(job: JobDirectory, target: str, how: str) -> Discarded:
     below = target.lstrip("/")
     if how == "overlay":
-        return find_discarded(os.path.join(job.tree, below, OVERLAY[0]), lambda _: None)
+        return find_discarded(os.path.join(job.tree_of(below), OVERLAY[0]), lambda _: None)
     try:
-        state_fd = os.open(os.path.join(job.state_dir, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        state_fd = os.open(job.state_of(below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:  # the empty /code of a job without code
-        return find_discarded(os.path.join(job.tree, below), lambda _: None)
+        return find_discarded(job.tree_of(below), lambda _: None)
     try:
         manifest = whole_manifest(state_fd)
-        return find_discarded(os.path.join(job.tree, below), manifest.get if manifest is not None else lambda _: None)
+        return find_discarded(job.tree_of(below), manifest.get if manifest is not None else lambda _: None)
     finally:
         os.close(state_fd)
 
@@ -144,11 +155,18 @@ def remove_copies(job: JobDirectory) -> None:
 
     Raises `MountError`, `HostError`.
     """
-    remove_tree(job.tree)
-    remove_tree(job.state_dir)
+    remove_data(job)
     record = job.record
     if record.persist is not None:
         release_place(record.persist, record.claim, own_parts=record.own_parts)
+
+
+def remove_data(job: JobDirectory) -> None:
+    """Remove its tree, with the state of its datasets and all parts. Blocks. Raises `MountError`, `HostError`."""
+    for part in dict.fromkeys(job.record.parts.values()):
+        remove_part(part)
+    remove_tree(job.tree)
+    remove_tree(job.state_dir)
 
 
 def _refuse_active(job: JobDirectory) -> None:

@@ -22,10 +22,13 @@ from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
 from stager.host.mounts import lies_within
+from stager.host.node import node_directory
+from stager.host.parts import make_part, part_path, sweep_parts
 from stager.host.record import JobDirectory, rfc3339
-from stager.host.scratch import known_scratches, remember_scratch
-from stager.host.trees import remove_tree
-from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies
+from stager.host.scratch import CACHE, PARTS, known_scratches, remember_scratch
+from stager.host.site import site_node
+from stager.host.tree_cap import refuse_too_many_trees
+from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
 from stager.sources.bind import describe_bind
@@ -40,14 +43,16 @@ __all__ = ["job_environment", "open_job", "run_job", "stage_job", "workdir_of"]
 _CREDENTIALS: Final = ("AWS_",)
 _OWN: Final = ("STAGER_", "CLUSTERONE_")
 _PLACES_TRIED: Final = 1000
+_NONE: Final[Mapping[str, Cache]] = {}
 
 
 def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
     An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
-    Raises `UsageError` (taken, bad [logs]), `HostError`, `NoSpaceError`. Blocks.
+    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
     """
+    refuse_too_many_trees(site_node(), placement.scratch, job_id)
     template = spec.logs.persist
     if template is not None:
         place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
@@ -105,26 +110,32 @@ async def stage_job(
     transfer: Transfer,
     remote: Remote | None = None,
     save_listing: str | None = None,
-    cache: Cache | None = None,
+    caches: Mapping[str, Cache] = _NONE,
     for_view: bool = False,
     sink: Sink = nowhere,
 ) -> MountView:
     """Bring every dataset and the code into the job's tree, all at once, and return the view to run in.
 
     ``remote``: how S3 is reached where the job file names no remote. ``save_listing``: a directory that gets what was
-    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. ``cache``: trees that the user's jobs on
-    this node share; ``for_view``: they may be mounted, for the tree is used in the view alone. When one fails the
-    others are cancelled, the record says why, and nothing is presented as ready. The receipt is written before the
-    record says "ready".
+    listed of each S3 and Git source, as data/OWNER/NAME.jsonl and code.jsonl. ``caches``: trees that the user's jobs on
+    this node share, by scratch directory; ``for_view``: they may be mounted, for the tree is used in the view alone.
+    When one fails the others are cancelled, the record says why, and nothing is presented as ready. The receipt is
+    written before the record says "ready".
     Raises what `stager.pipeline.sync` and `check_sources` raise; of several failures a permanent one.
     """
     copies = copies_of(spec, remote, save_listing)
-    view = _view(spec, job, placement, copies)
     try:
-        await asyncio.to_thread(_make_tree, job, copies)
+        await asyncio.to_thread(_make_tree, job, placement, copies)
+        view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)
         brought = await bring_copies(
-            copies, job.tree, partial(_how, job), transfer=transfer, cache=cache, in_view=for_view, sink=sink
+            copies,
+            lambda copy: job.tree_of(copy.below),
+            partial(_how, job),
+            transfer=transfer,
+            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+            in_view=for_view,
+            sink=sink,
         )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
     except BaseException as error:
@@ -155,7 +166,7 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     environment = job_environment(spec, job.record.id, os.environ, workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
-        masked = await asyncio.to_thread(_masked, view.masked[0])  # others may have come into use meanwhile
+        masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile
         checked = await asyncio.to_thread(check_sources, replace(view, masked=masked))
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
@@ -197,7 +208,7 @@ def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], work
 def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> MountView:
     mounts = [
         Mount(
-            kind="copy", source=os.path.join(job.tree, copy.below), target=copy.target, read_only=copy.read_only
+            kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only
         )
         for copy in copies
     ]  # fmt: skip
@@ -213,23 +224,41 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
         Mount(kind="public", source=public.source, target=f"/public/{public.name}", read_only=True)
         for public in spec.public
     ]
-    return MountView(mounts=tuple(mounts), masked=_masked(placement.scratch))
+    return MountView(mounts=tuple(mounts), masked=_masked(placement.scratch, job))
 
 
-def _masked(scratch: str) -> tuple[str, ...]:
+def _masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
     """Everything of stager that the job must not reach; what lies inside another is masked with it."""
-    return (scratch, *(top for top in known_scratches(os.environ) if not lies_within(top, scratch)))
+    others = [os.path.join(os.path.dirname(os.path.dirname(part)), name) for part in job.record.parts.values()
+              for name in (PARTS, CACHE)]  # fmt: skip
+    others += [shared] if (shared := node_directory()) else []
+    tops = dict.fromkeys((*known_scratches(os.environ), *(path for path in others if os.path.isdir(path))))
+    return (scratch, *(top for top in tops if not lies_within(top, scratch)))
 
 
-def _make_tree(job: JobDirectory, copies: Sequence[Copy]) -> None:
-    """An empty tree. What an interrupted staging left is removed: its source may have been another, or have changed."""
-    remove_tree(job.tree)
-    remove_tree(job.state_dir)
+def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> None:
+    """An empty tree. What an interrupted staging left is removed: its source may have been another, or have changed.
+
+    What lies apart is a symlink in it, for who uses the tree without a view.
+    """
+    remove_data(job)
+    scratches = {copy.below: placement.apart[copy.name].scratch for copy in copies if copy.name in placement.apart}
+    paths = {scratch: part_path(scratch, job.record.id) for scratch in dict.fromkeys(scratches.values())}
+    if scratches or job.record.parts:
+        job.lie_in({below: paths[scratch] for below, scratch in scratches.items()})
+    for scratch, path in paths.items():
+        remember_scratch(scratch)
+        sweep_parts(scratch)
+        make_part(path, job.path, [below for below, where in scratches.items() if where == scratch])
     try:
         for below in ("code", "logs", *(copy.below for copy in copies)):
-            os.makedirs(os.path.join(job.tree, below), mode=0o755, exist_ok=True)
+            if below in scratches:
+                os.makedirs(os.path.dirname(os.path.join(job.tree, below)), mode=0o755, exist_ok=True)
+                os.symlink(job.tree_of(below), os.path.join(job.tree, below))
+            else:
+                os.makedirs(os.path.join(job.tree, below), mode=0o755, exist_ok=True)
         for copy in copies:
-            os.makedirs(os.path.join(job.state_dir, copy.below), mode=0o700, exist_ok=True)
+            os.makedirs(job.state_of(copy.below), mode=0o700, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, doing="make the job's tree", where=error.filename or job.tree) from error
 
@@ -241,14 +270,14 @@ def _give_up(job: JobDirectory, told: str) -> None:
 
 
 def _how(job: JobDirectory, copy: Copy) -> SyncOptions:
-    return replace(options_of(copy), state_dir=os.path.join(job.state_dir, copy.below))
+    return replace(options_of(copy), state_dir=job.state_of(copy.below))
 
 
 def _with_lent(view: MountView, copies: Sequence[Copy], brought: Sequence[Brought]) -> MountView:
     """What is kept in the place of copies that were not made. Blocks. Raises `HostError`, `NoSpaceError`."""
     lent = {copy.target: one.lent for copy, one in zip(copies, brought, strict=True) if one.lent is not None}
     mounts = [_mount_of(mount, lent[mount.target]) if mount.target in lent else mount for mount in view.mounts]
-    return replace(view, mounts=tuple(mounts), uses=tuple(one.use for one in lent.values()))
+    return replace(view, mounts=tuple(mounts), uses=tuple(one.use.fd for one in lent.values()))
 
 
 def _mount_of(mount: Mount, lent: Lent) -> Mount:

@@ -173,7 +173,7 @@ class Mount(Struct, frozen=True, kw_only=True):
 
 class MountView(Struct, frozen=True, kw_only=True):
     """What the job sees on top of the host; ``masked`` host directories appear empty and read-only. ``uses``:
-    descriptors that keep what is mounted from being changed, for as long as somebody has them open.
+    descriptors of where it is noted who reads what is mounted (`stager.host.readers`), which is not changed meanwhile.
     """
 
     mounts: tuple[Mount, ...]

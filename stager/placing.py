@@ -6,31 +6,37 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Final
 
 from msgspec.structs import replace as changed
 
 from stager.caching import kept_as, open_cache
 from stager.config import Remote
 from stager.copies import Copy, copies_of, is_cached, options_of
-from stager.errors import HostError, NoRoomError
+from stager.errors import HostError, NoRoomError, NoSpaceError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.cache import Generation, Kept
 from stager.host.cache_items import items_in
 from stager.host.record import JobDirectory, find_scratch
+from stager.host.reservations import Need
 from stager.host.scratch import used_scratches
 from stager.model import JobSpec
-from stager.placement import ANYWHERE, Placed, Root, Wanted
+from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Wanted
 from stager.planning import plan_job
+from stager.reserving import hold
 from stager.stages.place import Placement, place
 from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
-from stager.stages.place_policy import best_for_all, choose_together, usable_for
+from stager.stages.place_policy import are_equal, best_for_all, choose_places, to_reserve, usable_for
 from stager.transfer import Transfer
 
 __all__ = [
     "find_candidates",
     "job_scratches",
     "kept_in",
+    "main_place",
     "must_be_sized",
+    "must_be_spread",
     "names_in_cache",
     "open_known_job",
     "place_job",
@@ -39,6 +45,8 @@ __all__ = [
     "wishes",
     "with_kept",
 ]
+
+_CHOICES: Final = 3  # of places, when others reserve them first
 
 
 async def place_job(
@@ -64,24 +72,55 @@ async def place_job(
     lies = await asyncio.to_thread(_lies_in, job_id, asked, environ)
     if lies is not None and not forced:
         return await asyncio.to_thread(place, lies, environ)
-    found = await asyncio.to_thread(find_candidates, spec, asked, environ)
-    if lies is not None:
-        found = changed(found, roots=_roots_of(lies, found) or found.roots)
     names = names_in_cache(spec, remote) if cache else ()
-    found = await asyncio.to_thread(with_kept, found, names, for_view=for_view)
-    sure = must_be_sized(found, forced, names)
-    wanted = [Wanted(name="", bytes=0, files=0, kept_as=names)]
-    if sure:
-        wanted = await size_job(spec, transfer=transfer, remote=remote)
-        wanted = wanted if cache else [changed(one, kept_as=()) for one in wanted]
-    placed = place_sized(found, wanted, sure=sure)
-    if placed is None:
-        return await asyncio.to_thread(place, asked, environ)
-    opened = await asyncio.to_thread(place, scratch_in(placed.root), environ)
-    return Placement(
-        scratch=opened.scratch, file_system=opened.file_system, free_bytes=opened.free_bytes,
-        free_inodes=opened.free_inodes, device_class=placed.root.device_class, why=placed.why,
-    )  # fmt: skip
+    sized: list[Wanted] | None = None
+    for attempt in range(_CHOICES):
+        found = await asyncio.to_thread(find_candidates, spec, asked, environ)
+        found = await asyncio.to_thread(with_kept, found, names, for_view=for_view)
+        spread = for_view and must_be_spread(spec, found)
+        sure = spread or must_be_sized(found, forced, names)
+        wanted = [Wanted(name="", bytes=0, files=0, kept_as=names)]
+        if sure:
+            sized = sized or await size_job(spec, transfer=transfer, remote=remote)
+            wanted = sized if cache else [changed(one, kept_as=()) for one in sized]
+        placed = place_sized(found, wanted, sure=sure, spread=spread)
+        if not placed:
+            break
+        opened = await asyncio.to_thread(_open_places, placed, lies, environ)
+        try:
+            await hold(transfer, [(scratch_in(one.root), Need(*to_reserve(one))) for one in placed])
+        except NoSpaceError:  # somebody else has reserved it since
+            if attempt == _CHOICES - 1:
+                raise
+            continue
+        return opened
+    return await asyncio.to_thread(place, asked, environ)
+
+
+def main_place(placed: Sequence[Placed]) -> Placed:
+    """Where the job itself lies: with most of its data, and in memory only when all of that lies there."""
+    return max(placed, key=lambda one: (one.root.device_class is not DeviceClass.RAM, one.wanted.bytes))
+
+
+def _open_places(placed: Sequence[Placed], lies: str | None, environ: Mapping[str, str]) -> Placement:
+    """``lies``: where the job's directory is already."""
+    opened = [(one, _open_place(one, environ)) for one in placed]
+    main = next(where for one, where in opened if one is main_place(placed))
+    if lies is not None:
+        main = next((where for _, where in opened if where.scratch == lies), place(lies, environ))
+    apart = {name: where for one, where in opened if where.scratch != main.scratch for name in one.names}
+    return replace(main, apart=apart)
+
+
+def _open_place(placed: Placed, environ: Mapping[str, str]) -> Placement:
+    opened = place(scratch_in(placed.root), environ)
+    return replace(opened, device_class=str(placed.root.device_class), why=placed.why)
+
+
+def must_be_spread(spec: JobSpec, found: Candidates) -> bool:
+    """Whether its datasets could share several disks."""
+    copied = [dataset for dataset in spec.datasets if dataset.source.scheme != "bind"]
+    return len(copied) + (spec.code is not None) > 1 and are_equal(found.roots)
 
 
 def wishes(spec: JobSpec) -> list[str]:
@@ -123,23 +162,26 @@ def must_be_sized(found: Candidates, forced: Sequence[str], names: Sequence[str]
     return bool(usable_for(ANYWHERE, found.roots)) and best_for_all(found.roots, found.rules, names) is None
 
 
-def place_sized(found: Candidates, wanted: Sequence[Wanted], *, sure: bool) -> Placed | None:
-    """The place for all of ``wanted``; None: there is only the default, which says itself why it cannot be used.
+def place_sized(
+    found: Candidates, wanted: Sequence[Wanted], *, sure: bool, spread: bool = False
+) -> list[Placed]:
+    """The places for ``wanted``, as `choose_places`; none: there is only the default, which says itself why it cannot
+    be used.
 
     A floor that nobody configured decides between places and refuses none; without ``sure`` (see `must_be_sized`) there
     is nothing to decide.
     """
     if [root.origin for root in found.roots] == ["default"] and found.roots[0].problem:
-        return None
+        return []
     to_the_end = changed(found.rules, floor_share=0.0, floor_bytes=0)
     if not sure:
-        return choose_together(found.roots, wanted, to_the_end)
+        return choose_places(found.roots, wanted, to_the_end, spread=spread)
     try:
-        return choose_together(found.roots, wanted, found.rules)
+        return choose_places(found.roots, wanted, found.rules, spread=spread)
     except NoRoomError:
         if found.chosen.floor_from:
             raise
-    return choose_together(found.roots, wanted, to_the_end)
+    return choose_places(found.roots, wanted, to_the_end, spread=spread)
 
 
 async def size_job(
@@ -201,12 +243,6 @@ def _with_kept(root: Root, names: Sequence[str], *, for_view: bool) -> Root:
                 cache = open_cache(scratch, root.file_system, for_view=for_view) if wanted else None
                 return changed(root, kept=tuple(kept), shares=cache is not None and cache.shares)
     return root
-
-
-def _roots_of(scratch: str, found: Candidates) -> tuple[Root, ...]:
-    """Those that ``scratch`` is, or is the directory of this user in."""
-    own = (scratch, os.path.dirname(scratch))
-    return tuple(root for root in found.roots if os.path.realpath(root.path) in own)
 
 
 def _lies_in(job_id: str, asked: str | None, environ: Mapping[str, str]) -> str | None:

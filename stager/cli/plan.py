@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -18,8 +19,10 @@ from stager.cli.sync import request_options, run_request
 from stager.cli.tell import tell
 from stager.cli.text import count, escaped, size
 from stager.config import Remote
+from stager.copies import copies_of
 from stager.errors import UsageError
 from stager.events import Sink, nowhere
+from stager.host.cache import Generation
 from stager.host.record import rfc3339
 from stager.keeping import Item
 from stager.model import JobSpec
@@ -29,6 +32,7 @@ from stager.placing import (
     find_candidates,
     kept_in,
     must_be_sized,
+    must_be_spread,
     names_in_cache,
     place_sized,
     size_job,
@@ -104,26 +108,39 @@ async def _plan(
         wanted = await size_job(
             spec, transfer=transfer, remote=remote, names=names, sink=nowhere if has_some else sink
         )
-        placed = place_sized(found, wanted, sure=must_be_sized(found, wishes(spec), kept_as))
+        spread = must_be_spread(spec, found)
+        sure = spread or must_be_sized(found, wishes(spec), kept_as)
+        placed = place_sized(found, wanted, sure=sure, spread=spread)
         if has_some:
-            kept = await asyncio.to_thread(kept_in, placed.root, spec, remote) if placed is not None else {}
+            kept = await asyncio.to_thread(_kept_in, placed, spec, remote)
             await plan_job(spec, transfer=transfer, remote=remote, names=names, kept=kept, sink=sink)
-    if placed is not None:
-        _tell(state, placed)
+    for one in placed:
+        _tell(state, one, alone=len(placed) == 1)
 
 
-def _tell(state: State, placed: Placed) -> None:
+def _kept_in(placed: Sequence[Placed], spec: JobSpec, remote: Remote) -> dict[str, Generation]:
+    targets = {copy.name: copy.target for copy in copies_of(spec, remote, None)}
+    return {
+        target: generation
+        for one in placed
+        for target, generation in kept_in(one.root, spec, remote).items()
+        if target in {targets[name] for name in one.names if name in targets}
+    }
+
+
+def _tell(state: State, placed: Placed, *, alone: bool) -> None:
     root, wanted = placed.root, placed.wanted
     path = os.fsencode(root.path)
     has = [item for item in root.kept if item.name in wanted.kept_as]
     body = {
-        "root": to_json(path), "class": root.device_class, "why": placed.why, "bytes": wanted.bytes,
-        "inodes": wanted.files, "free_bytes": root.free_bytes, "free_inodes": root.free_inodes,
+        "names": list(placed.names), "root": to_json(path), "class": root.device_class, "why": placed.why,
+        "bytes": wanted.bytes, "inodes": wanted.files, "free_bytes": root.free_bytes, "free_inodes": root.free_inodes,
         "cache": [_body(item) for item in has], "shared": root.shares,
         "evicted": [_body(item) for item in placed.evicted],
     }  # fmt: skip
     inodes = "" if root.free_inodes is None else f" and {root.free_inodes:,} inodes"
-    where = f"would go to {show(path)} ({root.device_class}, {size(root.free_bytes)}{inodes} free)"
+    names = "" if alone else f"{', '.join(escaped(name) for name in placed.names)} "
+    where = f"{names}would go to {show(path)} ({root.device_class}, {size(root.free_bytes)}{inodes} free)"
     lines = [f"{where}: {size(wanted.bytes)}, {count(wanted.files, 'inode')}; {placed.why}"]
     given = "nothing of it is written again" if root.shares else "copied from there"
     lines += [f"the cache there has {escaped(item.source)}: {_amount(item)}; {given}" for item in has]

@@ -23,7 +23,7 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
 from stager.cli.text import count, size
-from stager.copies import cache_for
+from stager.copies import caches_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
@@ -150,12 +150,12 @@ async def _stage_and_run(
             job = opened.enter_context(
                 await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
             )
-            cache = None
+            caches = {}
             if arguments.cache:
-                cache = await asyncio.to_thread(cache_for, spec, placement, os.environ, for_view=not keep)
+                caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=not keep)
             view = await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, cache=cache, for_view=not keep, sink=sink,
+                save_listing=arguments.save_listing, caches=caches, for_view=not keep, sink=sink,
             )  # fmt: skip
         staged = opened.pop_all()
     with staged:

@@ -15,7 +15,7 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement, warn
-from stager.copies import cache_for
+from stager.copies import caches_for
 from stager.errors import UsageError
 from stager.events import Sink
 from stager.job_end import read_receipt
@@ -72,9 +72,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
                 if dataset.access == "read-only" and dataset.source.scheme != "bind":
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '
                          "what is staged without one is a copy that can be written to")  # fmt: skip
-            cache = await asyncio.to_thread(cache_for, spec, placement, os.environ) if arguments.cache else None
+            caches = await asyncio.to_thread(caches_for, spec, placement, os.environ) if arguments.cache else {}
             await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, cache=cache, sink=sink,
+                save_listing=arguments.save_listing, caches=caches, sink=sink,
             )  # fmt: skip
             return job_id, job.tree, read_receipt(job)

@@ -44,6 +44,11 @@ def tell_placement(state: State, placement: Placement) -> None:
         body = {"scratch": to_json(os.fsencode(placement.scratch)), **placement.told()}
         text = f"stager: data goes to {where} ({placement.device_class}): {placement.why}"
         tell(state, "placed", body, text, err=True)
+    for name, other in placement.apart.items():
+        where = show(os.fsencode(other.scratch))
+        body = {"scratch": to_json(os.fsencode(other.scratch)), "name": name, **other.told()}
+        text = f"stager: {name} goes to {where} ({other.device_class}): {other.why}"
+        tell(state, "placed", body, text, err=True)
 
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:

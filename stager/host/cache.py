@@ -2,25 +2,30 @@
 
 ::
 
-    SCRATCH/cache/1/                0700; the number is the format's: another release works beside it
+    SCRATCH/cache/2/                0700; the number is the format's: another release works beside it
         NAME/                       NAME: the hash of all that shapes the tree
             about.json              what it is of, for people
-            lock                    held by who brings it up to date: of many that want it, one fetches
-            N/                      a generation, of which the highest is in use
+            lease.N                 who brings it up to date: of many that want it, one fetches (`stager.host.leases`)
+            N.TOKEN/                a generation, by the lease it was begun under; the last lease says which is in use
                 tree/ state/        as of any sync
-                use                 held, shared, by who reads from the tree; its mtime is that of the last use
+                uses/               who reads from the tree (`stager.host.readers`); its mtime is that of the last use
+                given-up/           what uses/ is called from when the tree is on its way out
         gone-*                      on its way out
 
 A tree is whole when the sync that filled it says so, and never taken on trust: whoever uses it syncs it first. That
 lists the source with the user's own credentials, fetches what has changed, and finds what was changed here. One that
 somebody reads from is not changed: a new generation is begun beside it. Nothing of it is ever linked into a tree that a
 job can write, and every job's view masks it.
+
+Nothing is right because of a lock. Who fills a generation holds the lease, and takes what it filled for whole only as a
+reader of it, while its lease is in force and the generation not given up (`Generation.hold`). Who removes one gives it
+up first and looks for readers then. The flock of a sync's state directory is in nobody's way: where two believe that
+they hold the lease, they fill different generations.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import secrets
 import time
@@ -32,22 +37,31 @@ import msgspec
 from msgspec import Struct
 
 from stager.errors import HostError, from_os_error
-from stager.host.atomic import open_regular, read_regular, write_file
+from stager.host.atomic import read_regular, write_file
 from stager.host.clones import clones_in
+from stager.host.leases import ROOM, STALE_S, Lease, LeaseLostError, Leases
+from stager.host.manifest_file import ManifestFile
 from stager.host.overlays import can_overlay
+from stager.host.readers import Use, begin_use, is_used, sweep_uses
 from stager.host.scratch import CACHE, open_own, remember_scratch
+from stager.host.threads import blocking
 from stager.host.trees import remove_private
+from stager.host.workspace import boot_id
 from stager.keeping import Quota
+from stager.manifest import DamagedManifestError
 
 __all__ = ["FORMAT", "About", "Cache", "Generation", "Kept", "entries_at"]
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 """Of what lies in a cache; another release may have another beside it."""
 
 _ABOUT: Final = "about.json"
 _GONE: Final = "gone-"
+_USES: Final = "uses"
+_GIVEN_UP: Final = "given-up"
 _MOST_BYTES: Final = 1 << 20
-_LOOK_AGAIN_S: Final = 0.02
+_LOOK_AGAIN_S: Final = 0.01  # at first
+_LOOK_AT_LEAST_S: Final = 0.1
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -73,9 +87,15 @@ class Cache:
     ``overlays``: kept trees can be mounted below what a job writes.
     """
 
-    def __init__(self, scratch: str, *, for_view: bool = False, quota: Quota = Quota()) -> None:  # noqa: B008  (frozen)
-        """``for_view``: whether kept trees are going to be mounted. Raises `HostError`: no use; `NoSpaceError`."""
+    def __init__(
+        self, scratch: str, *, for_view: bool = False, quota: Quota = Quota(), stale_s: float = STALE_S  # noqa: B008  (frozen)
+    ) -> None:
+        """``for_view``: whether kept trees are going to be mounted; ``stale_s``: see `stager.host.leases`.
+
+        Raises `HostError`: no use; `NoSpaceError`.
+        """
         self.quota = quota
+        self._stale_s = stale_s
         self.path = os.path.join(scratch, CACHE, FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
@@ -98,7 +118,7 @@ class Cache:
             os.close(open_own(path))
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=path) from error
-        return Kept(path)
+        return Kept(path, stale_s=self._stale_s)
 
     def entries(self) -> Iterator[Kept]:
         """All there are, in no order. Raises `HostError`."""
@@ -124,64 +144,59 @@ def entries_at(path: str) -> Iterator[Kept]:
 
 
 class Kept:
-    """One tree, in its generations."""
+    """One tree, in its generations. ``stale_s``: see `stager.host.leases`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, stale_s: float = STALE_S) -> None:
         self.path = path
         self.name = os.path.basename(path)
+        self._leases = Leases(path, stale_s=stale_s)
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """While nobody else brings it up to date, or removes it. Raises `HostError`."""
-        fd = await self._lock()
+    async def alone(self) -> AsyncIterator[Lease]:
+        """While nobody else brings it up to date, if the lease is in force. Raises `HostError`, `NoSpaceError`."""
+        wait_s = _LOOK_AGAIN_S
+        while (lease := await blocking(self._try_take)) is None:
+            await asyncio.sleep(wait_s)
+            wait_s = min(1.5 * wait_s, _LOOK_AT_LEAST_S)
         try:
-            yield
+            yield lease
         finally:
-            os.close(fd)
+            lease.release()
 
-    async def _lock(self) -> int:
-        while True:
-            try:
-                fd = self._try_lock()
-            except OSError as error:
-                raise from_os_error(error, doing="lock the cache", where=self.path) from error
-            if fd is not None:
-                return fd
-            await asyncio.sleep(_LOOK_AGAIN_S)
-
-    def _try_lock(self) -> int | None:
-        """A descriptor that holds the lock; None: somebody else does."""
-        with suppress(FileExistsError):
-            os.mkdir(self.path, 0o700)
-        directory = os.open(self.path, _DIRECTORY)
+    def _try_take(self) -> Lease | None:
         try:
-            fd = open_regular("lock", os.O_RDWR | os.O_CREAT, dir_fd=directory)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(fd), os.lstat("lock", dir_fd=directory)) and _is_at(directory, self.path):
-                    return fd
-            except (BlockingIOError, FileNotFoundError):
-                pass
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-            return None
-        finally:
-            os.close(directory)
+            return self._leases.try_take()
+        except OSError as error:
+            raise from_os_error(error, doing="take the lease of a kept tree", where=self.path) from error
 
     def newest(self) -> Generation | None:
         """The generation in use. Raises `HostError`."""
-        numbers = self._numbers()
-        return Generation(os.path.join(self.path, str(max(numbers)))) if numbers else None
-
-    def begin(self) -> Generation:
-        """A new one, empty; those before it go when nobody reads from them. Raises `HostError`, `NoSpaceError`."""
-        new = Generation(os.path.join(self.path, str(max(self._numbers(), default=0) + 1)))
         try:
-            for path in (new.path, new.tree, new.state):
+            name = self._leases.current()
+        except OSError as error:
+            raise from_os_error(error, doing="read the cache", where=self.path) from error
+        return self._in_use(name)
+
+    def given(self, lease: Lease) -> Generation | None:
+        """The generation to go on with under a lease."""
+        return self._in_use(lease.given)
+
+    def before(self, lease: Lease) -> Generation | None:
+        """One to take files from, where there is none to go on with: somebody may be at work in it still."""
+        return self._in_use(lease.before) if not lease.given else None
+
+    def _in_use(self, name: str) -> Generation | None:
+        generation = Generation(os.path.join(self.path, name))
+        return generation if name and not generation.is_given_up() else None
+
+    def begin(self, lease: Lease) -> Generation:
+        """A new one, empty; those before it go when nobody reads from them. Raises `HostError`, `NoSpaceError`."""
+        new = Generation(os.path.join(self.path, lease.room))
+        try:
+            for path in (new.path, new.uses, new.tree, new.state):
                 os.mkdir(path, 0o700)
         except OSError as error:
+            lease.check()
             raise from_os_error(error, doing="make room in the cache", where=new.path) from error
         return new
 
@@ -196,60 +211,60 @@ class Kept:
         return None
 
     def tell(self, about: About) -> None:
-        """Write that down. Raises `HostError`, `NoSpaceError`."""
+        """Write that down, durably where people want it kept. Raises `HostError`, `NoSpaceError`."""
         try:
             fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
             raise from_os_error(error, doing="write to the cache", where=self.path) from error
         try:
-            write_file(fd, _ABOUT, [msgspec.json.encode(about)], mode=0o600)
+            write_file(fd, _ABOUT, [msgspec.json.encode(about)], mode=0o600, durable=about.is_pinned)
         finally:
             os.close(fd)
 
-    def trim(self) -> None:
-        """Remove older generations that nobody reads from. The lock is held. Never raises."""
+    def trim(self, lease: Lease, kept: Generation) -> None:
+        """Remove the other generations, as far as nobody reads from them, and records of readers that are dead. Never
+        raises.
+        """
+        sweep_uses(kept.uses)
         with suppress(HostError):
-            newest = self.newest()
-            for number in self._numbers():
-                generation = Generation(os.path.join(self.path, str(number)))
-                if newest is not None and generation.path != newest.path and generation.is_free():
+            for generation in self._generations():
+                if generation.path != kept.path and lease.is_in_force() and generation.give_up():
                     _remove(generation.path, os.path.dirname(self.path))
 
     def remove(self) -> bool:
-        """Remove all of it; False: somebody uses it, and it stays. Raises `HostError`."""
+        """Remove all of it; False: somebody uses it, and it stays. Takes no room on the disk. Raises `HostError`."""
         try:
-            fd = self._try_lock()
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            raise from_os_error(error, doing="lock the cache", where=self.path) from error
-        if fd is None:
-            return False
-        try:
-            if not all(Generation(os.path.join(self.path, str(number))).is_free() for number in self._numbers()):
+            generations = self._generations()
+            if not all(generation.is_free() for generation in generations) or not self._leases.revoke():
                 return False
-            _remove(self.path, os.path.dirname(self.path))
-            return True
-        finally:
-            os.close(fd)
+            if not all(generation.give_up() for generation in generations):
+                return False
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.path, _ABOUT))
+            for generation in generations:
+                _remove(generation.path, os.path.dirname(self.path))
+        except OSError as error:
+            raise from_os_error(error, doing="remove a kept tree", where=self.path) from error
+        with suppress(OSError):  # somebody has begun anew meanwhile
+            os.rmdir(self.path)
+        return True
 
     def last_use_s(self) -> float:
         """When somebody last read from it; 0: never."""
-        newest = self.newest()
-        return newest.last_use_s() if newest is not None else 0.0
+        return max((generation.last_use_s() for generation in self._generations()), default=0.0)
 
     def is_in_use(self) -> bool:
         """Whether somebody reads from it."""
-        return not all(Generation(os.path.join(self.path, str(number))).is_free() for number in self._numbers())
+        return not all(generation.is_free() for generation in self._generations())
 
-    def _numbers(self) -> list[int]:
+    def _generations(self) -> list[Generation]:
         try:
             names = os.listdir(self.path)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise from_os_error(error, doing="read the cache", where=self.path) from error
-        return [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 16]
+        return [Generation(os.path.join(self.path, name)) for name in names if ROOM.fullmatch(name)]
 
 
 class Generation:
@@ -259,37 +274,58 @@ class Generation:
         self.path = path
         self.tree = os.path.join(path, "tree")
         self.state = os.path.join(path, "state")
+        self.uses = os.path.join(path, _USES)
+        self._given_up = os.path.join(path, _GIVEN_UP)
 
-    def hold(self) -> int:
-        """A descriptor that keeps it from being changed or removed, until it and its copies are closed.
+    def hold(self, lease: Lease) -> Use:
+        """Read from it, when all is done there under the lease: it is neither changed nor removed until the end.
 
-        The entry's lock is held. Raises `HostError`.
+        Raises `LeaseLostError`: it may not be whole, or goes; `HostError`, `NoSpaceError`.
         """
+        use = begin_use(self.uses)
         try:
-            fd = self._open_use()
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH)  # others hold it alone for a moment only, to look
-                os.utime(fd)
-            except BaseException:
-                os.close(fd)
-                raise
-        except OSError as error:
-            raise from_os_error(error, doing="use the cache", where=self.path) from error
-        return fd
+            lease.check()
+            self._check_open(use)
+        except BaseException:
+            use.close()
+            raise
+        return use
+
+    def _check_open(self, use: Use) -> None:
+        if self.is_given_up() or not _is_at(use.fd, self.uses):
+            raise LeaseLostError
 
     def is_free(self) -> bool:
         """Whether nobody reads from it; what cannot be asked is taken for used."""
-        try:
-            fd = self._open_use()
+        return not (is_used(self.uses) or is_used(self._given_up))
+
+    def is_given_up(self) -> bool:
+        """Whether nobody is to use it any more."""
+        return os.path.lexists(self._given_up)
+
+    def give_up(self) -> bool:
+        """Have nobody use it any more; False: somebody does. Never raises."""
+        if not self.is_free():
+            return False
+        with suppress(OSError):
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(self.uses, self._given_up)
+            except FileNotFoundError:  # who began it got no further
+                os.mkdir(self._given_up, 0o700)
+        return self.is_given_up() and self.is_free()
+
+    def is_of_this_boot(self) -> bool:
+        """Whether its files were looked at since the node was started; before that, contents may have been lost with
+        the power that sizes and times do not tell of. Blocks. Never raises.
+        """
+        with suppress(OSError, HostError, DamagedManifestError):
+            fd = os.open(self.state, _DIRECTORY)
+            try:
+                with ManifestFile(fd) as file:
+                    return bool(file.header.boot) and file.header.boot == boot_id()
             finally:
                 os.close(fd)
-        except FileNotFoundError:
-            return True
-        except (OSError, HostError):
-            return False
-        return True
+        return False
 
     def count_inodes(self) -> int:
         """Of all that lies in it. Blocks. Raises `HostError`."""
@@ -299,19 +335,11 @@ class Generation:
             raise from_os_error(error, doing="read the cache", where=self.path) from error
 
     def last_use_s(self) -> float:
-        """When somebody last began to read from it; 0: never."""
-        try:
-            return os.lstat(os.path.join(self.path, "use")).st_mtime
-        except OSError:
-            return 0.0
-
-    def _open_use(self) -> int:
-        """OSError, `HostError`."""
-        directory = os.open(self.path, _DIRECTORY)
-        try:
-            return open_regular("use", os.O_RDWR | os.O_CREAT, dir_fd=directory)
-        finally:
-            os.close(directory)
+        """When somebody last began or ended to read from it; 0: never."""
+        for path in (self.uses, self._given_up):
+            with suppress(OSError):
+                return os.lstat(path).st_mtime
+        return 0.0
 
 
 def _raise(error: OSError) -> None:

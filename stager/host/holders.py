@@ -70,9 +70,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
             return Life.UNKNOWN
         if self.boot != boot or not 0 < self.pid <= _MOST_PID:
             return Life.DEAD
-        if self.pid_ns in (0, _namespace("self", "pid")):
-            return self._state_here()
-        return self._state_elsewhere()
+        return self._state_here() if self.is_near() else self._state_elsewhere()
+
+    def is_near(self) -> bool:
+        """Whether it is of this process's PID namespace, where a look costs nothing."""
+        return self.pid_ns in (0, _namespace("self", "pid"))
 
     def _state_here(self) -> Life:
         """The kernel says whether the id is somebody's, whatever /proc hides; /proc says whose."""

@@ -23,12 +23,14 @@ from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.model import JobState
 
-__all__ = ["JOB_ID", "JobDirectory", "Record", "find_scratch", "list_jobs", "rfc3339"]
+__all__ = ["JOB_ID", "RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 """A job's id; use ``fullmatch``."""
 
-_FILE: Final = "job.json"
+RECORD: Final = "job.json"
+"""In a job's directory."""
+
 _MAX_BYTES: Final = 16 << 20
 _NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises for bytes that are no JSON, no UTF-8, not of the type, or nested without end."""
@@ -45,7 +47,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret.
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
-    last ``own_parts`` directories are the job's.
+    last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
+    part of the job that it lies in (`stager.host.parts`).
     """
 
     id: str
@@ -59,6 +62,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     own_parts: int = 1
     exit_code: int | None = None
     error: str | None = None
+    parts: dict[str, str] = {}
     schema: int = 1
 
     def may_start_again(self) -> bool:
@@ -123,6 +127,7 @@ class JobDirectory:
             record = Record(
                 id=job_id, name=name, state=JobState.STAGING, owner=Holder.of_self(),
                 times={JobState.STAGING: time.time()}, restart=restart, claim=claim,
+                parts=old.parts if old is not None else {},
             )  # fmt: skip
             job = cls(path, record, fd, lock_fd)
             job._write(record)
@@ -162,6 +167,18 @@ class JobDirectory:
         """Manifests, journals and receipts of the datasets, in the same order as the tree."""
         return os.path.join(self.path, "state")
 
+    def tree_of(self, below: str) -> str:
+        """Where a copy lies that the tree has at ``below``."""
+        return os.path.join(self.record.parts.get(below, self.path), "tree", below)
+
+    def state_of(self, below: str) -> str:
+        """Where its state lies."""
+        return os.path.join(self.record.parts.get(below, self.path), "state", below)
+
+    def lie_in(self, parts: dict[str, str]) -> None:
+        """Note the parts of the job, durably, before they are made. Raises `HostError`, `NoSpaceError`."""
+        self._write(msgspec.structs.replace(self.record, parts=parts))
+
     def advance(self, state: JobState, *, exit_code: int | None = None) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
         if _ORDER.index(state) < _ORDER.index(self.record.state):
@@ -183,8 +200,9 @@ class JobDirectory:
         self._write(msgspec.structs.replace(self.record, error=error))
 
     def write_json(self, name: str, value: object) -> None:
-        """A JSON file beside the record, whole or not at all. Raises `HostError`, `NoSpaceError`."""
-        write_file(self.fd, name, [msgspec.json.format(msgspec.json.encode(value), indent=2), b"\n"], mode=0o600)
+        """A JSON file beside the record, durably; whole or not at all. Raises `HostError`, `NoSpaceError`."""
+        pieces = [msgspec.json.format(msgspec.json.encode(value), indent=2), b"\n"]
+        write_file(self.fd, name, pieces, mode=0o600, durable=True)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object written by `write_json`; empty when it is not there."""
@@ -199,7 +217,7 @@ class JobDirectory:
 
     def _write(self, record: Record) -> None:
         body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-        write_file(self.fd, _FILE, [body], mode=0o600, durable=True)
+        write_file(self.fd, RECORD, [body], mode=0o600, durable=True)
         self.record = record
 
 
@@ -215,14 +233,22 @@ def list_jobs(scratch: str) -> list[Record]:
         raise from_os_error(error, doing="list the jobs", where=jobs) from error
     for name in names:
         with suppress(OSError, HostError):
-            fd = os.open(os.path.join(jobs, name), _DIRECTORY)
-            try:
-                record = _read(fd, name)
-            finally:
-                os.close(fd)
+            record = record_at(os.path.join(jobs, name))
             if record is not None:
                 records.append(record)
     return sorted(records, key=lambda record: record.times.get(JobState.STAGING, 0.0))
+
+
+def record_at(path: str) -> Record | None:
+    """The record in a job's directory; None: there is none. Blocks. OSError; `HostError`: it is damaged."""
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read(fd, path)
+    finally:
+        os.close(fd)
 
 
 def find_scratch(scratches: Sequence[str], job_id: str, *, removed: bool = True) -> str | None:
@@ -265,13 +291,13 @@ def _no_job(job_id: str, scratch: str) -> NotFoundError:
 
 def _read(fd: int, where: str) -> Record | None:
     try:
-        return msgspec.json.decode(read_regular(_FILE, dir_fd=fd, most=_MAX_BYTES), type=Record)
+        return msgspec.json.decode(read_regular(RECORD, dir_fd=fd, most=_MAX_BYTES), type=Record)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise from_os_error(error, doing="read the job's record", where=f"{where}/{_FILE}") from error
+        raise from_os_error(error, doing="read the job's record", where=f"{where}/{RECORD}") from error
     except _NO_JSON as error:
-        raise HostError(f"the job's record is damaged: {error}", where=f"{where}/{_FILE}") from error
+        raise HostError(f"the job's record is damaged: {error}", where=f"{where}/{RECORD}") from error
 
 
 def _open_directory(path: str, undo: ExitStack) -> int:

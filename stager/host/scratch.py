@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_TOP",
     "LFS",
     "MIRRORS",
+    "PARTS",
     "PrivateDirectory",
     "is_private",
     "known_scratches",
@@ -40,7 +41,10 @@ CACHE: Final = "cache"
 LFS: Final = "lfs"
 """In a scratch: what was fetched of Git LFS, see `stager.host.lfs_store`."""
 
-_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS)
+PARTS: Final = "parts"
+"""In a scratch: what was placed there of jobs that lie in another, see `stager.host.parts`."""
+
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
@@ -110,7 +114,7 @@ def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
             found += [os.path.join(path, name) for path in _read_register(own) for name in _OWN]
         finally:
             os.close(own)
-    return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in found if os.path.isdir(path)))
 
 
 def used_scratches() -> list[str]:

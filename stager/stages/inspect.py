@@ -18,7 +18,9 @@ from stager.host.foreign_files import ForeignFiles
 from stager.host.git_look import GIT_NAME
 from stager.host.manifest_file import Manifest, load_manifest
 from stager.host.mounts import lies_within
+from stager.host.parts import MARK
 from stager.host.recheck import Odd, check_piece, pieces_of, threads_here
+from stager.host.record import RECORD, record_at
 from stager.host.threads import Checkpoint, in_threads, stoppable
 from stager.host.workspace import STATE_NAME
 from stager.manifest import FORMER_NAME, MANIFEST_NAME, DamagedManifestError
@@ -26,7 +28,8 @@ from stager.manifest import FORMER_NAME, MANIFEST_NAME, DamagedManifestError
 __all__ = ["Staged", "found_foreign", "found_odd", "inspect_files", "staged_below"]
 
 _FOREIGN_AT_ONCE: Final = 1000
-_JOB_RECORD, _TREE, _STATE = "job.json", "tree", "state"
+_TREE, _STATE = "tree", "state"
+_MARKS: Final = (RECORD, MARK)
 _LEFT: Final = "an earlier sync put it there; the dataset does not hold it now"
 _WHY: Final = {
     "kind": "it is no longer the file that was staged, or a symlink stands above it",
@@ -53,7 +56,7 @@ def staged_below(directory: str, state_dir: str | None) -> tuple[Staged, ...]:
         return (Staged(directory, state_dir),)
     real = os.path.realpath(directory)
     job = _job_of(real)
-    found = tuple(one for one in _copies_of(job) if lies_within(one.tree, real)) if job is not None else ()
+    found = tuple(one for where, one in _copies_of(job) if lies_within(where, real)) if job is not None else ()
     if not found:
         hint = "name a directory that `stager sync` filled, or its state with --state-dir"
         raise UsageError("nothing was staged here", where=directory, hint=hint)
@@ -63,17 +66,25 @@ def staged_below(directory: str, state_dir: str | None) -> tuple[Staged, ...]:
 def _job_of(path: str) -> str | None:
     """The directory of the job in whose tree ``path`` lies."""
     while path != (above := os.path.dirname(path)):
-        if os.path.basename(path) == _TREE and os.path.isfile(os.path.join(above, _JOB_RECORD)):
+        if os.path.basename(path) == _TREE and any(os.path.isfile(os.path.join(above, name)) for name in _MARKS):
             return above
         path = above
     return None
 
 
-def _copies_of(job: str) -> list[Staged]:
-    """What was copied for a job, in the order of its names."""
-    top = os.path.join(job, _STATE)
-    states = sorted(path for path, _, files in os.walk(top) if MANIFEST_NAME in files)
-    return [Staged(os.path.join(job, _TREE, os.path.relpath(state, top)), state, of_job=True) for state in states]
+def _copies_of(job: str) -> list[tuple[str, Staged]]:
+    """What was copied for a job, in the order of its names, and where its tree shows it; parts of it may lie apart."""
+    record = record_at(job)
+    places = {job, *(record.parts.values() if record is not None else ())}
+    found = []
+    for place in places:
+        top = os.path.join(place, _STATE)
+        for path, _, files in os.walk(top):
+            if MANIFEST_NAME in files:
+                below = os.path.relpath(path, top)
+                staged = Staged(os.path.join(place, _TREE, below), path, of_job=True)
+                found.append((os.path.join(job, _TREE, below), staged))
+    return sorted(found, key=lambda one: one[0])
 
 
 async def inspect_files(manifest: Manifest, root_fd: int) -> AsyncGenerator[tuple[array[int], list[Odd]], None]:

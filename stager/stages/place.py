@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stager.errors import UsageError, from_os_error
 from stager.host.mounts import mount_of_path, read_mountinfo
@@ -21,7 +21,8 @@ __all__ = ["Placement", "choose_job_id", "place"]
 class Placement:
     """A scratch directory and what it offers now. ``free_inodes`` is None where the file system counts none.
 
-    ``why`` it was chosen among others, "" where there was no choice; ``device_class`` is known then.
+    ``why`` it was chosen among others, "" where there was no choice; ``device_class`` is known then. ``apart``: where
+    those copies of the job go, by name, that do not lie there with the others.
     """
 
     scratch: str
@@ -30,6 +31,7 @@ class Placement:
     free_inodes: int | None
     device_class: str = ""
     why: str = ""
+    apart: Mapping[str, Placement] = field(default_factory=dict)
 
     def told(self) -> dict[str, str]:
         """For receipts: what is known of where the data lies."""

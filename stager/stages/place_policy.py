@@ -14,7 +14,9 @@
    file system share one room.
 7. What its cache could do without (`stager.keeping`) counts with a root's room, and goes where that is needed. What the
    cache has of the data itself stays, and takes no room again where it can be shared.
-8. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
+8. The data of a job lies together, but for what insists on another place. Where places are mounted for the job anyhow,
+   its datasets share several equal disks, by rule 4.
+9. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace as changed
@@ -33,7 +35,7 @@ from stager.keeping import Amount, Item, longest_unused, total
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
-__all__ = ["ORDER", "best_for_all", "choose", "choose_together", "in_order", "usable_for"]
+__all__ = ["ORDER", "are_equal", "best_for_all", "choose", "choose_places", "in_order", "to_reserve", "usable_for"]
 
 ORDER: Final = (
     DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
@@ -71,24 +73,28 @@ def choose(roots: Sequence[Root], wanted: Iterable[Wanted], rules: Rules) -> lis
     return [placed[number] for number in range(len(wanted))]
 
 
-def choose_together(roots: Sequence[Root], wanted: Sequence[Wanted], rules: Rules) -> Placed:
-    """One place for all. Raises as `choose`, and `NoRootError` for places that exclude each other."""
-    places = sorted({want.place for want in wanted if want.place != ANYWHERE})
-    if len(places) > 1:
-        told = [f"{show(os.fsencode(want.name))}: place = {want.place!r}" for want in wanted if want.place != ANYWHERE]
-        raise NoRootError(
-            "all data of a job lies in one tree, and its datasets want different places", told,
-            hint="give them one place, or make them jobs of their own",
-        )  # fmt: skip
-    name = wanted[0].name if len(wanted) == 1 else f"all {len(wanted)} datasets"
-    together = Wanted(
-        name=name,
-        bytes=sum(want.bytes for want in wanted),
-        files=sum(want.files for want in wanted),
-        place=places[0] if places else ANYWHERE,
-        kept_as=tuple(name for want in wanted for name in want.kept_as),
-    )
-    return choose(roots, [together], rules)[0]
+def choose_places(
+    roots: Sequence[Root], wanted: Sequence[Wanted], rules: Rules, *, spread: bool = False
+) -> list[Placed]:
+    """The places for a job: one for all that does not insist on another; with ``spread`` each dataset has its own.
+
+    Raises as `choose`.
+    """
+    groups: dict[str, list[Wanted]] = {}
+    for want in wanted:
+        groups.setdefault(want.name if spread else want.place, []).append(want)
+    if spread:
+        roots = _one_a_file_system(roots, {want.place for want in wanted})
+    parts = list(groups.values())
+    placed = choose(roots, [_together(part) for part in parts], rules)
+    return [changed(one, names=tuple(want.name for want in part)) for one, part in zip(placed, parts, strict=True)]
+
+
+def are_equal(roots: Sequence[Root]) -> bool:
+    """Whether datasets that may lie anywhere could share several roots that are as good as each other."""
+    usable = _one_a_file_system(usable_for(ANYWHERE, roots))
+    best = min((_rank(root, usable) for root in usable), default=None)
+    return sum(_rank(root, usable) == best for root in usable) > 1
 
 
 def in_order(roots: Sequence[Root]) -> list[Root]:
@@ -191,6 +197,27 @@ class _Taken:
         return room / (1 + self._datasets[_file_system(root)] + root.busy)
 
 
+def _together(part: Sequence[Wanted]) -> Wanted:
+    """As one dataset; all of them want one place."""
+    if len(part) == 1:
+        return part[0]
+    return Wanted(
+        name=f"all {len(part)} datasets",
+        bytes=sum(want.bytes for want in part),
+        files=sum(want.files for want in part),
+        place=part[0].place,
+        kept_as=tuple(name for want in part for name in want.kept_as),
+    )
+
+
+def _one_a_file_system(roots: Sequence[Root], asked: Collection[str] = ()) -> list[Root]:
+    """Two directories of one file system have nothing to share; of these the first in name, and what is asked for."""
+    found: dict[str, Root] = {}
+    for root in sorted(roots, key=lambda root: (bool(root.problem), root.path)):
+        found.setdefault(_file_system(root), root)
+    return [root for root in roots if found[_file_system(root)] is root or root.path in asked]
+
+
 def _file_system(root: Root) -> str:
     return root.device or root.path
 
@@ -234,6 +261,12 @@ def _needed(want: Wanted, root: Root) -> Amount:
     """What has to be written there."""
     has = total(item for item in root.kept if item.name in want.kept_as) if root.shares else Amount(0, 0)
     return Amount(max(0, want.bytes - has.bytes), max(0, want.files - has.inodes))
+
+
+def to_reserve(placed: Placed) -> Amount:
+    """What has to be free there: what is written, less what goes from the cache before."""
+    needed, gone = _needed(placed.wanted, placed.root), total(placed.evicted)
+    return Amount(max(0, needed.bytes - gone.bytes), max(0, needed.inodes - gone.inodes))
 
 
 def _held(root: Root, kept_as: Sequence[str]) -> int:
@@ -282,6 +315,8 @@ def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -
 def _too_small(want: Wanted, root: Root, taken: _Taken) -> str:
     room, files = taken.room(root)
     has = about_bytes(room) + ("" if files == math.inf else f" and {_inodes(int(files))}")
+    if root.reserved_bytes:
+        has += f" ({about_bytes(root.reserved_bytes)} more are reserved by stagers)"
     needed, came = _needed(want, root), total(taken.could_go(root))
     needs = f"{about_bytes(needed.bytes)} and {_inodes(needed.inodes)}"
     if any(came):

@@ -17,6 +17,7 @@ from stager.errors import CommandError, InternalError, MountError
 from stager.host import procs
 from stager.host.keeper import GO, KeeperRequest
 from stager.host.launch import give_up, start_module
+from stager.host.readers import end_uses, hand_over
 from stager.host.signals import receive
 from stager.host.view import MountRequest
 from stager.model import Command, ExitInfo, Mount, MountView
@@ -80,12 +81,14 @@ async def run_command(
         with receive({number: partial(_forward, process, writer, number) for number in FORWARDED}):
             writer.write(json.dumps(request).encode() + b"\n")
             namespace = await _await_view(reader, process.pid)
+            await asyncio.to_thread(hand_over, view.uses, process.pid)
             writer.write(b"%d\n" % GO)
             ended = await _await_end(reader)
     finally:
         continuing.cancel()
         writer.close()
         left = await asyncio.shield(asyncio.to_thread(_end, process, namespace))
+        await asyncio.shield(asyncio.to_thread(end_uses, view.uses))
     if left:
         raise MountError("processes of the job cannot be ended", where=f"process {left[0]}", hint="a mount may hang")
     return ended

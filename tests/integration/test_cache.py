@@ -8,10 +8,8 @@ import json
 import mmap
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from integration.job_driver import Node
 from servers.repositories import commit_files, make_repository
 from servers.s3 import object_bytes
 from servers.strict_s3 import StrictS3
+from stager.host.cache import Kept
 
 pytestmark = pytest.mark.root
 
@@ -81,8 +80,10 @@ def dataset(node: Node, job: str) -> dict[str, object]:
 
 def kept_tree(node: Node) -> Path:
     """The newest generation of the only tree that is kept."""
-    (entry,) = (node.scratch / "cache/1").iterdir()
-    return max(entry.glob("[0-9]*"), key=lambda path: int(path.name)) / "tree"
+    (entry,) = (node.scratch / "cache/2").iterdir()
+    newest = Kept(str(entry)).newest()
+    assert newest is not None
+    return Path(newest.tree)
 
 
 def test_second_job_fetches_nothing_and_takes_no_space(node: Node, disk: Path, strict: StrictS3) -> None:
@@ -236,7 +237,7 @@ def test_changed_source_costs_what_has_changed(node: Node, strict: StrictS3) -> 
 def test_tree_that_is_read_is_not_changed(node: Node, strict: StrictS3) -> None:
     stage(node, "one")
     used = kept_tree(node)
-    use = os.open(used.parent / "use", os.O_RDWR)
+    use = os.open(used.parent / "uses", os.O_RDONLY)
     try:
         fcntl.flock(use, fcntl.LOCK_SH)
         stage(node, "same")
@@ -261,27 +262,6 @@ def test_of_many_jobs_one_fetches(node: Node, strict: StrictS3) -> None:
     gets = [target for method, target in strict.requests if method == "GET" and "list-type" not in target]
     assert len(gets) == len(set(gets))
     assert all(contents(node.tree(job) / "data/o/n") == OBJECTS for job in jobs)
-
-
-def test_one_that_is_killed_while_it_fetches_is_followed_by_the_next(node: Node, strict: StrictS3) -> None:
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def stop_at_the_large_one(method: str, target: str) -> None:
-        if method == "GET" and "/bucket/a" in target:
-            arrived.set()
-            go_on.wait(60)
-
-    strict.on_request = stop_at_the_large_one
-    with node.start("stage", "--job-id", "one", "JOB.toml") as first:
-        assert arrived.wait(60)
-        with node.start("stage", "--job-id", "two", "JOB.toml") as second:
-            first.send_signal(signal.SIGKILL)
-            first.communicate()
-            strict.on_request = None
-            go_on.set()
-            out, err = second.communicate(timeout=60)
-    assert second.returncode == 0, (out, err)
-    assert contents(node.tree("two") / "data/o/n") == OBJECTS
 
 
 def test_without_the_cache_everything_is_fetched_and_nothing_kept(node: Node, strict: StrictS3) -> None:
@@ -310,7 +290,7 @@ def test_nothing_is_kept_in_memory(tmp_path: Path, strict: StrictS3) -> None:
 
 def test_nobody_else_can_look_into_it(node: Node) -> None:
     stage(node, "one")
-    for path in (node.scratch / "cache", node.scratch / "cache/1", *(node.scratch / "cache/1").iterdir()):
+    for path in (node.scratch / "cache", node.scratch / "cache/2", *(node.scratch / "cache/2").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     (node.scratch / "cache").chmod(0o750)
     strange = stage(node, "two")
@@ -322,7 +302,7 @@ def test_filters_and_options_have_trees_of_their_own(node: Node, strict: StrictS
     stage(node, "one")
     node.write_job(JOB + 'include = ["d/"]\n')
     assert contents(stage(node, "some")) == {name: text for name, text in OBJECTS.items() if name.startswith("d/")}
-    assert len(list((node.scratch / "cache/1").iterdir())) == 2
+    assert len(list((node.scratch / "cache/2").iterdir())) == 2
     fetched(strict)
     assert contents(stage(node, "again")).keys() == {"d/b", "d/deep/c"}
     assert fetched(strict) == []
@@ -356,7 +336,7 @@ def test_full_disk_makes_room_by_what_was_not_used_for_longest(tmp_path: Path, s
                     os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - 20 * MIB)
             assert contents(stage(node, name)) == strict.buckets[name]
             assert node.stager("teardown", "--discard-uncollected", name).code == 0
-            abouts = (place / "scratch/cache/1").glob("*/about.json")
+            abouts = (place / "scratch/cache/2").glob("*/about.json")
             sources = [json.loads(path.read_text())["source"] for path in abouts]
             assert "s3://old/" in sources or name == "new"
         assert sources == ["s3://new/"]  # and no more is kept than is free
@@ -461,7 +441,7 @@ def test_pinned_tree_stays_until_it_is_removed_by_name(three: Node) -> None:
 
 def test_tree_in_use_is_not_removed(node: Node) -> None:
     stage(node, "one")
-    use = os.open(kept_tree(node).parent / "use", os.O_RDWR)
+    use = os.open(kept_tree(node).parent / "uses", os.O_RDONLY)
     try:
         fcntl.flock(use, fcntl.LOCK_SH)
         assert names(node, "gc", "--keep", "0") == []
@@ -471,7 +451,7 @@ def test_tree_in_use_is_not_removed(node: Node) -> None:
     finally:
         os.close(use)
     assert names(node, "rm", "--all") == ["s3://bucket/"]
-    assert list((node.scratch / "cache/1").iterdir()) == []
+    assert list((node.scratch / "cache/2").iterdir()) == []
 
 
 def test_verify_names_what_was_changed(node: Node) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from integration.test_cache import JOB as READ_WRITE
 from integration.test_cache import OBJECTS, contents, dataset, fetched, kept_tree, node_on, stage
 from servers.repositories import make_repository
 from servers.strict_s3 import StrictS3
+from stager.host.procs import descendants, list_processes, read_process
 
 pytestmark = pytest.mark.root
 
@@ -95,13 +99,41 @@ def test_what_a_job_uses_is_neither_changed_nor_removed_until_it_ends(node: Node
         running.communicate()
     assert run(node, "three", "cat d/b").out == "newer\n"
     assert not used.exists()
+    assert list((kept_tree(node).parent / "uses").iterdir()) == []
+
+
+@pytest.mark.parametrize("job", [READ_ONLY, READ_WRITE])
+def test_mounted_tree_stays_while_a_process_of_the_job_lives(node: Node, job: str) -> None:
+    """Though stager and the keeper of the view were killed, and locks went with them."""
+    node.write_job(job)
+    script = "echo $$; exec > /logs/read 2>&1; sleep 60; cat /data/o/n/d/b"
+    with node.start("run", "--job-id", "one", "JOB.toml", "--", "sh", "-c", script) as stager:
+        assert stager.stdout is not None
+        command = int(stager.stdout.readline())
+        keeper = read_process(str(command)).parent  # type: ignore[union-attr]
+        records = [json.loads(path.read_bytes()) for path in (kept_tree(node).parent / "uses").iterdir()]
+        assert sorted(record["holder"]["pid"] for record in records) == sorted([stager.pid, keeper])
+        os.kill(keeper, signal.SIGSTOP)  # who sees stager's end ends the job
+        stager.kill()
+        os.kill(keeper, signal.SIGKILL)
+        stager.communicate()
+    ended = os.pidfd_open(command)
+    assert node.stager("cache", "rm", "--all").code == 7
+    assert contents(kept_tree(node)) == OBJECTS
+    for child in descendants(command, list_processes()):
+        os.kill(child.pid, signal.SIGKILL)
+    select.select([ended], [], [], 60)
+    os.close(ended)
+    assert (node.tree("one") / "logs/read").read_text().endswith("text\n")
+    assert node.stager("cache", "rm", "--all").code == 0
+    assert list((node.scratch / "cache/2").iterdir()) == []
 
 
 def test_job_cannot_reach_the_cache(node: Node) -> None:
     stage(node, "before")
     looks = f"ls -AR {node.scratch}; cat /proc/self/mountinfo; ls -l /proc/*/fd"
     done = run(node, "one", f"({looks}) 2>/dev/null")
-    assert "cache/1" not in done.out
+    assert "cache/2" not in done.out
     assert str(kept_tree(node)) not in done.out
 
 

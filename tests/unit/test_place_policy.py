@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from stager.errors import HostError, NoRoomError, NoRootError
 from stager.keeping import Item
 from stager.placement import DeviceClass, Root, Rules, Wanted
-from stager.stages.place_policy import best_for_all, choose, choose_together, in_order
+from stager.stages.place_policy import are_equal, best_for_all, choose, choose_places, in_order
 
 GIB = 1 << 30
 NO_FLOOR = Rules(floor_bytes=0, floor_share=0.0, memory_bytes=8 * GIB)
@@ -122,12 +122,28 @@ def test_roots_of_one_file_system_share_its_room() -> None:
         choose(both, [want(gib=2), want("a/y", gib=2)], NO_FLOOR)
 
 
-def test_job_in_one_tree_goes_where_all_of_it_fits() -> None:
-    placed = choose_together(AWS, [want(gib=0.6), want("a/y", gib=0.6)], NO_FLOOR)
-    assert (placed.root.path, placed.wanted.bytes) == ("/data", 2 * int(0.6 * GIB))
-    assert choose_together(AWS, [want(), want("a/y", place="ram")], NO_FLOOR).root.path == "/dev/shm"
-    with pytest.raises(NoRootError, match="want different places"):
-        choose_together(AWS, [want(place="nvme"), want("a/y", place="ram")], NO_FLOOR)
+def test_job_lies_together_where_all_of_it_fits_but_for_what_insists_on_another_place() -> None:
+    (placed,) = choose_places(AWS, [want(gib=0.6), want("a/y", gib=0.6)], NO_FLOOR)
+    assert (placed.root.path, placed.wanted.bytes, placed.names) == ("/data", 2 * int(0.6 * GIB), ("a/x", "a/y"))
+    apart = choose_places(AWS, [want(), want("a/y", place="ram"), want("a/z", 0)], NO_FLOOR)
+    assert {one.names: one.root.path for one in apart} == {("a/x", "a/z"): "/nvme", ("a/y",): "/dev/shm"}
+    with pytest.raises(NoRoomError) as caught:
+        choose_places(AWS, [want(gib=5, place="nvme"), want("a/y", gib=9, place="ram")], NO_FLOOR)
+    assert {problem[:4] for problem in caught.value.problems} == {"a/x:", "a/y:"}
+
+
+def test_datasets_share_equal_disks_by_their_room_and_two_directories_of_one_disk_are_one() -> None:
+    equal = [root("/a", "nvme"), root("/b", "nvme"), root("/b/c", "nvme", device="/b"), root("/hdd", "hdd")]
+    wanted = [want(f"a/{name}", gib) for name, gib in (("v", 40), ("w", 30), ("x", 20), ("y", 10))]
+    shared = choose_places(equal, wanted, NO_FLOOR, spread=True)
+    assert {one.names[0]: one.root.path for one in shared} == {
+        "a/v": "/a", "a/w": "/b", "a/x": "/b", "a/y": "/a"
+    }  # fmt: skip
+    assert are_equal(equal)
+    assert not are_equal(equal[1:])
+    assert not are_equal([equal[0], replace(equal[1], root_disk=True)])
+    asked = choose_places(equal, [replace(wanted[0], place="/b/c"), wanted[1]], NO_FLOOR, spread=True)
+    assert [one.root.path for one in asked] == ["/b/c", "/a"]
 
 
 ROOTS = st.lists(
