@@ -103,7 +103,7 @@ class _Node:
     def keep(self, top: Path, told: dict[str, Any], kind: str) -> Path:
         """The generation that a job leaves in the cache which runs there first."""
         self.command(top, told, f"{kind}, cold, run", "run")
-        (about,) = (top / "scratch/cache/1").glob("*/about.json")
+        (about,) = (top / "scratch/cache").glob("*/*/about.json")
         newest = max((path for path in about.parent.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
         return Path(newest)
 

@@ -91,7 +91,7 @@ def test_disk_without_room_for_two_has_the_jobs_copy_alone(node: Node, place: Pa
     assert done.code == 0 and "no room to keep it" in done.err
     assert contents(node.tree("one") / "data/o/n") == LARGE
     assert dataset(node, "one")["cache"] == {}
-    assert list((node.scratch / "cache/1").iterdir()) == []
+    assert list((node.scratch / "cache/2").iterdir()) == []
     targets = [target for method, target in strict.requests if method == "GET" and "list-type" not in target]
     assert len(targets) == 3  # ranges of 16 MiB, each once
     os.truncate(others, others.stat().st_size - 60 * MIB)
@@ -103,7 +103,7 @@ def test_disk_without_room_for_two_has_the_jobs_copy_alone(node: Node, place: Pa
     done = node.stager("stage", "--job-id", "three", "JOB.toml")
     assert done.code == 0, done.err
     assert contents(node.tree("three") / "data/o/n") == LARGE  # in the room of the tree that was kept
-    assert list((node.scratch / "cache/1").iterdir()) == []
+    assert list((node.scratch / "cache/2").iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["ext4"])
