@@ -103,9 +103,8 @@ class _Node:
     def keep(self, top: Path, told: dict[str, Any], kind: str) -> Path:
         """The generation that a job leaves in the cache which runs there first."""
         self.command(top, told, f"{kind}, cold, run", "run")
-        (about,) = (top / "scratch/cache").glob("*/*/about.json")
-        newest = max((path for path in about.parent.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        return Path(newest)
+        (tree,) = (top / "scratch/cache").glob("*/*/*/tree")  # of whatever format
+        return tree.parent
 
     def command(self, top: Path, told: dict[str, Any], name: str, verb: str, *more: str) -> None:
         """The whole of `stager stage`, or of `stager run -- true`, as one more figure of this name."""
