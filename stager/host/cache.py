@@ -116,7 +116,8 @@ class Cache:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
         path = os.path.join(self.path, name)
         try:
-            os.close(open_own(path))
+            with suppress(FileNotFoundError):  # removed already, and made when its lease is taken
+                os.close(open_own(path))
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=path) from error
         return Kept(path, stale_s=self._stale_s)
@@ -139,7 +140,8 @@ class Cache:
 def entries_at(path: str) -> Iterator[Kept]:
     """All that the directory of a cache has, in no order. Raises `HostError`."""
     try:
-        names = os.listdir(path)
+        with os.scandir(path) as found:
+            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
     except OSError as error:
         raise from_os_error(error, doing="read the cache", where=path) from error
     for name in names:
@@ -272,7 +274,7 @@ class Kept:
     def _generations(self) -> list[Generation]:
         try:
             names = os.listdir(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the kernel says either of one that is being removed
             return []
         except OSError as error:
             raise from_os_error(error, doing="read the cache", where=self.path) from error
