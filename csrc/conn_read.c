@@ -89,7 +89,7 @@ void stg_conn_read(struct stg_conn *conn)
         taken += n;
         if (stg_conn_take(conn, (size_t)n) != 0)
             return;
-        if (!conn->tls && (size_t)n < room && !worker->engine->config.bytes_per_second) { /* the socket is empty */
+        if (!conn->tls && (size_t)n < room && !stg_engine_counts_bytes(worker->engine)) { /* the socket is empty */
             wait_for_more(conn);
             return;
         }

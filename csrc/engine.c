@@ -175,13 +175,6 @@ static int start_workers(struct stg_engine *engine)
     return 0;
 }
 
-static void set_limits(struct stg_engine *engine)
-{
-    double requests = engine->config.requests_per_second, bytes = (double)engine->config.bytes_per_second;
-    stg_bucket_set(&engine->requests, requests, stg_burst_requests(requests), stg_monotonic_ns());
-    stg_bucket_set(&engine->bytes, bytes, stg_burst_bytes(bytes), stg_monotonic_ns());
-}
-
 int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **out)
 {
     struct stg_engine_config checked = *config;
@@ -196,7 +189,7 @@ int stg_engine_new(const struct stg_engine_config *config, struct stg_engine **o
     engine->credits = checked.ring_slots;
     pthread_mutex_init(&engine->queue_lock, NULL);
     pthread_mutex_init(&engine->bytes_lock, NULL);
-    set_limits(engine);
+    stg_engine_set_limits(engine, checked.requests_per_second, checked.bytes_per_second);
     engine->hot_bytes = choose_hot_bytes(&checked);
     status = stg_ring_init(&engine->ring, checked.ring_slots);
     if (status == 0)
@@ -233,7 +226,11 @@ void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out)
     out->disk_ns = engine->sink ? stg_sink_busy_ns(engine->sink) : 0;
     pthread_mutex_lock(&engine->queue_lock);
     out->held_ns = (uint64_t)engine->held_ns;
+    out->requests_per_1000_s = (uint64_t)(engine->requests.rate * 1000);
     pthread_mutex_unlock(&engine->queue_lock);
+    pthread_mutex_lock(&engine->bytes_lock);
+    out->bytes_per_second = (uint64_t)engine->bytes.rate;
+    pthread_mutex_unlock(&engine->bytes_lock);
 }
 
 static void drop_all(struct stg_engine *engine)

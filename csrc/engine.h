@@ -48,6 +48,7 @@ struct stg_engine_stats {
     uint64_t disk_ns;                                    /* of the disk threads, in writes and renames */
     uint64_t answers, answer_wait_ms, body_ms, paused_ms, throttled_ms; /* of the connections: spent.h */
     uint64_t held_ns; /* a request waited, with a connection to take it, for a limit of requests a second */
+    uint64_t bytes_per_second, requests_per_1000_s; /* the engine's own limits as they are now; 0: none */
 };
 
 /* -EINVAL: a limit is 0 or does not fit the others; -ENOMEM; -EMFILE; -EAGAIN: no thread. */
@@ -64,6 +65,9 @@ void stg_engine_cancel(struct stg_engine *engine, struct stg_batch *batch);
  * -ECHILD. */
 int stg_engine_pace(struct stg_engine *engine, struct stg_endpoint *endpoint, unsigned connections,
                     double requests_per_second);
+/* The engine's own limits from now on, as in its config; who waits for the old ones asks again. -EINVAL; -ESHUTDOWN;
+ * -ECHILD. */
+int stg_engine_limit(struct stg_engine *engine, double requests_per_second, uint64_t bytes_per_second);
 /* Up to max completions. A batch's pointer stays valid while the caller has a reference of its own. */
 size_t stg_engine_drain(struct stg_engine *engine, struct stg_completion *out, size_t max);
 void stg_engine_stats(struct stg_engine *engine, struct stg_engine_stats *out);

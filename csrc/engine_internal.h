@@ -35,6 +35,7 @@ struct stg_engine {
 
     pthread_mutex_t bytes_lock;
     struct stg_bucket bytes;
+    atomic_int counts_bytes; /* whether there is a limit of them: without one nobody takes the lock */
 
     struct stg_ring ring;
 };
@@ -55,6 +56,8 @@ int64_t stg_engine_take_again(struct stg_engine *engine, struct stg_batch *batch
 /* How many of want bytes may be received now; 0: ask again in *wait_ns. What was not received is given back. */
 size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wait_ns);
 void stg_engine_give_bytes(struct stg_engine *engine, size_t unused);
+int stg_engine_counts_bytes(const struct stg_engine *engine); /* whether there is a limit of them */
+void stg_engine_set_limits(struct stg_engine *engine, double requests, uint64_t bytes_per_second);
 void stg_engine_wake(struct stg_engine *engine); /* all workers */
 /* An inline operation of the batch took too long: it, and for a while other batches there, leave the workers alone. */
 void stg_engine_note_slow(struct stg_engine *engine, struct stg_batch *batch);

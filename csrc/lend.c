@@ -27,8 +27,6 @@ struct hand {
     struct stg_lend *lend;
     struct work *work;
     struct stg_parents from, to;
-    int tmp_fd; /* -1 before the first file */
-    char tmp_name[STG_NAME_BYTES];
     struct stg_whole whole;
     char *buffer; /* from the first copy on */
 };
@@ -81,7 +79,6 @@ struct stg_lend *stg_lend_new(const struct stg_entries *kept, int kept_fd, int t
     lend->count = count;
     for (unsigned i = 0; i < count; i++) {
         lend->hands[i].lend = lend;
-        lend->hands[i].tmp_fd = -1;
         stg_parents_init(&lend->hands[i].from, kept_fd);
         stg_parents_init(&lend->hands[i].to, root_fd);
     }
@@ -101,10 +98,6 @@ void stg_lend_free(struct stg_lend *lend)
         stg_parents_clear(&lend->hands[i].to);
         stg_whole_clear(&lend->hands[i].whole);
         free(lend->hands[i].buffer);
-        if (lend->hands[i].tmp_fd >= 0) {
-            close(lend->hands[i].tmp_fd);
-            unlinkat(lend->tmp_fd, lend->hands[i].tmp_name, AT_REMOVEDIR);
-        }
     }
     free(lend);
 }
@@ -251,13 +244,13 @@ static int make_file(struct hand *hand, struct gift *gift)
     if (from < 0)
         return from;
     mode_t mode = gift->recorded->mode & S_IXUSR ? 0777 : 0666;
-    int to = openat(hand->tmp_fd, gift->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    int to = openat(lend->tmp_fd, gift->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     int status = to < 0 ? -errno : fill(hand, gift, from, to);
     if (to >= 0 && close(to) < 0 && status == 0 && errno != EINTR)
         status = -errno;
     close(from);
     if (status == 0 && lend->keep_mtime)
-        status = stg_landing_set_mtime(hand->tmp_fd, gift->name, gift->recorded->mtime_ns);
+        status = stg_landing_set_mtime(lend->tmp_fd, gift->name, gift->recorded->mtime_ns);
     return status;
 }
 
@@ -277,21 +270,9 @@ static int make_link(struct hand *hand, struct gift *gift)
     stg_digest_bytes(target, (size_t)len, digest);
     if (memcmp(digest, gift->recorded->digest, sizeof digest))
         return -EBADMSG;
-    if (symlinkat(target, hand->tmp_fd, gift->name) < 0)
+    if (symlinkat(target, lend->tmp_fd, gift->name) < 0)
         return -errno;
-    return lend->keep_mtime ? stg_landing_set_mtime(hand->tmp_fd, gift->name, gift->recorded->mtime_ns) : 0;
-}
-
-/* Two threads that make files in one directory wait for each other. */
-static int open_tmp(struct hand *hand)
-{
-    if (hand->tmp_fd >= 0)
-        return 0;
-    stg_names_next(&hand->lend->names, hand->tmp_name);
-    if (mkdirat(hand->lend->tmp_fd, hand->tmp_name, 0700) < 0)
-        return -errno;
-    hand->tmp_fd = openat(hand->lend->tmp_fd, hand->tmp_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return hand->tmp_fd < 0 ? -errno : 0;
+    return lend->keep_mtime ? stg_landing_set_mtime(lend->tmp_fd, gift->name, gift->recorded->mtime_ns) : 0;
 }
 
 static int give(struct hand *hand, size_t number)
@@ -301,15 +282,12 @@ static int give(struct hand *hand, size_t number)
     uint32_t row = work->rows[number];
     struct gift gift = {.recorded = &lend->kept->rows[row], .row = stg_table_row(lend->kept->table, row)};
     struct stg_stored stored;
-    int status = open_tmp(hand);
-    if (status < 0)
-        return status;
     stg_names_next(&lend->names, gift.name);
-    status = S_ISLNK(gift.recorded->mode) ? make_link(hand, &gift) : make_file(hand, &gift);
+    int status = S_ISLNK(gift.recorded->mode) ? make_link(hand, &gift) : make_file(hand, &gift);
     if (status == 0)
-        status = stg_parents_publish(&hand->to, hand->tmp_fd, gift.name, gift.row.key, &stored);
+        status = stg_parents_publish(&hand->to, lend->tmp_fd, gift.name, gift.row.key, &stored);
     if (status < 0) {
-        unlinkat(hand->tmp_fd, gift.name, 0);
+        unlinkat(lend->tmp_fd, gift.name, 0);
         return status;
     }
     stg_entry_stand(&work->entries->rows[row], &stored, gift.recorded->digest, gift.recorded->grade);

@@ -185,10 +185,15 @@ int64_t stg_engine_take_again(struct stg_engine *engine, struct stg_batch *batch
 
 /* ---- limits ---- */
 
+int stg_engine_counts_bytes(const struct stg_engine *engine)
+{
+    return atomic_load_explicit(&engine->counts_bytes, memory_order_relaxed);
+}
+
 size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wait_ns)
 {
     *wait_ns = 0;
-    if (!engine->config.bytes_per_second)
+    if (!stg_engine_counts_bytes(engine))
         return want;
     int64_t now_ns = stg_monotonic_ns();
     pthread_mutex_lock(&engine->bytes_lock);
@@ -202,7 +207,7 @@ size_t stg_engine_take_bytes(struct stg_engine *engine, size_t want, int64_t *wa
 
 void stg_engine_give_bytes(struct stg_engine *engine, size_t unused)
 {
-    if (!engine->config.bytes_per_second || !unused)
+    if (!unused || !stg_engine_counts_bytes(engine))
         return;
     pthread_mutex_lock(&engine->bytes_lock);
     stg_bucket_give(&engine->bytes, unused);
@@ -224,6 +229,30 @@ int stg_engine_pace(struct stg_engine *engine, struct stg_endpoint *endpoint, un
     pthread_mutex_unlock(&engine->queue_lock);
     stg_engine_wake(engine);
     return 0;
+}
+
+int stg_engine_limit(struct stg_engine *engine, double requests_per_second, uint64_t bytes_per_second)
+{
+    int status = stg_engine_state(engine);
+    if (status < 0)
+        return status;
+    if (!(requests_per_second >= 0 && requests_per_second <= STG_MAX_REQUESTS_PER_SECOND))
+        return -EINVAL;
+    stg_engine_set_limits(engine, requests_per_second, bytes_per_second);
+    stg_engine_wake(engine);
+    return 0;
+}
+
+void stg_engine_set_limits(struct stg_engine *engine, double requests, uint64_t bytes_per_second)
+{
+    double bytes = (double)bytes_per_second;
+    pthread_mutex_lock(&engine->queue_lock);
+    stg_bucket_set(&engine->requests, requests, stg_burst_requests(requests), stg_monotonic_ns());
+    pthread_mutex_unlock(&engine->queue_lock);
+    pthread_mutex_lock(&engine->bytes_lock);
+    stg_bucket_set(&engine->bytes, bytes, stg_burst_bytes(bytes), stg_monotonic_ns());
+    atomic_store_explicit(&engine->counts_bytes, bytes > 0, memory_order_relaxed);
+    pthread_mutex_unlock(&engine->bytes_lock);
 }
 
 /* ---- cancelling ---- */

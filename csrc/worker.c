@@ -293,6 +293,8 @@ static void turn(struct stg_worker *worker)
             ignored = 0;
         atomic_store(&worker->woken, 0);
         look_around(worker);
+        if (worker->read_at_ms) /* the limit may be another now */
+            worker->read_at_ms = worker->now_ms;
     }
     if (worker->resume)
         resume_reading(worker);

@@ -338,12 +338,15 @@ cdef extern from "engine.h" nogil:
         uint64_t paused_ms
         uint64_t throttled_ms
         uint64_t held_ns
+        uint64_t bytes_per_second
+        uint64_t requests_per_1000_s
     int stg_engine_new(const stg_engine_config *config, stg_engine **out)
     int stg_engine_state(const stg_engine *engine)
     int stg_engine_fileno(const stg_engine *engine)
     int stg_engine_submit(stg_engine *engine, stg_batch *batch)
     void stg_engine_cancel(stg_engine *engine, stg_batch *batch)
     int stg_engine_pace(stg_engine *engine, stg_endpoint *endpoint, unsigned connections, double requests_per_second)
+    int stg_engine_limit(stg_engine *engine, double requests_per_second, uint64_t bytes_per_second)
     size_t stg_engine_drain(stg_engine *engine, stg_completion *out, size_t max)
     void stg_engine_stats(stg_engine *engine, stg_engine_stats_t *out)
     void stg_engine_close(stg_engine *engine)

@@ -468,10 +468,13 @@ class Engine:
         """Completions since the last call, by batch: indices that finished (array("q")), and failures. Still works
         after `close`, for what was under way then.
         """
+    def limit(self, *, requests_per_second: float, bytes_per_second: int) -> None:
+        """The engine's own limits from now on, of all endpoints together; 0 is none. ValueError: out of range."""
     def stats(self) -> dict[str, int]:
-        """Counters since start: requests, connections opened, bytes received, requests sent again because a kept
-        connection had ended (``stale_retries``) or the answer was late (``late_retries``); and what threads and
-        connections spent their time on, for `stager.bottleneck.Usage.between` (csrc/engine.h).
+        """The limits of `limit` as they are now (``bytes_per_second``, ``requests_per_1000_s``), and counters since
+        start: requests, connections opened, bytes received, requests sent again because a kept connection had ended
+        (``stale_retries``) or the answer was late (``late_retries``); and what threads and connections spent their
+        time on, for `stager.bottleneck.Usage.between` (csrc/engine.h).
         """
     def close(self) -> None:
         """Cancel, wait for the writes in flight, join the threads. Idempotent."""

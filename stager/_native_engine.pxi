@@ -139,6 +139,9 @@ cdef class Engine:
                 self.running.discard(batch)
         return [(batch, done, failures) for batch, (done, failures) in by_batch.items()]
 
+    def limit(self, *, double requests_per_second, uint64_t bytes_per_second):
+        check_arguments(stg_engine_limit(self.engine, requests_per_second, bytes_per_second), "a rate out of range")
+
     def stats(self):
         cdef stg_engine_stats_t counters
         stg_engine_stats(self.engine, &counters)

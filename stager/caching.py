@@ -34,6 +34,7 @@ from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
 from stager.host.leases import Lease, LeaseLostError
+from stager.host.mounts import is_network
 from stager.host.readers import Use
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import STATE_NAME
@@ -77,9 +78,10 @@ def open_cache(
     scratch: str, file_system: str, *, for_view: bool = False, quota: Quota = Quota()  # noqa: B008  (frozen)
 ) -> Cache | None:
     """The cache of a scratch directory; None where it would cost more than it saves: it lies in memory; or where there
-    can be none. ``for_view``: trees are used in a job's view alone. Blocks.
+    can be none: what other nodes use too, of which nobody sees here whether they live. ``for_view``: trees are used in
+    a job's view alone. Blocks.
     """
-    if file_system in _IN_MEMORY:
+    if file_system in _IN_MEMORY or is_network(file_system):
         return None
     with suppress(StagerError):
         cache = Cache(scratch, for_view=for_view, quota=quota)
@@ -269,6 +271,8 @@ class _Through:
         return new
 
     async def _share_kept(self, used: Generation, new: Generation, pinned: Mapping[str, Any]) -> None:
+        if not await blocking(used.is_of_this_boot):
+            return
         await self._share(used, new.tree, replace(self._options, state_dir=new.state), pinned, nowhere)
 
     async def _give(self, destination: str, *, verify: bool) -> DatasetReceipt:

@@ -16,6 +16,7 @@ from stager.host.commit import Commit
 from stager.host.git_look import GIT_NAME
 from stager.host.judge import judge
 from stager.host.partial import partial_bytes
+from stager.host.reservations import Ahead, Need, Reservation
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.workspace import Workspace, boot_id
 from stager.leftovers import Leftovers
@@ -62,10 +63,13 @@ class Decided(Struct, frozen=True, kw_only=True):
     archived: Counts
     recalled: Recalled
     spared: frozenset[str]  # unfinished files that this or a later run can continue
+    ahead: Ahead | None = None  # what is reserved for it
 
 
 class Decision(Struct, frozen=True):
-    """Makes one. ``commit``: what is there has to be on the disk to be believed."""
+    """Makes one. ``commit``: what is there has to be on the disk to be believed. ``reservation``: takes the room,
+    out of what is ``held`` for the whole job there.
+    """
 
     ref: SourceRef
     options: SyncOptions
@@ -73,6 +77,8 @@ class Decision(Struct, frozen=True):
     source: Source
     workspace: Workspace
     commit: Commit | None = None
+    reservation: Reservation | None = None
+    held: Reservation | None = None
 
     async def see(self) -> Seen:
         """List, choose and judge: nothing of the destination but its records is looked at."""
@@ -138,10 +144,14 @@ class Decision(Struct, frozen=True):
             leftovers.plan, seen.whole.table, seen.snapshot.table, order, seen.manifest, planned.blocked
         )
         spared: frozenset[str] = frozenset()
+        ahead: Ahead | None = None
         if not self.options.dry_run:
             unfinished = await stoppable(self._find_unfinished, seen, names, planned)
             needed = replace(planned, disk_bytes=planned.disk_bytes + await self._history_bytes())
-            spared = await blocking(self._check_space, needed, seen.snapshot.table, leftovers.room, unfinished)
+            spared, ahead, unknown = await blocking(
+                self._check_space, needed, seen.snapshot.table, leftovers.room, unfinished
+            )
+            self.warn(*filter(None, [unknown]))
         self.warn(*recalled.warnings, *warnings, *more)
         self.sink(
             Planned(
@@ -161,6 +171,7 @@ class Decision(Struct, frozen=True):
             archived=archived_counts,
             recalled=recalled if not again else replace(recalled, manifest_entries=None),
             spared=spared,
+            ahead=ahead,
         )
 
     def warn(self, *texts: str) -> None:
@@ -248,9 +259,10 @@ class Decision(Struct, frozen=True):
 
     def _check_space(
         self, planned: Plan, table: KeyTable, room: Room, unfinished: Unfinished
-    ) -> frozenset[str]:
+    ) -> tuple[frozenset[str], Ahead, str]:
         """What is unfinished stays for a later run only where all of this one fits beside it. What makes room does so
-        before that is fetched which it was in the way of, but after the rest. Returns what stays.
+        before that is fetched which it was in the way of, but after the rest. Returns what stays, what is reserved, and
+        why others do not know of that, if so.
         """
         _, state_fd, _ = self.workspace.descriptors()
         free_bytes, free_inodes, _ = self.workspace.free()
@@ -261,13 +273,15 @@ class Decision(Struct, frozen=True):
             planned = replace(planned, disk_bytes=planned.disk_bytes + again)
         room_bytes = min(room.size, table.sum_sizes(planned.blocked))
 
-        def check(idle: frozenset[str]) -> None:
-            free = free_bytes + partial_bytes(state_fd, besides=idle)
-            check_space(planned, free, free_inodes, where=self.workspace.root, room_bytes=room_bytes)
+        def check(idle: frozenset[str]) -> tuple[Ahead, str]:
+            there = partial_bytes(state_fd, besides=idle)
+            check_space(planned, free_bytes + there, free_inodes, where=self.workspace.root, room_bytes=room_bytes)
+            inodes = planned.move.objects + planned.directories if planned.move.objects else 0
+            wanted = Need(max(0, planned.disk_bytes - room_bytes - there), inodes)
+            ahead = Ahead(wanted=wanted, moves=planned.move, unfinished_bytes=there, besides=idle)
+            return ahead, self.reservation.take(wanted, within=self.held) if self.reservation is not None else ""
 
         try:
-            check(unfinished.idle)
+            return unfinished.names, *check(unfinished.idle)
         except NoSpaceError:
-            check(frozenset())
-            return unfinished.names - unfinished.idle
-        return unfinished.names
+            return unfinished.names - unfinished.idle, *check(frozenset())

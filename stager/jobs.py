@@ -22,9 +22,12 @@ from stager.errors import HostError, NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
 from stager.host.mounts import lies_within
+from stager.host.node import node_directory
 from stager.host.parts import make_part, part_path, sweep_parts
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import CACHE, PARTS, known_scratches, remember_scratch
+from stager.host.site import site_node
+from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
@@ -47,8 +50,9 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
     An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
-    Raises `UsageError` (taken, bad [logs]), `HostError`, `NoSpaceError`. Blocks.
+    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
     """
+    refuse_too_many_trees(site_node(), placement.scratch, job_id)
     template = spec.logs.persist
     if template is not None:
         place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
@@ -227,6 +231,7 @@ def _masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
     """Everything of stager that the job must not reach; what lies inside another is masked with it."""
     others = [os.path.join(os.path.dirname(os.path.dirname(part)), name) for part in job.record.parts.values()
               for name in (PARTS, CACHE)]  # fmt: skip
+    others += [shared] if (shared := node_directory()) else []
     tops = dict.fromkeys((*known_scratches(os.environ), *(path for path in others if os.path.isdir(path))))
     return (scratch, *(top for top in tops if not lies_within(top, scratch)))
 

@@ -31,6 +31,7 @@ from stager.model import Counts, DatasetReceipt, SourceRef
 from stager.moving import move
 from stager.opening import open_source
 from stager.progress import Teller
+from stager.reserving import going_down, open_reservation
 from stager.sources.base import Beside, Source, Tally
 from stager.stages.archived import not_in_place
 from stager.stages.delete import Deleted
@@ -79,12 +80,16 @@ async def sync(
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
-    commit = None
+    commit = reservation = None
     try:
+        if not options.dry_run:
+            node, root_fd = await transfer.shared.node(), workspace.descriptors()[0]
+            reservation = await blocking(open_reservation, node, root_fd, workspace.root)
         if options.fsync and not options.dry_run:
             commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
         async with opened as entered:
-            decision = Decision(ref, options, sink, entered, workspace, commit)
+            held = transfer.shared.held.get(reservation.device) if reservation is not None else None
+            decision = Decision(ref, options, sink, entered, workspace, commit, reservation, held)
             history = History(workspace, ref) if options.git.history else None
             one = _Sync(decision, transfer, started, history)
             for _ in range(_LISTED_AGAIN if options.on_change == "retry" else 0):
@@ -94,6 +99,8 @@ async def sync(
                     sink(Warned(source=ref.text, text=f"the source changed, and is listed again ({error})"))
             return await one.run()
     finally:
+        if reservation is not None:
+            await blocking(reservation.close)
         if commit is not None:
             commit.close()
         await blocking(workspace.close)
@@ -159,7 +166,9 @@ class _Sync(Struct, frozen=True):
         self.decision.workspace.fresh = False  # from here on, also when the source is listed again
         made_room = Counts()
         if planned.fetch:
-            met, made_room = await self._fetch(seen, decided, tally)
+            teller = Teller(self.decision.sink, self.decision.ref.text, planned.move, self.transfer)
+            async with going_down(self.decision.reservation, decided.ahead, teller.done, state_fd):
+                met, made_room = await self._fetch(seen, decided, teller, tally)
             if met.objects:
                 keys = await blocking(not_in_place, decided.entries, planned.fetch)
                 await stoppable(leftovers.leave, seen.manifest, decided.recalled, seen.order, header, keys)
@@ -198,12 +207,11 @@ class _Sync(Struct, frozen=True):
         planned = decided.planned
         return alike and not planned.fetch and decided.recalled.manifest_entries == planned.keep.objects
 
-    async def _fetch(self, seen: Seen, decided: Decided, tally: Tally) -> tuple[Counts, Counts]:
+    async def _fetch(self, seen: Seen, decided: Decided, teller: Teller, tally: Tally) -> tuple[Counts, Counts]:
         """What stands in the way goes when all else is in place, so that it is missed for as long as what follows it
         takes, and stays when there is none. Returns what could not be read, and what went.
         """
         planned = decided.planned
-        teller = Teller(self.decision.sink, self.decision.ref.text, planned.move, self.transfer)
         met, went = Counts(), Counts()
         if planned.free:
             met += self.decision.leave_out(await self._fetch_rows(seen, decided, planned.free, teller, tally))

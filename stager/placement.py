@@ -52,9 +52,10 @@ class Root(Struct, frozen=True, kw_only=True):
     """A directory that could be a scratch, or have one in it. Unless ``problem`` says why it cannot.
 
     ``free_bytes`` and ``free_inodes`` (None: not counted) are what this user can still take, quotas and reserved blocks
-    subtracted. ``reflink`` is None when it was not tried. ``busy``, from 0 to 1, is how much its disks have to do now;
-    ``rate`` bytes a second were written there when it was last measured. ``kept``: what its cache has. ``shares``: a
-    job gets that without its bytes being written again.
+    subtracted, and the ``reserved_bytes`` of stagers that are about to fill them. ``reflink`` is None when it was not
+    tried. ``busy``, from 0 to 1, is how much its disks have to do now; ``rate`` bytes a second were written there when
+    it was last measured. ``kept``: what its cache has. ``shares``: a job gets that without its bytes being written
+    again.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Root(Struct, frozen=True, kw_only=True):
     free_bytes: int = 0
     total_inodes: int | None = None
     free_inodes: int | None = None
+    reserved_bytes: int = 0
     reflink: bool | None = None
     root_disk: bool = False
     busy: float = 0.0

@@ -7,24 +7,27 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from msgspec.structs import replace as changed
 
 from stager.caching import kept_as, open_cache
 from stager.config import Remote
 from stager.copies import Copy, copies_of, is_cached, options_of
-from stager.errors import HostError, NoRoomError
+from stager.errors import HostError, NoRoomError, NoSpaceError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.cache import Generation, Kept
 from stager.host.cache_items import items_in
 from stager.host.record import JobDirectory, find_scratch
+from stager.host.reservations import Need
 from stager.host.scratch import used_scratches
 from stager.model import JobSpec
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Wanted
 from stager.planning import plan_job
+from stager.reserving import hold
 from stager.stages.place import Placement, place
 from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
-from stager.stages.place_policy import are_equal, best_for_all, choose_places, usable_for
+from stager.stages.place_policy import are_equal, best_for_all, choose_places, to_reserve, usable_for
 from stager.transfer import Transfer
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "wishes",
     "with_kept",
 ]
+
+_CHOICES: Final = 3  # of places, when others reserve them first
 
 
 async def place_job(
@@ -67,19 +72,29 @@ async def place_job(
     lies = await asyncio.to_thread(_lies_in, job_id, asked, environ)
     if lies is not None and not forced:
         return await asyncio.to_thread(place, lies, environ)
-    found = await asyncio.to_thread(find_candidates, spec, asked, environ)
     names = names_in_cache(spec, remote) if cache else ()
-    found = await asyncio.to_thread(with_kept, found, names, for_view=for_view)
-    spread = for_view and must_be_spread(spec, found)
-    sure = spread or must_be_sized(found, forced, names)
-    wanted = [Wanted(name="", bytes=0, files=0, kept_as=names)]
-    if sure:
-        wanted = await size_job(spec, transfer=transfer, remote=remote)
-        wanted = wanted if cache else [changed(one, kept_as=()) for one in wanted]
-    placed = place_sized(found, wanted, sure=sure, spread=spread)
-    if not placed:
-        return await asyncio.to_thread(place, asked, environ)
-    return await asyncio.to_thread(_open_places, placed, lies, environ)
+    sized: list[Wanted] | None = None
+    for attempt in range(_CHOICES):
+        found = await asyncio.to_thread(find_candidates, spec, asked, environ)
+        found = await asyncio.to_thread(with_kept, found, names, for_view=for_view)
+        spread = for_view and must_be_spread(spec, found)
+        sure = spread or must_be_sized(found, forced, names)
+        wanted = [Wanted(name="", bytes=0, files=0, kept_as=names)]
+        if sure:
+            sized = sized or await size_job(spec, transfer=transfer, remote=remote)
+            wanted = sized if cache else [changed(one, kept_as=()) for one in sized]
+        placed = place_sized(found, wanted, sure=sure, spread=spread)
+        if not placed:
+            break
+        opened = await asyncio.to_thread(_open_places, placed, lies, environ)
+        try:
+            await hold(transfer, [(scratch_in(one.root), Need(*to_reserve(one))) for one in placed])
+        except NoSpaceError:  # somebody else has reserved it since
+            if attempt == _CHOICES - 1:
+                raise
+            continue
+        return opened
+    return await asyncio.to_thread(place, asked, environ)
 
 
 def main_place(placed: Sequence[Placed]) -> Placed:

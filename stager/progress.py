@@ -31,6 +31,10 @@ class Teller:
         """So much is done."""
         self._done = self._before + done
 
+    def done(self) -> Counts:
+        """So much is."""
+        return self._done
+
     def go_on(self) -> None:
         """What is told from now on comes on top of what is done."""
         self._before = self._done

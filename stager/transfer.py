@@ -20,7 +20,9 @@ from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
 from stager.host.memory import available_bytes
+from stager.host.node import Node
 from stager.retry import CONNECT_ATTEMPTS, S3, Action, Policy, are_too_many, server_time_s, wait_s
+from stager.sharing import Shared
 from stager.steering import Steering
 
 __all__ = ["Lane", "RegionMovedError", "Transfer", "Work"]
@@ -43,7 +45,10 @@ class RegionMovedError(Exception):
 
 
 class Transfer:
-    """One engine per process, started when first needed, and its completions by batch."""
+    """One engine per process, started when first needed, and its completions by batch.
+
+    ``node``: in place of the one that the site's configuration describes; it is closed with this.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Transfer:
         timeouts: Timeouts | None = None,
         retry: Retry | None = None,
         draw: Callable[[], float] = random.random,
+        node: Node | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
@@ -59,12 +65,14 @@ class Transfer:
         self.draw = draw
         self._engine: Engine | None = None
         self._batches: dict[Batch, Completion] = {}
+        self.shared = Shared(node, self.limits)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Cancel what runs and join the engine's threads."""
+        await self.shared.close()
         if self._engine is None:
             return
         engine, self._engine = self._engine, None
@@ -75,24 +83,18 @@ class Transfer:
     def engine(self) -> Engine:
         """The engine; started on first use, on the running loop."""
         if self._engine is None:
+            limits, cached = self.limits, self.limits.keep_cached_bytes
             self._engine = Engine(
-                workers=self.limits.workers,
-                disk_threads=self.limits.disk_threads,
-                connections=self.limits.max_connections,
-                requests_per_second=self.limits.max_requests_per_second,
-                bytes_per_second=self.limits.max_bandwidth,
-                memory_bytes=self.limits.memory_bytes,
-                buffer_bytes=self.limits.buffer_bytes,
+                workers=limits.workers, disk_threads=limits.disk_threads, connections=limits.max_connections,
+                memory_bytes=limits.memory_bytes, buffer_bytes=limits.buffer_bytes,
+                requests_per_second=self.shared.rates.requests, bytes_per_second=self.shared.rates.bytes,
                 connect_timeout_ms=round(self.timeouts.connect_s * 1000),
                 stall_timeout_ms=round(self.timeouts.stall_s * 1000),
-                keep_cached_bytes=self._keep_cached_bytes(),
-            )
+                keep_cached_bytes=available_bytes() // 2 if cached is None else cached,
+            )  # fmt: skip
+            self.shared.limit = self._engine.limit
             asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)
         return self._engine
-
-    def _keep_cached_bytes(self) -> int:
-        chosen = self.limits.keep_cached_bytes
-        return available_bytes() // 2 if chosen is None else chosen
 
     def steer(self, endpoint: Endpoint) -> Steering:
         """Let ``endpoint`` have what does it good, within the limits."""
@@ -165,8 +167,9 @@ class Lane(Struct, kw_only=True):
         neither.
         Raises `RegionMovedError`, and what `stager.retry.error_for` makes of a failure.
         """
-        with self.steering.running() if self.steering else contextlib.nullcontext():
-            await _Run(self, work).run()
+        async with self.transfer.shared.running():
+            with self.steering.running() if self.steering else contextlib.nullcontext():
+                await _Run(self, work).run()
 
     def succeeded(self, count: int) -> None:
         """Take note of finished requests."""

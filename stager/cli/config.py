@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import click
+import msgspec
 from click.core import ParameterSource
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from stager.config import Limits, SiteLimits
 from stager.errors import UsageError
 from stager.host import site
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
+from stager.host.node_settings import NodeSettings
 from stager.host.placement_settings import Chosen, user_file
 from stager.host.proxies import proxy_for
 from stager.names import lossless, show
@@ -78,6 +80,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_placement(scratch, placement_in_force(os.environ), os.environ),
         *_cache(site.site_cache(), user_cache(os.environ)),
         *_limits(given, options),
+        *_node(site.site_node()),
         *_environment(os.environ),
     ]
     width = max(len(setting.name) for setting in settings)
@@ -146,6 +149,19 @@ def _limits(given: set[str], options: dict[str, Any]) -> Iterator[Setting]:
                                  ("retries", "--retries", retry.attempts)):  # fmt: skip
         text = f"{number:g}{' s' if name == 'stall_timeout' else ''}"
         yield Setting(name=name, value=number, text=text, source=option if name in given else _DEFAULT)
+
+
+def _node(settings: NodeSettings) -> Iterator[Setting]:
+    source, told = settings.file or _DEFAULT, settings.told()
+    values = msgspec.structs.asdict(settings)
+    values["reserved_per_user"] = {"bytes": settings.reserved_bytes, "share": settings.reserved_share}
+    text = show(os.fsencode(settings.directory)) or "none: each user's stagers see one another"
+    yield Setting(name="node.directory", value=settings.directory or None, text=text,
+                  source=source if settings.directory else _DEFAULT)  # fmt: skip
+    for name in ("max_bandwidth", "max_requests_per_second", "reserved_per_user", "trees_per_user"):
+        usual = "50% of each disk, as others count it" if name == "reserved_per_user" else "no limit"
+        yield Setting(name=f"node.{name}", value=values[name], text=told.get(name, usual),
+                      source=source if name in told else _DEFAULT)  # fmt: skip
 
 
 def _source_of_limit(name: str, value: float, allowed: SiteLimits, usual: Limits) -> str:

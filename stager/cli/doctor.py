@@ -26,6 +26,7 @@ from stager.host.survey_abilities import abilities
 from stager.host.survey_libraries import libraries, programs
 from stager.host.survey_limits import clock, cpus, memory, name_service, open_files, proxies
 from stager.host.survey_mounts import try_mounts
+from stager.host.survey_node import shared
 from stager.model import Command, Mount, MountView
 from stager.placement import Wanted
 from stager.placing import job_scratches, place_sized
@@ -75,6 +76,10 @@ class _Doctor:
             self._tell(Finding(what="site limits", found=show_limits(site_limits())))
         except StagerError as error:
             self._problem("site limits", error)
+        try:
+            self._tell(await asyncio.to_thread(shared))
+        except StagerError as error:
+            self._problem("shared", error)
         await self._examine_places(measure)
         return self._verdict()
 

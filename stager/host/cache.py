@@ -40,12 +40,15 @@ from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.clones import clones_in
 from stager.host.leases import ROOM, STALE_S, Lease, LeaseLostError, Leases
+from stager.host.manifest_file import ManifestFile
 from stager.host.overlays import can_overlay
 from stager.host.readers import Use, begin_use, is_used, sweep_uses
 from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.threads import blocking
 from stager.host.trees import remove_private
+from stager.host.workspace import boot_id
 from stager.keeping import Quota
+from stager.manifest import DamagedManifestError
 
 __all__ = ["FORMAT", "About", "Cache", "Generation", "Kept", "entries_at"]
 
@@ -208,13 +211,13 @@ class Kept:
         return None
 
     def tell(self, about: About) -> None:
-        """Write that down. Raises `HostError`, `NoSpaceError`."""
+        """Write that down, durably where people want it kept. Raises `HostError`, `NoSpaceError`."""
         try:
             fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
             raise from_os_error(error, doing="write to the cache", where=self.path) from error
         try:
-            write_file(fd, _ABOUT, [msgspec.json.encode(about)], mode=0o600)
+            write_file(fd, _ABOUT, [msgspec.json.encode(about)], mode=0o600, durable=about.is_pinned)
         finally:
             os.close(fd)
 
@@ -310,6 +313,19 @@ class Generation:
             except FileNotFoundError:  # who began it got no further
                 os.mkdir(self._given_up, 0o700)
         return self.is_given_up() and self.is_free()
+
+    def is_of_this_boot(self) -> bool:
+        """Whether its files were looked at since the node was started; before that, contents may have been lost with
+        the power that sizes and times do not tell of. Blocks. Never raises.
+        """
+        with suppress(OSError, HostError, DamagedManifestError):
+            fd = os.open(self.state, _DIRECTORY)
+            try:
+                with ManifestFile(fd) as file:
+                    return bool(file.header.boot) and file.header.boot == boot_id()
+            finally:
+                os.close(fd)
+        return False
 
     def count_inodes(self) -> int:
         """Of all that lies in it. Blocks. Raises `HostError`."""

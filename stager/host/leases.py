@@ -32,6 +32,7 @@ from msgspec import Struct
 from stager.errors import HostError
 from stager.host.atomic import is_there, read_regular, write_all
 from stager.host.holders import Holder, Life
+from stager.host.names_in import names_in
 
 __all__ = ["BEAT_EVERY_S", "ROOM", "STALE_S", "Lease", "LeaseLostError", "Leases"]
 
@@ -149,7 +150,7 @@ class Leases:
         try:
             if self._standing(fd, _last(fd)) is _Standing.HELD:
                 return False
-            while names := [name for name in os.listdir(fd) if _FILE.fullmatch(name)]:  # one may have come meanwhile
+            while names := [name for name in names_in(fd) if _FILE.fullmatch(name)]:  # one may have come meanwhile
                 for name in names:
                     _discard(fd, name)
             return True
@@ -289,7 +290,7 @@ def _last(fd: int, *, discard: bool = False) -> _Last | None:
 
 
 def _find_last(fd: int, *, discard: bool) -> _Last | None:
-    found = [(int(match[1]), match[0]) for name in os.listdir(fd) if (match := _FILE.fullmatch(name))]
+    found = [(int(match[1]), match[0]) for name in names_in(fd) if (match := _FILE.fullmatch(name))]
     for number, name in sorted(found, reverse=True):
         record = _read(fd, name) if number < _MOST_LEASES else None
         if record is not None:
@@ -334,6 +335,8 @@ def _link(fd: int, name: str, record: _Record) -> int | None:
     own = os.open(temporary, _CREATE, 0o600, dir_fd=fd)
     try:
         write_all(own, msgspec.json.encode(record))
+        with suppress(OSError):  # one that lost its contents with the power would have what was kept begun anew
+            os.fsync(own)
         _beat(own, _now_ns())
         os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
     except BaseException as error:
@@ -354,7 +357,7 @@ def _beat(own: int, ns: int) -> None:
 
 def _clean(fd: int, number: int) -> None:
     """Remove what came before. Of two that link at once the slower finds its file gone, and looks again."""
-    for name in os.listdir(fd):
+    for name in names_in(fd):
         match = _FILE.fullmatch(name)
         if name.startswith(_TEMPORARY) or (match and int(match[1]) < number):
             _unlink(name, fd)

@@ -179,8 +179,9 @@ def find_viewer(path: str) -> int | None:
 def lives_in_mounts(namespace: int, *, since: int) -> bool:
     """Whether a process is left in a mount namespace, by its inode, of which the first started at ``since``.
 
-    True as well when it cannot be told: of a process of this user's that is younger and shows nothing of itself. The
-    kernel gives a number to another namespace when it is free, so it may be true of a stranger's. Never raises.
+    True as well when it cannot be told: of a process of this user's that is younger, shows nothing of its namespaces,
+    and may gain no privileges, as none of a job's may. The kernel gives a number to another namespace when it is free,
+    so it may be true of a stranger's. Never raises.
     """
     try:
         return any(_may_be_in(process, namespace) for process in list_processes() if process.started >= since)
@@ -196,16 +197,18 @@ def _may_be_in(process: Process, namespace: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError:
-        return _uid_of(process.pid) == os.geteuid()
+        return _is_confined(process.pid)
 
 
-def _uid_of(pid: int) -> int:
-    """The real one; -1: it has ended."""
-    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"Uid:"):
-                return int(line.split()[1])
-    return -1
+def _is_confined(pid: int) -> bool:
+    """Whether a process is this user's and may gain no privileges (proc_pid_status(5))."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file if b":" in line)
+    except OSError:
+        return False
+    is_own = int(fields[b"Uid"].split()[0]) == os.getuid()
+    return is_own and fields.get(b"NoNewPrivs", b"1").strip() == b"1"
 
 
 def _is_inside(pid: int, wanted: os.stat_result) -> bool:

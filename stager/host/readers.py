@@ -26,7 +26,9 @@ from msgspec import Struct
 from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.holders import Holder, Life
+from stager.host.names_in import names_in
 from stager.host.procs import lives_in_mounts
+from stager.host.workspace import boot_id
 
 __all__ = ["Use", "begin_use", "end_uses", "hand_over", "is_used", "sweep_uses"]
 
@@ -114,7 +116,7 @@ def sweep_uses(path: str) -> None:
 
 def _sweep(fd: int, own: Holder | None) -> None:
     with suppress(OSError):
-        for name in os.listdir(fd):
+        for name in names_in(fd):
             record = _read(fd, name)
             is_over = record is None or record.holder == own or not _reads(record)
             if is_over and not _is_being_written(fd, name):
@@ -130,7 +132,7 @@ def is_used(path: str) -> bool:
     except OSError:
         return True
     try:
-        records = (_read(fd, name) for name in os.listdir(fd) if not name.startswith("."))
+        records = (_read(fd, name) for name in names_in(fd) if not name.startswith("."))
         return any(record is not None and _reads(record) for record in records) or _is_locked(fd)
     except OSError:
         return True
@@ -141,6 +143,8 @@ def is_used(path: str) -> bool:
 def _reads(record: _Record) -> bool:
     if record.holder.state() is not Life.DEAD:
         return True
+    if record.holder.boot != boot_id():  # the number of its mount namespace is another's now
+        return False
     return bool(record.mounts) and lives_in_mounts(record.mounts, since=record.holder.start)
 
 

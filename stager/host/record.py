@@ -200,8 +200,9 @@ class JobDirectory:
         self._write(msgspec.structs.replace(self.record, error=error))
 
     def write_json(self, name: str, value: object) -> None:
-        """A JSON file beside the record, whole or not at all. Raises `HostError`, `NoSpaceError`."""
-        write_file(self.fd, name, [msgspec.json.format(msgspec.json.encode(value), indent=2), b"\n"], mode=0o600)
+        """A JSON file beside the record, durably; whole or not at all. Raises `HostError`, `NoSpaceError`."""
+        pieces = [msgspec.json.format(msgspec.json.encode(value), indent=2), b"\n"]
+        write_file(self.fd, name, pieces, mode=0o600, durable=True)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object written by `write_json`; empty when it is not there."""

@@ -114,7 +114,7 @@ def known_scratches(environ: Mapping[str, str]) -> tuple[str, ...]:
             found += [os.path.join(path, name) for path in _read_register(own) for name in _OWN]
         finally:
             os.close(own)
-    return tuple(path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path))
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in found if os.path.isdir(path)))
 
 
 def used_scratches() -> list[str]:

@@ -8,9 +8,10 @@ import tomllib
 from collections.abc import Collection
 from typing import Any, Final
 
+from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.errors import HostError, from_os_error
 
-__all__ = ["read_settings", "refuse"]
+__all__ = ["as_bytes", "as_count", "as_rate", "read_settings", "refuse"]
 
 _MOST_BYTES: Final = 1 << 16
 
@@ -42,6 +43,30 @@ def refuse(path: str, what: str, key: str, why: str) -> HostError:
     """The error for a key of such a file."""
     hint = "the administrator corrects it" if what.startswith("the site") else "correct the file"
     return HostError(f"{what}: {key}: {why}", where=path, hint=hint)
+
+
+def as_count(value: object, most: int) -> int:
+    """A whole number from 1 to ``most``. ValueError says what is wrong."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"a whole number from 1 to {most}, not {value!r}")
+    return value
+
+
+def as_rate(value: object) -> float:
+    """So many a second. ValueError says what is wrong."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.1 <= value <= 1e6:
+        raise ValueError(f"a number from 0.1 to 1000000, not {value!r}")
+    return float(value)
+
+
+def as_bytes(value: object, least: int) -> int:
+    """An amount, with its unit. ValueError says what is wrong."""
+    amount = parse_bytes(value) if isinstance(value, str) else value
+    if isinstance(amount, bool) or not isinstance(amount, int) or amount < least:
+        raise ValueError(f"at least {show_bytes(least)}, written like \"64M\", not {value!r}")
+    if amount > MOST_BYTES:
+        raise ValueError(f"at most {show_bytes(MOST_BYTES)}")
+    return amount
 
 
 def _check_owner(fd: int, path: str, what: str, whose: str, owners: Collection[int]) -> None:

@@ -8,6 +8,9 @@
     max_requests_per_second = 2000
     memory = "256M"                   # receive buffers
 
+    [node]                            # of all stagers of this node together: see stager.host.node_settings
+    directory = "/run/stager"
+
     [placement]                       # see stager.host.placement_settings
     roots = ["/nvme0", "/nvme1"]
 
@@ -21,19 +24,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.cache_settings import CacheSettings, cache_in
+from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
-from stager.host.settings_file import read_settings, refuse
+from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, refuse
 
-__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_placement"]
+__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement"]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "placement", "cache")
+_KNOWN: Final = ("limits", "node", "placement", "cache")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -52,6 +55,12 @@ def site_placement(path: str | None = None, *, owner: int | None = None) -> Plac
     """What the file says of the places for data. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return placement_in(_tables(path, owner), path, _WHAT)
+
+
+def site_node(path: str | None = None, *, owner: int | None = None) -> NodeSettings:
+    """What the file says of all stagers of the node together. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return node_in(_tables(path, owner), path, _WHAT)
 
 
 def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSettings:
@@ -83,30 +92,9 @@ def _limits_in(tables: dict[str, Any], path: str) -> SiteLimits:
     return SiteLimits(**found)
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_CONNECTIONS:
-        raise ValueError(f"a whole number from 1 to {_MOST_CONNECTIONS}, not {value!r}")
-    return value
-
-
-def _rate(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.1 <= value <= 1e6:
-        raise ValueError(f"a number from 0.1 to 1000000, not {value!r}")
-    return float(value)
-
-
-def _bytes(value: object, least: int) -> int:
-    amount = parse_bytes(value) if isinstance(value, str) else value
-    if isinstance(amount, bool) or not isinstance(amount, int) or amount < least:
-        raise ValueError(f"at least {show_bytes(least)}, written like \"64M\", not {value!r}")
-    if amount > MOST_BYTES:
-        raise ValueError(f"at most {show_bytes(MOST_BYTES)}")
-    return amount
-
-
 _READERS: Final[dict[str, Callable[[object], float]]] = {
-    "max_connections": _count,
-    "max_bandwidth": partial(_bytes, least=1 << 10),
-    "max_requests_per_second": _rate,
-    "memory": partial(_bytes, least=LEAST_MEMORY_BYTES),
+    "max_connections": partial(as_count, most=_MOST_CONNECTIONS),
+    "max_bandwidth": partial(as_bytes, least=1 << 10),
+    "max_requests_per_second": as_rate,
+    "memory": partial(as_bytes, least=LEAST_MEMORY_BYTES),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import closing
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,8 +13,10 @@ from stager.errors import UsageError
 from stager.host.cache_settings import chosen_quota, user_cache
 from stager.host.find_roots import Named, find_roots, this_node
 from stager.host.memory import available_bytes
+from stager.host.node import open_node
 from stager.host.placement_settings import Chosen, chosen_placement, user_placement
 from stager.host.rates import rate_of, read_rates
+from stager.host.reserved_room import less_reserved
 from stager.host.site import site_cache, site_placement
 from stager.keeping import Quota
 from stager.placement import Root, Rules
@@ -80,7 +83,9 @@ def candidates(
         named += [Named(path, "job") for path in wished]
     named = [each._replace(device_class=chosen.classes.get(each.path)) for each in named]
     discover = chosen.discover and asked is None
-    roots = find_roots(this_node(), named, environ, discover=discover, clone=clone)
+    there = find_roots(this_node(), named, environ, discover=discover, clone=clone)
+    with closing(open_node()) as node:
+        roots = less_reserved(there, node)
     rates = read_rates()
     return Candidates(
         roots=tuple(replace(root, rate=rate_of(root, rates)) for root in roots),

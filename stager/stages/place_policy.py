@@ -36,7 +36,10 @@ from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
-__all__ = ["ORDER", "are_equal", "best_for_all", "choose", "choose_places", "in_order", "usable_for", "within_quota"]
+__all__ = [
+    "ORDER", "are_equal", "best_for_all", "choose", "choose_places", "in_order", "to_reserve", "usable_for",
+    "within_quota",
+]  # fmt: skip
 
 ORDER: Final = (
     DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
@@ -305,6 +308,12 @@ def _needed(want: Wanted, root: Root) -> Amount:
     return Amount(max(0, want.bytes - has.bytes), max(0, want.files - has.inodes))
 
 
+def to_reserve(placed: Placed) -> Amount:
+    """What has to be free there: what is written, less what goes from the cache before."""
+    needed, gone = _needed(placed.wanted, placed.root), total(placed.evicted)
+    return Amount(max(0, needed.bytes - gone.bytes), max(0, needed.inodes - gone.inodes))
+
+
 def _held(root: Root, kept_as: Sequence[str]) -> int:
     """How much of it the root's cache has, in bytes."""
     return total(item for item in root.kept if item.name in kept_as).bytes
@@ -351,6 +360,8 @@ def _why_not(want: Wanted, root: Root, allowed: Sequence[Root], taken: _Taken) -
 def _too_small(want: Wanted, root: Root, taken: _Taken) -> str:
     room, files = taken.room(root)
     has = about_bytes(room) + ("" if files == math.inf else f" and {_inodes(int(files))}")
+    if root.reserved_bytes:
+        has += f" ({about_bytes(root.reserved_bytes)} more are reserved by stagers)"
     needed, came = _needed(want, root), total(taken.could_go(root))
     needs = f"{about_bytes(needed.bytes)} and {_inodes(needed.inodes)}"
     if any(came):

@@ -571,6 +571,39 @@ static void test_waiting_for_the_limit_of_bytes_is_no_stall(void)
     tear_down(&bench);
 }
 
+/* So little that nothing ends; then none, or as much as is checked again. */
+static void test_limits_change_while_requests_wait_for_them(void)
+{
+    for (int by = 0; by < 2; by++) {
+        struct stg_engine_config config = usual();
+        config.requests_per_second = by ? 0 : 0.01;
+        config.bytes_per_second = by ? 1 : 0;
+        struct bench bench = set_up(config);
+        struct stg_engine_stats stats;
+        uint32_t rows[12];
+        for (unsigned i = 0; i < 12; i++)
+            rows[i] = add(&bench, "good", i, 100000);
+        struct stg_batch *batch = start_objects(&bench, rows, 12);
+        struct stg_pace *pace = stg_endpoint_pace(stg_template_endpoint(bench.template_));
+        while (stg_pace_sum(pace).sent == 0 || (by && stg_pace_sum(pace).received <= 512))
+            usleep(1000);
+        double start = seconds();
+        CHECK_EQ(stg_engine_limit(bench.engine, -1, 0), -EINVAL);
+        CHECK_EQ(stg_engine_limit(bench.engine, 100, 8 << 20), 0);
+        stg_engine_stats(bench.engine, &stats);
+        CHECK_EQ(stats.bytes_per_second, 8 << 20);
+        CHECK_EQ(stats.requests_per_1000_s, 100000);
+        CHECK_EQ(wait_for(&bench, 12).done, 12);
+        double least = by ? (12 * 100000 - 512 - stg_burst_bytes(8 << 20)) / (8 << 20) : (11 - stg_burst_requests(100)) / 100;
+        CHECK(seconds() - start >= least);
+        CHECK_EQ(stg_engine_limit(bench.engine, 0, 0), 0);
+        stg_engine_stats(bench.engine, &stats);
+        CHECK_EQ(stats.bytes_per_second + stats.requests_per_1000_s, 0);
+        stg_batch_unref(batch);
+        tear_down(&bench);
+    }
+}
+
 static void check_requests(const char *how, unsigned workers)
 {
     struct stg_engine_config config = usual();
@@ -770,6 +803,7 @@ int main(void)
     RUN(test_listing_arrives_natively);
     RUN(test_limit_of_bytes_holds_over_all_workers);
     RUN(test_waiting_for_the_limit_of_bytes_is_no_stall);
+    RUN(test_limits_change_while_requests_wait_for_them);
     RUN(test_limit_of_requests_holds_over_all_workers_and_for_what_is_sent_again);
     RUN(test_connections_follow_the_pace_up_and_down);
     RUN(test_slow_endpoint_holds_up_no_other);

@@ -223,7 +223,8 @@ struct outcome {
 static struct outcome fetch(const struct proxy_server *server, const char *host, const char *authorization, unsigned count)
 {
     struct stg_engine_config config = {.workers = 2, .disk_threads = 1, .connections = 4, .memory_bytes = 2 << 20,
-                                       .buffer_bytes = 64 << 10, .ring_slots = 64, .connect_timeout_ms = 200,
+                                       .buffer_bytes = 64 << 10, .ring_slots = 64,
+                                       .connect_timeout_ms = strcmp(host, "hang") == 0 ? 200 : 20000,
                                        .stall_timeout_ms = 20000};
     struct outcome outcome = {0};
     struct stg_engine *engine;

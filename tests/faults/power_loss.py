@@ -32,7 +32,7 @@ def main() -> None:
     subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", base], check=True)
     with logged_disk(base, work) as disk:
         log, done_at = fill(disk, where, asked)
-    _boot_again(work)
+    boot_again(work)
     draw = random.Random(asked["seed"])
     points = _choose(len(log.epochs), done_at, asked["points"], draw)
     found = [look(log, base, work, where, epoch, drawn, asked) | {"after": epoch >= done_at} for epoch, drawn in points]
@@ -92,7 +92,7 @@ def _receipt(root: Path) -> dict[str, Any] | None:
     return found
 
 
-def _boot_again(work: Path) -> None:
+def boot_again(work: Path) -> None:
     """Another boot id, as after the crash."""
     fresh = work / "boot_id"
     fresh.write_text(f"{uuid.uuid4()}\n")

@@ -25,13 +25,14 @@ LAYERS = (
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
-    ("transfer", {"pacing", "steering", "transfer"}),
+    ("transfer", {"pacing", "sharing", "steering", "transfer"}),
     ("sources", {"sources"}),
     ("stages", {"stages"}),
     (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "sync_options", "telling", "verify"},
+        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
+        | {"verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

@@ -95,9 +95,9 @@ def logged_disk(base: Path, work: Path) -> Iterator[LoggedDisk]:
 
 
 @contextmanager
-def mounted(device: Path, where: Path, options: str = "") -> Iterator[Path]:
-    """An ext4 file system by a loop device that goes with it."""
-    subprocess.run(["mount", "-t", "ext4", "-o", f"loop{options}", device, where], check=True)
+def mounted(device: Path, where: Path, options: str = "", *, kind: str = "ext4") -> Iterator[Path]:
+    """A file system by a loop device that goes with it."""
+    subprocess.run(["mount", "-t", kind, "-o", f"loop{options}", device, where], check=True)
     try:
         yield where
     finally:

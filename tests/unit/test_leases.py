@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from stager.caching import open_cache
 from stager.host import cache, leases, readers
 from stager.host.cache import Generation, Kept
 from stager.host.holders import Holder
@@ -317,5 +318,25 @@ def test_removed_and_begun_again_is_nothing_that_was_held_before(entry: Path) ->
     second.release()
 
 
+@pytest.mark.parametrize("file_system", ["nfs4", "lustre", "tmpfs"])
+def test_nothing_is_kept_where_other_nodes_write(tmp_path: Path, file_system: str) -> None:
+    """Of these nobody sees whether they live."""
+    assert open_cache(str(tmp_path), file_system) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_constants_fit() -> None:
     assert 10 * leases.BEAT_EVERY_S < leases.STALE_S
+
+
+def test_mounts_of_another_boot_are_nobodys(tmp_path: Path) -> None:
+    """The kernel gives the numbers of mount namespaces anew after each start, and a daemon may have one for good."""
+    uses = tmp_path / "uses"
+    use = readers.begin_use(str(uses))
+    readers.hand_over([use.fd], os.getpid())
+    use.close()
+    (record,) = uses.iterdir()
+    assert json.loads(record.read_bytes())["mounts"] == os.stat("/proc/self/ns/mnt").st_ino
+    assert readers.is_used(str(uses))
+    change(record, boot="another", start=1)
+    assert not readers.is_used(str(uses))

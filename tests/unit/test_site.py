@@ -9,7 +9,8 @@ import pytest
 
 from stager.config import SiteLimits
 from stager.errors import HostError
-from stager.host.site import SITE_FILE, site_limits
+from stager.host.node_settings import NodeSettings
+from stager.host.site import SITE_FILE, site_limits, site_node
 
 OWN = os.getuid()
 
@@ -88,3 +89,40 @@ def test_symlink_loop_is_an_error_and_not_no_limit(tmp_path: Path) -> None:
     (tmp_path / "site.toml").symlink_to("site.toml")
     with pytest.raises(HostError, match="cannot read the site's configuration"):
         site_limits(str(tmp_path / "site.toml"), owner=OWN)
+
+
+def test_what_all_stagers_of_the_node_share_is_read(tmp_path: Path) -> None:
+    text = (
+        '[node]\ndirectory = "/run/stager/"\nmax_bandwidth = "2G"\nmax_requests_per_second = 10000\n'
+        'reserved_per_user = "12.5%"\ntrees_per_user = 20\n[limits]\nmax_connections = 4\n'
+    )
+    path = write(tmp_path / "site.toml", text)
+    found = site_node(path, owner=OWN)
+    assert found == NodeSettings(
+        file=path, directory="/run/stager", max_bandwidth=2 << 30, max_requests_per_second=10000.0,
+        reserved_share=0.125, trees_per_user=20,
+    )  # fmt: skip
+    assert found.told() == {
+        "max_bandwidth": "2G", "max_requests_per_second": "10000", "reserved_per_user": "12.5%", "trees_per_user": "20",
+    }  # fmt: skip
+    assert site_limits(path, owner=OWN).max_connections == 4
+    write(tmp_path / "site.toml", '[node]\nreserved_per_user = "2T"\n')
+    assert site_node(path, owner=OWN) == NodeSettings(file=path, reserved_bytes=2 << 40)
+    assert site_node(str(tmp_path / "none"), owner=OWN) == NodeSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("node = 4\n", r"node: is a table"),
+        ("[node]\ntrees = 4\n", r"node\.trees: no such key; known are directory, max_bandwidth"),
+        ('[node]\ndirectory = "run"\n', r"node\.directory: an absolute path"),
+        ('[node]\ndirectory = "/run/../tmp"\n', r"node\.directory: an absolute path"),
+        ('[node]\nmax_bandwidth = "1G"\n', r"node\.directory: is needed for limits that all stagers of the node share"),
+        ('[node]\nreserved_per_user = "101%"\n', r"node\.reserved_per_user: .* or a share like"),
+        ("[node]\ntrees_per_user = 0\n", r"node\.trees_per_user: a whole number from 1"),
+    ],
+)
+def test_what_is_not_understood_of_the_node_is_an_error_too(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(HostError, match=said):
+        site_node(write(tmp_path / "site.toml", text), owner=OWN)

@@ -13,6 +13,8 @@ import pytest
 
 from stager.config import Retry
 from stager.errors import AccessDeniedError, ChangedError, StagerError, TransientError
+from stager.host.node import Node
+from stager.host.node_settings import NodeSettings
 from stager.host.threads import together
 from stager.transfer import Lane, RegionMovedError, Transfer, Work
 
@@ -307,7 +309,7 @@ def test_another_region_is_handed_up_with_the_error_it_would_be() -> None:
 
 def test_cancelling_waits_until_the_engine_has_let_go() -> None:
     async def main() -> FakeEngine:
-        transfer = Transfer()
+        transfer = Transfer(node=Node(NodeSettings(), None))
         engine = FakeEngine(transfer, lambda item, attempt: None, hold=True)
         lane = Lane(transfer=transfer, where="s3://b")
         work = Work(items=range(50), submit=engine.submit, landed=engine.land, name=str)
