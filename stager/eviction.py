@@ -38,7 +38,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
     before = _room(cache).free
     went: list[Item] = []
     for item in going:
-        went += evict([item])
+        went += [one for one in evict([item]) if one.bytes or not os.path.lexists(one.path)]  # else it would go again
         if went and missing is None:
             break
     if went:

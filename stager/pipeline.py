@@ -9,6 +9,7 @@ import os
 import time
 from array import array
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -79,14 +80,17 @@ async def sync(
         git=replace(options.git, history=options.git.history and not options.dry_run),
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
-    workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
-    commit = reservation = None
-    try:
+    async with AsyncExitStack() as closing:
+        workspace = await blocking(Workspace, destination, options.state_dir, read_only=options.dry_run)
+        closing.push_async_callback(blocking, workspace.close)
+        commit = reservation = None
         if not options.dry_run:
             node, root_fd = await transfer.shared.node(), workspace.descriptors()[0]
             reservation = await blocking(open_reservation, node, root_fd, workspace.root)
+            closing.push_async_callback(blocking, reservation.close)
         if options.fsync and not options.dry_run:
             commit = await blocking(Commit, workspace.root, workspace.descriptors()[0])
+            closing.callback(commit.close)
         async with opened as entered:
             held = transfer.shared.held.get(reservation.device) if reservation is not None else None
             decision = Decision(ref, options, sink, entered, workspace, commit, reservation, held)
@@ -98,12 +102,6 @@ async def sync(
                 except ChangedError as error:
                     sink(Warned(source=ref.text, text=f"the source changed, and is listed again ({error})"))
             return await one.run()
-    finally:
-        if reservation is not None:
-            await blocking(reservation.close)
-        if commit is not None:
-            commit.close()
-        await blocking(workspace.close)
 
 
 class _Done(Struct, frozen=True, kw_only=True):

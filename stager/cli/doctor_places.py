@@ -78,6 +78,8 @@ def _measured(root: Root, rates: Mapping[str, Rate]) -> dict[str, Any] | None:
 def _facts(root: Root, rates: Mapping[str, Rate]) -> str:
     inodes = "" if root.free_inodes is None else f" and {count(root.free_inodes, 'inode')}"
     facts = [root.file_system, f"{size(root.free_bytes)} of {size(root.total_bytes)}{inodes} free"]
+    if root.reserved_bytes:
+        facts.append(f"{size(root.reserved_bytes)} more reserved by stagers")
     facts += [f"by {layer}" for layer in root.layers]
     facts.append({True: "reflinks", False: "no reflinks", None: "reflinks not known"}[root.reflink])
     if root.root_disk:

@@ -135,10 +135,11 @@ class Board:
         return found
 
     def _counts(self, record: Record, silent_s: float, within_s: float | None) -> bool:
+        """Times are the files': whoever writes one for the future has said nothing."""
         if within_s is not None:
-            return silent_s <= within_s
+            return abs(silent_s) <= within_s
         life = self._life_of(record.who)
-        return life is Life.ALIVE or (life is Life.UNKNOWN and silent_s <= _UNKNOWN_FOR_S)
+        return life is Life.ALIVE or (life is Life.UNKNOWN and abs(silent_s) <= _UNKNOWN_FOR_S)
 
     def _life_of(self, who: Holder) -> Life:
         """Whoever lives in another PID namespace is not searched: one search for each of many records takes long."""
@@ -149,7 +150,7 @@ class Board:
         return who.state() if who.pid_ns in (0, self._me.pid_ns) else Life.UNKNOWN
 
     def _sweep(self, name: str, record: Record, silent_s: float) -> None:
-        if self._life_of(record.who) is Life.DEAD or silent_s > _FORGOTTEN_AFTER_S:
+        if self._life_of(record.who) is Life.DEAD or abs(silent_s) > _FORGOTTEN_AFTER_S:
             self.withdraw(name)
 
     def _read(self, name: str) -> tuple[Record, float] | None:

@@ -60,6 +60,7 @@ _GONE: Final = "gone-"
 _USES: Final = "uses"
 _GIVEN_UP: Final = "given-up"
 _MOST_BYTES: Final = 1 << 20
+_TRIED_WITHIN_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 0.01  # at first
 _LOOK_AT_LEAST_S: Final = 0.1
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -115,7 +116,8 @@ class Cache:
         """The kept tree of a name, or room for it. Raises `HostError`, `NoSpaceError`."""
         path = os.path.join(self.path, name)
         try:
-            os.close(open_own(path))
+            with suppress(FileNotFoundError):  # removed already, and made when its lease is taken
+                os.close(open_own(path))
         except OSError as error:
             raise from_os_error(error, doing="open the cache", where=path) from error
         return Kept(path, stale_s=self._stale_s)
@@ -125,17 +127,21 @@ class Cache:
         return entries_at(self.path)
 
     def sweep(self) -> None:
-        """Remove what others began to. Never raises."""
+        """Remove what others began to, and what they tried the disk with. Never raises."""
         with suppress(OSError):
             for name in os.listdir(self.path):
+                path = os.path.join(self.path, name)
                 if name.startswith(_GONE):
-                    remove_private(os.path.join(self.path, name))
+                    remove_private(path)
+                elif name.startswith(".") and time.time() - os.lstat(path).st_mtime > _TRIED_WITHIN_S:
+                    _remove_hidden(path)
 
 
 def entries_at(path: str) -> Iterator[Kept]:
     """All that the directory of a cache has, in no order. Raises `HostError`."""
     try:
-        names = os.listdir(path)
+        with os.scandir(path) as found:
+            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
     except OSError as error:
         raise from_os_error(error, doing="read the cache", where=path) from error
     for name in names:
@@ -243,11 +249,19 @@ class Kept:
                 os.unlink(os.path.join(self.path, _ABOUT))
             for generation in generations:
                 _remove(generation.path, os.path.dirname(self.path))
+            self._remove_temporaries()
         except OSError as error:
             raise from_os_error(error, doing="remove a kept tree", where=self.path) from error
         with suppress(OSError):  # somebody has begun anew meanwhile
             os.rmdir(self.path)
         return True
+
+    def _remove_temporaries(self) -> None:
+        """Files that were to be renamed or linked by who was killed then; who is alive begins again. OSError."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.path):
+                if name.startswith("."):
+                    _remove_hidden(os.path.join(self.path, name))
 
     def last_use_s(self) -> float:
         """When somebody last read from it; 0: never."""
@@ -260,7 +274,7 @@ class Kept:
     def _generations(self) -> list[Generation]:
         try:
             names = os.listdir(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the kernel says either of one that is being removed
             return []
         except OSError as error:
             raise from_os_error(error, doing="read the cache", where=self.path) from error
@@ -351,6 +365,15 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _remove_hidden(path: str) -> None:
+    """A file, or a directory that nobody needs. OSError."""
+    with suppress(FileNotFoundError):
+        try:
+            os.unlink(path)
+        except IsADirectoryError:
+            remove_private(path)
 
 
 def _remove(path: str, top: str) -> None:

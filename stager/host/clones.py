@@ -16,14 +16,14 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 
 def can_clone(from_fd: int, to_fd: int) -> bool:
     """Whether files of one directory can be cloned into another; tried with one that is gone afterwards. Blocks."""
-    name = secrets.token_hex(16)
+    name = f".{secrets.token_hex(16)}"
     with contextlib.ExitStack() as held, contextlib.suppress(OSError):
         fds = []
         for dir_fd in (from_fd, to_fd):
             fds.append(os.open(name, _CREATE, 0o600, dir_fd=dir_fd))
             held.callback(os.close, fds[-1])
             held.callback(os.unlink, name, dir_fd=dir_fd)
-            name = secrets.token_hex(16)  # both may be the same directory
+            name = f".{secrets.token_hex(16)}"  # both may be the same directory
         os.write(fds[0], bytes(4096))
         return clone_file(fds[0], fds[1])
     return False

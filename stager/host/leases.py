@@ -29,8 +29,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from stager.errors import HostError
-from stager.host.atomic import is_there, read_regular, write_all
+from stager.errors import HostError, from_os_error
+from stager.host.atomic import read_regular, write_all
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
 
@@ -94,7 +94,8 @@ class Leases:
         """The lease of the directory, which is made when missing; None: somebody else holds it, or took it just now."""
         with suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
-        fd = os.open(self.path, _DIRECTORY)
+        if (fd := _open(self.path)) is None:
+            return None
         try:
             lease = self._try_take(fd)
         except FileNotFoundError:  # the directory, or what this one was about to link, was removed meanwhile
@@ -120,18 +121,16 @@ class Leases:
             return None
         lease = Lease(self.path, (fd, own), number, record, before)
         # What it followed may have been another's past already, or have been revoked: who revokes looks for this one.
-        if not lease.is_in_force() or (last is not None and not is_there(fd, last.name)):
-            os.close(own)
-            _unlink(f"lease.{number}", fd)
-            return None
-        _clean(fd, number)
-        return lease
+        if lease.is_in_force() and (last is None or last.name in names_in(fd)):
+            _clean(fd, number)
+            return lease
+        os.close(own)
+        _unlink(f"lease.{number}", fd)
+        return None
 
     def current(self) -> str:
         """The name of the directory that the last holder made or went on with; empty: none."""
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except FileNotFoundError:
+        if (fd := _open(self.path)) is None:
             return ""
         try:
             return _room(fd, _last(fd))
@@ -143,9 +142,7 @@ class Leases:
 
         Takes no room on the disk.
         """
-        try:
-            fd = os.open(self.path, _DIRECTORY)
-        except FileNotFoundError:
+        if (fd := _open(self.path)) is None:
             return True
         try:
             if self._standing(fd, _last(fd)) is _Standing.HELD:
@@ -206,29 +203,46 @@ class Lease:
         except LeaseLostError:
             raise
         except Exception as error:
-            if self.is_in_force():
-                raise
-            raise LeaseLostError from error
+            if self.is_lost():
+                raise LeaseLostError from error
+            raise
         finally:
             heart.stop()
 
     def is_in_force(self) -> bool:
-        """Whether nobody followed. What cannot be looked at is not. Never raises."""
+        """Whether certainly nobody followed. Never raises."""
         try:
-            last = _last(self._fd)
-            return last is not None and _is_at(self._own, last.name, self._fd) and _is_at(self._fd, self._path)
+            return self._is_in_force()
+        except OSError:
+            return False
+
+    def is_lost(self) -> bool:
+        """Whether certainly somebody followed. Never raises."""
+        try:
+            return not self._is_in_force()
         except OSError:
             return False
 
     def check(self) -> None:
-        """Raise `LeaseLostError` unless nobody followed."""
-        if not self.is_in_force():
+        """Raise `LeaseLostError` when somebody followed; `HostError`: nobody can tell."""
+        try:
+            in_force = self._is_in_force()
+        except OSError as error:
+            raise from_os_error(error, doing="look at the lease", where=self._path) from error
+        if not in_force:
             raise LeaseLostError
+
+    def _is_in_force(self) -> bool:
+        last = _last(self._fd)
+        try:
+            return last is not None and _is_at(self._own, last.name, self._fd) and _is_at(self._fd, self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def beat(self) -> bool:
         """False: it is lost. Never raises."""
         _beat(self._own, _now_ns())
-        return self.is_in_force()
+        return not self.is_lost()
 
     def release(self) -> None:
         """Give it back; the next may have it. Never raises."""
@@ -268,6 +282,19 @@ class _Heart:
                 return
         self.has_stopped = True
         self._loop.call_soon_threadsafe(self._doing.cancel)
+
+
+def _open(path: str) -> int | None:
+    """A descriptor of the directory; None: it is not there, or no more. OSError."""
+    try:
+        return os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:  # while one is removed the kernel may say that too
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+        return None
 
 
 def _is_at(fd: int, path: str, at: int | None = None) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from stager.caching import open_cache
 from stager.host import cache, leases, readers
-from stager.host.cache import Generation, Kept
+from stager.host.cache import Cache, Generation, Kept
 from stager.host.holders import Holder
 from stager.host.leases import Lease, LeaseLostError, Leases
 
@@ -316,6 +316,15 @@ def test_removed_and_begun_again_is_nothing_that_was_held_before(entry: Path) ->
     assert newest is not None and newest.path == generation.path
     assert second.is_in_force() and take(entry) is None
     second.release()
+
+
+@pytest.mark.parametrize("plant", GARBAGE)
+def test_garbage_among_kept_trees_is_none(tmp_path: Path, plant: Callable[[Path], Any]) -> None:
+    kept = Cache(str(tmp_path))
+    plant(Path(kept.path, "0123456789abcdef"))
+    for entry in kept.entries():
+        assert entry.newest() is None and entry.about() is None and entry.remove()
+    assert list(kept.entries()) == []
 
 
 @pytest.mark.parametrize("file_system", ["nfs4", "lustre", "tmpfs"])
