@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota
 __all__ = ["evict", "keep_to_quota", "make_room"]
 
 _EVERYTHING: Final = Amount(1 << 63, 1 << 63)
+_SOME: Final = Amount(1, 0)
 _ROOM_WITHIN_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 0.02
 
@@ -33,8 +35,10 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
     """
     items = items_at(cache.path)
     going = longest_unused(items, missing or _EVERYTHING, spared)
+    coming = missing or _SOME
     if missing is not None and not _is_enough(total(going), missing):
         going = [item for item in going if not item.bytes]  # nobody knows how much: never filled to the end
+        coming = _SOME
     before = _room(cache).free
     went: list[Item] = []
     for item in going:
@@ -42,7 +46,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
         if went and missing is None:
             break
     if went:
-        _await_room(cache, before, missing or Amount(1, 0))
+        _await_room(cache, before, coming)
     return went
 
 
@@ -69,13 +73,13 @@ def _goes(entry: Kept) -> bool:
     return not (about and about.is_pinned) and entry.remove()
 
 
-def _await_room(cache: Cache, before: Amount, missing: Amount) -> None:
+def _await_room(cache: Cache, before: Amount, coming: Amount) -> None:
     """A file system may give the blocks of removed files free in the background (xfs does), and who looks too early
     removes more; of clones it gives none.
     """
     deadline_s = time.monotonic() + _ROOM_WITHIN_S
     while time.monotonic() < deadline_s:
         free = _room(cache).free
-        if _is_enough(Amount(free.bytes - before.bytes, free.inodes - before.inodes), missing):
+        if _is_enough(Amount(free.bytes - before.bytes, free.inodes - before.inodes), coming):
             return
         time.sleep(_LOOK_AGAIN_S)
