@@ -157,7 +157,8 @@ async def _making_room(
             for item in went:
                 text = f"for want of room the cache has no longer {item.source} ({about_bytes(item.bytes)})"
                 sink(Warned(source=ref.text, text=text))
-    await blocking(keep_to_quota, cache, cache.quota, entry.name)
+    if too_much := await blocking(keep_to_quota, cache, cache.quota, entry.name):
+        sink(Warned(source=ref.text, text=f"{too_much}; stager cache unpin lets it go"))
     return done
 
 

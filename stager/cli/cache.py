@@ -86,11 +86,9 @@ def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool
         raise UsageError("what is to go?", where="stager cache gc", hint="--older-than AGE, --keep SIZE, or both")
     before_s = _since_s(older_than) if older_than is not None else 0.0
     most = _bytes(keep) if keep is not None else None
-    entries = _open(scratch)
-    abouts = {entry.name: entry.about() or _UNKNOWN for entry in entries}
-    total = sum(about.bytes for about in abouts.values())
-    for entry in entries:
-        about = abouts[entry.name]
+    kept = [(entry, entry.about() or _UNKNOWN) for entry in _open(scratch)]
+    total = sum(about.bytes for _, about in kept)
+    for entry, about in kept:
         is_old = entry.last_use_s() < before_s
         if about.is_pinned or not (is_old or (most is not None and total > most)):
             continue
