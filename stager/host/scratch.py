@@ -47,6 +47,7 @@ PARTS: Final = "parts"
 _OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
+_KNOWN_MOST: Final = 256
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -83,7 +84,8 @@ def remember_scratch(scratch: str) -> None:
     """Note a scratch directory with jobs or mirrors in it, for `known_scratches`. Blocks.
 
     The list lies in the default scratch, which every job's view masks. Where somebody else holds that name it is not
-    kept: nobody may stop a user's jobs by taking a name in /var/tmp.
+    kept: nobody may stop a user's jobs by taking a name in /var/tmp. What cannot be seen from here, as in a container,
+    others may see: it is forgotten when the list is long.
     """
     with suppress(HostError, OSError):
         own = os.open(open_scratch(DEFAULT_TOP, {}), _DIRECTORY)
@@ -91,8 +93,9 @@ def remember_scratch(scratch: str) -> None:
             fcntl.flock(own, fcntl.LOCK_EX)
             known = _read_register(own)
             if scratch not in known:
-                alive = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
-                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*alive, scratch]))], mode=0o600)
+                if len(known) >= _KNOWN_MOST:
+                    known = [path for path in known if any(os.path.isdir(os.path.join(path, name)) for name in _OWN)]
+                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*known, scratch]))], mode=0o600)
         finally:
             os.close(own)
 
