@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import StagerError
-from stager.host.cache import Cache, Kept
-from stager.host.cache_items import items_at
+from stager.host.cache import Cache
+from stager.host.cache_items import items_in, remove_item
 from stager.host.quota import space_of
 from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota, too_much_pinned, total
 
@@ -24,7 +24,7 @@ _LOOK_AGAIN_S: Final = 0.02
 
 def evict(items: Iterable[Item]) -> list[Item]:
     """Remove these, but for what came into use or was pinned meanwhile; return what went. Blocks. `HostError`."""
-    return [item for item in items if _goes(Kept(item.path))]
+    return [item for item in items if remove_item(item, pinned=False)]
 
 
 def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[Item]:
@@ -33,7 +33,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
 
     Blocks. Raises `HostError`.
     """
-    items = items_at(cache.path)
+    items = items_in(cache.scratch)
     going = longest_unused(items, missing or _EVERYTHING, spared)
     coming = missing or _SOME
     if missing is not None and not _is_enough(total(going), missing):
@@ -53,7 +53,7 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
 def keep_to_quota(cache: Cache, quota: Quota, spared: str) -> str:
     """Remove what is too much, as far as nobody uses it; say what is too much for that. Blocks. Never raises."""
     with suppress(StagerError, OSError):
-        items, room = items_at(cache.path), _room(cache)
+        items, room = items_in(cache.scratch), _room(cache)
         evict(over_quota(items, quota, room, spared))
         return too_much_pinned(items, quota, room)
     return ""
@@ -66,11 +66,6 @@ def _room(cache: Cache) -> Room:
 
 def _is_enough(came: Amount, missing: Amount) -> bool:
     return came.bytes >= missing.bytes and came.inodes >= missing.inodes
-
-
-def _goes(entry: Kept) -> bool:
-    about = entry.about()
-    return not (about and about.is_pinned) and entry.remove()
 
 
 def _await_room(cache: Cache, before: Amount, coming: Amount) -> None:

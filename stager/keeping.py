@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -34,12 +34,16 @@ class Room(NamedTuple):
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """What is kept under one name, at ``path``. ``last_use_s``: since the epoch; 0: never."""
+    """What is kept under one name, at ``path``. ``last_use_s``: since the epoch; 0: never. ``kind``: a tree, the mirror
+    of a Git repository, or the LFS objects that were last used on one day.
+    """
 
     name: str
     path: str
+    kind: Literal["tree", "mirror", "lfs"] = "tree"
     source: str
     bytes: int
+    files: int = 0
     inodes: int
     last_use_s: float
     is_pinned: bool

@@ -2,10 +2,10 @@
 
 #include "check.h"
 #include "digest.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,12 +296,6 @@ static void test_a_call_is_for_so_many_bytes_or_one_file_for_each_thread(void)
     end(&world);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 int main(void)
 {
     if (!mkdtemp(directory))
@@ -323,6 +317,6 @@ int main(void)
     close(root_fd);
     close(kept_fd);
     close(top);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }
