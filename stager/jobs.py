@@ -61,7 +61,7 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = _restarts(job_id, environ)
     job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
-    remember_scratch(placement.scratch)  # now: one without jobs is forgotten when the next is remembered
+    remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
             _claim_place(job, template, environ)

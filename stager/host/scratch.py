@@ -47,7 +47,7 @@ TRASH: Final = "trash"
 _OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS, TRASH)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
-_REMEMBERED: Final = 256
+_KNOWN_MOST: Final = 256
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -83,7 +83,8 @@ def remember_scratch(scratch: str) -> None:
     """Note a scratch directory with jobs or mirrors in it, for `known_scratches`. Blocks.
 
     The list lies in the default scratch, which every job's view masks. Where somebody else holds that name it is not
-    kept: nobody may stop a user's jobs by taking a name in /var/tmp.
+    kept: nobody may stop a user's jobs by taking a name in /var/tmp. What cannot be seen from here, as in a container,
+    others may see: it is forgotten when the list is long.
     """
     with suppress(HostError, OSError):
         own = os.open(open_scratch(DEFAULT_TOP, {}), _DIRECTORY)
@@ -91,8 +92,8 @@ def remember_scratch(scratch: str) -> None:
             fcntl.flock(own, fcntl.LOCK_EX)
             known = _read_register(own)
             if scratch not in known:
-                if len(known) >= _REMEMBERED:  # before, none: others may see a mount that this process does not
-                    known = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
+                if len(known) >= _KNOWN_MOST:
+                    known = [path for path in known if any(os.path.isdir(os.path.join(path, name)) for name in _OWN)]
                 write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*known, scratch]))], mode=0o600)
         finally:
             os.close(own)

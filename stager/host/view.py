@@ -304,6 +304,8 @@ def _at_row(row: Row, path: str, change: Callable[[int], None]) -> None:
         if mounts.mount_id(descriptor) == row.mount_id:
             change(descriptor)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.fstat(descriptor).st_nlink:  # removed meanwhile
+            return
         raise OSError(error.errno, error.strerror, path) from error
     finally:
         os.close(descriptor)

@@ -105,7 +105,8 @@ def _look(node: Node) -> dict[str, Any]:
     jobs = [json.loads(line)["id"] for line in node.stager("ls", "--json").out.splitlines()]
     ends += [node.stager("teardown", "--discard-uncollected", job) for job in jobs]
     ends.append(node.stager("cache", "rm", "--all"))
-    left = [str(path) for path in node.scratch.rglob("*") if path.name not in ("job.json", "receipt.json", "lock")]
+    small = [*node.scratch.glob("jobs/*/*"), *node.scratch.glob("cache/*/.*")]  # records, and what was to become one
+    left = [str(path) for path in node.scratch.rglob("*") if path not in small]
     return {
         "kept": kept, "staged": staged, "moved": moved, "shown": shown, "ends": [one.code for one in ends],
         "says": [one.err for one in ends], "left": [path for path in left if Path(path).is_file()],

