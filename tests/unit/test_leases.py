@@ -25,9 +25,10 @@ STALE_S = 0.2
 
 @pytest.fixture
 def entry(tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / "cache").mkdir(mode=0o700)
+    for path in (tmp_path / "cache", tmp_path / "cache/2"):
+        path.mkdir(mode=0o700)
     before = set(os.listdir("/proc/self/fd"))
-    yield tmp_path / "cache/name"
+    yield tmp_path / "cache/2/name"
     assert set(os.listdir("/proc/self/fd")) == before
 
 
