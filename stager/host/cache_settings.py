@@ -11,19 +11,18 @@ The site's values cannot be exceeded: of both files the smaller ones count.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
 from stager.amounts import MOST_BYTES, parse_bytes
 from stager.host.placement_settings import USERS, user_tables
-from stager.host.settings_file import refuse
+from stager.host.settings_file import read_table
 from stager.keeping import Quota
 
 __all__ = ["CacheSettings", "cache_in", "chosen_quota", "user_cache"]
 
-_KEYS: Final = ("share", "max_bytes", "max_inodes")
 _PERCENT: Final = re.compile(r"(100|[0-9]{1,2}(?:\.[0-9]{1,3})?)%")
 
 
@@ -54,18 +53,7 @@ def chosen_quota(site: CacheSettings, user: CacheSettings) -> Quota:
 
 def cache_in(tables: Mapping[str, Any], path: str, what: str) -> CacheSettings:
     """The ``[cache]`` of a file's tables. Raises `HostError` naming the first key that is not understood."""
-    table = tables.get("cache", {})
-    if not isinstance(table, dict):
-        raise refuse(path, what, "cache", "is a table: [cache]")
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in _KEYS:
-            raise refuse(path, what, f"cache.{name}", f"no such key; known are {', '.join(_KEYS)}")
-        try:
-            found[name] = _share(value) if name == "share" else _amount(value, is_bytes=name == "max_bytes")
-        except ValueError as error:
-            raise refuse(path, what, f"cache.{name}", str(error)) from None
-    return CacheSettings(file=path, **found)
+    return CacheSettings(file=path, **read_table(tables, "cache", _READERS, path=path, what=what))
 
 
 def _share(value: object) -> float:
@@ -75,8 +63,17 @@ def _share(value: object) -> float:
     return float(found[1]) / 100
 
 
-def _amount(value: object, *, is_bytes: bool) -> int:
-    amount = parse_bytes(value) if isinstance(value, str) and is_bytes else value
+def _bytes(value: object) -> int:
+    amount = parse_bytes(value) if isinstance(value, str) else value
     if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MOST_BYTES:
-        raise ValueError(f'an amount like "500G", not {value!r}' if is_bytes else f"a whole number, not {value!r}")
+        raise ValueError(f'an amount like "500G", not {value!r}')
     return amount
+
+
+def _inodes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_BYTES:
+        raise ValueError(f"a whole number, not {value!r}")
+    return value
+
+
+_READERS: Final[dict[str, Callable[[object], Any]]] = {"share": _share, "max_bytes": _bytes, "max_inodes": _inodes}

@@ -21,7 +21,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from stager.amounts import show_bytes
-from stager.host.settings_file import as_bytes, as_count, as_rate, refuse
+from stager.host.settings_file import as_bytes, as_count, as_rate, read_table, refuse
 
 __all__ = ["NodeSettings", "node_in"]
 
@@ -66,18 +66,10 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
 
 def node_in(tables: Mapping[str, Any], path: str, what: str) -> NodeSettings:
     """The ``[node]`` of a file's tables. Raises `HostError` naming the first key that is not understood."""
-    table = tables.get("node", {})
-    if not isinstance(table, dict):
-        raise refuse(path, what, "node", "is a table: [node]")
     found: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in _READERS:
-            raise refuse(path, what, f"node.{name}", f"no such key; known are {', '.join(_READERS)}")
-        try:
-            found |= _READERS[name](value)
-        except ValueError as error:
-            raise refuse(path, what, f"node.{name}", str(error)) from None
-    settings = NodeSettings(file=path if table else "", **found)
+    for said in read_table(tables, "node", _READERS, path=path, what=what).values():
+        found |= said
+    settings = NodeSettings(file=path if found else "", **found)
     if settings.is_limited and not settings.directory:
         raise refuse(path, what, "node.directory", "is needed for limits that all stagers of the node share")
     return settings

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeVar
 
 from stager.amounts import MOST_BYTES, parse_bytes, show_bytes
 from stager.errors import HostError, from_os_error
 
-__all__ = ["as_bytes", "as_count", "as_rate", "read_settings", "refuse"]
+__all__ = ["as_bytes", "as_count", "as_rate", "read_settings", "read_table", "refuse"]
+
+Value = TypeVar("Value")
 
 _MOST_BYTES: Final = 1 << 16
 
@@ -43,6 +45,27 @@ def refuse(path: str, what: str, key: str, why: str) -> HostError:
     """The error for a key of such a file."""
     hint = "the administrator corrects it" if what.startswith("the site") else "correct the file"
     return HostError(f"{what}: {key}: {why}", where=path, hint=hint)
+
+
+def read_table(
+    tables: Mapping[str, Any], name: str, readers: Mapping[str, Callable[[object], Value]], *, path: str, what: str
+) -> dict[str, Value]:
+    """What a table says, each key by its own reader, whose ValueError says what is wrong with it.
+
+    Raises `HostError` naming the first key that is not understood.
+    """
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise refuse(path, what, name, f"is a table: [{name}]")
+    found: dict[str, Value] = {}
+    for key, value in table.items():
+        if key not in readers:
+            raise refuse(path, what, f"{name}.{key}", f"no such key; known are {', '.join(readers)}")
+        try:
+            found[key] = readers[key](value)
+        except ValueError as error:
+            raise refuse(path, what, f"{name}.{key}", str(error)) from None
+    return found
 
 
 def as_count(value: object, most: int) -> int:

@@ -28,7 +28,7 @@ from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.cache_settings import CacheSettings, cache_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
-from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, refuse
+from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 
 __all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement"]
 
@@ -78,18 +78,8 @@ def _tables(path: str, owner: int | None) -> dict[str, Any]:
 
 
 def _limits_in(tables: dict[str, Any], path: str) -> SiteLimits:
-    limits = tables.get("limits", {})
-    if not isinstance(limits, dict):
-        raise refuse(path, _WHAT, "limits", "is a table: [limits]")
-    found: dict[str, Any] = {}
-    for name, value in limits.items():
-        if name not in _READERS:
-            raise refuse(path, _WHAT, f"limits.{name}", f"no such key; known are {', '.join(_READERS)}")
-        try:
-            found["memory_bytes" if name == "memory" else name] = _READERS[name](value)
-        except ValueError as error:
-            raise refuse(path, _WHAT, f"limits.{name}", str(error)) from None
-    return SiteLimits(**found)
+    found = read_table(tables, "limits", _READERS, path=path, what=_WHAT)
+    return SiteLimits(**{"memory_bytes" if name == "memory" else name: value for name, value in found.items()})
 
 
 _READERS: Final[dict[str, Callable[[object], float]]] = {
