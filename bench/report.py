@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import results
@@ -44,6 +44,7 @@ def write(path: Path, *, readme: bool = False) -> bool:
             *(text for text, _ in tables),
             _start(found),
             _pace(found),
+            _kept(found),
             _versions(found),
         ]
     )
@@ -169,6 +170,25 @@ def _start(found: Results) -> str:
     for name, one in study.items():
         lines.append(f"| {name} | {one['wall_s']:.3f} | {one['cpu_s']:.3f} | {one['cpu_s'] / base:.1f} |")
     return "\n".join(lines) + "\n"
+
+
+def _kept(found: Results) -> str:
+    study = found.studies.get("kept")
+    if study is None:
+        return ""
+    lines = ["\n## A kept tree for the next job\n", "| what | wall s | CPU s |", "|---|---|---|"]
+    rows: list[tuple[str, Sequence[Mapping[str, float]]]] = []
+    for way, flags in (("clone", "--reflink=always"), ("copy", "--reflink=never")):
+        rows += [(f"{name}: {way}", [one[key] for one in study[way]])
+                 for name, key in ((f"cp -r {flags}", "cp"), ("stager", "stager"))]  # fmt: skip
+    rows += [(f"stager: {way} mounted", [one[way] for one in study[way]]) for way in ("overlay", "read-only")]
+    rows.append(("first write to a file of 1 GiB below an overlay", [study["large"]["first write"]]))
+    rows += [(f"whole command, {name}", figures) for name, figures in study["commands"].items()]
+    for name, figures in rows:
+        wall_s, cpu_s = (median([one[of] for one in figures]) for of in ("wall_s", "cpu_s"))
+        lines.append(f"| {name} | {wall_s:.4g} | {cpu_s:.3g} |")
+    amount = f"{study['objects']:,} files, {study['total_bytes'] / (1 << 30):.2f} GiB"
+    return "\n".join(lines) + f"\n\n{amount}; medians. The command lists the source first, and starts Python.\n"
 
 
 def _pace(found: Results) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from results import CaseFacts, Client, Results, median, median_ratio
@@ -151,6 +151,38 @@ def _memory(asks: str, peak: int, most: int) -> Verdict:
     return Verdict(target="P8", asks=asks, figure=f"{peak / MIB:.0f} MiB", met=peak <= most)
 
 
+def _p9(results: Results) -> Iterator[Verdict]:
+    study = results.studies.get("kept")
+    for way, asks in (
+        ("clone", "clones (xfs): wall not above that of `cp -r --reflink=always`"),
+        ("copy", "copies (ext4): wall not above that of `cp -r`"),
+    ):
+        if study is None:
+            yield _unmeasured("P9", asks)
+            continue
+        walls, cpus = ([one["stager"][of] / one["cp"][of] for one in study[way]] for of in ("wall_s", "cpu_s"))
+        us = median([one["stager"]["wall_s"] for one in study[way]]) / study["objects"] * 1e6
+        figure = f"{median(walls):.2f}, CPU {median(cpus):.2f}; {us:.0f} µs a file"
+        yield Verdict(target="P9", asks=asks, figure=figure, met=median(walls) <= 1)
+    for way in ("overlay", "read-only"):
+        asks = f"{way} (ext4): mounted in at most a tenth of a copy's wall"
+        if study is None:
+            yield _unmeasured("P9", asks)
+            continue
+        shares = [one[way]["wall_s"] / of["cp"]["wall_s"] for one, of in zip(study[way], study["copy"], strict=True)]
+        figure = f"{median(shares):.4f}, {median([one[way]['wall_s'] for one in study[way]]) * 1e3:.1f} ms"
+        figure += f"; reading through it {median([reading_ratio(one) for one in study[way]]):.2f} of reading directly"
+        if way == "overlay":
+            figure += f"; first write to a file of 1 GiB {study['large']['first write']['wall_s']:.2f} s"
+        yield Verdict(target="P9", asks=asks, figure=figure, met=median(shares) <= 0.1)
+
+
+def reading_ratio(one: Mapping[str, Mapping[str, float]]) -> float:
+    """The wall of reading all files through what is mounted, of that of reading them where they are."""
+    through, direct = (one[name]["wall_s"] + one[f"{name} again"]["wall_s"] for name in ("through", "direct"))
+    return through / direct
+
+
 def _p10(results: Results) -> Iterator[Verdict]:
     study = results.studies.get("start")
     for name in ("stager --version", "import get_data_path"):
@@ -241,7 +273,7 @@ def _p12(results: Results) -> Iterator[Verdict]:
     yield Verdict(target="P12", asks=asks, figure=f"{ratio - 1:+.1%}", met=ratio <= 1.05)
 
 
-CHECKS = (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p10, _p11, _p12)
+CHECKS = (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p9, _p10, _p11, _p12)
 
 
 def _cpu(results: Results, case: CaseFacts | None, target: str, most: float) -> Verdict:

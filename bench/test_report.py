@@ -108,3 +108,25 @@ def test_a_libcurl_loop_that_beats_the_ceiling_voids_the_run(found: Results) -> 
     text, counts = report.section(case("http"), {**clients, "multi": clients["ceiling"], "ceiling": clients["multi"]})
     assert not counts
     assert "VOID" in text
+
+
+def test_a_kept_tree_is_compared_round_by_round_and_a_mount_with_the_copy(tmp_path: Path) -> None:
+    def cost(wall_s: float) -> dict[str, float]:
+        return {"wall_s": wall_s, "cpu_s": 2 * wall_s}
+
+    pairs = [{"cp": cost(1.0), "stager": cost(0.5)}, {"cp": cost(4.0), "stager": cost(4.8)}]
+    mounts = [{way: cost(0.01), "direct": cost(1.0), "direct again": cost(1.0), "through": cost(1.5),
+               "through again": cost(1.0)} for way in ("overlay", "read-only") for _ in pairs]  # fmt: skip
+    path = tmp_path / "results.jsonl"
+    out = Writer(path)
+    out.run({"date": "2026-11-27"})
+    out.study("kept", {
+        "objects": 1000, "total_bytes": 1 << 30, "clone": pairs[:1], "copy": pairs, "overlay": mounts[:2],
+        "read-only": mounts[2:], "large": {"first write": cost(0.6)}, "commands": {"warm": [cost(1.0)]},
+    })  # fmt: skip
+    found = figures(results.read(path), "P9")
+    clones = found["clones (xfs): wall not above that of `cp -r --reflink=always`"]
+    assert clones == ("0.50, CPU 0.50; 500 µs a file", True)
+    assert found["copies (ext4): wall not above that of `cp -r`"] == ("0.85, CPU 0.85; 2650 µs a file", True)
+    overlay, met = found["overlay (ext4): mounted in at most a tenth of a copy's wall"]
+    assert met and overlay.startswith("0.0063, 10.0 ms; reading through it 1.25") and "1 GiB 0.60 s" in overlay

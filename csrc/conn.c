@@ -204,13 +204,23 @@ static void keep_unsent(struct stg_conn *conn, const char *data, size_t len)
     stg_conn_watch(conn, EPOLLIN | EPOLLOUT);
 }
 
+/* A server that refuses says why in an alert and resets: sending meets the reset first, the alert lies unread. So it is
+ * with a client's certificate, which TLS 1.3 refuses behind the handshake (RFC 8446, section 4.4.2.4 and figure 1). */
+static void fail_to_send(struct stg_conn *conn, ssize_t error)
+{
+    char byte;
+    if (conn->tls && !conn->reused && stg_tls_read(conn->tls, &byte, 1) == -EPROTO)
+        error = -EPROTO;
+    stg_conn_ended(conn, error);
+}
+
 static void send_unsent(struct stg_conn *conn)
 {
     ssize_t n = send_bytes(conn, conn->unsent + conn->unsent_at, conn->unsent_len - conn->unsent_at);
     if (n == -EAGAIN)
         return;
     if (n < 0) {
-        stg_conn_ended(conn, n);
+        fail_to_send(conn, n);
         return;
     }
     conn->progress_ms = conn->worker->clock_ms;
@@ -240,7 +250,7 @@ void stg_conn_send_request(struct stg_conn *conn)
     atomic_fetch_add_explicit(&stg_worker_part(worker, conn->endpoint)->sent, 1, memory_order_relaxed);
     ssize_t n = send_bytes(conn, worker->scratch, (size_t)len);
     if (n < 0 && n != -EAGAIN)
-        stg_conn_ended(conn, n);
+        fail_to_send(conn, n);
     else if (n < len)
         keep_unsent(conn, worker->scratch + (n > 0 ? n : 0), (size_t)(len - (n > 0 ? n : 0)));
     else

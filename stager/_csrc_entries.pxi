@@ -39,7 +39,7 @@ cdef extern from "blobs.h" nogil:
 cdef extern from "lend.h" nogil:
     struct stg_lend:
         pass
-    stg_lend *stg_lend_new(const stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime, unsigned threads)
+    stg_lend *stg_lend_new(const stg_entries *kept, int kept_fd, int tmp_fd, int root_fd, int keep_mtime, unsigned threads, int64_t keep_cached_bytes)
     void stg_lend_free(stg_lend *lend)
     void stg_lend_stop(stg_lend *lend)
     size_t stg_lend_give(stg_lend *lend, stg_entries *entries, const uint32_t *rows, size_t count, uint32_t *given, int64_t *shared, int *status)

@@ -151,15 +151,17 @@ class Blobs:
 class Lend:
     """Files of a kept tree, given to another one on this host, with shared blocks where the file system can
     (csrc/lend.h). ``kept``: what was recorded of the tree at ``kept_fd``. The descriptors are the caller's. One call of
-    `give` at a time, with the work of which ``threads`` are busy, at most 8.
+    `give` at a time, with the work of which ``threads`` are busy, at most 8. ``keep_cached_bytes``: of copies, so much
+    stays in the page cache; 0: all.
     """
 
     def __init__(
-        self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool, threads: int = 1
+        self, kept: Entries, kept_fd: int, *, tmp_fd: int, root_fd: int, keep_mtime: bool, threads: int = 1,
+        keep_cached_bytes: int = 0,
     ) -> None: ...
     kept: Entries
     def give(self, entries: Entries, rows: array[int]) -> tuple[array[int], int, int]:
-        """The files of the first of these rows, as many as hold 256 MiB, or one that is larger; their entries, of the
+        """The files of the first of these rows, as many as hold 256 MiB, or one for each thread; their entries, of the
         same table, stand then. Which are in place; why one is not (0: the call's are, the first ones, at least one;
         ESTALE: it is not what was recorded; EBADMSG: other bytes; ECANCELED; else the errno of the destination); and
         how many bytes are shared. Releases the GIL. ValueError: another table. IndexError.

@@ -6,9 +6,9 @@ cdef class Lend:
     cdef readonly Entries kept
 
     def __cinit__(self, Entries kept not None, int kept_fd, *, int tmp_fd, int root_fd, bint keep_mtime,
-                  unsigned threads=1):
+                  unsigned threads=1, int64_t keep_cached_bytes=0):
         self.kept = kept
-        self.lend = stg_lend_new(kept.entries, kept_fd, tmp_fd, root_fd, keep_mtime, threads)
+        self.lend = stg_lend_new(kept.entries, kept_fd, tmp_fd, root_fd, keep_mtime, threads, keep_cached_bytes)
         if self.lend is NULL:
             raise MemoryError
 

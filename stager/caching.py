@@ -34,6 +34,7 @@ from stager.filters import EVERYTHING
 from stager.host.cache import About, Cache, Generation, Kept
 from stager.host.foreign_files import ForeignFiles
 from stager.host.leases import Lease, LeaseLostError
+from stager.host.memory import keep_cached_bytes
 from stager.host.mounts import is_network
 from stager.host.readers import Use
 from stager.host.threads import Checkpoint, blocking, stoppable
@@ -156,7 +157,8 @@ async def _making_room(
             for item in went:
                 text = f"for want of room the cache has no longer {item.source} ({about_bytes(item.bytes)})"
                 sink(Warned(source=ref.text, text=text))
-    await blocking(keep_to_quota, cache, cache.quota, entry.name)
+    if too_much := await blocking(keep_to_quota, cache, cache.quota, entry.name):
+        sink(Warned(source=ref.text, text=f"{too_much}; stager cache unpin lets it go"))
     return done
 
 
@@ -307,7 +309,10 @@ class _Through:
     async def _share(
         self, kept: Generation, destination: str, options: SyncOptions, pinned: Mapping[str, Any], sink: Sink
     ) -> tuple[DatasetReceipt, int]:
-        source = KeptTree(kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones)
+        cached_bytes = await blocking(keep_cached_bytes, self._transfer.limits.keep_cached_bytes)
+        source = KeptTree(
+            kept.tree, kept.state, pinned=pinned, shares_blocks=self._clones, keep_cached_bytes=cached_bytes
+        )
         options = replace(options, pinning=Pinning(), filter=EVERYTHING, verify=False, dry_run=False)
         receipt = await sync(
             self._ref, destination, transfer=self._transfer, options=options, source=source, sink=sink

@@ -9,20 +9,22 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import StagerError
-from stager.host.cache import Cache, Kept
-from stager.host.cache_items import items_at
-from stager.keeping import Amount, Item, Quota, longest_unused, over_quota, total
+from stager.host.cache import Cache
+from stager.host.cache_items import items_in, remove_item
+from stager.host.quota import space_of
+from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota, too_much_pinned, total
 
-__all__ = ["evict", "free_bytes", "keep_to_quota", "make_room"]
+__all__ = ["evict", "keep_to_quota", "make_room"]
 
 _EVERYTHING: Final = Amount(1 << 63, 1 << 63)
+_SOME: Final = Amount(1, 0)
 _ROOM_WITHIN_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 0.02
 
 
 def evict(items: Iterable[Item]) -> list[Item]:
     """Remove these, but for what came into use or was pinned meanwhile; return what went. Blocks. `HostError`."""
-    return [item for item in items if _goes(Kept(item.path))]
+    return [item for item in items if remove_item(item, pinned=False)]
 
 
 def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[Item]:
@@ -31,44 +33,48 @@ def make_room(cache: Cache, spared: str, missing: Amount | None = None) -> list[
 
     Blocks. Raises `HostError`.
     """
-    items = items_at(cache.path)
+    items = items_in(cache.scratch)
     going = longest_unused(items, missing or _EVERYTHING, spared)
+    coming = missing or _SOME
     if missing is not None and not _is_enough(total(going), missing):
         going = [item for item in going if not item.bytes]  # nobody knows how much: never filled to the end
-    free = free_bytes(cache)
+        coming = _SOME
+    before = _room(cache).free
     went: list[Item] = []
     for item in going:
         went += [one for one in evict([item]) if one.bytes or not os.path.lexists(one.path)]  # else it would go again
         if went and missing is None:
             break
     if went:
-        _await_room(cache, free)
+        _await_room(cache, before, coming)
     return went
 
 
-def keep_to_quota(cache: Cache, quota: Quota, spared: str) -> None:
-    """Remove what is too much, as far as nobody uses it. Blocks. Never raises."""
+def keep_to_quota(cache: Cache, quota: Quota, spared: str) -> str:
+    """Remove what is too much, as far as nobody uses it; say what is too much for that. Blocks. Never raises."""
     with suppress(StagerError, OSError):
-        evict(over_quota(items_at(cache.path), quota, free_bytes(cache), spared))
+        items, room = items_in(cache.scratch), _room(cache)
+        evict(over_quota(items, quota, room, spared))
+        return too_much_pinned(items, quota, room)
+    return ""
 
 
-def free_bytes(cache: Cache) -> int:
-    """What this user can still write beside the cache. OSError."""
-    found = os.statvfs(cache.path)
-    return found.f_bavail * found.f_frsize
+def _room(cache: Cache) -> Room:
+    space = space_of(cache.path)
+    return Room(Amount(space.free_bytes, space.free_inodes or 0), Amount(space.total_bytes, space.total_inodes or 0))
 
 
 def _is_enough(came: Amount, missing: Amount) -> bool:
     return came.bytes >= missing.bytes and came.inodes >= missing.inodes
 
 
-def _goes(entry: Kept) -> bool:
-    about = entry.about()
-    return not (about and about.is_pinned) and entry.remove()
-
-
-def _await_room(cache: Cache, before: int) -> None:
-    """A file system may give the blocks of removed files free in the background (xfs does); of clones it gives none."""
+def _await_room(cache: Cache, before: Amount, coming: Amount) -> None:
+    """A file system may give the blocks of removed files free in the background (xfs does), and who looks too early
+    removes more; of clones it gives none.
+    """
     deadline_s = time.monotonic() + _ROOM_WITHIN_S
-    while free_bytes(cache) <= before and time.monotonic() < deadline_s:
+    while time.monotonic() < deadline_s:
+        free = _room(cache).free
+        if _is_enough(Amount(free.bytes - before.bytes, free.inodes - before.inodes), coming):
+            return
         time.sleep(_LOOK_AGAIN_S)

@@ -12,7 +12,7 @@ from stager.errors import HostError, UsageError
 from stager.host.holders import Life
 from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
-from stager.host.trees import remove_tree
+from stager.host.trash import remove_tree
 from stager.host.workspace import boot_id
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything

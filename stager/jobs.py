@@ -27,6 +27,7 @@ from stager.host.parts import make_part, part_path, sweep_parts
 from stager.host.record import JobDirectory, rfc3339
 from stager.host.scratch import CACHE, PARTS, known_scratches, remember_scratch
 from stager.host.site import site_node
+from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
@@ -60,7 +61,7 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = _restarts(job_id, environ)
     job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
-    remember_scratch(placement.scratch)  # now: one without jobs is forgotten when the next is remembered
+    remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
             _claim_place(job, template, environ)
@@ -131,7 +132,7 @@ async def stage_job(
         brought = await bring_copies(
             copies,
             lambda copy: job.tree_of(copy.below),
-            partial(_how, job),
+            partial(_how, job, placement),
             transfer=transfer,
             caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
             in_view=for_view,
@@ -242,6 +243,7 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
     What lies apart is a symlink in it, for who uses the tree without a view.
     """
     remove_data(job)
+    sweep_trash(placement.scratch)
     scratches = {copy.below: placement.apart[copy.name].scratch for copy in copies if copy.name in placement.apart}
     paths = {scratch: part_path(scratch, job.record.id) for scratch in dict.fromkeys(scratches.values())}
     if scratches or job.record.parts:
@@ -269,8 +271,9 @@ def _give_up(job: JobDirectory, told: str) -> None:
     remove_copies(job)
 
 
-def _how(job: JobDirectory, copy: Copy) -> SyncOptions:
-    return replace(options_of(copy), state_dir=job.state_of(copy.below))
+def _how(job: JobDirectory, placement: Placement, copy: Copy) -> SyncOptions:
+    scratch = placement.apart.get(copy.name, placement).scratch
+    return replace(options_of(copy), state_dir=job.state_of(copy.below), scratch=scratch)
 
 
 def _with_lent(view: MountView, copies: Sequence[Copy], brought: Sequence[Brought]) -> MountView:

@@ -20,8 +20,8 @@ __all__ = ["open_source", "travels_in_the_open", "what_identities_mean"]
 
 # A scheme's module is imported when a source of it is opened.
 # Each class is made with (ref, *, remote: Remote | None, transfer: Transfer) and is a `sources.base.Source`; those of
-# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered, and
-# with git; those of _CHECKING with integrity.
+# _WORKING also with state_dir, a private directory on the destination's disk that is there when they are entered, with
+# scratch and with git; those of _CHECKING with integrity.
 _SOURCES: Final = {
     "s3": ("stager.sources.s3", "S3Source"),
     "git": ("stager.sources.git", "GitSource"),
@@ -39,17 +39,21 @@ def open_source(
     state_dir: str | None = None,
     integrity: Integrity | None = None,
     git: GitOptions | None = None,
+    scratch: str | None = None,
 ) -> Source:
     """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
 
-    ``state_dir``: where a source may work that needs disk space of its own; None: in the user's scratch.
+    ``state_dir``: where a source may work that needs disk space of its own; None: in the user's scratch. ``scratch``:
+    where it keeps what it fetched for others; None: as a sync does.
     """
     if ref.scheme not in _SOURCES:
         raise UsageError("this kind of source is not copied", where=ref.text, hint="use it in a job, as a bind")
     module, name = _SOURCES[ref.scheme]
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
     if ref.scheme in _WORKING:
-        return make(ref, remote=remote, transfer=transfer, state_dir=state_dir, git=git or GitOptions())
+        return make(
+            ref, remote=remote, transfer=transfer, state_dir=state_dir, scratch=scratch, git=git or GitOptions()
+        )
     if ref.scheme in _CHECKING:
         return make(ref, remote=remote, transfer=transfer, integrity=integrity or Integrity())
     return make(ref, remote=remote, transfer=transfer)

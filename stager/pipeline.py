@@ -78,6 +78,7 @@ async def sync(
         state_dir=state_dir,
         integrity=options.integrity,
         git=replace(options.git, history=options.git.history and not options.dry_run),
+        scratch=options.scratch,
     )
     refuse_too_low(opened.capabilities.best, options.integrity.require, where=ref.text)
     async with AsyncExitStack() as closing:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from msgspec.structs import replace
 
 from stager.config import Remote
 from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
+from stager.errors import StagerError
 from stager.events import Sink
 from stager.host.cache import Generation
+from stager.host.scratch import open_scratch
+from stager.host.threads import blocking
 from stager.model import DatasetReceipt, JobSpec
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
@@ -41,8 +45,16 @@ async def plan_job(
 
     def how(copy: Copy) -> SyncOptions:
         state_dir = kept[copy.target].state if copy.target in kept else None
-        return replace(options_of(copy), dry_run=True, names=names, state_dir=state_dir)
+        return replace(options_of(copy), dry_run=True, names=names, state_dir=state_dir, scratch=scratch)
 
+    scratch = await blocking(_default_scratch)
     copies = copies_of(spec, remote, None)
     receipts = await sync_copies(copies, where, how, transfer=transfer, sink=sink)
     return [replace(receipt, destination=copy.target) for copy, receipt in zip(copies, receipts, strict=True)]
+
+
+def _default_scratch() -> str | None:
+    """Where a source keeps what it has to fetch only to be listed, unless this node has it somewhere else."""
+    with suppress(StagerError):
+        return open_scratch(None, os.environ)
+    return None

@@ -25,8 +25,10 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     ``delete``: what the source no longer has goes; None: it stays. ``names``: the sink is told each name of a dry run's
     plan, and of what was deleted. ``integrity``: which of the source's own digests are compared, and the grade that
     every file must reach. ``git``: what is wanted of a git source. ``room_for_two``: what the source has must fit once
-    more beside what is fetched, for a copy of it. ``prove_access``: where nothing has to be fetched the source is asked
-    for one object all the same, because who may list need not be one who may read.
+    more beside what is fetched, for a copy of it. ``scratch``: where a source keeps what it has fetched for others,
+    mirrors and LFS objects, unless this node has it already; None: in STAGER_SCRATCH or the default. ``prove_access``:
+    where nothing has to be fetched the source is asked for one object all the same, because who may list need not be
+    one who may read.
     """
 
     remote: Remote | None = None
@@ -45,6 +47,7 @@ class SyncOptions(Struct, frozen=True, kw_only=True):
     integrity: Integrity = Integrity()
     git: GitOptions = GitOptions()
     room_for_two: bool = False
+    scratch: str | None = None
     prove_access: bool = False
 
     def check(self) -> None:

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from stager._native import Batch, Endpoint, Engine, Failure, Signer
 from stager.config import Limits, Retry, Timeouts
 from stager.errors import AccessDeniedError, StagerError
-from stager.host.memory import available_bytes
+from stager.host.memory import keep_cached_bytes
 from stager.host.node import Node
 from stager.retry import CONNECT_ATTEMPTS, S3, Action, Policy, are_too_many, server_time_s, wait_s
 from stager.sharing import Shared
@@ -83,14 +83,14 @@ class Transfer:
     def engine(self) -> Engine:
         """The engine; started on first use, on the running loop."""
         if self._engine is None:
-            limits, cached = self.limits, self.limits.keep_cached_bytes
+            limits = self.limits
             self._engine = Engine(
                 workers=limits.workers, disk_threads=limits.disk_threads, connections=limits.max_connections,
                 memory_bytes=limits.memory_bytes, buffer_bytes=limits.buffer_bytes,
                 requests_per_second=self.shared.rates.requests, bytes_per_second=self.shared.rates.bytes,
                 connect_timeout_ms=round(self.timeouts.connect_s * 1000),
                 stall_timeout_ms=round(self.timeouts.stall_s * 1000),
-                keep_cached_bytes=available_bytes() // 2 if cached is None else cached,
+                keep_cached_bytes=keep_cached_bytes(limits.keep_cached_bytes),
             )  # fmt: skip
             self.shared.limit = self._engine.limit
             asyncio.get_running_loop().add_reader(self._engine.fileno(), self._drain)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lab import Cores
 
-from studies import one_100gib_object, pace_large, pace_small, sha256, start
+from studies import kept, one_100gib_object, pace_large, pace_small, sha256, start
 
 __all__ = ["STUDIES", "Study"]
 
@@ -28,4 +28,5 @@ STUDIES: dict[str, Study] = {
     "pace-small": pace_small,
     "one-100GiB-object": one_100gib_object,
     "sha256": sha256,
+    "kept": kept,
 }

@@ -1,4 +1,4 @@
-"""``stager cache ls|gc|rm|pin|unpin|verify``: the trees that jobs on this node share."""
+"""``stager cache ls|gc|rm|pin|unpin|verify``: what jobs on this node share: trees, Git mirrors, LFS objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
-from msgspec.structs import replace
 
 from stager.amounts import parse_bytes
 from stager.cli.job_options import scratch_option
@@ -20,9 +19,11 @@ from stager.cli.text import count, escaped, size
 from stager.cli.verify import verify_all
 from stager.errors import BusyError, NotFoundError, UsageError
 from stager.filters import parse_since
-from stager.host.cache import About, Cache, Kept
+from stager.host.cache import About, Kept
+from stager.host.cache_items import items_in, pin_item, remove_item
 from stager.host.record import rfc3339
-from stager.host.scratch import CACHE
+from stager.host.trash import sweep_trash
+from stager.keeping import Item
 from stager.placing import job_scratches
 from stager.stages.inspect import Staged
 
@@ -31,12 +32,12 @@ __all__ = ["command"]
 Command = Callable[..., Any]
 
 _UNKNOWN: Final = About(source="?")
-_SHOWN_DIGITS: Final = 12
+_SHOWN_DIGITS: Final = 14
 
 
 @click.group("cache")
 def command() -> None:
-    """The trees that this user's jobs on this node share, each fetched once.
+    """What this user's jobs on this node share, each fetched once: trees, mirrors of Git repositories, LFS objects.
 
     Example: stager cache ls
     """
@@ -52,21 +53,19 @@ def _shared(metavar: str = "") -> Callable[[Command], Command]:
     return decorate
 
 
-@command.command("ls", short_help="What is kept: name, size, files, last use, source.")
+@command.command("ls", short_help="What is kept: name, kind, size, inodes, last use, source.")
 @_shared()
 @click.pass_obj
 def _ls(state: State, /, scratch: str | None) -> None:
-    """List them: name, size, files, last use, whether it is in use or pinned, what it is of.
+    """List it: name, kind, size, inodes, last use, whether it is in use or pinned, what it is of.
 
     Example: stager cache ls --json
     """
-    for entry in _open(scratch):
-        about = entry.about() or _UNKNOWN
-        body = _body(entry, about)
-        marks = ", ".join(word for word, is_so in (("in use", body["in_use"]), ("pinned", body["pinned"])) if is_so)
-        text = f"{entry.name[:_SHOWN_DIGITS]}  {size(about.bytes):>10}  {count(about.files, 'file'):>14}"
-        text += f"  {body['last_use']}  {marks or '-':13}  {escaped(about.source)}"
-        tell(state, "kept", body, text)
+    for item in _open(scratch):
+        marks = ", ".join(word for word, is_so in (("in use", item.in_use), ("pinned", item.is_pinned)) if is_so)
+        text = f"{item.name[:_SHOWN_DIGITS]:{_SHOWN_DIGITS}}  {item.kind:6}  {size(item.bytes):>10}"
+        text += f"  {count(item.inodes, 'inode'):>14}  {rfc3339(item.last_use_s)}  {marks or '-':13}"
+        tell(state, "kept", _body(item), f"{text}  {escaped(item.source)}")
 
 
 @command.command("gc", short_help="Remove the longest unused, by age or size.")
@@ -76,7 +75,7 @@ def _ls(state: State, /, scratch: str | None) -> None:
 @_shared()
 @click.pass_obj
 def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool, scratch: str | None) -> None:
-    """Remove trees that nobody uses and that are not pinned, those first that were not used for the longest time.
+    """Remove what nobody uses and is not pinned, that first that was not used for the longest time.
 
     When a disk is full, staging does that by itself.
 
@@ -86,38 +85,35 @@ def _gc(state: State, /, older_than: str | None, keep: str | None, dry_run: bool
         raise UsageError("what is to go?", where="stager cache gc", hint="--older-than AGE, --keep SIZE, or both")
     before_s = _since_s(older_than) if older_than is not None else 0.0
     most = _bytes(keep) if keep is not None else None
-    entries = _open(scratch)
-    abouts = {entry.name: entry.about() or _UNKNOWN for entry in entries}
-    total = sum(about.bytes for about in abouts.values())
-    for entry in entries:
-        about = abouts[entry.name]
-        is_old = entry.last_use_s() < before_s
-        if about.is_pinned or not (is_old or (most is not None and total > most)):
+    for top in _tops(scratch):
+        sweep_trash(top)
+    items = _open(scratch)
+    kept = sum(item.bytes for item in items)
+    for item in items:
+        is_old = item.last_use_s < before_s
+        if not item.may_go or not (is_old or (most is not None and kept > most)):
             continue
-        stays = entry.is_in_use() if dry_run else not entry.remove()
-        if stays:
-            continue
-        total -= about.bytes
-        _tell_removed(state, entry, about, dry_run=dry_run)
+        if dry_run or remove_item(item, pinned=False):
+            kept -= item.bytes
+            _tell_removed(state, item, dry_run=dry_run)
 
 
-@command.command("rm", short_help="Remove trees by name, or all.")
+@command.command("rm", short_help="Remove things by name, or all.")
 @click.option("--all", "everything", is_flag=True, help="All that nobody uses, pinned or not.")
 @_shared("NAME...")
 @click.pass_obj
 def _rm(state: State, /, names: tuple[str, ...], everything: bool, scratch: str | None) -> None:
-    """Remove trees by their names, or the beginnings of these. One that a job uses stays, and is an error.
+    """Remove things by their names, or the beginnings of these. One that a job uses stays, and is an error.
 
     Example: stager cache rm 3f2a9c
     """
-    entries = _open(scratch) if everything else _named(_open(scratch), names)
+    items = _open(scratch) if everything else _named(_open(scratch), names)
     busy = []
-    for entry in entries:
-        about = entry.about() or _UNKNOWN
-        if entry.remove():
-            _tell_removed(state, entry, about)
+    for item in items:
+        if remove_item(item):
+            _tell_removed(state, item)
         else:
-            busy.append(entry.name[:_SHOWN_DIGITS])
+            busy.append(item.name[:_SHOWN_DIGITS])
     if busy:
         raise BusyError("a job uses what was to be removed", where=", ".join(busy), hint="wait for its end")
 
@@ -126,7 +122,7 @@ def _rm(state: State, /, names: tuple[str, ...], everything: bool, scratch: str 
 @_shared("NAME...")
 @click.pass_obj
 def _pin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
-    """Keep trees until they are unpinned, or removed by name.
+    """Keep things until they are unpinned, or removed by name; of LFS objects all on that disk.
 
     Example: stager cache pin 3f2a9c
     """
@@ -137,7 +133,7 @@ def _pin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
 @_shared("NAME...")
 @click.pass_obj
 def _unpin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
-    """Let trees go again when their room is needed.
+    """Let things go again when their room is needed.
 
     Example: stager cache unpin 3f2a9c
     """
@@ -150,10 +146,12 @@ def _unpin(state: State, /, names: tuple[str, ...], scratch: str | None) -> None
 def _verify(state: State, /, names: tuple[str, ...], scratch: str | None) -> None:
     """Hash the files of trees again, of all when none is named. The next job that wants one mends it.
 
+    What comes out of a mirror or of the LFS objects is hashed whenever it is used.
+
     Example: stager cache verify
     """
-    entries = _named(_open(scratch), names) if names else _open(scratch)
-    newest = [found for entry in entries if (found := entry.newest()) is not None]
+    items = _named(_open(scratch), names) if names else _open(scratch)
+    newest = [found for item in items if item.kind == "tree" and (found := Kept(item.path).newest()) is not None]
     with Renderer(state) as sink:
         run_async(
             verify_all([Staged(tree=one.tree, state=one.state) for one in newest], False, None, sink),
@@ -161,47 +159,61 @@ def _verify(state: State, /, names: tuple[str, ...], scratch: str | None) -> Non
         )
 
 
-def _open(scratch: str | None) -> list[Kept]:
-    """All that is kept, the longest unused first: in the scratch that was asked for, else in all that jobs were in."""
-    tops = [top for top in job_scratches(scratch, os.environ) if os.path.isdir(os.path.join(top, CACHE))]
-    return sorted((entry for top in tops for entry in Cache(top).entries()), key=Kept.last_use_s)
+def _tops(scratch: str | None) -> list[str]:
+    """The scratch that was asked for, else all that jobs were in."""
+    return job_scratches(scratch, os.environ)
 
 
-def _named(kept: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
-    """One name may be kept on several disks. Raises `NotFoundError`, `UsageError`: all that is wrong with the names."""
+def _open(scratch: str | None) -> list[Item]:
+    """All that is kept there, the longest unused first."""
+    return sorted((item for top in _tops(scratch) for item in items_in(top)), key=lambda item: item.last_use_s)
+
+
+def _named(kept: Sequence[Item], names: Sequence[str]) -> list[Item]:
+    """One name may be kept on several disks; LFS objects are named together too. Raises `NotFoundError`, `UsageError`:
+    all that is wrong with the names.
+    """
     if not names:
         raise UsageError("no names", where="stager cache", hint="stager cache ls tells them")
-    found = {name: [entry for entry in kept if entry.name.startswith(name)] for name in names}
+    found = {name: [item for item in kept if item.name.startswith(name)] for name in names}
     if missing := [name for name, matches in found.items() if not matches]:
         raise NotFoundError("nothing of this name is kept", where=", ".join(missing), hint="see stager cache ls")
-    if several := [name for name, matches in found.items() if len({entry.name for entry in matches}) > 1]:
+    if several := [name for name, matches in found.items() if len({_together(item) for item in matches}) > 1]:
         raise UsageError("more than one name begins so", where=", ".join(several), hint="write more of it")
-    return [entry for matches in found.values() for entry in matches]
+    return [item for matches in found.values() for item in matches]
+
+
+def _together(item: Item) -> str:
+    return "lfs" if item.kind == "lfs" else f"{item.kind} {item.name}"
 
 
 def _set_pinned(state: State, scratch: str | None, names: Sequence[str], *, is_pinned: bool) -> None:
-    for entry in _named(_open(scratch), names):
-        about = entry.about() or _UNKNOWN
-        entry.tell(replace(about, is_pinned=is_pinned))
-        text = f"{'pinned' if is_pinned else 'unpinned'} {entry.name[:_SHOWN_DIGITS]}: {escaped(about.source)}"
-        tell(state, "pinned" if is_pinned else "unpinned", {"name": entry.name, "source": about.source}, text)
+    for item in _named(_open(scratch), names):
+        pin_item(item, is_pinned=is_pinned)
+        text = f"{'pinned' if is_pinned else 'unpinned'} {item.name[:_SHOWN_DIGITS]}: {escaped(item.source)}"
+        body = {"name": item.name, "kind": item.kind, "source": item.source}
+        tell(state, "pinned" if is_pinned else "unpinned", body, text)
 
 
-def _tell_removed(state: State, entry: Kept, about: About, *, dry_run: bool = False) -> None:
+def _tell_removed(state: State, item: Item, *, dry_run: bool = False) -> None:
     verb = "would remove" if dry_run else "removed"
-    body = {"name": entry.name, "source": about.source, "bytes": about.bytes, "files": about.files,
-            "inodes": about.inodes, "dry_run": dry_run}  # fmt: skip
-    text = f"{verb} {entry.name[:_SHOWN_DIGITS]}: {size(about.bytes)}, {escaped(about.source)}"
+    body = {"name": item.name, "kind": item.kind, "source": item.source, "bytes": item.bytes, "files": item.files,
+            "inodes": item.inodes, "dry_run": dry_run}  # fmt: skip
+    text = f"{verb} {item.name[:_SHOWN_DIGITS]}: {size(item.bytes)}, {escaped(item.source)}"
     tell(state, "removed", body, text)
 
 
-def _body(entry: Kept, about: About) -> dict[str, Any]:
-    newest = entry.newest()
-    return {
-        "name": entry.name, "source": about.source, "wanted": about.wanted, "bytes": about.bytes, "files": about.files,
-        "inodes": about.inodes, "grades": about.grades, "last_use": rfc3339(entry.last_use_s()),
-        "in_use": entry.is_in_use(), "pinned": about.is_pinned, "tree": newest.tree if newest is not None else None,
+def _body(item: Item) -> dict[str, Any]:
+    body = {
+        "name": item.name, "kind": item.kind, "source": item.source, "bytes": item.bytes, "files": item.files,
+        "inodes": item.inodes, "last_use": rfc3339(item.last_use_s), "in_use": item.in_use, "pinned": item.is_pinned,
     }  # fmt: skip
+    if item.kind != "tree":
+        return body
+    entry = Kept(item.path)
+    about, newest = entry.about() or _UNKNOWN, entry.newest()
+    tree = newest.tree if newest is not None else None
+    return {**body, "wanted": about.wanted, "grades": about.grades, "tree": tree}
 
 
 def _since_s(text: str) -> float:

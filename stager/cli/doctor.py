@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from stager.host.survey_libraries import libraries, programs
 from stager.host.survey_limits import clock, cpus, memory, name_service, open_files, proxies
 from stager.host.survey_mounts import try_mounts
 from stager.host.survey_node import shared
+from stager.host.trash import remove_temporary
 from stager.model import Command, Mount, MountView
 from stager.placement import Wanted
 from stager.placing import job_scratches, place_sized
@@ -147,7 +147,7 @@ async def _try_view(placement: Placement) -> None:
         argv = Command(argv=("true",), environment=_environment(), workdir="/logs")
         await run_command(view, argv, stdin=subprocess.DEVNULL)
     finally:
-        await asyncio.to_thread(shutil.rmtree, top, ignore_errors=True)
+        await asyncio.to_thread(remove_temporary, top)
 
 
 def _environment() -> dict[str, str]:

@@ -40,6 +40,8 @@ from stager.placing import (
     with_kept,
 )
 from stager.planning import plan_job
+from stager.stages.place_candidates import quota_in_force
+from stager.stages.place_policy import within_quota
 from stager.stages.spec import load_spec
 from stager.transfer import Transfer
 
@@ -101,6 +103,7 @@ async def _plan(
 ) -> None:
     names = state.json or state.verbosity > 0
     kept_as = names_in_cache(spec, remote)
+    quota = await asyncio.to_thread(quota_in_force, os.environ)
     found = await asyncio.to_thread(find_candidates, spec, scratch, os.environ)
     found = await asyncio.to_thread(with_kept, found, kept_as, for_view=True)
     has_some = any(item.name in kept_as for root in found.roots for item in root.kept)
@@ -111,6 +114,7 @@ async def _plan(
         spread = must_be_spread(spec, found)
         sure = spread or must_be_sized(found, wishes(spec), kept_as)
         placed = place_sized(found, wanted, sure=sure, spread=spread)
+        placed = within_quota(placed, wanted, quota)
         if has_some:
             kept = await asyncio.to_thread(_kept_in, placed, spec, remote)
             await plan_job(spec, transfer=transfer, remote=remote, names=names, kept=kept, sink=sink)

@@ -10,7 +10,6 @@
                 tree/ state/        as of any sync
                 uses/               who reads from the tree (`stager.host.readers`); its mtime is that of the last use
                 given-up/           what uses/ is called from when the tree is on its way out
-        gone-*                      on its way out
 
 A tree is whole when the sync that filled it says so, and never taken on trust: whoever uses it syncs it first. That
 lists the source with the user's own credentials, fetches what has changed, and finds what was changed here. One that
@@ -27,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -45,7 +43,7 @@ from stager.host.overlays import can_overlay
 from stager.host.readers import Use, begin_use, is_used, sweep_uses
 from stager.host.scratch import CACHE, open_own, remember_scratch
 from stager.host.threads import blocking
-from stager.host.trees import remove_private
+from stager.host.trash import discard, remove_temporary, sweep_trash
 from stager.host.workspace import boot_id
 from stager.keeping import Quota
 from stager.manifest import DamagedManifestError
@@ -56,7 +54,6 @@ FORMAT: Final = "2"
 """Of what lies in a cache; another release may have another beside it."""
 
 _ABOUT: Final = "about.json"
-_GONE: Final = "gone-"
 _USES: Final = "uses"
 _GIVEN_UP: Final = "given-up"
 _MOST_BYTES: Final = 1 << 20
@@ -97,6 +94,7 @@ class Cache:
         """
         self.quota = quota
         self._stale_s = stale_s
+        self.scratch = scratch
         self.path = os.path.join(scratch, CACHE, FORMAT)
         try:
             for path in (os.path.dirname(self.path), self.path):
@@ -128,12 +126,11 @@ class Cache:
 
     def sweep(self) -> None:
         """Remove what others began to, and what they tried the disk with. Never raises."""
+        sweep_trash(self.scratch)
         with suppress(OSError):
             for name in os.listdir(self.path):
                 path = os.path.join(self.path, name)
-                if name.startswith(_GONE):
-                    remove_private(path)
-                elif name.startswith(".") and time.time() - os.lstat(path).st_mtime > _TRIED_WITHIN_S:
+                if name.startswith(".") and time.time() - os.lstat(path).st_mtime > _TRIED_WITHIN_S:
                     _remove_hidden(path)
 
 
@@ -145,7 +142,7 @@ def entries_at(path: str) -> Iterator[Kept]:
     except OSError as error:
         raise from_os_error(error, doing="read the cache", where=path) from error
     for name in names:
-        if not name.startswith((_GONE, ".")):
+        if not name.startswith("."):
             yield Kept(os.path.join(path, name))
 
 
@@ -235,7 +232,7 @@ class Kept:
         with suppress(HostError):
             for generation in self._generations():
                 if generation.path != kept.path and lease.is_in_force() and generation.give_up():
-                    _remove(generation.path, os.path.dirname(self.path))
+                    discard(generation.path)
 
     def remove(self) -> bool:
         """Remove all of it; False: somebody uses it, and it stays. Takes no room on the disk. Raises `HostError`."""
@@ -248,7 +245,7 @@ class Kept:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.path, _ABOUT))
             for generation in generations:
-                _remove(generation.path, os.path.dirname(self.path))
+                discard(generation.path)
             self._remove_temporaries()
         except OSError as error:
             raise from_os_error(error, doing="remove a kept tree", where=self.path) from error
@@ -373,12 +370,5 @@ def _remove_hidden(path: str) -> None:
         try:
             os.unlink(path)
         except IsADirectoryError:
-            remove_private(path)
-
-
-def _remove(path: str, top: str) -> None:
-    """By a rename first, so that nobody meets a part of it."""
-    aside = os.path.join(top, f"{_GONE}{int(time.time())}-{secrets.token_hex(8)}")
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        remove_private(aside)
+            with suppress(HostError):  # it has no name of ours
+                remove_temporary(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -22,6 +21,7 @@ from stager.host.git_mirror import Loan
 from stager.host.git_refs import REMOTE_REFS, format_of, is_ref_name
 from stager.host.gitrepo import FULL_ID, PINNED, Pin, PinnedRepository
 from stager.host.threads import Checkpoint, blocking, stoppable
+from stager.host.trash import remove_temporary
 from stager.names import show, steps_above
 
 __all__ = ["HistoryRepository"]
@@ -159,7 +159,7 @@ class HistoryRepository(PinnedRepository):
     def _make_given(self, git_dir: str, commit: str) -> str:
         """A repository of our own, for what is given on: git reads no configuration where that lies."""
         try:
-            shutil.rmtree(git_dir, ignore_errors=True)
+            remove_temporary(git_dir)
             return make_bare_repository(git_dir, object_format=format_of(commit))
         except OSError as error:
             raise from_os_error(error, doing="make a repository", where=git_dir) from error

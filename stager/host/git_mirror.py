@@ -7,7 +7,8 @@
             pack-*.pack .idx     as git's index-pack wrote them
             COMMIT.json          a commit that is whole here, and the packs that hold it
         run-*/                   one run's own repository
-        lock                     held by who fetches
+        lock                         held by who fetches
+        about.json uses/         see `stager.host.mirrors`
 
 Git is never pointed at this directory. A run has a repository of its own, in which symlinks stand for the packs that a
 record names: no configuration, ref, hook, attribute or alternate that lies here is ever read. A record is written, by
@@ -21,10 +22,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -34,10 +33,13 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from stager.errors import HostError, from_os_error
+from stager.errors import HostError, StagerError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
+from stager.host.mirrors import begin_mirror_use, mirror_path, tell_of
 from stager.host.names_in import names_in
-from stager.host.scratch import MIRRORS, PrivateDirectory, open_own, remember_scratch
+from stager.host.private import PrivateDirectory
+from stager.host.scratch import remember_scratch
+from stager.host.trash import discard
 
 __all__ = ["Kind", "Loan", "Mirror"]
 
@@ -93,16 +95,13 @@ class Mirror:
         self._kind = kind
         self._held: dict[str, int] = {}  # generation to a descriptor that keeps it
         self._lent = ""  # the generation that was lent from last
-        name = hashlib.sha256(os.fsencode(url)).hexdigest()[:40]
-        self._path = os.path.join(scratch, MIRRORS, name)
+        self._path = mirror_path(scratch, url)
+        self._fd, self._use = begin_mirror_use(self._path)
         try:
-            os.close(open_own(os.path.dirname(self._path)))
-            self._fd = open_own(self._path)
-        except OSError as error:
-            raise from_os_error(error, doing="open the mirror", where=self._path) from error
-        try:
+            tell_of(self._path, url)
             self.run = PrivateDirectory(self._path, "run-")
         except BaseException:
+            self._use.close()
             os.close(self._fd)
             raise
         remember_scratch(scratch)
@@ -113,8 +112,9 @@ class Mirror:
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
-        with suppress(OSError):
+        with suppress(OSError, StagerError):
             self._sweep()
+        self._use.close()
         os.close(self._fd)
 
     def lend(self, commit: str) -> Loan | None:
@@ -249,7 +249,7 @@ class Mirror:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if number != max(numbers):
-                        shutil.rmtree(name, ignore_errors=True, dir_fd=self._fd)
+                        discard(os.path.join(self._path, name))
                     else:
                         _remove_orphans(fd)
                 finally:

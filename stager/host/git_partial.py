@@ -9,7 +9,6 @@ it is an error.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 from stager.errors import IntegrityError, NotFoundError
 from stager.host.gitrepo import FULL_ID, PINNED, Pin, PinnedRepository
 from stager.host.threads import blocking
+from stager.host.trash import remove_temporary
 
 __all__ = ["PartialRepository"]
 
@@ -67,7 +67,7 @@ class PartialRepository(PinnedRepository):
 
     async def _bring_all(self, wanted: Pin) -> None:
         """In the place of the same repository, which its readers know."""
-        await blocking(shutil.rmtree, self._git_dir)
+        await blocking(remove_temporary, self._git_dir)
         await blocking(self._make, wanted.commit)
         await self._fetch(wanted.commit, wanted.ref)
         self.partial = False

@@ -8,7 +8,9 @@ from contextlib import suppress
 
 from stager.errors import StagerError
 from stager.host.git_mirror import Kind, Mirror
-from stager.host.scratch import PrivateDirectory, open_scratch
+from stager.host.mirrors import has_mirror
+from stager.host.private import PrivateDirectory
+from stager.host.scratch import open_scratch, used_scratches
 
 __all__ = ["GitPlace"]
 
@@ -17,9 +19,16 @@ class GitPlace:
     """A private directory for one run, and the mirror where it can be used. Everything here blocks."""
 
     def __init__(
-        self, url: str, state_dir: str | None, environ: Mapping[str, str], *, kind: Kind = "commits"
+        self,
+        url: str,
+        state_dir: str | None,
+        environ: Mapping[str, str],
+        *,
+        kind: Kind = "commits",
+        scratch: str | None = None,
     ) -> None:
-        """``state_dir``: where to work when there is no mirror to be had; None: in the scratch.
+        """``state_dir``: where to work when there is no mirror to be had; None: in the scratch. ``scratch``: where a
+        mirror is made, unless another scratch of this user on this node has one; None: STAGER_SCRATCH or the default.
 
         Raises `NoSpaceError`, `HostError`.
         """
@@ -29,7 +38,8 @@ class GitPlace:
         self.mirror: Mirror | None = None
         self._own: PrivateDirectory | None = None
         with suppress(StagerError):
-            self.mirror = Mirror(open_scratch(None, environ), url, kind)
+            where = _scratch_for(url, kind, scratch) if scratch else open_scratch(None, environ)
+            self.mirror = Mirror(where, url, kind)
         if self.mirror is None:
             self._own = self._make()
 
@@ -64,3 +74,8 @@ class GitPlace:
 
     def _make(self) -> PrivateDirectory:
         return PrivateDirectory(self._state_dir or open_scratch(None, self._environ), "git-")
+
+
+def _scratch_for(url: str, kind: Kind, scratch: str) -> str:
+    """Where there is a mirror, that of the scratch itself first; else the scratch."""
+    return next((one for one in (scratch, *used_scratches()) if has_mirror(one, url, kind)), scratch)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from stager.host.cgroups import groups_of
 
-__all__ = ["available_bytes"]
+__all__ = ["available_bytes", "keep_cached_bytes"]
 
 _ROOT: Final = "/sys/fs/cgroup"
 
@@ -66,3 +66,8 @@ def _left_in(group: str, controller: _Controller) -> int | None:
 def _number(path: str) -> int:
     with open(path, encoding="ascii") as file:
         return int(file.read())
+
+
+def keep_cached_bytes(chosen: int | None) -> int:
+    """How much of what is written stays in the page cache, if nobody has ``chosen``: half of what is free; 0: all."""
+    return available_bytes() // 2 if chosen is None else chosen

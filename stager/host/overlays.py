@@ -16,7 +16,7 @@ from typing import Final
 from stager.errors import StagerError
 from stager.host import namespaces, syscalls
 from stager.host.launch import give_up, start_module
-from stager.host.trees import remove_private
+from stager.host.trash import remove_temporary
 
 __all__ = ["can_overlay", "main"]
 
@@ -38,7 +38,7 @@ def can_overlay(directory: str) -> bool:
                 give_up(process)
                 raise
         finally:
-            remove_private(place)
+            remove_temporary(place)
     return False
 
 

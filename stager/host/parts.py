@@ -25,7 +25,7 @@ from stager.errors import HostError, StagerError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.record import record_at
 from stager.host.scratch import PARTS, open_own
-from stager.host.trees import remove_tree
+from stager.host.trash import remove_tree
 
 __all__ = ["MARK", "make_part", "part_path", "remove_part", "sweep_parts"]
 
@@ -73,7 +73,7 @@ def remove_part(path: str) -> None:
     """Remove a part; one that is not there is no error. Blocks.
 
     Raises `HostError`: what lies there carries no mark, or is another's, and nothing was removed; `MountError`, and
-    what else `stager.host.trees.remove_tree` raises.
+    what else `stager.host.trash.remove_tree` raises.
     """
     try:
         if _mark_of(path) is None and os.listdir(path):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
-import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -22,7 +19,7 @@ __all__ = [
     "LFS",
     "MIRRORS",
     "PARTS",
-    "PrivateDirectory",
+    "TRASH",
     "is_private",
     "known_scratches",
     "open_own",
@@ -44,10 +41,13 @@ LFS: Final = "lfs"
 PARTS: Final = "parts"
 """In a scratch: what was placed there of jobs that lie in another, see `stager.host.parts`."""
 
-_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS)
+TRASH: Final = "trash"
+"""In a scratch: what is on its way out, see `stager.host.trash`."""
+
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS, TRASH)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
-_STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
+_KNOWN_MOST: Final = 256
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FOREIGN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -83,7 +83,8 @@ def remember_scratch(scratch: str) -> None:
     """Note a scratch directory with jobs or mirrors in it, for `known_scratches`. Blocks.
 
     The list lies in the default scratch, which every job's view masks. Where somebody else holds that name it is not
-    kept: nobody may stop a user's jobs by taking a name in /var/tmp.
+    kept: nobody may stop a user's jobs by taking a name in /var/tmp. What cannot be seen from here, as in a container,
+    others may see: it is forgotten when the list is long.
     """
     with suppress(HostError, OSError):
         own = os.open(open_scratch(DEFAULT_TOP, {}), _DIRECTORY)
@@ -91,8 +92,9 @@ def remember_scratch(scratch: str) -> None:
             fcntl.flock(own, fcntl.LOCK_EX)
             known = _read_register(own)
             if scratch not in known:
-                alive = [path for path in known if any(os.path.isdir(os.path.join(path, own)) for own in _OWN)]
-                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*alive, scratch]))], mode=0o600)
+                if len(known) >= _KNOWN_MOST:
+                    known = [path for path in known if any(os.path.isdir(os.path.join(path, name)) for name in _OWN)]
+                write_file(own, _REGISTER, [b"\0".join(map(os.fsencode, [*known, scratch]))], mode=0o600)
         finally:
             os.close(own)
 
@@ -162,41 +164,6 @@ def open_own(path: str) -> int:
         os.close(fd)
         raise HostError("is not a directory of your own alone", where=path, hint="remove it")
     return fd
-
-
-class PrivateDirectory:
-    """A fresh directory (0700) for one run, removed by `close`; what runs that were killed left is swept before."""
-
-    def __init__(self, above: str, prefix: str) -> None:
-        """Blocks. Raises `NoSpaceError`, `HostError`."""
-        try:
-            _sweep(above, prefix)
-            self.path = tempfile.mkdtemp(prefix=prefix, dir=above)
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise from_os_error(error, doing="make a directory", where=above) from error
-
-    def close(self) -> None:
-        """Remove it. Blocks; never raises."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._fd)
-
-
-def _sweep(above: str, prefix: str) -> None:
-    """Remove directories of ours whose maker is gone: it held a lock that ends with its process."""
-    with os.scandir(above) as entries:
-        candidates = [entry.path for entry in entries if entry.name.startswith(prefix)]
-    for path in candidates:
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found = os.fstat(fd)
-                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _STALE_AFTER_S:
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(fd)
 
 
 def is_private(found: os.stat_result) -> bool:

@@ -1,4 +1,5 @@
-"""Directory trees that a job could write, walked and removed without trusting a name in them.
+"""Directory trees that a job could write, walked and emptied without trusting a name in them. What may be removed at
+all is said elsewhere (`stager.host.trash`).
 
 Everything is reached through descriptors, no symlink is followed, and no mount is crossed: each directory must be on
 the mount of the tree's root (its mnt_id, since binds of the same device have equal st_dev).
@@ -13,12 +14,11 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from stager.errors import HostError, MountError, from_os_error
+from stager.errors import MountError
 from stager.host.mounts import lies_within, mount_id, read_mountinfo
 from stager.host.names_in import entries_in
-from stager.host.procs import find_viewer
 
-__all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_private", "remove_tree"]
+__all__ = ["open_below", "open_top", "refuse_mounts_below", "remove_at", "remove_below"]
 
 _DEPTH_MAX: Final = 64  # one open directory each; what lies deeper is moved up and removed from there
 
@@ -60,53 +60,28 @@ def refuse_mounts_below(path: str) -> None:
         )  # fmt: skip
 
 
-def _refuse_viewers(path: str) -> None:
-    try:
-        pid = find_viewer(path)
-    except OSError:  # `remove_tree` says why when it cannot be opened there either
-        return
-    if pid is not None:
-        raise HostError(
-            f"process {pid} of the job is alive", where=path, hint=f"end it (kill -KILL {pid}); nothing was removed"
-        )
+def remove_below(root_fd: int) -> None:
+    """Remove all that a directory of ours holds, which stays: no symlink is followed, no mount crossed, and what
+    somebody else removes at the same time is no matter. Permission bits are put right on the way. Blocks.
 
-
-def remove_tree(path: str) -> None:
-    """Remove a directory and all below it; one that is not there is no error.
-
-    Raises `MountError` before anything is removed when a file system is mounted below, and at the place where one is
-    met later; `HostError`, also before, when a process lives in a view of it: a job whose stager was killed.
+    OSError; `MountError`: something is mounted below, and that and what was not yet come to is left.
     """
-    refuse_mounts_below(path)
-    _refuse_viewers(path)
+    mount = mount_id(root_fd)
+    while _empty(root_fd, mount, root_fd, 0):
+        pass
+
+
+def remove_at(name: str, dir_fd: int, fd: int | None = None) -> None:
+    """The same, and the directory itself, whose name is ``name``; ``fd``: it is open already. Raises as that."""
+    opened = open_below(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd) if fd is None else fd
     try:
-        root_fd = open_top(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise from_os_error(error, doing="open the tree to remove", where=path) from error
-    try:
-        os.fchmod(root_fd, 0o700)
-        mount = mount_id(root_fd)
-        while _empty(root_fd, mount, root_fd, 0):
-            pass
-        os.rmdir(path)
-    except OSError as error:
-        raise from_os_error(error, doing="remove the tree", where=path) from error
+        os.fchmod(opened, 0o700)
+        remove_below(opened)
     finally:
-        os.close(root_fd)
-
-
-def remove_private(path: str) -> None:
-    """Remove a directory that nobody else could reach, however deep; never raises. Blocks."""
-    with suppress(OSError, MountError):
-        root_fd = open_top(path)
-        try:
-            while _empty(root_fd, mount_id(root_fd), root_fd, 0):
-                pass
-        finally:
-            os.close(root_fd)
-        os.rmdir(path)
+        if fd is None:
+            os.close(opened)
+    with suppress(FileNotFoundError):
+        _rmdir(name, dir_fd)
 
 
 def _empty(fd: int, mount: int, root_fd: int, depth: int) -> bool:
@@ -115,24 +90,31 @@ def _empty(fd: int, mount: int, root_fd: int, depth: int) -> bool:
     with entries_in(fd) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
-        if not is_directory:
-            os.unlink(name, dir_fd=fd)
+        try:  # `suppress` costs 4 % of the whole
+            if is_directory:
+                moved |= _remove_directory(name, fd, mount, root_fd, depth)
+            else:
+                os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
             continue
+    return moved
+
+
+def _remove_directory(name: str, fd: int, mount: int, root_fd: int, depth: int) -> bool:
+    moved = False
+    below = open_below(name, os.O_RDONLY | os.O_DIRECTORY, fd)
+    try:
+        if mount_id(below) != mount:
+            raise MountError("a file system is mounted here", where=os.readlink(f"/proc/self/fd/{below}"))
+        if stat.S_IMODE(os.fstat(below).st_mode) & 0o700 != 0o700:
+            os.fchmod(below, 0o700)
         if depth >= _DEPTH_MAX:
             os.rename(name, f".deep-{secrets.token_hex(8)}", src_dir_fd=fd, dst_dir_fd=root_fd)
-            moved = True
-            continue
-        below = open_below(name, os.O_RDONLY | os.O_DIRECTORY, fd)
-        try:
-            if mount_id(below) != mount:
-                raise MountError("a file system is mounted here", where=os.readlink(f"/proc/self/fd/{below}"))
-            if stat.S_IMODE(os.fstat(below).st_mode) & 0o700 != 0o700:
-                os.fchmod(below, 0o700)
-            moved |= _empty(below, mount, root_fd, depth + 1)
-        finally:
-            os.close(below)
-        with suppress(FileNotFoundError):
-            _rmdir(name, fd)
+            return True
+        moved = _empty(below, mount, root_fd, depth + 1)
+    finally:
+        os.close(below)
+    _rmdir(name, fd)
     return moved
 
 

@@ -12,13 +12,13 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 from typing import Final, Self
 
 from stager.errors import BusyError, HostError, UsageError, from_os_error
 from stager.host.atomic import open_regular
 from stager.host.folding import folds_when_written, seems_to_fold
 from stager.host.names_in import names_in
+from stager.host.trash import remove_temporary
 
 __all__ = ["STATE_NAME", "Workspace", "boot_id"]
 
@@ -100,7 +100,7 @@ class Workspace:
     def close(self) -> None:
         """Remove this run's temporaries, and what it made if nothing came into it; give the lease back. Idempotent."""
         if self._tmp:
-            shutil.rmtree(self._tmp, ignore_errors=True, dir_fd=self.state_fd)
+            remove_temporary(self._tmp, dir_fd=self.state_fd)
             self._tmp = ""
         if self._made:
             self._remove_if_empty()
@@ -226,7 +226,7 @@ class Workspace:
             stale = [entry for entry in entries if _STALE.fullmatch(entry.name)]
         for entry in stale:
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.name, ignore_errors=True, dir_fd=self.state_fd)
+                remove_temporary(entry.name, dir_fd=self.state_fd)
             else:
                 os.unlink(entry.name, dir_fd=self.state_fd)
         self._tmp = _TMP + secrets.token_hex(8)

@@ -70,12 +70,14 @@ class GitSource:
         transfer: Transfer | None = None,
         git: GitOptions = GitOptions(),  # noqa: B008  (frozen)
         state_dir: str | None = None,
+        scratch: str | None = None,
         environ: Mapping[str, str] | None = None,
         retry: Retry = Retry(attempts=4, base_s=0.5),  # noqa: B008  (frozen)
         allow_plain_http: bool = False,
     ) -> None:
         """``remote`` and ``transfer`` are what every source is made with; of the first this one needs only the proxy,
-        and the second for what Git LFS keeps.
+        and the second for what Git LFS keeps. ``scratch``: where what is fetched is kept for others, unless it is kept
+        on this node already; None: STAGER_SCRATCH or the default.
         """
         scheme, host = urlsplit(ref.location).scheme, urlsplit(ref.location).hostname or ""
         if scheme == "http" and not allow_plain_http and not is_loopback(host):
@@ -84,6 +86,7 @@ class GitSource:
         self._options = git
         self._transfer = transfer
         self._state_dir = state_dir
+        self._scratch = scratch
         self._environ = dict(os.environ if environ is None else environ)
         self._retry = retry
         self._proxy = remote.proxy if remote is not None else None
@@ -214,8 +217,9 @@ class GitSource:
         """``partial``: perhaps only some of its files will be asked for. Raises `NoSpaceError`, `HostError`."""
         history = self._options.history
         place = await blocking(
-            GitPlace, url, self._state_dir, self._environ, kind="history" if history else "commits"
-        )
+            GitPlace, url, self._state_dir, self._environ, kind="history" if history else "commits",
+            scratch=self._scratch,
+        )  # fmt: skip
         self._places.append(place)
         kind = PartialRepository if partial else PinnedRepository
         if history:
@@ -274,7 +278,7 @@ class GitSource:
             raise ValueError("what Git LFS keeps needs a transfer")
         made: GitLfs = importlib.import_module(_LFS).GitLfs(
             url=member.url, ref=member.pin.ref, environ=self._environ, proxy=self._proxy, retry=self._retry,
-            transfer=self._transfer, where=self._ref.text,
+            transfer=self._transfer, where=self._ref.text, scratch=self._scratch,
         )  # fmt: skip
         return made
 

@@ -23,7 +23,7 @@ from stager.host.git import GitFailure
 from stager.host.git_pipe import GitPipe
 from stager.host.git_reader import CommitReader
 from stager.host.threads import in_threads, together, until_stopped
-from stager.host.trees import remove_private
+from stager.host.trash import remove_temporary
 from stager.model import Grade
 from stager.names import show
 from stager.sources.base import Landing, OnLanded, Snapshot
@@ -165,7 +165,7 @@ async def _convert(
             async for landed in finished:
                 done(landed)
     finally:
-        await asyncio.to_thread(remove_private, checkout)
+        await asyncio.to_thread(remove_temporary, checkout)
 
 
 def _publish(snapshot: Snapshot, row: int, written: bytes, landing: Landing) -> None:

@@ -13,7 +13,7 @@ from stager.host.git_history import HistoryRepository
 from stager.host.git_index import SUBMODULE_MODE, index_rows
 from stager.host.gitrepo import Pin
 from stager.host.threads import Checkpoint, blocking, stoppable
-from stager.host.trees import remove_private
+from stager.host.trash import remove_temporary
 from stager.sources.base import Beside
 from stager.sources.git_times import with_times, write_index
 from stager.sources.lfs_rows import oid_of, part_lfs
@@ -30,7 +30,7 @@ async def make_history(repository: HistoryRepository, pin: Pin, where: str, besi
     Raises what `PinnedRepository.fetch` and `HistoryRepository.give` raise.
     """
     pin = await repository.fetch(pin)
-    await blocking(remove_private, where)
+    await blocking(remove_temporary, where)
     packs = await blocking(make_directory, where)
     index = await repository.give(packs, pin.commit)
     layout = Layout(
@@ -61,7 +61,7 @@ def _clone_objects(checkpoint: Checkpoint, where: str, beside: Beside) -> None:
             directory = os.path.join(where, "lfs", "objects", oid[:2], oid[2:4])
             os.makedirs(directory, exist_ok=True)
             if not _clone_object(beside, row, os.path.join(directory, oid)):
-                remove_private(os.path.join(where, "lfs"))
+                remove_temporary(os.path.join(where, "lfs"))
                 return
     except OSError as error:
         raise from_os_error(error, doing="clone an object", where=where) from error

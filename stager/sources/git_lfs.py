@@ -19,7 +19,9 @@ from stager.transfer import Transfer
 __all__ = ["GitLfs"]
 
 class GitLfs(Struct, frozen=True, kw_only=True):
-    """``url`` is the repository's, ``ref`` the name that led to the commit, ``where`` for errors."""
+    """``url`` is the repository's, ``ref`` the name that led to the commit, ``where`` for errors; ``scratch`` as in
+    `stager.sources.lfs.open_store`.
+    """
 
     url: str
     ref: str | None
@@ -28,12 +30,13 @@ class GitLfs(Struct, frozen=True, kw_only=True):
     retry: Retry
     transfer: Transfer
     where: str
+    scratch: str | None = None
 
     async def fetch(
         self, committed: GitSettings, table: KeyTable, rows: array[int], landing: Landing, done: OnLanded
     ) -> None:
         """Put LFS rows in place; see `stager.sources.lfs`. ``committed``: of the commit's .lfsconfig."""
-        store = await blocking(open_store, self.environ)
+        store = await blocking(open_store, self.environ, self.scratch)
         try:
             async with LfsServer(
                 self.url, environ=self.environ, committed=committed, ref=self.ref, proxy=self.proxy, retry=self.retry,

@@ -18,7 +18,7 @@ from stager import _native
 from stager.errors import BadKeysError, NotFoundError
 from stager.host.git_reader import FILE, LINK, PROGRAM, SUBMODULE, CommitReader, TreeRow, is_blob
 from stager.host.git_settings import GitSettings
-from stager.host.trees import remove_private
+from stager.host.trash import remove_temporary
 from stager.names import PATH_MAX, show, steps_above
 from stager.sources.base import Wanted, everything
 from stager.sources.git_lfsconfig import LFSCONFIG, read_lfsconfig
@@ -226,7 +226,7 @@ class GitTree(Struct, frozen=True, kw_only=True):
                     size = os.fstat(file.fileno()).st_size
                     if not is_blob(table.identity(row), size, _pieces_of(file)):
                         found[row] = (size, table.identity(row) + b" " + how)
-            remove_private(scratch)
+            remove_temporary(scratch)
             return found
 
         return {**objects, **await asyncio.to_thread(measure)}, config

@@ -34,8 +34,12 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class KeptTree:
     """See the module. Its user keeps it from being changed meanwhile. ``shared_bytes``: what was not copied."""
 
-    def __init__(self, tree: str, state: str, *, pinned: Mapping[str, Any], shares_blocks: bool) -> None:
-        """``pinned``: what the source was pinned to; ``shares_blocks``: whether its files can be cloned."""
+    def __init__(
+        self, tree: str, state: str, *, pinned: Mapping[str, Any], shares_blocks: bool, keep_cached_bytes: int = 0
+    ) -> None:
+        """``pinned``: what the source was pinned to; ``shares_blocks``: whether its files can be cloned;
+        ``keep_cached_bytes``: so much of what is copied stays in the page cache, 0: all.
+        """
         self.capabilities = Capabilities(
             modes=True, times="always", grade=Grade.C, best=Grade.A, shares_blocks=shares_blocks
         )
@@ -43,6 +47,7 @@ class KeptTree:
         self._tree = tree
         self._state = state
         self._pinned = pinned
+        self._keep_cached_bytes = keep_cached_bytes
         self._manifest: Manifest | None = None
         self._open = ExitStack()
 
@@ -80,6 +85,7 @@ class KeptTree:
         lend = _native.Lend(
             self._manifest.entries, self._fd, tmp_fd=landing.tmp_fd, root_fd=landing.root_fd,
             keep_mtime=landing.preserve, threads=len(os.sched_getaffinity(0)),
+            keep_cached_bytes=self._keep_cached_bytes,
         )  # fmt: skip
         begin = 0
         while begin < len(rows):

@@ -20,7 +20,7 @@ from typing import Final
 from stager._native import Batch, Failure, KeyTable
 from stager.errors import SourceError, StagerError
 from stager.host.lfs_store import LfsStore, is_worth_a_copy
-from stager.host.scratch import open_scratch
+from stager.host.scratch import open_scratch, used_scratches
 from stager.host.threads import blocking, in_threads, together
 from stager.model import Counts
 from stager.names import show
@@ -69,10 +69,12 @@ async def fetch_lfs(
         await _Fetch(server, transfer, table, landing, done, where, places, origins).run(rows)
 
 
-def open_store(environ: Mapping[str, str]) -> LfsStore | None:
-    """The node's store of objects; None where there can be none. Blocks."""
+def open_store(environ: Mapping[str, str], scratch: str | None = None) -> LfsStore | None:
+    """The store of objects in a scratch, and with it those that this user has elsewhere on the node; without one that
+    of STAGER_SCRATCH or the default. None where there can be none. Blocks.
+    """
     with contextlib.suppress(OSError, StagerError):
-        return LfsStore(open_scratch(None, environ))
+        return LfsStore(scratch, used_scratches()) if scratch else LfsStore(open_scratch(None, environ))
     return None
 
 

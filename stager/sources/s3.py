@@ -12,7 +12,8 @@ import contextlib
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -29,7 +30,7 @@ from stager.sources.base import Capabilities, Earlier, Landing, OnLanded, Snapsh
 from stager.sources.large import LargeObject, fetch_large, sweep
 from stager.sources.s3_access import access_for, headers_of
 from stager.sources.s3_announced import ask_all_ends, ask_told, asked_ahead
-from stager.sources.s3_connection import Connection
+from stager.sources.s3_connection import Connection, where_it_is
 from stager.sources.s3_customer_key import check_way, read_customer_key
 from stager.sources.s3_host import addresses_towards, ca_file
 from stager.sources.s3_list import Pages, Span
@@ -40,7 +41,7 @@ from stager.sources.s3_skipped import raise_skipped, raise_too_low
 from stager.sources.s3_values import refresh_pause_s
 from stager.sources.s3_version import look_up, prove_readable, with_versions
 from stager.sources.verify import Told
-from stager.transfer import Lane, RegionMovedError, Transfer, Work
+from stager.transfer import Lane, Transfer, Work
 
 __all__ = ["S3Source"]
 
@@ -87,13 +88,7 @@ class S3Source:
 
     async def snapshot(self, earlier: Earlier | None = None, wanted: Wanted = everything) -> Snapshot:
         """List the bucket or prefix, whole; see `stager.sources.base.Source.snapshot`."""
-        try:
-            return await self._snapshot(None)
-        except RegionMovedError as moved:
-            try:
-                return await self._snapshot(moved.region)
-            except RegionMovedError as again:
-                raise again.error from None
+        return await where_it_is(self._snapshot)
 
     async def adopt(self, listed: Snapshot) -> Snapshot:
         """See `stager.sources.base.Source.adopt`. The bucket is asked for nothing before `fetch`."""
@@ -108,29 +103,33 @@ class S3Source:
 
     async def prove_access(self, snapshot: Snapshot) -> None:
         """See `stager.sources.base.Source.prove_access`: a HEAD of the first object, which needs s3:GetObject."""
-        connection, template, table = self._connection, self._template, snapshot.table
-        if connection is None or template is None:
-            raise ValueError("this needs the snapshot of this source")
-        await prove_readable(connection.lane, template, table, 0, where=self._name(table.key(0)))
+        where = self._name(snapshot.table.key(0))
+        await self._ask(snapshot, lambda at, template: prove_readable(at.lane, template, snapshot.table, 0, where))
 
     async def fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
         """Copy the chosen objects; see `stager.sources.base.Source.fetch`.
 
         Objects that alone are denied or archived do not stop the rest; they are told together when it has ended.
         """
-        try:
-            await self._fetch(snapshot, rows, landing, done)
-        except RegionMovedError as moved:  # adopted: these were the first requests
-            self._take(await self._connect(moved.region), snapshot.folder)
-            try:
-                await self._fetch(snapshot, rows, landing, done)
-            except RegionMovedError as again:
-                raise again.error from None
+        await self._ask(snapshot, partial(self._fetch, snapshot, rows, landing, done))
 
-    async def _fetch(self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded) -> None:
-        connection, template, table = self._connection, self._template, snapshot.table
-        if connection is None or template is None:
-            raise ValueError("fetch needs the snapshot of this source")
+    async def _ask(self, snapshot: Snapshot, ask: Callable[[Connection, Template], Awaitable[None]]) -> None:
+        """Of a snapshot that was adopted these are the first requests, which tell where the bucket is."""
+
+        async def attempt(region: str | None) -> None:
+            if region is not None:
+                self._take(await self._connect(region), snapshot.folder)
+            if self._connection is None or self._template is None:
+                raise ValueError("this needs the snapshot of this source")
+            await ask(self._connection, self._template)
+
+        await where_it_is(attempt)
+
+    async def _fetch(
+        self, snapshot: Snapshot, rows: array[int], landing: Landing, done: OnLanded, connection: Connection,
+        template: Template,
+    ) -> None:  # fmt: skip
+        table = snapshot.table
         part_bytes = self._transfer.limits.part_bytes
         # What has no ETag comes in one answer: nothing would tell parts of two versions apart.
         small, large = table.part_rows(rows, part_bytes)

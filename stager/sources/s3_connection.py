@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from stager._native import Endpoint, Signer, Template
 from stager.config import Integrity
@@ -11,9 +12,11 @@ from stager.host.proxies import Proxy
 from stager.sources.s3_customer_key import CustomerKey
 from stager.sources.s3_order import tells_what_is_restored
 from stager.sources.s3_values import Credentials, Prepared
-from stager.transfer import Lane
+from stager.transfer import Lane, RegionMovedError
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "where_it_is"]
+
+T = TypeVar("T")
 
 _ETAGS: Final = {"light": "none", "standard": "plain", "strict": "parts"}
 
@@ -67,3 +70,14 @@ class Connection:
 
     def _of_listings(self) -> tuple[tuple[str, str], ...]:
         return (("x-amz-optional-object-attributes", "RestoreStatus"),) if self.tells_what_is_restored else ()
+
+
+async def where_it_is(attempt: Callable[[str | None], Awaitable[T]]) -> T:
+    """In the region that is known, else in the one that the bucket says it is in."""
+    try:
+        return await attempt(None)
+    except RegionMovedError as moved:
+        try:
+            return await attempt(moved.region)
+        except RegionMovedError as again:
+            raise again.error from None

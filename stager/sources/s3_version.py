@@ -55,7 +55,7 @@ async def look_up(lane: Lane, template: Template, key: bytes, version_id: bytes,
     return found
 
 
-async def prove_readable(lane: Lane, template: Template, table: KeyTable, row: int, *, where: str) -> None:
+async def prove_readable(lane: Lane, template: Template, table: KeyTable, row: int, where: str) -> None:
     """One HEAD of one object as it is pinned, which takes the permission that a GET takes; a GET when it is refused.
 
     Raises what a fetch of the object would.

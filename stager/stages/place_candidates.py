@@ -56,8 +56,10 @@ def placement_in_force(environ: Mapping[str, str]) -> Chosen:
 
 
 def quota_in_force(environ: Mapping[str, str]) -> Quota:
-    """What site and user allow the cache. Raises `HostError`. Blocks."""
-    return chosen_quota(site_cache(), user_cache(environ))
+    """What site and user allow the cache, down to the floor of the places. Raises `HostError`. Blocks."""
+    rules = placement_in_force(environ).rules
+    quota = chosen_quota(site_cache(), user_cache(environ))
+    return replace(quota, floor_bytes=rules.floor_bytes, floor_share=rules.floor_share)
 
 
 def candidates(

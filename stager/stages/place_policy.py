@@ -12,8 +12,9 @@
 6. Room is what is free less the floor: the larger of two settings, a number of bytes and a share of the file system; of
    inodes only the share. Of memory there is no more room than a share of what the memory limit leaves. Roots on one
    file system share one room.
-7. What its cache could do without (`stager.keeping`) counts with a root's room, and goes where that is needed. What the
-   cache has of the data itself stays, and takes no room again where it can be shared.
+7. What its cache could do without (`stager.keeping`) counts with a root's room, and goes where that is needed, or where
+   the cache would exceed its quota with the data. What the cache has of the data itself stays, and takes no room again
+   where it can be shared.
 8. The data of a job lies together, but for what insists on another place. Where places are mounted for the job anyhow,
    its datasets share several equal disks, by rule 4.
 9. The largest datasets are placed first, those that may lie only in one place before those that may lie anywhere.
@@ -31,11 +32,14 @@ from msgspec.structs import replace as changed
 
 from stager.amounts import about_bytes
 from stager.errors import HostError, NoRoomError, NoRootError
-from stager.keeping import Amount, Item, longest_unused, total
+from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota, total
 from stager.names import show
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Rules, Wanted
 
-__all__ = ["ORDER", "are_equal", "best_for_all", "choose", "choose_places", "in_order", "to_reserve", "usable_for"]
+__all__ = [
+    "ORDER", "are_equal", "best_for_all", "choose", "choose_places", "in_order", "to_reserve", "usable_for",
+    "within_quota",
+]  # fmt: skip
 
 ORDER: Final = (
     DeviceClass.INSTANCE, DeviceClass.NVME, DeviceClass.SSD, DeviceClass.VIRTUAL, DeviceClass.HDD,
@@ -135,6 +139,39 @@ def best_for_all(roots: Sequence[Root], rules: Rules, kept_as: Sequence[str] = (
     return best
 
 
+def within_quota(placed: Sequence[Placed], wanted: Sequence[Wanted], quota: Quota) -> list[Placed]:
+    """The same, with what goes besides so that each cache keeps to its quota once it has all of ``wanted``."""
+    found: list[Placed] = []
+    for one in placed:
+        beside = [other for other in placed if _file_system(other.root) == _file_system(one.root)]
+        here = [other for other in beside if other.root.path == one.root.path]
+        if one is here[0]:
+            gone = {item.name for other in here for item in other.evicted}
+            coming = [_as_kept(want) for other in here for want in wanted if want.name in other.names and want.kept_as]
+            stays = [item for item in one.root.kept if item.name not in gone | {item.name for item in coming}]
+            going = over_quota([*stays, *coming], quota, _room_after(one.root, beside))
+            one = changed(one, evicted=(*one.evicted, *going))
+        found.append(one)
+    return found
+
+
+def _as_kept(want: Wanted) -> Item:
+    return Item(
+        name=want.kept_as[0], path="", source="", bytes=want.bytes, inodes=want.files, last_use_s=math.inf,
+        is_pinned=False, in_use=True,
+    )  # fmt: skip
+
+
+def _room_after(root: Root, placed: Sequence[Placed]) -> Room:
+    came = total(item for one in placed for item in one.evicted)
+    written = [_needed(one.wanted, one.root) for one in placed]
+    free = Amount(
+        max(0, root.free_bytes + came.bytes - sum(needed.bytes for needed in written)),
+        max(0, (root.free_inodes or 0) + came.inodes - sum(needed.inodes for needed in written)),
+    )
+    return Room(free, Amount(root.total_bytes, root.total_inodes or 0))
+
+
 class _Nowhere(NamedTuple):
     """``full``: there is a place, but not the room."""
 
@@ -166,17 +203,22 @@ class _Taken:
 
     def room(self, root: Root) -> tuple[int, float]:
         """Bytes and inodes that may still be used."""
+        room, files = self._above_floor(root)
+        return max(0, room), max(0, files)
+
+    def _above_floor(self, root: Root) -> tuple[int, float]:
+        """The same; below 0: so much has to come free before."""
         rules, where = self.rules, _file_system(root)
         floor = max(rules.floor_bytes, int(rules.floor_share * root.total_bytes))
         files: float = math.inf
         if root.free_inodes is not None:
             kept = int(rules.floor_share * (root.total_inodes or 0))
-            files = max(0, root.free_inodes - self._files[where] - kept)
+            files = root.free_inodes - self._files[where] - kept
         if root.device_class is DeviceClass.RAM:
             floor = int(rules.floor_share * root.total_bytes)
             memory = int(rules.memory_bytes * rules.ram_share) - self._memory
-            return max(0, min(root.free_bytes - self._bytes[where] - floor, memory)), files
-        return max(0, root.free_bytes - self._bytes[where] - floor), files
+            return min(root.free_bytes - self._bytes[where] - floor, memory), files
+        return root.free_bytes - self._bytes[where] - floor, files
 
     def could_go(self, root: Root) -> list[Item]:
         """What its cache could still do without."""
@@ -188,8 +230,11 @@ class _Taken:
 
     def missing(self, want: Wanted, root: Root) -> Amount:
         """What has to come free before it fits."""
-        (room, files), needed = self.room(root), _needed(want, root)
-        return Amount(max(0, needed.bytes - room), int(max(0, needed.inodes - files)))
+        (room, files), needed = self._above_floor(root), _needed(want, root)
+        return Amount(
+            max(0, needed.bytes - room) if needed.bytes else 0,
+            int(max(0, needed.inodes - files)) if needed.inodes else 0,
+        )
 
     def share(self, root: Root) -> float:
         """Rule 4."""

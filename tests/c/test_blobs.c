@@ -1,10 +1,10 @@
 #include "blobs.h"
 #include "check.h"
 #include "digest.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,12 +208,6 @@ static void test_large_blob_passes_through_the_buffer(void)
     end(&world);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 int main(void)
 {
     if (!mkdtemp(directory))
@@ -229,6 +223,6 @@ int main(void)
     RUN(test_large_blob_passes_through_the_buffer);
     close(tmp_fd);
     close(root_fd);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }

@@ -1,10 +1,10 @@
 #include "check.h"
+#include "directory.h"
 #include "engine.h"
 #include "loopback.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -766,12 +766,6 @@ static void test_no_temporary_is_left(void)
     CHECK_EQ(unlinkat(root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 int main(void)
 {
     if (!mkdtemp(directory))
@@ -813,6 +807,6 @@ int main(void)
     loopback_stop(&server);
     close(tmp_fd);
     close(root_fd);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }

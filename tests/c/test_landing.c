@@ -1,10 +1,10 @@
 #include "batch.h"
 #include "check.h"
 #include "copy.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,12 +201,6 @@ static void test_directories_kept_open_are_bounded_for_all_together(void)
     CHECK_EQ(open, STG_PARENTS_OPEN);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
 int main(void)
 {
     if (!mkdtemp(directory))
@@ -227,6 +221,6 @@ int main(void)
         stg_parents_clear(&parents[i]);
     close(landing.tmp_fd);
     close(landing.root_fd);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }

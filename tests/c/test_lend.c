@@ -2,10 +2,10 @@
 
 #include "check.h"
 #include "digest.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +71,7 @@ static void keep(struct world *world, const char *key, const char *text, mode_t 
 
 static size_t give(struct world *world, int keep_mtime)
 {
-    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime, 3);
+    struct stg_lend *lend = stg_lend_new(world->kept, kept_fd, tmp_fd, root_fd, keep_mtime, 3, 0);
     size_t given = stg_lend_give(lend, world->entries, world->rows, world->count, world->given, &world->shared, &world->status);
     stg_lend_free(lend);
     CHECK_EQ(unlinkat(root_fd, "tmp", AT_REMOVEDIR), 0); /* only an empty directory can go */
@@ -218,7 +218,7 @@ static void test_many_threads_give_every_file_once(void)
         keep(&world, key, text, 0600);
         rows[i] = world.rows[0];
     }
-    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, STG_LEND_THREADS);
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, STG_LEND_THREADS, 600);
     CHECK_EQ(stg_lend_give(lend, world.entries, rows, MANY - 1, given, &world.shared, &world.status), MANY - 1);
     CHECK_EQ(world.status, 0);
     CHECK(memcmp(rows, given, (MANY - 1) * sizeof *rows) == 0);
@@ -243,7 +243,7 @@ static void test_many_threads_give_every_file_once(void)
     end(&world);
 }
 
-static void test_large_file_is_copied_and_compared_block_by_block(void)
+static void test_large_file_is_copied_and_compared(void)
 {
     struct world world;
     char *bytes = malloc(LARGE + 1), *found = malloc(LARGE);
@@ -254,11 +254,9 @@ static void test_large_file_is_copied_and_compared_block_by_block(void)
     keep(&world, "small", "text", 0600);
     keep(&world, "large", bytes, 0600);
     keep(&world, "other", "other", 0600);
-    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 3);
-    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows, 3, world.given, &world.shared, &world.status), 1);
-    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows + 1, 2, world.given, &world.shared, &world.status), 1);
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 3, 0);
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows, 3, world.given, &world.shared, &world.status), 3);
     CHECK_EQ(world.status, 0);
-    CHECK_EQ(world.given[0], world.rows[1]);
     CHECK_EQ(world.entries->rows[world.rows[1]].standing, STG_STANDS);
     int fd = openat(root_fd, "large", O_RDONLY | O_CLOEXEC);
     CHECK_EQ(read(fd, found, LARGE), (ssize_t)LARGE);
@@ -277,10 +275,25 @@ static void test_large_file_is_copied_and_compared_block_by_block(void)
     free(found);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+/* Sizes that nobody has to store: none of these files is there. */
+static void test_a_call_is_for_so_many_bytes_or_one_file_for_each_thread(void)
 {
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
+    struct world world;
+    static const int64_t SIZES[] = {INT64_C(1) << 40, INT64_C(1) << 40, 1, INT64_C(1) << 40};
+    char key[16];
+    begin(&world);
+    for (int i = 0; i < 4; i++) {
+        int len = snprintf(key, sizeof key, "none%d", i);
+        struct stg_row row = {.key = {key, (size_t)len}, .identity = {"i", 1}, .size = SIZES[i]};
+        world.rows[i] = (uint32_t)stg_table_append(world.table, &row);
+        world.entries->rows[i].standing = STG_STANDS; /* so that what is the call's is told */
+    }
+    struct stg_lend *lend = stg_lend_new(world.kept, kept_fd, tmp_fd, root_fd, 0, 2, 0);
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows, 4, world.given, &world.shared, &world.status), 2);
+    CHECK_EQ(world.status, -ESTALE);
+    CHECK_EQ(stg_lend_give(lend, world.entries, world.rows + 1, 2, world.given, &world.shared, &world.status), 2);
+    stg_lend_free(lend);
+    end(&world);
 }
 
 int main(void)
@@ -298,11 +311,12 @@ int main(void)
     RUN(test_file_that_is_not_what_was_recorded_is_not_given);
     RUN(test_symbolic_link_above_a_file_is_not_followed);
     RUN(test_many_threads_give_every_file_once);
-    RUN(test_large_file_is_copied_and_compared_block_by_block);
+    RUN(test_a_call_is_for_so_many_bytes_or_one_file_for_each_thread);
+    RUN(test_large_file_is_copied_and_compared);
     close(tmp_fd);
     close(root_fd);
     close(kept_fd);
     close(top);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     END();
 }

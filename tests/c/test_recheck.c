@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "directory.h"
 
 static void test_identity_is_an_etag_and_behind_a_nul_a_version(void)
 {
@@ -60,13 +61,10 @@ static void tree_make(struct tree *tree)
 
 static void tree_end(struct tree *tree)
 {
-    char command[64];
-
     close(tree->fd);
     stg_entries_free(tree->entries);
     stg_table_unref(tree->table);
-    snprintf(command, sizeof(command), "rm -rf %s", tree->root);
-    CHECK_EQ(system(command), 0);
+    CHECK_EQ(directory_remove(tree->root), 0);
 }
 
 static void write_file(struct tree *tree, const char *path, const char *text, mode_t mode)

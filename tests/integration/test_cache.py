@@ -367,12 +367,13 @@ def full(tmp_path: Path, strict: StrictS3) -> Iterator[Node]:
 def test_plan_names_what_goes_and_just_that_goes(full: Node, strict: StrictS3) -> None:
     planned = full.stager("plan", "JOB.toml", "--json")
     (placed,) = (event for event in map(json.loads, planned.out.splitlines()) if event["event"] == "placed")
-    assert [item["source"] for item in placed["evicted"]] == ["s3://old/"]
+    assert [item["source"] for item in placed["evicted"]] == ["s3://old/", "s3://new/"]  # that by the cache's share
     assert names(full, "ls") == ["s3://pinned/", "s3://old/", "s3://new/"]
     done = full.stager("stage", "--job-id", "j", "JOB.toml")
     assert done.code == 0, done.err
     assert "for want of room the cache has no longer s3://old/ (40.0 MiB)" in done.err
     assert contents(full.tree("j") / "data/o/n") == strict.buckets["wanted"]
+    assert names(full, "ls") == ["s3://pinned/", "s3://wanted/"]
 
 
 def test_nothing_goes_for_what_cannot_go_ahead(full: Node, strict: StrictS3) -> None:
@@ -412,7 +413,7 @@ def test_trees_are_listed_by_their_last_use(three: Node) -> None:
     assert [found[0][name] for name in ("files", "bytes", "in_use", "pinned")] == [1, 3, False, False]
     assert Path(found[2]["tree"], "x").read_bytes() == b"new"
     lines = three.stager("cache", "ls").out.splitlines()
-    assert "1 file" in lines[0] and "s3://old/" in lines[0]
+    assert "inodes" in lines[0] and "s3://old/" in lines[0]
 
 
 def test_gc_takes_what_was_not_used_for_longest_and_says_so_before(three: Node) -> None:

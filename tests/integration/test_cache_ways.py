@@ -144,7 +144,21 @@ def test_who_may_list_and_not_read_gets_nothing_out_of_the_cache(node: Node, str
     assert [method for method, target in strict.requests if "list-type" not in target] == ["HEAD"]
 
 
-@pytest.mark.parametrize("kind", ["xfs", "btrfs", "ext4"])
+@pytest.mark.parametrize("kind", ["ext4"])
+def test_what_a_kept_listing_names_is_proved_too(node: Node, strict: StrictS3) -> None:
+    """Nothing is listed then, and the bucket is not asked where it is before."""
+    assert contents(stage(node, "one", "--save-listing", str(node.root / "listings"))) == OBJECTS
+    node.write_job(JOB + 'frozen = "listings/data/o/n.jsonl"\n')
+    stage(node, "two")
+    strict.regions["bucket"] = "eu-central-1"
+    strict.requests.clear()
+    assert contents(stage(node, "three")) == OBJECTS
+    assert [method for method, _ in strict.requests] == ["HEAD", "GET", "HEAD"]  # where it is not, and where it is
+    strict.listed_only.add("bucket")
+    assert node.stager("stage", "--job-id", "four", "JOB.toml").code == 3
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "ext4"])
 def test_ordinary_user_has_it_everywhere(kind: str, node: Node) -> None:
     (node.root / "library").mkdir()
     python = python_for(USER, readable_copy(node.root / "library"))

@@ -6,16 +6,15 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from stager.errors import HostError, MountError, NoSpaceError, UsageError
+from stager.errors import HostError, NoSpaceError, UsageError
 from stager.host.scratch import open_scratch
-from stager.host.trees import remove_tree
+from stager.host.trash import remove_tree
 from stager.stages.collect import collect_logs, holds_anything
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, release_place
 from stager.stages.place import choose_job_id, place
@@ -204,8 +203,9 @@ def test_logs_that_an_ordinary_users_job_closed_are_kept_and_removed() -> None:
     os.chown(base, 65534, -1)
     os.seteuid(65534)
     try:
-        logs = base / "tree" / "logs"
+        logs = base / "jobs" / "1" / "tree" / "logs"
         logs.mkdir(parents=True)
+        (base / "jobs/1/job.json").touch()
         (logs / "o").write_bytes(b"x")
         logs.chmod(0)
         assert holds_anything(str(logs))
@@ -213,7 +213,8 @@ def test_logs_that_an_ordinary_users_job_closed_are_kept_and_removed() -> None:
         assert collect_logs(str(logs), str(base / "kept"), token="7").total.objects == 1
         logs.parent.chmod(0)
         remove_tree(str(logs.parent))
-        assert os.listdir(base) == ["kept"]
+        assert os.listdir(base / "jobs/1") == ["job.json"]
+        assert os.listdir(base / "trash") == []
     finally:
         os.seteuid(0)
         shutil.rmtree(base)
@@ -260,63 +261,6 @@ def test_place_of_logs_that_leads_upwards_is_refused() -> None:
     for template in ("/r/../x", "relative"):
         with pytest.raises(UsageError):
             persist_path(template, job_id="7", job_name="train", environ={})
-
-
-def test_tree_is_removed_whatever_it_holds(logs: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "precious").touch()
-    (logs / "link").symlink_to(tmp_path / "outside")
-    os.mkfifo(logs / "pipe")
-    make_deep(logs, 1500)
-    (logs / "run1" / "deep").chmod(0)
-    (logs / "run1").chmod(0o500)
-    before = len(os.listdir("/proc/self/fd"))
-    remove_tree(str(logs))
-    assert not logs.exists()
-    assert (tmp_path / "outside" / "precious").exists()
-    assert len(os.listdir("/proc/self/fd")) == before
-    remove_tree(str(logs))
-
-
-def test_symlink_in_place_of_the_tree_is_not_followed(logs: Path, tmp_path: Path) -> None:
-    (tmp_path / "tree").symlink_to(logs)
-    with pytest.raises(HostError):
-        remove_tree(str(tmp_path / "tree"))
-    assert (logs / "out.txt").exists()
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
-def test_tree_with_something_mounted_below_is_not_touched(logs: Path, tmp_path: Path, kind: str) -> None:
-    """A bind of the same device has the same st_dev; only the mount tells."""
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "precious").touch()
-    point = logs / "run1" / "deep"
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "none", point] if kind == "tmpfs" else ["mount", "--bind", tmp_path / "source", point],
-        check=True,
-    )
-    try:
-        with pytest.raises(MountError, match="mounted below"):
-            remove_tree(str(logs))
-        assert (logs / "out.txt").exists()
-        assert (tmp_path / "source" / "precious").exists()
-    finally:
-        subprocess.run(["umount", point], check=True)
-
-
-@pytest.mark.root
-def test_tree_that_a_living_process_has_mounted_is_not_removed(logs: Path, tmp_path: Path) -> None:
-    (tmp_path / "point").mkdir()
-    script = f"mount --bind {logs}/run1 {tmp_path}/point && echo up && exec cat"
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as viewer:
-        assert viewer.stdout is not None and viewer.stdout.readline() == b"up\n"
-        with pytest.raises(HostError, match=f"process {viewer.pid} of the job is alive"):
-            remove_tree(str(logs))
-        assert (logs / "out.txt").exists()
-    remove_tree(str(logs))
-    assert not logs.exists()
 
 
 def test_scratch_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:

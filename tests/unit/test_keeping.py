@@ -9,7 +9,7 @@ import pytest
 from stager.errors import HostError
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.site import site_cache
-from stager.keeping import Amount, Item, Quota, longest_unused, over_quota, total
+from stager.keeping import Amount, Item, Quota, Room, longest_unused, over_quota, too_much_pinned, total
 
 
 def item(name: str, size: int, used: int, *, inodes: int = 10, pinned: bool = False, in_use: bool = False) -> Item:
@@ -17,6 +17,10 @@ def item(name: str, size: int, used: int, *, inodes: int = 10, pinned: bool = Fa
         name=name, path=f"/c/{name}", source=f"s3://b/{name}", bytes=size, inodes=inodes, last_use_s=used,
         is_pinned=pinned, in_use=in_use,
     )  # fmt: skip
+
+
+def free(size: int, inodes: int = 0, whole: int = 0, whole_inodes: int = 0) -> Room:
+    return Room(Amount(size, inodes), Amount(whole, whole_inodes))
 
 
 def names(items: list[Item]) -> list[str]:
@@ -47,25 +51,33 @@ def test_pinned_used_and_spared_stay_however_little_room_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "free", "goes"),
+    ("quota", "room", "goes"),
     [
-        (Quota(share=1.0), 0, []),
-        (Quota(share=0.5), 225, []),  # 225 kept of 450
-        (Quota(share=0.5), 224, ["never"]),
-        (Quota(share=1.0, bytes=170), 10**6, ["never", "old"]),
-        (Quota(share=1.0, inodes=1020), 10**6, ["never"]),
-        (Quota(share=1.0, inodes=0), 10**6, ["never", "old", "middle", "new"]),
+        (Quota(share=1.0), free(0), []),
+        (Quota(share=0.5), free(225), []),  # 225 kept of 450
+        (Quota(share=0.5), free(224), ["never"]),
+        (Quota(share=1.0, bytes=170), free(10**6), ["never", "old"]),
+        (Quota(share=1.0, inodes=1020), free(10**6), ["never"]),
+        (Quota(share=1.0, inodes=0), free(10**6), ["never", "old", "middle", "new"]),
+        (Quota(share=1.0, floor_bytes=100), free(95), ["never"]),
+        (Quota(share=1.0, floor_bytes=100, floor_share=0.15), free(95, whole=1000), ["never", "old"]),
+        (Quota(share=1.0, floor_bytes=500), free(0), ["never", "old", "middle", "new"]),
+        (Quota(share=1.0, floor_share=0.1), free(500, 90, 1000, 1000), ["never"]),
+        (Quota(share=1.0, floor_share=0.1), free(500, 0, 1000), []),  # inodes are not counted
     ],
 )
-def test_quota_of_share_bytes_and_inodes_is_kept_to(quota: Quota, free: int, goes: list[str]) -> None:
-    assert names(over_quota(KEPT, quota, free)) == goes
+def test_quota_is_kept_to_and_the_floor_is_free(quota: Quota, room: Room, goes: list[str]) -> None:
+    assert names(over_quota(KEPT, quota, room)) == goes
 
 
 def test_what_is_pinned_counts_in_the_quota() -> None:
     kept = [item("pinned", 90, 1, pinned=True), item("a", 5, 3), item("b", 5, 4)]
     assert total(kept) == Amount(100, 30)
-    assert names(over_quota(kept, Quota(share=1.0, bytes=95), 0)) == ["a"]
-    assert names(over_quota(kept, Quota(share=1.0, bytes=80), 0)) == ["a", "b"]
+    assert names(over_quota(kept, Quota(share=1.0, bytes=95), free(0))) == ["a"]
+    assert names(over_quota(kept, Quota(share=1.0, bytes=80), free(0))) == ["a", "b"]
+    assert too_much_pinned(kept, Quota(share=1.0, bytes=90, inodes=10), free(0)) == ""
+    assert too_much_pinned(kept, Quota(share=1.0, bytes=80), free(0)).endswith("takes 90 B of the 80 B it may have")
+    assert "takes 10 inodes of the 9 it" in too_much_pinned(kept, Quota(share=1.0, inodes=9), free(0))
 
 
 def test_of_site_and_user_the_smaller_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stager.errors import HostError
 from stager.host import lfs_store
 from stager.host.lfs_store import LfsStore, is_worth_a_copy
 
@@ -118,7 +119,7 @@ def test_what_was_used_longest_ago_goes_first(
 def test_directory_that_others_may_use_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "lfs").mkdir()
     (tmp_path / "lfs").chmod(0o755)
-    with pytest.raises(PermissionError):
+    with pytest.raises(HostError):
         LfsStore(str(tmp_path))
 
 

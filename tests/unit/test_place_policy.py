@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from stager.errors import HostError, NoRoomError, NoRootError
-from stager.keeping import Item
+from stager.keeping import Item, Quota
 from stager.placement import DeviceClass, Root, Rules, Wanted
-from stager.stages.place_policy import are_equal, best_for_all, choose, choose_places, in_order
+from stager.stages.place_policy import are_equal, best_for_all, choose, choose_places, in_order, within_quota
 
 GIB = 1 << 30
 NO_FLOOR = Rules(floor_bytes=0, floor_share=0.0, memory_bytes=8 * GIB)
@@ -263,6 +263,34 @@ def test_what_a_cache_could_do_without_is_room_and_no_more_goes_than_is_needed()
     assert [placed.root.path for placed in (fitting, evicting, more, too_much)] == ["/nvme", "/nvme", "/nvme", "/hdd"]
     assert [placed.evicted for placed in (fitting, evicting, more)] == [(), (OLD,), (OLD, NEW)]
     assert "has 1.0 GiB and 10,000 inodes, and 4.0 GiB that its cache could do without, above" in too_much.why
+
+
+def test_what_goes_makes_up_for_a_floor_that_is_not_free_already() -> None:
+    roots = [root("/nvme", "nvme", free=GIB, kept=(OLD, NEW)), root("/hdd", "hdd")]
+    floor = replace(NO_FLOOR, floor_bytes=3 * GIB)
+    assert choose(roots, [want(gib=2)], floor)[0].evicted == (OLD, NEW)
+    assert choose(roots, [want(gib=2.1)], floor)[0].root.path == "/hdd"
+    assert choose(roots, [want(gib=0, files=1)], floor)[0].evicted == ()
+
+
+def test_what_a_cache_exceeds_its_quota_by_once_it_has_the_data_goes_too() -> None:
+    mine = kept("mine", 1, 0)
+    roots = [root("/nvme", "nvme", free=2 * GIB, kept=(OLD, mine, NEW, PINNED))]
+    wanted = [replace(want(gib=3), kept_as=("mine",)), want("a/y", gib=0.5)]  # 14 GiB kept of 16.5
+    placed = choose_places(roots, wanted, NO_FLOOR)
+    assert placed[0].evicted == (OLD,)  # 0.5 GiB are left then, and 14 kept
+    for quota, more in (
+        (Quota(share=1.0), ()),
+        (Quota(share=1.0, bytes=14 * GIB), ()),
+        (Quota(share=1.0, bytes=14 * GIB - 1), (NEW,)),
+        (Quota(share=1.0, bytes=1), (NEW,)),  # neither what is pinned, nor the data itself
+        (Quota(share=1.0, inodes=30), ()),
+        (Quota(share=1.0, inodes=29), (NEW,)),
+        (Quota(share=1.0, floor_bytes=GIB // 2), ()),
+        (Quota(share=1.0, floor_bytes=GIB), (NEW,)),
+        (Quota(share=0.9), (NEW,)),
+    ):
+        assert within_quota(placed, wanted, quota)[0].evicted == (OLD, *more), quota
 
 
 def test_inodes_come_free_as_bytes_do() -> None:

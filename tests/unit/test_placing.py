@@ -70,10 +70,27 @@ def test_place_that_nobody_gave_to_stager_is_entered_by_a_directory_of_our_own(o
     assert scratch_in(root("/mnt", "nvme", 1, origin=origin)).startswith("/mnt/stager-") == own
 
 
+def test_scratch_that_is_not_to_be_seen_from_here_is_known_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "default"
+    top.mkdir()
+    top.chmod(0o1777)
+    monkeypatch.setattr(scratch, "DEFAULT_TOP", str(top))
+    hidden = tmp_path / "hidden"
+    (hidden / "jobs").mkdir(parents=True, mode=0o700)
+    scratch.remember_scratch(str(hidden))
+    hidden.rename(tmp_path / "away")
+    scratch.remember_scratch(str(tmp_path / "other"))
+    (tmp_path / "away").rename(hidden)
+    assert str(hidden / "jobs") in scratch.known_scratches({})
+
+
 def test_scratch_of_a_job_is_not_forgotten_when_another_is_remembered_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One without jobs in it yet is dropped from the list by whoever adds to it."""
+    """One without jobs in it yet is dropped from a long list by whoever adds to it."""
+    monkeypatch.setattr(scratch, "_KNOWN_MOST", 1)
     top = tmp_path / "default"
     top.mkdir()
     top.chmod(0o1777)

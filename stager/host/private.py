@@ -1,0 +1,52 @@
+"""A directory that one run has for itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from contextlib import suppress
+from typing import Final
+
+from stager.errors import from_os_error
+from stager.host.trash import remove_temporary
+
+__all__ = ["PrivateDirectory"]
+
+_STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
+
+
+class PrivateDirectory:
+    """A fresh directory (0700) for one run, removed by `close`; what runs that were killed left is swept before."""
+
+    def __init__(self, above: str, prefix: str) -> None:
+        """Blocks. Raises `NoSpaceError`, `HostError`."""
+        try:
+            _sweep(above, prefix)
+            self.path = tempfile.mkdtemp(prefix=prefix, dir=above)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise from_os_error(error, doing="make a directory", where=above) from error
+
+    def close(self) -> None:
+        """Remove it. Blocks; never raises."""
+        remove_temporary(self.path)
+        os.close(self._fd)
+
+
+def _sweep(above: str, prefix: str) -> None:
+    """Remove directories of ours whose maker is gone: it held a lock that ends with its process."""
+    with os.scandir(above) as entries:
+        candidates = [entry.path for entry in entries if entry.name.startswith(prefix)]
+    for path in candidates:
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found = os.fstat(fd)
+                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _STALE_AFTER_S:
+                    remove_temporary(path)
+            finally:
+                os.close(fd)
