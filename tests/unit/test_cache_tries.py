@@ -22,7 +22,7 @@ def test_try_of_the_disk_is_no_kept_tree_and_goes_in_the_end(tmp_path: Path, mon
     with mock.patch.object(clones.os, "unlink"):  # killed before that
         clones.clones_in(cache.path)
     assert len(list(kept.iterdir())) == 2
-    (kept / ".overlay-x/lower").mkdir(parents=True)
+    (kept / ".overlay-h1ha0gyb/lower").mkdir(parents=True)
     assert list(cache.entries()) == []
     cache.sweep()
     assert len(list(kept.iterdir())) == 3
