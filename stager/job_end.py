@@ -86,6 +86,7 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
             hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
         )  # fmt: skip
     remove_copies(job)
+    job.sweep()
     job.advance(JobState.REMOVED)
     return True
 

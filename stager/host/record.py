@@ -21,6 +21,7 @@ import msgspec
 from stager.errors import HostError, InternalError, NotFoundError, UsageError, from_os_error
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
+from stager.host.names_in import names_in
 from stager.model import JobState
 
 __all__ = ["JOB_ID", "RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
@@ -214,6 +215,13 @@ class JobDirectory:
             raise from_os_error(error, doing="read the file", where=f"{self.path}/{name}") from error
         except _NO_JSON as error:
             raise HostError(f"is damaged: {error}", where=f"{self.path}/{name}") from error
+
+    def sweep(self) -> None:
+        """Remove what stagers that were killed were about to rename. Never raises."""
+        with suppress(OSError):
+            for name in names_in(self.fd):
+                if name.startswith("."):
+                    os.unlink(name, dir_fd=self.fd)
 
     def _write(self, record: Record) -> None:
         body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

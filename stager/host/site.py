@@ -82,7 +82,7 @@ def _limits_in(tables: dict[str, Any], path: str) -> SiteLimits:
     return SiteLimits(**{"memory_bytes" if name == "memory" else name: value for name, value in found.items()})
 
 
-_READERS: Final[dict[str, Callable[[object], float]]] = {
+_READERS: Final[dict[str, Callable[[object], Any]]] = {
     "max_connections": partial(as_count, most=_MOST_CONNECTIONS),
     "max_bandwidth": partial(as_bytes, least=1 << 10),
     "max_requests_per_second": as_rate,

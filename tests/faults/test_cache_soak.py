@@ -112,9 +112,10 @@ class Soak:
             out, err = one.process.communicate(timeout=120)
             self._check(one, out, err)
         await_end_of_all()
-        for one in started:
-            if one.argv[0] in ("stage", "run") and self.draw.random() < 0.7:
-                remove(one.node, one.job)
+        for node in self.nodes:
+            for job in lines(node, "ls"):
+                if self.draw.random() < 0.6:
+                    remove(node, str(job["id"]))
 
     def _start(self) -> Started:
         node, draw = self.draw.choice(self.nodes), self.draw
