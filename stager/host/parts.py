@@ -13,6 +13,7 @@ The job's record names its parts before they are made, so that none is ever with
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
@@ -30,6 +31,7 @@ from stager.host.trash import remove_tree
 __all__ = ["MARK", "make_part", "part_path", "remove_part", "sweep_parts"]
 
 MARK: Final = "part.json"
+_MARK_TO_BE: Final = re.compile(r"\.part\.json\.[0-9a-f]{16}")
 _MOST_BYTES: Final = 1 << 16
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -76,13 +78,27 @@ def remove_part(path: str) -> None:
     what else `stager.host.trash.remove_tree` raises.
     """
     try:
-        if _mark_of(path) is None and os.listdir(path):
-            raise HostError("is no part of a job; nothing was removed", where=path, hint="look at it, and remove it")
+        if _mark_of(path) is None:
+            _remove_unmarked(path)
+            return
     except FileNotFoundError:
         return
     except OSError as error:
         raise from_os_error(error, doing="remove a part of the job", where=path) from error
     remove_tree(path)
+
+
+def _remove_unmarked(path: str) -> None:
+    """Whoever made it may have been killed before it was marked: then it holds nothing but the mark that was to be.
+
+    OSError; `HostError`: it holds more.
+    """
+    names = os.listdir(path)
+    if not all(_MARK_TO_BE.fullmatch(name) for name in names):
+        raise HostError("is no part of a job; nothing was removed", where=path, hint="look at it, and remove it")
+    for name in names:
+        os.unlink(os.path.join(path, name))
+    os.rmdir(path)
 
 
 def sweep_parts(scratch: str) -> None:
@@ -96,7 +112,7 @@ def sweep_parts(scratch: str) -> None:
             with suppress(StagerError, OSError):
                 path = os.path.join(top, name)
                 mark = _mark_of(path)
-                if mark is not None and path not in _parts_known_to(mark.job):
+                if mark is not None and _is_lost(path, mark.job):
                     remove_tree(path)
 
 
@@ -114,6 +130,11 @@ def _mark_of(path: str) -> _Mark | None:
         os.close(fd)
 
 
-def _parts_known_to(job: str) -> frozenset[str]:
+def _is_lost(path: str, job: str) -> bool:
+    """Whether the job says nothing of this part, or is gone; not where its scratch cannot be seen, as from within a
+    container. OSError, `HostError`: nobody knows.
+    """
     record = record_at(job)
-    return frozenset(record.parts.values()) if record is not None else frozenset()
+    if record is None:
+        return os.path.isdir(os.path.dirname(job))
+    return path not in record.parts.values()

@@ -13,6 +13,7 @@ import pytest
 
 from integration.node_of_disks import MIB, Disks, node_of_disks, some_id
 from integration.real_disks import mount
+from servers.repositories import make_repository
 
 pytestmark = pytest.mark.root
 
@@ -91,6 +92,27 @@ def test_equal_disks_share_the_datasets_of_a_command_and_keep_those_of_a_tree_to
     assert (ran.code, len(set(ran.out.split()))) == (0, 2), ran.err
     staged = disks.stager("stage", jobfile, "--job-id", some_id())
     assert (staged.code, parts(disks)) == (0, []), staged.err
+
+
+def test_each_disk_keeps_what_lies_on_it_and_logs_are_collected(disks: Disks) -> None:
+    make_repository(disks.top / "words", {"a": b"a\n"})
+    make_repository(disks.top / "books", {"b": b"b\n"})
+    logs = disks.top / "logs"
+    jobfile = disks.node.write_job(
+        f'[[dataset]]\nname = "a/x"\nsource = "git+file://{disks.top}/words/.git@main"\nplace = "nvme"\n'
+        f'[[dataset]]\nname = "a/y"\nsource = "git+file://{disks.top}/books/.git@main"\nplace = "{disks.large}/own"\n'
+        f'[logs]\npersist = "{logs}"\n'
+    )
+    script = "cat /data/a/x/a /data/a/y/b; echo more >> /data/a/y/b; cp /data/a/y/b /logs/told"
+    for job in (some_id(), some_id()):
+        ran = disks.stager("run", jobfile, "--job-id", job, "--", "sh", "-c", script)
+        assert (ran.code, ran.out) == (0, "a\nb\n"), ran.err
+        assert (logs / job / "0/told").read_bytes() == b"b\nmore\n"
+        data = {one["name"]: one["cache"]["how"] for one in disks.datasets(str(disks.fast / "jobs" / job / "tree"))}
+        assert data == {"a/x": "overlay", "a/y": "overlay"}
+    for top in (disks.fast, disks.large / f"own/stager-{os.geteuid()}"):
+        assert len(list(top.glob("cache/*/*/about.json"))) == 1
+    assert not list(disks.large.glob("**/parts/*"))
 
 
 def test_part_on_which_something_is_mounted_is_not_removed(disks: Disks) -> None:
