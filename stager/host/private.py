@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from stager.errors import from_os_error
+from stager.errors import HostError, from_os_error
 from stager.host.trash import remove_temporary
 
 __all__ = ["PrivateDirectory"]
@@ -41,7 +41,7 @@ def _sweep(above: str, prefix: str) -> None:
     with os.scandir(above) as entries:
         candidates = [entry.path for entry in entries if entry.name.startswith(prefix)]
     for path in candidates:
-        with suppress(OSError):
+        with suppress(OSError, HostError):  # one with another name than we give is none of ours
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -99,11 +99,16 @@ class Workspace:
 
     def close(self) -> None:
         """Remove this run's temporaries, and what it made if nothing came into it; give the lease back. Idempotent."""
-        if self._tmp:
-            remove_temporary(self._tmp, dir_fd=self.state_fd)
-            self._tmp = ""
-        if self._made:
-            self._remove_if_empty()
+        try:
+            if self._tmp:
+                remove_temporary(self._tmp, dir_fd=self.state_fd)
+                self._tmp = ""
+            if self._made:
+                self._remove_if_empty()
+        finally:
+            self._close_all()
+
+    def _close_all(self) -> None:
         for name in ("tmp_fd", "_lock_fd", "state_fd", "root_fd"):
             fd = getattr(self, name)
             if fd is not None:

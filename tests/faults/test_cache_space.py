@@ -167,8 +167,9 @@ def try_with(place: Place, what: str, left: int) -> bool:
 
 def try_all(place: Place, what: str, amounts: list[int], enough: int) -> None:
     assert place.run("stage", "--job-id", "first", "first.toml").status == 0
-    (line,) = place.run("cache", "ls", "--json").out.splitlines()
-    assert place.run("cache", "pin", json.loads(line)["name"]).status == 0
+    kept = map(json.loads, place.run("cache", "ls", "--json").out.splitlines())
+    (name,) = [one["name"] for one in kept if one["kind"] == "tree"]
+    assert place.run("cache", "pin", name).status == 0
     assert not try_with(place, what, 0)
     for left in amounts:
         try_with(place, what, left)

@@ -13,7 +13,7 @@ import pytest
 from stager.errors import HostError
 from stager.host import git
 from stager.host.git import GitFailure, error_from, local_environment, network_environment, run_git
-from stager.host.scratch import PrivateDirectory
+from stager.host.private import PrivateDirectory
 
 SAID = [
     ("git: error: cannot run ssh: No such file or directory\nfatal: unable to fork", "HostError"),
@@ -121,15 +121,15 @@ def test_leaving_with_more_output_than_is_read_ahead_ends_git(tmp_path: Path) ->
 
 def test_directory_of_a_killed_run_is_swept_and_one_in_use_is_not(tmp_path: Path) -> None:
     old = time.time() - 3600
-    (tmp_path / "git-dead").mkdir()
-    (tmp_path / "git-new").mkdir()
+    (tmp_path / "git-dead_one").mkdir()
+    (tmp_path / "git-new__one").mkdir()
     (tmp_path / "other").mkdir()
     used = PrivateDirectory(str(tmp_path), "git-")
-    for path in (tmp_path / "git-dead", tmp_path / "other", Path(used.path)):
+    for path in (tmp_path / "git-dead_one", tmp_path / "other", Path(used.path)):
         os.utime(path, (old, old))
     mine = PrivateDirectory(str(tmp_path), "git-")
-    names = {"git-new", "other", os.path.basename(used.path), os.path.basename(mine.path)}
+    names = {"git-new__one", "other", os.path.basename(used.path), os.path.basename(mine.path)}
     assert set(os.listdir(tmp_path)) == names
     mine.close()
     used.close()
-    assert set(os.listdir(tmp_path)) == {"git-new", "other"}
+    assert set(os.listdir(tmp_path)) == {"git-new__one", "other"}
