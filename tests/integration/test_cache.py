@@ -298,6 +298,17 @@ def test_nobody_else_can_look_into_it(node: Node) -> None:
     assert dataset(node, "two")["cache"] == {}
 
 
+def test_kept_tree_below_the_required_grade_is_none_for_who_requires_it(node: Node, strict: StrictS3) -> None:
+    strict.parts = {"e": [1]}
+    strict.parts_told = False
+    stage(node, "one")
+    assert dataset(node, "one")["grades"] == {"A": 3, "B": 1}
+    node.write_job(JOB + 'require_integrity = "A"\n')
+    refused = node.stager("stage", "--job-id", "two", "JOB.toml")
+    assert (refused.code, "1 object does not reach grade A" in refused.err) == (4, True), refused.err
+    assert not (node.tree("two") / "data/o/n/e").exists()
+
+
 def test_filters_and_options_have_trees_of_their_own(node: Node, strict: StrictS3) -> None:
     stage(node, "one")
     node.write_job(JOB + 'include = ["d/"]\n')
