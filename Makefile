@@ -9,7 +9,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs btrfs-progs python3-venv \
 	python3-dev
-WORKERS ?= 4
+WORKERS ?= 3
 
 SYSTEM_STAMP := build/stamps/system
 VENV_STAMP := $(VENV)/installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -192,3 +193,9 @@ def seed(request: pytest.FixtureRequest, record_property: Callable[[str, object]
     print(f"seed {chosen}; repeat with --soak --soak-seed {chosen}")
     record_property("seed", chosen)
     return int(chosen)
+
+
+def pytest_collection_finish() -> None:
+    """The tests' data lives as long as they do: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
