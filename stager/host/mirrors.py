@@ -29,7 +29,7 @@ from stager.errors import HostError, StagerError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.readers import Use, begin_use, is_used, sweep_uses
 from stager.host.scratch import MIRRORS, open_own
-from stager.host.trash import discard
+from stager.host.trash import ExchangedError, discard
 from stager.keeping import Item
 from stager.urls import redacted
 
@@ -158,7 +158,8 @@ def remove_mirror(path: str) -> bool:
         with suppress(OSError):  # where others have opened it anew, it is closed when they have ended
             os.rename(closed, uses)
         return False
-    discard(path)
+    with suppress(ExchangedError):  # who wanted one has put it aside, and begun another
+        discard(path)
     return True
 
 

@@ -32,7 +32,7 @@ from stager.host.procs import find_viewer
 from stager.host.scratch import TRASH, is_private
 from stager.host.trees import open_below, refuse_mounts_below, remove_at
 
-__all__ = ["discard", "remove_temporary", "remove_tree", "sweep_trash"]
+__all__ = ["ExchangedError", "discard", "remove_temporary", "remove_tree", "sweep_trash"]
 
 _MARKED: Final = re.compile(
     r"(?P<scratch>/.*)/(?P<above>"
@@ -53,6 +53,10 @@ _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 _NO_TRASH: Final = frozenset({errno.EXDEV, errno.ENOSPC, errno.EDQUOT})
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _HELD: Final = _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ExchangedError(HostError):
+    """Something else lies in the place of what was to be removed, and stays."""
 
 
 def remove_tree(path: str) -> None:
@@ -208,7 +212,9 @@ def _move(fd: int, origin: tuple[str, int], goal: tuple[str, int], path: str) ->
     os.rename(name, token, src_dir_fd=above_fd, dst_dir_fd=trash)
     if not os.path.samestat(os.lstat(token, dir_fd=trash), os.fstat(fd)):
         os.rename(token, name, src_dir_fd=trash, dst_dir_fd=above_fd)
-        raise _refusal("was exchanged while it was removed", path)
+        raise ExchangedError(
+            "was exchanged while it was removed; nothing was removed", where=path, hint="look at it"
+        )
 
 
 def _lock(fd: int) -> bool:

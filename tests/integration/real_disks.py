@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["MAKERS", "disk", "loop", "mount"]
@@ -29,10 +30,23 @@ def loop(image: Path, size: int) -> Iterator[str]:
     with image.open("wb") as file:
         file.truncate(size)
     device = _run("losetup", "--find", "--show", image)
+    _forget_claims(device)
     try:
         yield device
     finally:
         _run("losetup", "--detach", device)
+
+
+def _forget_claims(device: str) -> None:
+    """What this user's stagers have reserved on a disk that had this device's number before: one that a test has
+    stopped, or the tests' own process where it was "killed", may live on.
+    """
+    number = os.stat(device).st_rdev
+    claimed = f'"device":"{os.major(number)}:{os.minor(number)}"'
+    for record in Path(f"/var/tmp/stager-{os.geteuid()}/node").glob("*"):
+        with suppress(OSError):
+            if claimed in str(record.readlink()):
+                record.unlink()
 
 
 @contextmanager
