@@ -209,12 +209,19 @@ def _move(fd: int, origin: tuple[str, int], goal: tuple[str, int], path: str) ->
     (name, above_fd), (token, trash) = origin, goal
     if not is_private(os.fstat(trash)):
         raise _refusal("the trash is not your own, or others can write to it", path)
+    _check_same(name, above_fd, fd, path)  # so that what has come into its place is hardly ever moved away and back
     os.rename(name, token, src_dir_fd=above_fd, dst_dir_fd=trash)
-    if not os.path.samestat(os.lstat(token, dir_fd=trash), os.fstat(fd)):
+    try:
+        _check_same(token, trash, fd, path)
+    except ExchangedError:
         os.rename(token, name, src_dir_fd=trash, dst_dir_fd=above_fd)
-        raise ExchangedError(
-            "was exchanged while it was removed; nothing was removed", where=path, hint="look at it"
-        )
+        raise
+
+
+def _check_same(name: str, above_fd: int, fd: int, path: str) -> None:
+    """OSError, `ExchangedError`."""
+    if not os.path.samestat(os.lstat(name, dir_fd=above_fd), os.fstat(fd)):
+        raise ExchangedError("was exchanged while it was removed; nothing was removed", where=path, hint="look at it")
 
 
 def _lock(fd: int) -> bool:

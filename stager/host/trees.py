@@ -111,17 +111,23 @@ def _remove_directory(name: str, fd: int, mount: int, root_fd: int, depth: int) 
         if depth >= _DEPTH_MAX:
             os.rename(name, f".deep-{secrets.token_hex(8)}", src_dir_fd=fd, dst_dir_fd=root_fd)
             return True
-        moved = _empty(below, mount, root_fd, depth + 1)
+        for last in (False, False, True):  # who had it open may put something in until it finds that it is removed
+            moved |= _empty(below, mount, root_fd, depth + 1)
+            if _rmdir(name, fd, may_hold=not last):
+                break
     finally:
         os.close(below)
-    _rmdir(name, fd)
     return moved
 
 
-def _rmdir(name: str, fd: int) -> None:
+def _rmdir(name: str, fd: int, *, may_hold: bool = False) -> bool:
+    """``may_hold``: False when it is not empty, else that is an OSError like any other."""
     try:
         os.rmdir(name, dir_fd=fd)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise MountError("a file system is mounted here", where=name) from error
+        if error.errno == errno.ENOTEMPTY and may_hold:
+            return False
         raise
+    return True
