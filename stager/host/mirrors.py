@@ -50,7 +50,7 @@ _USES: Final = "uses"
 _GIVEN_UP: Final = "given-up"
 _RUN: Final = "run-"
 _MOST_BYTES: Final = 1 << 16
-_TRIES: Final = 5
+_TRIES: Final = 50
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -99,8 +99,10 @@ def begin_mirror_use(path: str) -> tuple[int, Use]:
                 raise
             use.close()
         except BaseException as error:
+            # Another may lie there already, or this one is about to go, without its records.
+            was_removed = not _lies_at(fd, path) or isinstance(error.__cause__, FileNotFoundError)
             os.close(fd)
-            if isinstance(error, HostError | OSError) and not os.path.lexists(path):  # removed meanwhile
+            if isinstance(error, HostError | OSError) and was_removed:
                 continue
             if isinstance(error, OSError):
                 raise from_os_error(error, doing="use the mirror", where=path) from error
@@ -170,6 +172,13 @@ def _is_open(fd: int, use: Use, path: str) -> bool:
     return os.path.samestat(os.fstat(use.fd), os.lstat(_USES, dir_fd=fd)) and os.path.samestat(
         os.fstat(fd), os.lstat(path)
     )
+
+
+def _lies_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _is_in_use(path: str) -> bool:

@@ -14,6 +14,8 @@ from stager.host.trash import remove_temporary
 
 __all__ = ["PrivateDirectory"]
 
+_LOOKS: Final = 1000
+_LOOK_S: Final = 0.001
 _STALE_AFTER_S: Final = 600.0  # a new directory is not locked for a moment
 
 
@@ -26,7 +28,7 @@ class PrivateDirectory:
             _sweep(above, prefix)
             self.path = tempfile.mkdtemp(prefix=prefix, dir=above)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
         except OSError as error:
             raise from_os_error(error, doing="make a directory", where=above) from error
 
@@ -34,6 +36,16 @@ class PrivateDirectory:
         """Remove it. Blocks; never raises."""
         remove_temporary(self.path)
         os.close(self._fd)
+
+
+def _lock(fd: int) -> None:
+    """Whoever looks whether it is in use has the lock for a moment. OSError."""
+    for _ in range(_LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOK_S)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sweep(above: str, prefix: str) -> None:
