@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from own_var_tmp import make_own_var_tmp
 from servers.bench_origin import build_origin
 from servers.certificates import Certificates, make_certificates
 from servers.giftless_lfs import Giftless, giftless
@@ -31,6 +32,13 @@ from servers.strict_s3 import StrictS3, strict_s3
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="larger counts, for hours")
     parser.addoption("--soak-seed", type=int, default=None, help="repeat a soak with the seed it printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers run at once, and every stager of a user knows of all scratches of that user on the node."""
+    runs_tests = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)
+    if runs_tests and (remove := make_own_var_tmp()) is not None:
+        config.add_cleanup(remove)
 
 
 @pytest.fixture(autouse=True)
