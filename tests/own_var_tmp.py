@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 __all__ = ["make_own_var_tmp"]
 
-_VAR_TMP = "/var/tmp"  # noqa: S108
+_VAR_TMP = "/var/tmp"
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x20000, 0x1000, 0x4000, 1 << 18, 2
 
 
