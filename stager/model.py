@@ -140,6 +140,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     code: CodeSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     public: tuple[PublicSpec, ...] = ()
+    resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like

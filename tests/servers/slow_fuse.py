@@ -21,7 +21,7 @@ from servers.process import ServerProcess
 __all__ = ["FUSE3", "SlowFuse", "slow_fuse"]
 
 FUSE3 = {"FUSE_LIBRARY_PATH": "libfuse3.so.3"}
-"""Which library the daemon uses: with version 2, which it prefers where there is one, some operations never reach it."""
+"""Which library the daemon uses: with version 2, which it prefers where there is one, it misses some operations."""
 
 _HELD_WITHIN_S = 60.0
 
