@@ -28,10 +28,10 @@ from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.errors import NotFoundError, UsageError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.forgetting import forget_job
-from stager.host.record import JOB_ID, JobDirectory, find_scratch, record_at
+from stager.host.record import JobDirectory, find_scratch, record_at
 from stager.host.trash import remove_tree
 from stager.job_settings import SETTINGS, Settings, keep_settings, read_settings
-from stager.model import DatasetReceipt, JobSpec, JobState, Mount, MountView, SourceRef
+from stager.model import JOB_ID, DatasetReceipt, JobSpec, JobState, Mount, MountView, SourceRef
 from stager.placing import job_scratches
 from stager.stages.mount import check_sources
 from stager.stages.pin import Pinning

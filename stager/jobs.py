@@ -33,17 +33,17 @@ from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_c
 from stager.job_settings import Settings, keep_settings
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.scheduler import JobIdentity, identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
+from stager.stages.environment import job_environment
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
 from stager.transfer import Transfer
 
-__all__ = ["job_environment", "open_job", "run_job", "stage_job", "workdir_of"]
+__all__ = ["open_job", "run_job", "stage_job", "workdir_of"]
 
-_CREDENTIALS: Final = ("AWS_",)
-_OWN: Final = ("STAGER_", "CLUSTERONE_")
 _PLACES_TRIED: Final = 1000
 _NONE: Final[Mapping[str, Cache]] = {}
 
@@ -63,7 +63,7 @@ def open_job(
         place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
-    restart = _restarts(job_id, environ)
+    restart = identity_of(job_id, scheduler_facts(environ)).attempt
     job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
@@ -84,13 +84,6 @@ def _keep_logs_of_earlier(scratch: str, job_id: str) -> None:
     with earlier:
         if earlier.record.state in (JobState.RUNNING, JobState.ENDED):
             collect_job(earlier)
-
-
-def _restarts(job_id: str, environ: Mapping[str, str]) -> int:
-    """How often Slurm has started this job before."""
-    count = environ.get("SLURM_RESTART_COUNT", "")
-    known = environ.get("SLURM_JOB_ID") == job_id and count.isascii() and count.isdigit()
-    return int(count[:6]) if known else 0
 
 
 def _claim_place(job: JobDirectory, template: str, environ: Mapping[str, str]) -> None:
@@ -170,7 +163,8 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
     """
     workdir = workdir_of(spec)
-    environment = job_environment(spec, job.record.id, os.environ, workdir)
+    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
+    environment = job_environment(spec, identity, scheduler_facts(os.environ), os.environ, workdir=workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
         masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile
@@ -195,21 +189,6 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
 def workdir_of(spec: JobSpec) -> str:
     """Where the command starts: as the job file says, else /code when there is code, else /logs, which is kept."""
     return spec.workdir or ("/code" if spec.code else "/logs")
-
-
-def job_environment(spec: JobSpec, job_id: str, environ: Mapping[str, str], workdir: str) -> dict[str, str]:
-    """The user's environment without S3 credentials (unless the job file asks for them), and what stager sets."""
-    dropped = _OWN if spec.pass_credentials else _OWN + _CREDENTIALS
-    kept = {name: value for name, value in environ.items() if not name.startswith(dropped) and name != "OLDPWD"}
-    return {
-        **kept,
-        **spec.environment,
-        "PWD": workdir,
-        "STAGER_JOB_ID": job_id,
-        "STAGER_JOB_NAME": spec.name,
-        "CLUSTERONE_CLOUD": "1",
-        "CLUSTERONE_JOB_ID": job_id,
-    }
 
 
 def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> MountView:

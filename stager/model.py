@@ -19,6 +19,7 @@ from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
+    "JOB_ID",
     "JOB_NAME",
     "UNVERIFIED",
     "Access",
@@ -40,6 +41,9 @@ __all__ = [
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A job's name; use ``fullmatch``."""
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
+"""A job's id; use ``fullmatch``."""
 
 DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""

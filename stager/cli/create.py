@@ -20,7 +20,7 @@ from stager.errors import UsageError
 from stager.events import Sink
 from stager.model import DatasetReceipt
 from stager.placing import place_job
-from stager.stages.place import choose_job_id
+from stager.scheduler import SchedulerFacts, choose_job_id
 
 __all__ = ["command"]
 
@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, jobfile: str | None, like: str | None, **opti
 
 async def _create(state: State, arguments: JobArguments, sink: Sink) -> tuple[str, str, list[DatasetReceipt]]:
     spec = arguments.spec
-    job_id = choose_job_id(arguments.job_id, spec.name, {})  # of whoever creates it the scheduler's is another job
+    job_id = choose_job_id(arguments.job_id, spec.name, SchedulerFacts())  # whoever creates it is another job
     async with arguments.transfer as transfer:
         placement = await place_job(
             spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote, for_view=True,

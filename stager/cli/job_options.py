@@ -53,7 +53,7 @@ def job_options(command: Command) -> Command:
     """Add what describes a job; `take_job` makes `JobArguments` of it. The command is a `FilteringCommand`."""
     command = data_options(command)
     for option in (
-        click.option("--job-id", metavar="ID", help="The job's id. [SLURM_JOB_ID, else made of name and time]"),
+        click.option("--job-id", metavar="ID", help="The job's id. [the scheduler's, else made of name and time]"),
         click.option("--name", metavar="NAME", help="The job's name, without a job file."),
         click.option("--save-listing", metavar="DIR", type=click.Path(),
                      help="Keep what was listed of each dataset below DIR, for frozen = in a job file."),

@@ -31,7 +31,7 @@ from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
 from stager.placing import place_job
-from stager.stages.place import choose_job_id
+from stager.scheduler import choose_job_id, scheduler_facts
 
 __all__ = ["command"]
 
@@ -138,7 +138,7 @@ async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
-    outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    outcome.job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:

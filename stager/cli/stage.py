@@ -21,7 +21,7 @@ from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
 from stager.placing import place_job
-from stager.stages.place import choose_job_id
+from stager.scheduler import choose_job_id, scheduler_facts
 
 __all__ = ["command"]
 
@@ -60,7 +60,7 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
 
 async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:
     spec = arguments.spec
-    job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
     async with arguments.transfer as transfer:
         placement = await place_job(
             spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -22,12 +21,9 @@ from stager.errors import HostError, InternalError, NotFoundError, UsageError, f
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
-from stager.model import JobState
+from stager.model import JOB_ID, JobState
 
-__all__ = ["JOB_ID", "RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
-
-JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
-"""A job's id; use ``fullmatch``."""
+__all__ = ["RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
 
 RECORD: Final = "job.json"
 """In a job's directory."""

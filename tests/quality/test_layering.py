@@ -21,7 +21,7 @@ LAYERS = (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
         | {"git_options", "globs", "keeping", "manifest"}
-        | {"model", "names", "paths", "placement", "retry", "urls", "version", "view_paths"},
+        | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
