@@ -168,7 +168,8 @@ def find_created(job_id: str, asked: str | None, environ: Mapping[str, str]) -> 
     """The job that was created under this id, in the scratch that was asked for, else wherever; None: there is none,
     or the job of this id was not created. Blocks.
 
-    Raises `UsageError`: its creation was not finished, or has been removed; `HostError`: its record, or what was found, is damaged.
+    Raises `UsageError`: its creation was not finished, or has been removed; `HostError`: its record, or what was found,
+    is damaged.
     """
     if not JOB_ID.fullmatch(job_id):
         return None
