@@ -30,6 +30,7 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_settings import Settings, keep_settings
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
 from stager.resources import TASK_BELOW, put_together, refuse_clashes
@@ -49,10 +50,13 @@ _PLACES_TRIED: Final = 1000
 _NONE: Final[Mapping[str, Cache]] = {}
 
 
-def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
+def open_job(
+    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, created: bool = False
+) -> JobDirectory:
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
-    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
+    ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: the logs of
+    the job that had it are kept first.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
     """
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
@@ -62,7 +66,7 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
@@ -121,6 +125,8 @@ async def stage_job(
     """
     copies = copies_of(spec, remote, save_listing)
     try:
+        if JobState.CREATED not in job.record.times:
+            await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
         view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)

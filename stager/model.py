@@ -71,8 +71,9 @@ UNVERIFIED: Final = {
 
 
 class JobState(StrEnum):
-    """A job's record goes through these in order, never back."""
+    """A job's record goes through these in order, never back. Only what `stager create` made begins as created."""
 
+    CREATED = "created"
     STAGING = "staging"
     READY = "ready"
     RUNNING = "running"

@@ -82,7 +82,7 @@ class _Outcome:
 
 
 @click.command("run", cls=_WithCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
@@ -148,7 +148,9 @@ async def _stage_and_run(
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
-                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
+                await asyncio.to_thread(
+                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created
+                )
             )
             caches = {}
             if arguments.cache:

@@ -32,7 +32,7 @@ LAYERS = (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"resources", "verify"},
+        | {"creating", "job_settings", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
