@@ -31,6 +31,7 @@ from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_settings import Settings, keep_settings
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
 from stager.resources import TASK_BELOW, put_together, refuse_clashes
@@ -146,6 +147,8 @@ async def stage_job(
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
     told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
     receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {

@@ -25,6 +25,7 @@ __all__ = [
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -132,6 +133,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -145,6 +153,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
+from stager.stages.spec_image import container_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
@@ -172,6 +173,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        container=container_of(job.image, job.entrypoint, problems),
     )
 
 

@@ -49,6 +49,8 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    image: str | None = None
+    entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
 class GitTable(_Table, frozen=True, kw_only=True):
