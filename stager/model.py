@@ -19,11 +19,13 @@ from stager.filters import EVERYTHING, Filter
 
 __all__ = [
     "DATASET_NAME",
+    "JOB_ID",
     "JOB_NAME",
     "UNVERIFIED",
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -40,6 +42,9 @@ __all__ = [
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A job's name; use ``fullmatch``."""
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
+"""A job's id; use ``fullmatch``."""
 
 DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
@@ -67,8 +72,9 @@ UNVERIFIED: Final = {
 
 
 class JobState(StrEnum):
-    """A job's record goes through these in order, never back."""
+    """A job's record goes through these in order, never back. Only what `stager create` made begins as created."""
 
+    CREATED = "created"
     STAGING = "staging"
     READY = "ready"
     RUNNING = "running"
@@ -127,6 +133,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -136,9 +149,11 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     code: CodeSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     public: tuple[PublicSpec, ...] = ()
+    resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

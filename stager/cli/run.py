@@ -31,7 +31,7 @@ from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.model import ExitInfo, JobState
 from stager.placing import place_job
-from stager.stages.place import choose_job_id
+from stager.scheduler import choose_job_id, scheduler_facts
 
 __all__ = ["command"]
 
@@ -82,7 +82,7 @@ class _Outcome:
 
 
 @click.command("run", cls=_WithCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
@@ -125,6 +125,10 @@ def _run(
     argv: tuple[str, ...] = ctx.meta[_COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
+    container = arguments.spec.container
+    if container.image is not None:
+        warn(ctx.obj, f"{container.image} is for `stager plan --emit`: the command runs on this node as it is")
+    argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     return run_async(
@@ -138,7 +142,7 @@ async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
-    outcome.job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    outcome.job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
@@ -148,7 +152,9 @@ async def _stage_and_run(
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
-                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
+                await asyncio.to_thread(
+                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created
+                )
             )
             caches = {}
             if arguments.cache:

@@ -21,13 +21,13 @@ from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
 from stager.placing import place_job
-from stager.stages.place import choose_job_id
+from stager.scheduler import choose_job_id, scheduler_facts
 
 __all__ = ["command"]
 
 
 @click.command("stage", cls=FilteringCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @speed_options
 @remote_options
@@ -60,14 +60,16 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
 
 async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str, str, dict[str, Any]]:
     spec = arguments.spec
-    job_id = choose_job_id(arguments.job_id, spec.name, os.environ)
+    job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
     async with arguments.transfer as transfer:
         placement = await place_job(
             spec, job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
             cache=arguments.cache,
         )  # fmt: skip
         tell_placement(state, placement)
-        with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        with await asyncio.to_thread(
+            open_job, spec, job_id, placement, os.environ, created=arguments.created
+        ) as job:
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and dataset.source.scheme != "bind":
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '

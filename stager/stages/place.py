@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stager.errors import UsageError, from_os_error
+from stager.errors import from_os_error
 from stager.host.mounts import mount_of_path, read_mountinfo
-from stager.host.record import JOB_ID
 from stager.host.scratch import open_scratch
 
-__all__ = ["Placement", "choose_job_id", "place"]
+__all__ = ["Placement", "place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +49,3 @@ def place(asked: str | None, environ: Mapping[str, str]) -> Placement:
         free_bytes=found.f_bavail * found.f_frsize,
         free_inodes=found.f_favail if found.f_files else None,
     )
-
-
-def choose_job_id(asked: str | None, name: str, environ: Mapping[str, str]) -> str:
-    """``asked``, else the scheduler's (SLURM_JOB_ID), else one made of name, time and chance.
-
-    Raises `UsageError` for an id that is no plain name.
-    """
-    chosen = asked or environ.get("SLURM_JOB_ID")
-    if not chosen:
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        return f"{re.sub('[^A-Za-z0-9._-]', '-', name)[:100]}-{stamp}-{secrets.token_hex(4)}"
-    if not JOB_ID.fullmatch(chosen):
-        raise UsageError(f"{chosen[:80]!a} is no job id", hint="letters, digits, '.', '_' and '-', at most 160")
-    return chosen

@@ -21,7 +21,7 @@ LAYERS = (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
         | {"git_options", "globs", "keeping", "manifest"}
-        | {"model", "names", "paths", "placement", "retry", "urls", "version", "view_paths"},
+        | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
@@ -30,9 +30,10 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        {"decision", "jobs", "job_end", "launching", "leftovers", "moving", "opening", "pipeline"}
+        | {"placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"verify"},
+        | {"creating", "job_settings", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

@@ -17,7 +17,7 @@ from stager.host.scratch import open_scratch
 from stager.host.trash import remove_tree
 from stager.stages.collect import collect_logs, holds_anything
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, release_place
-from stager.stages.place import choose_job_id, place
+from stager.stages.place import place
 
 
 @pytest.fixture
@@ -306,12 +306,3 @@ def test_placement_says_what_is_free(tmp_path: Path) -> None:
     assert found.scratch == str(tmp_path / "s")
     assert found.free_bytes > 0
     assert found.file_system != "unknown"
-
-
-def test_job_id_is_asked_for_then_the_schedulers_then_made() -> None:
-    assert choose_job_id("x", "n", {"SLURM_JOB_ID": "9"}) == "x"
-    assert choose_job_id(None, "n", {"SLURM_JOB_ID": "9"}) == "9"
-    first, second = choose_job_id(None, "n", {}), choose_job_id(None, "n", {})
-    assert first != second and first.startswith("n-")
-    with pytest.raises(UsageError):
-        choose_job_id("../x", "n", {})
