@@ -27,7 +27,7 @@ from stager.errors import HostError, MountError, StagerError
 from stager.host import namespaces, procs, syscalls
 from stager.host.brokered import MOST_BYTES, MOST_DESCRIPTORS
 from stager.host.launch import PACKAGE_PARENT, give_up, start_module
-from stager.host.principal import Principal, become, environment_of
+from stager.host.principal import Principal, be_ordinary, become, environment_of
 from stager.host.principal_keeper import Terms
 from stager.host.site import site_principals
 
@@ -52,6 +52,7 @@ def run_as(principal: Principal, arguments: Sequence[str], environ: Mapping[str,
     """
     site = site_principals()
     environment = environment_of(principal, environ)
+    be_ordinary()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     failed, report = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)

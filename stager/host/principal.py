@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from stager.errors import HostError, UsageError
 from stager.host import rights_calls, syscalls
 
-__all__ = ["SLURM", "Principal", "become", "environment_of", "find_principal", "slurm_principal"]
+__all__ = ["SLURM", "Principal", "be_ordinary", "become", "environment_of", "find_principal", "slurm_principal"]
 
 SLURM: Final = "slurm"
 """In the place of a user: whose the Slurm job is that this runs for. The user of that name goes by number."""
@@ -101,9 +101,7 @@ def become(principal: Principal) -> None:
     here = os.getcwd()
     rights_calls.hide_process()
     os.setsid()  # a terminal of root's takes no input from the user's processes
-    rights_calls.leave_keyring()
-    _be_ordinary()
-    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
+    be_ordinary()
     try:
         os.setgroups(principal.groups)
         os.setresgid(principal.gid, principal.gid, principal.gid)
@@ -124,8 +122,12 @@ def become(principal: Principal) -> None:
         ) from error
 
 
-def _be_ordinary() -> None:
-    """No priority before others, and no protection from the memory's end, that an ordinary process has not."""
+def be_ordinary() -> None:
+    """Of this process and all that it starts: kernel keys of its own, no priority before others, no protection when
+    memory is short, and no files that everybody may write.
+    """
+    rights_calls.leave_keyring()
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
     for limit in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
         resource.setrlimit(limit, (0, 0))
     with suppress(OSError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn, Protocol
 
@@ -26,7 +26,7 @@ _OTHERS: Final = (
     view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.TMP_RAMFS,
     view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
 )  # fmt: skip
-_HINT: Final = "the administrator adds it to {} of [principals] in /etc/stager/site.toml"
+_KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
 
 
 class Rights(Protocol):
@@ -89,8 +89,8 @@ class PrincipalRights:
         self._gid = gid
         self._groups = list(groups)
         self._namespace = namespace
-        self._paths = {"bind": ("allowed_binds", binds), "public": ("allowed_public", public)}
-        self._allowed: dict[str, tuple[str, list[int]]] = {}
+        self._paths = {"bind": binds, "public": public}
+        self._allowed: dict[str, list[int]] = {}
         self._targets: list[str] = []
 
     def enter(self) -> None:
@@ -98,7 +98,7 @@ class PrincipalRights:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
-            self._allowed = {kind: (name, _open_all(paths)) for kind, (name, paths) in self._paths.items()}
+            self._allowed = {kind: _open_all(paths) for kind, paths in self._paths.items()}
             os.setgroups(self._groups)
             os.setresgid(self._gid, self._gid, self._gid)
             os.setresuid(0, self._uid, 0)
@@ -126,15 +126,15 @@ class PrincipalRights:
             if os.fstat(source).st_uid != self._uid:
                 raise MountError("is not a directory of the user's", where=os.readlink(f"/proc/self/fd/{source}"))
             return
-        name, allowed = self._allowed[kind]
         here = os.readlink(f"/proc/self/fd/{source}")
-        tops = [os.readlink(f"/proc/self/fd/{top}") for top in allowed]
+        tops = [os.readlink(f"/proc/self/fd/{top}") for top in self._allowed[kind]]
         if (refused := why_not_allowed(kind, here, tops)) is not None:
-            raise MountError(refused, where=here, hint=_HINT.format(name))
+            raise MountError(refused, where=here)
 
     def confine(self, namespace: int | None) -> None:
         """See `Rights`."""
         os.setsid()
+        rights_calls.leave_keyring()
         if namespace is not None:
             syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
         else:
@@ -166,13 +166,12 @@ def refuse_target(target: str, others: Sequence[str]) -> str | None:
     return None
 
 
-def why_not_allowed(kind: str, real: str, tops: Sequence[str]) -> str | None:
-    """Why a user's ``bind`` or ``public`` source, its path without symlinks, may not be mounted; None: it may."""
+def why_not_allowed(kind: str, real: str, tops: Iterable[str]) -> str | None:
+    """Why a user's source of a kind, "bind" or "public", may not be mounted; None: it may. No path has symlinks."""
     if any(mounts.lies_within(real, top) for top in tops):
         return None
-    what = "bind mounts" if kind == "bind" else "public data"
-    allowed = ", ".join(tops) or "nothing"
-    return f"is not where this site lets root mount {what} for users (of what is there now: {allowed})"
+    what, key = _KEYS[kind]
+    return f"this site lets root mount no {what} of it for users; the administrator adds it to [principals] {key}"
 
 
 def _open_all(paths: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A node with two users and root, in a mount namespace: user database, site configuration, homes and scratch of its own.
+"""A node with two users and root, in a mount namespace: users, site configuration, homes and scratch of its own.
 
 Alice and Bob are users of this node only, so everything is asked in the same way as on a real one: names and groups
 of /etc/passwd and /etc/group, the site of /etc/stager/site.toml. The namespace belongs to a `cat` that ends with the
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,12 @@ import pytest
 import stager
 from integration.job_driver import Outcome
 
-__all__ = ["ALICE", "BOB", "LAB", "TwoUsers", "User", "two_users"]
+__all__ = ["ALICE", "BOB", "LAB", "SECRET_OF_ROOT", "TwoUsers", "User", "two_users"]
 
-PROGRAM = "import sys; sys.path.insert(0, {library!r}); from stager.cli import main; sys.exit(main())"
+PROGRAM = 'import sys; sys.path.insert(0, "{}"); from stager.cli import main; sys.exit(main())'
 SECRET_OF_ROOT = "only-root-knows"
+"""In variables of root's stager."""
+
 _LIMIT_S = 60
 
 
@@ -53,6 +55,7 @@ class TwoUsers:
         self._holder.stdin.write(b"\n")
         self._holder.stdin.flush()
         self._holder.stdout.read(1)  # unshare is done
+        self.program = PROGRAM.format(self.library)
         self._furnish()
         self.python = self._interpreter()
 
@@ -112,18 +115,19 @@ class TwoUsers:
         script = f"cat > {path} && chmod {mode} {path}" + (f" && chown {owner.name}: {path}" if owner else "")
         subprocess.run([*self._enter(), "sh", "-ec", script], input=text, text=True, check=True)
 
-    def start(self, *argv: str, cwd: str = "/", **environment: str) -> subprocess.Popen[str]:
-        """Root's stager."""
-        where = ["env", f"--chdir={cwd}"]
-        program = PROGRAM.format(library=str(self.library))
+    def start(
+        self, *argv: str, cwd: str = "/", through: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[str]:
+        """Root's stager; ``through``: a command of root's that executes it."""
+        where = [*through, "env", f"--chdir={cwd}"]
         return subprocess.Popen(
-            [*self._enter(), *where, self.python, "-I", "-c", program, *argv],
+            [*self._enter(), *where, self.python, "-I", "-c", self.program, *argv],
             env={**os.environ, "AWS_SECRET_ACCESS_KEY": SECRET_OF_ROOT, "TOKEN": SECRET_OF_ROOT, **environment},
             cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def stager(self, *argv: str, cwd: str = "/", **environment: str) -> Outcome:
-        with self.start(*argv, cwd=cwd, **environment) as process:
+    def stager(self, *argv: str, cwd: str = "/", through: Sequence[str] = (), **environment: str) -> Outcome:
+        with self.start(*argv, cwd=cwd, through=through, **environment) as process:
             out, err = process.communicate(timeout=_LIMIT_S)
         return Outcome(process.returncode, out, err)
 
