@@ -30,8 +30,8 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "launching", "leftovers", "moving", "opening", "pipeline"}
-        | {"placing", "planning"}
+        {"decision", "jobs", "job_end", "launching", "layouts", "leftovers", "moving", "opening", "pipeline"}
+        | {"placing", "plain_jobs", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
         | {"creating", "job_settings", "resources", "verify"},
     ),
