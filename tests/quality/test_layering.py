@@ -64,11 +64,13 @@ LAYERS = (
             "job_settings",
             "jobs",
             "launching",
+            "layouts",
             "leftovers",
             "moving",
             "opening",
             "pipeline",
             "placing",
+            "plain_jobs",
             "planning",
             "progress",
             "repair",
@@ -78,10 +80,6 @@ LAYERS = (
             "telling",
             "verify",
         },
-        {"decision", "jobs", "job_end", "launching", "layouts", "leftovers", "moving", "opening", "pipeline"}
-        | {"placing", "plain_jobs", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"creating", "job_settings", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
