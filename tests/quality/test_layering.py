@@ -20,7 +20,7 @@ LAYERS = (
     (
         "values",
         {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
-        | {"git_options", "globs", "keeping", "manifest"}
+        | {"git_options", "globs", "keeping", "launches", "manifest"}
         | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
     ),
     ("_native", {"_native"}),
@@ -32,7 +32,7 @@ LAYERS = (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"verify"},
+        | {"joining", "rank_wait", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
