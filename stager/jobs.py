@@ -30,10 +30,15 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_progress import noting_progress
+from stager.job_settings import Settings, keep_settings
 from stager.launches import Launch
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.plain_jobs import link_mounted, plain_command
 from stager.rank_wait import wait_for_ranks
+from stager.resources import TASK_BELOW, put_together, refuse_clashes
 from stager.scheduler import JobIdentity, identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
@@ -41,7 +46,9 @@ from stager.stages.environment import job_environment
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
+from stager.stages.run_plain import run_plain
 from stager.transfer import Transfer
+from stager.view_paths import TASK
 
 __all__ = ["command_of", "open_job", "run_job", "stage_job", "workdir_of"]
 
@@ -50,12 +57,13 @@ _NONE: Final[Mapping[str, Cache]] = {}
 
 
 def open_job(
-    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, launch: str = ""
-) -> JobDirectory:
+    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, created: bool = False,
+    launch: str = "",
+) -> JobDirectory:  # fmt: skip
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
-    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first. ``launch``: see
-    `stager.host.record.Record`.
+    ``created``: by `stager.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
+    come again, as Slurm's requeue does: the logs of the job that had it are kept first.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
     """
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
@@ -65,7 +73,9 @@ def open_job(
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, launch=launch)
+    job = JobDirectory.create(
+        placement.scratch, job_id, spec.name, restart=restart, starts_created=created, launch=launch
+    )
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
@@ -124,30 +134,39 @@ async def stage_job(
     """
     copies = copies_of(spec, remote, save_listing)
     try:
+        if JobState.CREATED not in job.record.times:
+            await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
         view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)
-        brought = await bring_copies(
-            copies,
-            lambda copy: job.tree_of(copy.below),
-            partial(_how, job, placement),
-            transfer=transfer,
-            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
-            in_view=for_view,
-            sink=sink,
-        )
+        resources = [copy for copy in copies if copy.resource]
+        await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
+        async with noting_progress(job, sink) as noted:
+            brought = await bring_copies(
+                copies,
+                lambda copy: job.tree_of(copy.below),
+                partial(_how, job, placement),
+                transfer=transfer,
+                caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+                in_view=for_view,
+                sink=noted,
+            )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
+        await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
-    receipts = [_in_view(copy, one.receipt) for copy, one in zip(copies, brought, strict=True)]
-    receipts += _mounted(view)
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
+    told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
+    receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
     await asyncio.to_thread(job.write_json, RECEIPT, receipt)
@@ -156,9 +175,10 @@ async def stage_job(
 
 
 async def run_job(
-    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, launch: Launch | None = None
-) -> ExitInfo:
-    """Run the command in the view of a staged job; how it ended stands in record and receipt.
+    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False,
+    launch: Launch | None = None,
+) -> ExitInfo:  # fmt: skip
+    """Run the command in the view of a staged job; how it ended stands in record and receipt. ``plain``: without one.
 
     The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
     The view stays until the other processes of ``launch`` have ended too.
@@ -169,15 +189,18 @@ async def run_job(
     try:
         masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile
         checked = await asyncio.to_thread(check_sources, replace(view, masked=masked))
+        if plain:
+            command = plain_command(spec, job, os.environ, tuple(argv), workdir=command.workdir)
+            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
-        ended = await run_command(
+        ended = await (run_plain(command) if plain else run_command(
             checked, command, context=_context_of(spec), kept_by=job.keep_view,
             others=partial(wait_for_ranks, job.path, launch.ranks) if launch is not None else None,
-        )  # fmt: skip
+        ))  # fmt: skip
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
         raise
@@ -215,7 +238,9 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
             kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only
         )
         for copy in copies
+        if not copy.resource
     ]  # fmt: skip
+    mounts.append(Mount(kind="own", source=os.path.join(job.tree, TASK_BELOW), target=TASK))
     if spec.code is None:
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
@@ -256,7 +281,7 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
         sweep_parts(scratch)
         make_part(path, job.path, [below for below, where in scratches.items() if where == scratch])
     try:
-        for below in ("code", "logs", *(copy.below for copy in copies)):
+        for below in ("code", "logs", TASK_BELOW, *(copy.below for copy in copies)):
             if below in scratches:
                 os.makedirs(os.path.dirname(os.path.join(job.tree, below)), mode=0o755, exist_ok=True)
                 os.symlink(job.tree_of(below), os.path.join(job.tree, below))

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,20 @@ from stager.scheduler import JobIdentity, choose_job_id, scheduler_facts
 __all__ = ["command"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What becomes of the tree, whether there is a view of it, and who else is to be in that."""
+
+    keep: bool
+    plain: bool
+    launch: Launch | None = None
+
+    @property
+    def for_view(self) -> bool:
+        """Whether nothing but a view will use the tree."""
+        return not (self.keep or self.plain)
+
+
 @dataclass
 class _Outcome:
     """What is known for ``--status-file``, while it happens."""
@@ -53,15 +67,19 @@ class _Outcome:
 
 
 @click.command("run", cls=WithCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
+@click.option("--view", type=click.Choice(["host", "none"]), default="host",
+              help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
 @speed_options
 @remote_options
 @common
 @click.pass_context
-def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None, keep: bool, **options: Any) -> int:
+def command(
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, **options: Any
+) -> int:
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
     The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
@@ -76,7 +94,7 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, keep, status_file, options, outcome)
+        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -90,39 +108,52 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
 
 
 def _run(
-    ctx: click.Context, jobfile: str | None, keep: bool, status_file: str | None, options: dict[str, Any],
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
+    container = arguments.spec.container
+    if container.image is not None:
+        warn(ctx.obj, f"{container.image} is for `stager plan --emit`: the command runs on this node as it is")
+    argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
-    launch = launch_of(os.environ)
     facts = scheduler_facts(os.environ)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
-    if arguments.job_id is None and not facts.job_id:  # an id of its own for each would make each a job of its own
-        launch = None
+    if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
+        how = replace(how, launch=launch_of(os.environ))
+    if how.plain and how.launch is not None:
+        raise UsageError(
+            "several ranks share a view, and there is none", where="--view none",
+            hint="stage once on the node (`stager stage`), and start the ranks with what it prints",
+        )  # fmt: skip
+    is_led = how.launch is not None and how.launch.rank > 0
+    start = _join if is_led else _stage_and_run
     return run_async(
-        _join(arguments, argv, launch, outcome) if launch is not None and launch.rank > 0
-        else _stage_and_run(ctx.obj, arguments, argv, keep, launch, outcome),
+        start(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
 
 
-async def _join(arguments: JobArguments, argv: tuple[str, ...], launch: Launch, outcome: _Outcome) -> int:
+async def _join(
+    _: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
     """As a rank that rank 0 stages for."""
+    if how.launch is None or outcome.job_id is None:
+        raise InternalError("a rank of no launch")
 
     def command(record: Record) -> Command:
         return command_of(arguments.spec, JobIdentity(id=record.id, attempt=record.restart), argv, os.environ)
 
-    outcome.ended = await join_launch(str(outcome.job_id), launch, command, arguments.scratch, os.environ)
+    outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
     return outcome.ended.code
 
 
 async def _stage_and_run(
-    state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, launch: Launch | None, outcome: _Outcome
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
     if outcome.job_id is None:
@@ -132,28 +163,29 @@ async def _stage_and_run(
         async with arguments.transfer as transfer:
             placement = await place_job(
                 spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
-                for_view=not keep, cache=arguments.cache,
+                for_view=how.for_view, cache=arguments.cache,
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(
-                    open_job, spec, outcome.job_id, placement, os.environ, launch=launch.token if launch else ""
+                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created,
+                    launch=how.launch.token if how.launch else "",
                 )
             )
             caches = {}
             if arguments.cache:
-                caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=not keep)
+                caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
             view = await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=not keep, sink=sink,
+                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
             )  # fmt: skip
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = await run_job(spec, job, view, argv, launch=launch)
+            outcome.ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
         finally:
             if job.record.state is JobState.ENDED:
-                await stoppable(partial(_finish, state, job, keep))
+                await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 
 
