@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypedDict
 
 from stager import view_paths
 from stager.errors import MountError
@@ -29,11 +29,28 @@ _OTHERS: Final = (
 _KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
 
 
+class JoinRequest(TypedDict):
+    """The view of another keeper, by descriptors that this process was started with: its namespaces, named as
+    `stager.host.namespaces.KINDS` has them, its job's user namespace (None: it has none), and its
+    pidfd.
+    """
+
+    namespaces: dict[str, int]
+    job: int | None
+    keeper: int
+
+
 class Rights(Protocol):
     """What the keeper asks at the points where rights differ."""
 
     def enter(self) -> None:
         """Into a mount namespace of its own. `MountError`."""
+
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """Which view is to be joined; None: one is to be made."""
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """Into the namespaces of another keeper. `MountError`."""
 
     def job_namespace(self) -> int | None:
         """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
@@ -54,6 +71,14 @@ class OwnRights:
     def enter(self) -> None:
         """See `Rights`."""
         namespaces.enter()
+
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """See `Rights`."""
+        return asked
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`."""
+        namespaces.join(opened)
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""
@@ -83,12 +108,13 @@ class PrincipalRights:
 
     def __init__(
         self, uid: int, gid: int, groups: Sequence[int], binds: Sequence[str], public: Sequence[str],
-        namespace: int | None,
+        namespace: int | None, joined: JoinRequest | None,
     ) -> None:  # fmt: skip
         self._uid = uid
         self._gid = gid
         self._groups = list(groups)
         self._namespace = namespace
+        self._joined = joined
         self._paths = {"bind": binds, "public": public}
         self._allowed: dict[str, list[int]] = {}
         self._targets: list[str] = []
@@ -99,16 +125,28 @@ class PrincipalRights:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
             self._allowed = {kind: _open_all(paths) for kind, paths in self._paths.items()}
-            os.setgroups(self._groups)
-            os.setresgid(self._gid, self._gid, self._gid)
-            os.setresuid(0, self._uid, 0)
-            permitted = _permitted()
-            rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
+            self._act_as_user()
         except OSError as error:
             raise MountError(
                 f"cannot make a mount namespace: {error.strerror}", where="root's part of stager",
                 hint="root needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID on the node itself",
             ) from error
+
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """See `Rights`: what root says."""
+        return self._joined
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`."""
+        namespaces.join(opened)
+        self._act_as_user()
+
+    def _act_as_user(self) -> None:
+        os.setgroups(self._groups)
+        os.setresgid(self._gid, self._gid, self._gid)
+        os.setresuid(0, self._uid, 0)
+        permitted = _permitted()
+        rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -157,6 +158,28 @@ def test_no_process_of_the_job_outlives_what_started_it(node: TwoUsers, killed: 
         root.communicate(timeout=60)
     assert root.returncode == {"broker": -signal.SIGKILL, "stager": 128 + signal.SIGKILL, "nobody": 3}[killed]
     wait_until(lambda: not any(marker in command_of(pid) for pid in processes()))
+
+
+def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alone(node: TwoUsers) -> None:
+    script = "echo private > /tmp/stager-joined.$$; echo $$ > /logs/pid; echo ready; read line; echo ended"
+    where = f"{node.home(ALICE)}/joined"
+    with node.start("--as-user", "alice", "run", "--job-id", "joined", "--logs", where, "--", "sh", "-c",
+                    script, stdin=subprocess.PIPE) as root:  # fmt: skip
+        assert root.stdout is not None
+        assert root.stdin is not None
+        assert root.stdout.readline() == "ready\n"
+        shown = "id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID"
+        look = ["exec", "joined", "--", "sh", "-c", shown]
+        done = node.for_alice(*look)
+        assert done.code == 0, done.err
+        uid, _, capabilities, job = done.out.splitlines()
+        assert (int(uid), capabilities.split()[1], job) == (ALICE.uid, "0" * 16, "joined")
+        program = f"{node.python} -I -c '{node.program}'"
+        assert "only whoever started the job can join it" in node.as_user(ALICE, f"{program} exec joined -- true")
+        assert node.stager("--as-user", "bob", *look).code == 125
+        root.communicate("\n", timeout=60)
+    assert root.returncode == 0
+    assert node.root("sh", "-c", "ls -A /run/stager-keepers") == ""
 
 
 def processes() -> list[int]:

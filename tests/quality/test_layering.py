@@ -19,6 +19,9 @@ PACKAGE = ROOT / "stager"
 LAYERS = (
     (
         "values",
+        {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
+        | {"git_options", "globs", "keeping", "launches", "manifest"}
+        | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
         {
             "amounts",
             "bottleneck",
@@ -49,6 +52,9 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
+        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
+        | {"joining", "rank_wait", "verify"},
         {
             "caching",
             "copies",
