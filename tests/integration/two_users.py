@@ -105,9 +105,14 @@ class TwoUsers:
 
     def as_user(self, user: User, script: str) -> str:
         """What a shell of the user's says, also of its errors."""
-        ids = ["setpriv", f"--reuid={user.name}", f"--regid={user.name}", "--init-groups", "sh", "-c", script]
-        return subprocess.run([*self._enter(), *ids], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True).stdout  # fmt: skip
+        with self.popen(user, "sh", "-c", script) as process:
+            return process.communicate()[0]
+
+    def popen(self, user: User, *argv: str) -> subprocess.Popen[str]:
+        """A process of the user's; its errors are in its output."""
+        ids = ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--init-groups", "env", f"HOME={self.home(user)}"]
+        return subprocess.Popen([*self._enter(), *ids, *argv], cwd="/", stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
     def site(self, text: str) -> None:
         self.write("/etc/stager/site.toml", text)
