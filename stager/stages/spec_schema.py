@@ -24,15 +24,16 @@ __all__ = [
     "Problems",
     "PublicTable",
     "S3Table",
+    "TmpTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "tmp", "view", "s3")
 
-NOT_YET: Final = ("resource", "results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("resource", "results")
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -100,6 +101,13 @@ class LogsTable(_Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+
+
+class TmpTable(_Table, frozen=True, kw_only=True):
+    """``[tmp]``."""
+
+    ramfs_size: str | None = None
+    ramfs_inodes: int | None = None
 
 
 class ViewTable(_Table, frozen=True, kw_only=True):
