@@ -31,6 +31,7 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
     mounts = [
         Mount(kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only)
         for copy in copies
+        if not copy.resource
     ]
     mounts += [
         Mount(kind="own", source=os.path.join(job.tree, below), target=target)
@@ -59,5 +60,5 @@ def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
 
 
 def workdir_of(spec: JobSpec) -> str:
-    """Where the command starts: as the job file says, else /code when there is code, else TASK_PATH."""
-    return spec.workdir or (view_paths.CODE if spec.code else view_paths.TASK)
+    """Where the command starts: as the job file says, else /code with code and no resources, else TASK_PATH."""
+    return spec.workdir or (view_paths.CODE if spec.code and not spec.resources else view_paths.TASK)

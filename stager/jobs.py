@@ -29,9 +29,14 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_progress import noting_progress
+from stager.job_settings import Settings, keep_settings
 from stager.job_view import OWN, masked, view_of, workdir_of
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.plain_jobs import link_mounted, plain_command
+from stager.resources import put_together, refuse_clashes
 from stager.scheduler import JobIdentity, identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
@@ -40,6 +45,7 @@ from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
+from stager.stages.run_plain import run_plain
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -48,10 +54,13 @@ _PLACES_TRIED: Final = 1000
 _NONE: Final[Mapping[str, Cache]] = {}
 
 
-def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
+def open_job(
+    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, created: bool = False
+) -> JobDirectory:
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
-    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
+    ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: the logs of
+    the job that had it are kept first.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
     """
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
@@ -61,7 +70,7 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
@@ -120,30 +129,39 @@ async def stage_job(
     """
     copies = copies_of(spec, remote, save_listing)
     try:
+        if JobState.CREATED not in job.record.times:
+            await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
         view = view_of(spec, job, placement.scratch, copies)
         view = await asyncio.to_thread(check_sources, view)
-        brought = await bring_copies(
-            copies,
-            lambda copy: job.tree_of(copy.below),
-            partial(_how, job, placement),
-            transfer=transfer,
-            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
-            in_view=for_view,
-            sink=sink,
-        )
+        resources = [copy for copy in copies if copy.resource]
+        await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
+        async with noting_progress(job, sink) as noted:
+            brought = await bring_copies(
+                copies,
+                lambda copy: job.tree_of(copy.below),
+                partial(_how, job, placement),
+                transfer=transfer,
+                caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+                in_view=for_view,
+                sink=noted,
+            )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
+        await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
-    receipts = [_in_view(copy, one.receipt) for copy, one in zip(copies, brought, strict=True)]
-    receipts += _mounted(view)
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
+    told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
+    receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
     await asyncio.to_thread(job.write_json, RECEIPT, receipt)
@@ -151,8 +169,10 @@ async def stage_job(
     return view
 
 
-async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str]) -> ExitInfo:
-    """Run the command in the view of a staged job; how it ended stands in record and receipt.
+async def run_job(
+    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False
+) -> ExitInfo:
+    """Run the command in the view of a staged job; how it ended stands in record and receipt. ``plain``: without one.
 
     The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
     Raises `CommandError` (not found, not executable), `UsageError` (a RAM disk larger than the memory), `MountError`,
@@ -164,12 +184,15 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
+        if plain:
+            command = plain_command(spec, job, os.environ, tuple(argv), workdir=workdir)
+            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
-        ended = await run_command(checked, command)
+        ended = await (run_plain(command) if plain else run_command(checked, command))
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
         raise

@@ -25,6 +25,7 @@ __all__ = [
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -73,8 +74,9 @@ UNVERIFIED: Final = {
 
 
 class JobState(StrEnum):
-    """A job's record goes through these in order, never back."""
+    """A job's record goes through these in order, never back. Only what `stager create` made begins as created."""
 
+    CREATED = "created"
     STAGING = "staging"
     READY = "ready"
     RUNNING = "running"
@@ -140,6 +142,13 @@ class TmpSpec(Struct, frozen=True, kw_only=True):
     ramfs_inodes: int | None = None
 
 
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -149,10 +158,12 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     code: CodeSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     public: tuple[PublicSpec, ...] = ()
+    resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     tmp: TmpSpec = TmpSpec()
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

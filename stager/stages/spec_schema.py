@@ -24,6 +24,7 @@ __all__ = [
     "Problems",
     "PublicTable",
     "S3Table",
+    "SourceTable",
     "TmpTable",
     "ViewTable",
     "convert_table",
@@ -31,9 +32,9 @@ __all__ = [
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "tmp", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "tmp", "view", "s3")
 
-NOT_YET: Final = ("resource", "results")
+NOT_YET: Final = ("results",)
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -49,6 +50,8 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    image: str | None = None
+    entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
 class GitTable(_Table, frozen=True, kw_only=True):
@@ -69,15 +72,12 @@ class CodeTable(GitTable, frozen=True, kw_only=True):
     ref: str | None = None
 
 
-class DatasetTable(GitTable, frozen=True, kw_only=True):
-    """One ``[[dataset]]``."""
+class SourceTable(GitTable, frozen=True, kw_only=True):
+    """What is copied from a source, whatever becomes of it: one ``[[resource]]`` has no more."""
 
-    name: str
     source: str
     ref: str | None = None
     remote: str | None = None
-    access: Literal["read-write", "read-only"] = "read-write"
-    place: str = "any"
     integrity: Literal["light", "standard", "strict"] | None = None
     require_integrity: Literal["A", "B"] | None = None
     frozen: str | None = None
@@ -88,6 +88,14 @@ class DatasetTable(GitTable, frozen=True, kw_only=True):
     max_size: str | None = None
     newer: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
+
+
+class DatasetTable(SourceTable, frozen=True, kw_only=True):
+    """One ``[[dataset]]``."""
+
+    name: str
+    access: Literal["read-write", "read-only"] = "read-write"
+    place: str = "any"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
