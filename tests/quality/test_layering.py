@@ -49,9 +49,6 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "job_view", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"verify"},
         {
             "caching",
             "copies",
@@ -65,6 +62,7 @@ LAYERS = (
             "job_look",
             "job_progress",
             "job_settings",
+            "job_view",
             "jobs",
             "launching",
             "layouts",
