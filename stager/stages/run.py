@@ -107,8 +107,13 @@ def _forward(keeper: subprocess.Popen[bytes], writer: asyncio.StreamWriter, numb
 
 
 def _request(view: MountView, command: Command) -> KeeperRequest:
+    disk = view.ramdisk
     return {
-        "view": {"mounts": [_mount(mount) for mount in view.mounts], "masked": list(view.masked)},
+        "view": {
+            "mounts": [_mount(mount) for mount in view.mounts],
+            "masked": list(view.masked),
+            "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
+        },
         "argv": list(command.argv),
         "environment": dict(command.environment),
         "workdir": command.workdir,
@@ -125,6 +130,7 @@ def _mount(mount: Mount) -> MountRequest:
         "read_only": mount.read_only,
         "pinned": mount.pinned,
         "lower": mount.lower,
+        "owner": mount.owner,
     }
 
 

@@ -62,6 +62,7 @@ LAYERS = (
             "job_look",
             "job_progress",
             "job_settings",
+            "job_view",
             "jobs",
             "launching",
             "layouts",
