@@ -29,6 +29,7 @@ from stager.host.scratch import CACHE, PARTS, known_scratches, remember_scratch
 from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
+from stager.hosting import keep_view
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
@@ -132,6 +133,8 @@ async def stage_job(
             sink=sink,
         )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
+        if not for_view:
+            await asyncio.to_thread(keep_view, job, view)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise

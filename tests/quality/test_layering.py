@@ -30,7 +30,7 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        {"decision", "hosting", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
         | {"verify"},
     ),
