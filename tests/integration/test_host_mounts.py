@@ -57,7 +57,8 @@ def test_mounts_of_a_job_are_made_at_its_paths_and_removed_without_a_trace(node:
     stage(node, "1")
     assert node.stager("mount", "1", *SCRATCH) == Told(0, "job 1: was mounted before\n")
     node.sh(
-        "test $(cat /data/alice/words/one) = one; echo x > /logs/l; echo x > /code/c; echo mine > /data/alice/words/new;"
+        "test $(cat /data/alice/words/one) = one; echo x > /logs/l; echo x > /code/c; "
+        "echo mine > /data/alice/words/new;"
         "echo x > /data/lab/live/theirs; test -e /mnt/live/theirs; test ! -e /mnt/words/new"
     )
     locked = ["/data/alice/fixed", "/public/imagenet", "/public/imagenet/sub", "/public", "/data", "/data/alice"]
