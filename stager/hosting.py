@@ -11,18 +11,18 @@ import re
 import stat
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-import msgspec
-
-from stager.errors import AccessDeniedError, HostError, MountError, NotFoundError, UsageError
+from stager.errors import AccessDeniedError, MountError, NotFoundError, UsageError
 from stager.host import syscalls
 from stager.host.becoming import Channel, User, as_user, find_user
 from stager.host.host_journal import RUN
 from stager.host.host_mounts import HostMount, begun_mounts, make_mounts, remove_mounts
 from stager.host.record import JobDirectory
+from stager.launching import launch_of_job
 from stager.model import DATASET_NAME, JobState, Mount, MountView
 from stager.placing import open_known_job
+from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
 from stager.view_paths import (
     CLUSTER_STORAGE,
@@ -38,18 +38,12 @@ from stager.view_paths import (
     USER_STORAGE,
 )
 
-__all__ = ["end_outside", "keep_view", "mount_job", "run_outside", "umount_job"]
+__all__ = ["end_outside", "mount_job", "run_outside", "umount_job"]
 
-_VIEW: Final = "view.json"
 _PUBLIC_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
 _TOPS: Final = _OWN | {CLUSTER_STORAGE, USER_STORAGE, SHARED_STORAGE}
-
-
-def keep_view(job: JobDirectory, view: MountView) -> None:
-    """Note what a staged job is to see where, for `mount_job`. Raises `HostError`, `NoSpaceError`. Blocks."""
-    job.write_json(_VIEW, {"mounts": msgspec.to_builtins(view.mounts)})
 
 
 def mount_job(user: User, job_id: str, scratch: str | None, *, directory: str = RUN) -> bool:
@@ -120,10 +114,14 @@ def _offer(job_id: str, scratch: str | None, channel: Channel) -> None:
     with open_known_job(job_id, scratch, os.environ) as job:
         if job.record.state is not JobState.READY and not job.record.runs_outside():
             raise UsageError(f"is {job.record.shown_state()}, not ready", where=f"job {job_id}", hint="stage it first")
-        for mount in check_sources(_kept_view(job)).mounts:
+        mounts = launch_of_job(job).mounts
+        for mount in check_sources(_view_of(mounts)).mounts:
             source = _open_pinned(mount)
-            channel.say({"target": mount.target, "kind": mount.kind, "read_only": mount.read_only}, source)
+            channel.say({"target": mount.target, "read_only": mount.read_only}, source)
             os.close(source)
+        for memory in mounts:
+            if memory.kind == "memory":
+                channel.say({"target": memory.target, "bytes": memory.size_bytes, "inodes": memory.inodes})
         channel.say({"whole": True})
         channel.hear()
         run_outside(job)
@@ -136,14 +134,19 @@ def _end(job_id: str, scratch: str | None, channel: Channel) -> None:
     channel.say({"ended": True})
 
 
-def _kept_view(job: JobDirectory) -> MountView:
-    kept = job.read_json(_VIEW)
-    if not kept:
-        raise UsageError("was not staged by `stager stage`", where=f"job {job.record.id}", hint="stage it so")
-    try:
-        return MountView(mounts=tuple(msgspec.convert(kept.get("mounts"), list[Mount])))
-    except msgspec.ValidationError as error:
-        raise HostError(f"is damaged: {error}", where=f"{job.path}/{_VIEW}", hint="stage the job again") from error
+def _view_of(mounts: Sequence[LaunchMount]) -> MountView:
+    """Of what lies on this node, for its sources to be checked."""
+
+    def kind(mount: LaunchMount) -> Literal["public", "bind", "own"]:
+        return "public" if mount.target.startswith(f"{PUBLIC}/") else "bind" if mount.live else "own"
+
+    return MountView(
+        mounts=tuple(
+            Mount(kind=kind(mount), source=mount.source, target=mount.target, read_only=mount.read_only)
+            for mount in mounts
+            if mount.kind == "bind"
+        )
+    )  # fmt: skip
 
 
 def _open_pinned(mount: Mount) -> int:
@@ -170,16 +173,22 @@ def _take(channel: Channel, user: User) -> list[HostMount]:
             message, files = channel.hear()
             if "whole" in message:
                 return wanted
-            wanted += [HostMount(str(message["target"]), file, _is_locked(message)) for file in files]
+            wanted.append(_asked(message, files, user))
             _refuse_target(wanted[-1].target, {mount.target for mount in wanted[:-1]})
-            _refuse_source(wanted[-1], user)
+            if files:
+                _refuse_source(wanted[-1], user)
     except BaseException:
         _close_all(wanted)
         raise
 
 
-def _is_locked(message: dict[str, Any]) -> bool:
-    return bool(message["read_only"]) or message["kind"] == "public" or str(message["target"]).startswith(f"{PUBLIC}/")
+def _asked(message: dict[str, Any], files: Sequence[int], user: User) -> HostMount:
+    target = str(message["target"])
+    if files:
+        return HostMount(target, files[0], locked=bool(message["read_only"]) or target.startswith(f"{PUBLIC}/"))
+    size, inodes = int(message["bytes"]), int(message["inodes"])
+    options = {"mode": "0700", "uid": str(user.uid), "gid": str(user.gid), "size": str(size), "nr_inodes": str(inodes)}
+    return HostMount(target, None, tmpfs_options=options)
 
 
 def _refuse_target(target: str, others: set[str]) -> None:

@@ -30,9 +30,10 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "hosting", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        {"decision", "hosting", "jobs", "job_end", "launching", "leftovers", "moving", "opening"}
+        | {"pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"verify"},
+        | {"creating", "job_settings", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
