@@ -62,6 +62,8 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="stager %(version)s")
+@click.option("--as-user", metavar="USER", expose_value=False, help="For root: do all of it as this user (a name, a "
+              "number, or slurm: whose job SLURM_JOB_UID says it is). Stands before or behind the command.")
 def _group() -> None:
     """Bring the data of a compute job onto this node, verified, before the job starts.
 

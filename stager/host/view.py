@@ -61,13 +61,14 @@ class Guarded(NamedTuple):
     own: frozenset[int]
 
 
-def build(request: ViewRequest) -> Guarded:
-    """Make the view and make it this process's root; `stager.host.namespaces.enter` comes first.
+def build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> Guarded:
+    """Make the view and make it this process's root; `stager.host.rights.Rights.enter` comes first, and ``admit`` is
+    asked about each source that was opened.
 
     `MountError` names the mount that could not be made, moved away or could not be proved read-only.
     """
     with _reporting("build the job's view"):
-        return _build(request)
+        return _build(request, admit)
 
 
 def close_later_mounts(guarded: Guarded) -> None:
@@ -103,12 +104,13 @@ def _hint(error: OSError) -> str:
     return "look at the mounts of this node"
 
 
-def _build(request: ViewRequest) -> Guarded:
+def _build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> Guarded:
     rows = mounts.read_mountinfo()
     trees: list[tuple[MountRequest, int]] = []
     public: list[Place] = []
     for mount in request["mounts"]:
         source = _open_pinned(mount)
+        admit(mount, source)
         if mount["kind"] == "public":
             public += _places(source, rows)
         trees.append((mount, _copy_of(source, mount)))

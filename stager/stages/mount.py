@@ -10,6 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
+from stager.host.allowed_sources import refused_to_users
 from stager.host.mounts import Row, fstab_points, is_network, lies_within, read_fstab, read_mountinfo
 from stager.host.probe import Probe, probe_directories
 from stager.model import Mount, MountView
@@ -44,6 +45,7 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     for mount in mounts:
         for point in missing_network_mounts(mount.source, read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
+    problems += [(MountError, told) for told in refused_to_users(mounts)]
     problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
         raise _error(problems)
