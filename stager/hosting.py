@@ -7,61 +7,73 @@ nothing by a path that the user could change. What the user says is checked: it 
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Literal
 
 from stager.errors import AccessDeniedError, MountError, NotFoundError, UsageError
 from stager.host import syscalls
-from stager.host.becoming import Channel, User, as_user, find_user
+from stager.host.becoming import Channel, as_user
 from stager.host.host_journal import RUN
 from stager.host.host_mounts import HostMount, begun_mounts, make_mounts, remove_mounts
+from stager.host.principal import Principal, find_principal
 from stager.host.record import JobDirectory
+from stager.host.rights import refuse_target, why_not_allowed
+from stager.host.site import site_principals
 from stager.launching import launch_of_job
-from stager.model import DATASET_NAME, JobState, Mount, MountView
+from stager.model import JobState, Mount, MountView
 from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
-from stager.view_paths import (
-    CLUSTER_STORAGE,
-    CODE,
-    DATA,
-    LOCAL_STORAGE,
-    LOGS,
-    PUBLIC,
-    SHARED_STORAGE,
-    TASK,
-    TMP,
-    TMP_RAMFS,
-    USER_STORAGE,
-)
+from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, TASK, TMP, TMP_RAMFS
 
-__all__ = ["end_outside", "mount_job", "run_outside", "umount_job"]
+__all__ = ["Offer", "mount_job", "offered", "umount_job"]
 
-_PUBLIC_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
-_TOPS: Final = _OWN | {CLUSTER_STORAGE, USER_STORAGE, SHARED_STORAGE}
 
 
-def mount_job(user: User, job_id: str, scratch: str | None, *, directory: str = RUN) -> bool:
+@contextmanager
+def offered(user: Principal, job_id: str, scratch: str | None) -> Iterator[Offer]:
+    """What a staged job of ``user`` is to see, opened by a child that is that user; the files are closed at the end.
+
+    What is raised until the block begins, and by `Offer.take`, is the fault of the job or its user.
+    """
+    _refuse_others("mount")
+    with as_user(user, partial(_offer, job_id, scratch)) as channel:
+        offer = Offer(channel, _take(channel, user))
+        try:
+            yield offer
+        finally:
+            _close_all(offer.mounts)
+
+
+class Offer:
+    """``mounts`` of a job."""
+
+    def __init__(self, channel: Channel, mounts: Sequence[HostMount]) -> None:
+        self.mounts = mounts
+        self._channel = channel
+
+    def take(self) -> str:
+        """Say that they stand, or that none is wanted: the job runs from here. Its directory. Raises as `offered`."""
+        self._channel.say({"taken": True})
+        message, _ = self._channel.hear()
+        return str(message["path"])
+
+
+def mount_job(user: Principal, job_id: str, scratch: str | None, *, directory: str = RUN) -> bool:
     """Mount what a staged job is to see, and note that it runs; False: it was mounted already. Root's. Blocks.
 
     Raises `MountError`, `BusyError` (another job has these paths), `NotFoundError`, `AccessDeniedError`, `UsageError`
     (not staged, or ended), `HostError`, `NoSpaceError`.
     """
-    _refuse_others("mount")
-    with as_user(user, partial(_offer, job_id, scratch)) as channel:
-        wanted = _take(channel, user)
+    with offered(user, job_id, scratch) as offer:
+        made = make_mounts(job_id, user.uid, user.gid, offer.mounts, directory=directory)
         try:
-            made = make_mounts(job_id, user.uid, user.gid, wanted, directory=directory)
-        finally:
-            _close_all(wanted)
-        try:
-            channel.say({"mounted": True})
-            channel.hear()
+            offer.take()
         except BaseException:
             if made:
                 remove_mounts(job_id, directory=directory)
@@ -69,7 +81,7 @@ def mount_job(user: User, job_id: str, scratch: str | None, *, directory: str = 
     return made
 
 
-def umount_job(user: User, job_id: str, scratch: str | None, *, directory: str = RUN) -> bool:
+def umount_job(user: Principal, job_id: str, scratch: str | None, *, directory: str = RUN) -> bool:
     """Remove a job's mounts, and note that it has ended; False: it had none. Root's. Blocks.
 
     ``user``: whose job it is when it has none; else the journal knows.
@@ -78,7 +90,7 @@ def umount_job(user: User, job_id: str, scratch: str | None, *, directory: str =
     _refuse_others("unmount")
     begun = begun_mounts(directory=directory)
     if begun is not None and begun.job == job_id and begun.uid != user.uid:
-        user = find_user(str(begun.uid))
+        user = find_principal(str(begun.uid), {})
     removed = remove_mounts(job_id, directory=directory)
     try:
         with as_user(user, partial(_end, job_id, scratch)) as channel:
@@ -87,18 +99,6 @@ def umount_job(user: User, job_id: str, scratch: str | None, *, directory: str =
         if not removed:
             raise
     return removed
-
-
-def run_outside(job: JobDirectory) -> None:
-    """Note that a staged job's command is run by others from here. Raises `HostError`, `NoSpaceError`. Blocks."""
-    if not job.record.runs_outside():
-        job.advance(JobState.RUNNING, outside=True)
-
-
-def end_outside(job: JobDirectory) -> None:
-    """Note that they have ended. Raises `HostError`, `NoSpaceError`. Blocks."""
-    if job.record.runs_outside():
-        job.advance(JobState.ENDED)
 
 
 def _refuse_others(what: str) -> None:
@@ -117,20 +117,22 @@ def _offer(job_id: str, scratch: str | None, channel: Channel) -> None:
         mounts = launch_of_job(job).mounts
         for mount in check_sources(_view_of(mounts)).mounts:
             source = _open_pinned(mount)
-            channel.say({"target": mount.target, "read_only": mount.read_only}, source)
+            channel.say({"target": mount.target, "kind": mount.kind, "read_only": mount.read_only}, source)
             os.close(source)
         for memory in mounts:
             if memory.kind == "memory":
                 channel.say({"target": memory.target, "bytes": memory.size_bytes, "inodes": memory.inodes})
         channel.say({"whole": True})
         channel.hear()
-        run_outside(job)
-        channel.say({"runs": True})
+        if not job.record.runs_outside():
+            job.advance(JobState.RUNNING, outside=True)
+        channel.say({"path": job.path})
 
 
 def _end(job_id: str, scratch: str | None, channel: Channel) -> None:
     with open_known_job(job_id, scratch, os.environ) as job:
-        end_outside(job)
+        if job.record.runs_outside():
+            job.advance(JobState.ENDED)
     channel.say({"ended": True})
 
 
@@ -165,7 +167,7 @@ def _open_pinned(mount: Mount) -> int:
     return source
 
 
-def _take(channel: Channel, user: User) -> list[HostMount]:
+def _take(channel: Channel, user: Principal) -> list[HostMount]:
     """What the user's child offers, as far as it may be mounted."""
     wanted: list[HostMount] = []
     try:
@@ -173,16 +175,19 @@ def _take(channel: Channel, user: User) -> list[HostMount]:
             message, files = channel.hear()
             if "whole" in message:
                 return wanted
-            wanted.append(_asked(message, files, user))
-            _refuse_target(wanted[-1].target, {mount.target for mount in wanted[:-1]})
-            if files:
-                _refuse_source(wanted[-1], user)
+            mount = _asked(message, files, user)
+            others = [one.target for one in wanted]
+            wanted.append(mount)
+            if (why := refuse_target(mount.target, others)) is not None:
+                raise MountError(why, where=ascii(mount.target))
+            if mount.source is not None:
+                _admit(mount.target, str(message["kind"]), mount.source, user)
     except BaseException:
         _close_all(wanted)
         raise
 
 
-def _asked(message: dict[str, Any], files: Sequence[int], user: User) -> HostMount:
+def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> HostMount:
     target = str(message["target"])
     if files:
         return HostMount(target, files[0], locked=bool(message["read_only"]) or target.startswith(f"{PUBLIC}/"))
@@ -191,27 +196,25 @@ def _asked(message: dict[str, Any], files: Sequence[int], user: User) -> HostMou
     return HostMount(target, None, tmpfs_options=options)
 
 
-def _refuse_target(target: str, others: set[str]) -> None:
-    above, _, name = target.partition("/")[2].partition("/")
-    known = target in _TOPS
-    known |= f"/{above}" == DATA and DATASET_NAME.fullmatch(name) is not None
-    known |= f"/{above}" == PUBLIC and _PUBLIC_NAME.fullmatch(name) is not None
-    if not known or target in others:
-        raise MountError("is no path of a job's view, or twice", where=target[:200])
+def _admit(target: str, kind: str, source: int, user: Principal) -> None:
+    """Raises `MountError`: others than the user could enter there. `AccessDeniedError`: the site does not let the user.
 
-
-def _refuse_source(mount: HostMount, user: User) -> None:
-    assert mount.source is not None
-    found = os.fstat(mount.source)
-    if not stat.S_ISDIR(found.st_mode):
-        raise MountError("is no directory", where=mount.target)
-    if mount.target in _OWN and (found.st_uid != user.uid or found.st_mode & 0o077):
-        raise MountError("others than the job's user could enter", where=mount.target)
-    if user.uid != 0 and found.st_uid != user.uid:
-        raise AccessDeniedError(
-            f"user {user.name} may have nothing mounted there but what is that user's own", where=mount.target,
-            hint="the node's administrator can allow it: [principals] in /etc/stager/site.toml",
-        )  # fmt: skip
+    Whoever is not root has no more mounted than that user's own directories and what the site allows.
+    """
+    found = os.fstat(source)
+    if target in _OWN and (found.st_uid != user.uid or found.st_mode & 0o077):
+        raise MountError("others than the job's user could enter", where=target)
+    if user.uid == 0:
+        return
+    here = os.readlink(f"/proc/self/fd/{source}")
+    if kind not in ("bind", "public"):
+        if found.st_uid != user.uid:
+            raise AccessDeniedError("is not a directory of the user's", where=here)
+        return
+    site = site_principals()
+    tops = site.allowed_binds if kind == "bind" else site.allowed_public
+    if (why := why_not_allowed(kind, here, [os.path.realpath(top) for top in tops])) is not None:
+        raise AccessDeniedError(why, where=here)
 
 
 def _close_all(mounts: Sequence[HostMount]) -> None:

@@ -10,7 +10,7 @@ from stager.cli.job_options import scratch_option
 from stager.cli.options import common
 from stager.cli.state import State
 from stager.cli.tell import tell
-from stager.host.becoming import find_user
+from stager.host.principal import find_principal
 from stager.hosting import umount_job
 
 __all__ = ["command"]
@@ -18,18 +18,18 @@ __all__ = ["command"]
 
 @click.command("umount")
 @click.argument("job_id", metavar="JOB")
-@click.option("--as-user", metavar="USER", help="Whose job it is, when it has no mounts. [SLURM_JOB_UID, else root]")
+@click.option("--user", metavar="USER", help="Whose job it is, when it has no mounts. [SLURM_JOB_UID, else root]")
 @scratch_option
 @common
 @click.pass_obj
-def command(state: State, /, job_id: str, as_user: str | None, scratch: str | None) -> None:
+def command(state: State, /, job_id: str, user: str | None, scratch: str | None) -> None:
     """Remove the mounts that `stager mount` made, also after a crash of it, and say that the job has ended.
 
     Something that was mounted on or in them since stays, and is named. Doing it again is harmless.
 
     Example: stager umount 4711
     """
-    user = find_user(as_user or os.environ.get("SLURM_JOB_UID") or "0")
-    removed = umount_job(user, job_id, scratch)
+    principal = find_principal(user or os.environ.get("SLURM_JOB_UID") or "0", os.environ)
+    removed = umount_job(principal, job_id, scratch)
     text = f"job {job_id}: {'unmounted' if removed else 'nothing is mounted'}"
     tell(state, "unmounted", {"job": job_id, "unmounted": removed}, text)

@@ -9,38 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 from stager import errors
-from stager.errors import HostError, InternalError, StagerError, UsageError
+from stager.errors import InternalError, StagerError
+from stager.host.principal import Principal, become
 
-__all__ = ["Channel", "User", "as_user", "find_user"]
+__all__ = ["Channel", "as_user"]
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 8
-
-
-class User(NamedTuple):
-    """An account of this node."""
-
-    uid: int
-    gid: int
-    name: str
-    home: str
-    shell: str
-
-
-def find_user(asked: str) -> User:
-    """The account of a name or number. Raises `UsageError`: there is none."""
-    try:
-        found = pwd.getpwuid(int(asked)) if asked.isascii() and asked.isdigit() else pwd.getpwnam(asked)
-    except (KeyError, OverflowError):
-        raise UsageError(f"no user {asked[:80]!a} on this node", hint="a name or a number") from None
-    return User(found.pw_uid, found.pw_gid, found.pw_name, found.pw_dir, found.pw_shell)
 
 
 class Channel:
@@ -68,7 +49,7 @@ class Channel:
 
 
 @contextlib.contextmanager
-def as_user(user: User, work: Callable[[Channel], None]) -> Iterator[Channel]:
+def as_user(user: Principal, work: Callable[[Channel], None]) -> Iterator[Channel]:
     """Fork, and let the child, once it is ``user``, do ``work``; it gets an end of the channel that is returned.
 
     This process must have one thread. At the end of the block the child is waited for; one whose other end has gone
@@ -87,12 +68,15 @@ def as_user(user: User, work: Callable[[Channel], None]) -> Iterator[Channel]:
         os.waitpid(child, 0)
 
 
-def _work(user: User, work: Callable[[Channel], None], connection: socket.socket) -> NoReturn:
+def _work(user: Principal, work: Callable[[Channel], None], connection: socket.socket) -> NoReturn:
     channel = Channel(connection)
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        become(user)
+        os.chdir("/")
+        if user.uid != os.geteuid():
+            become(user)
+        os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=user.shell)
         work(channel)
         status = 0
     except StagerError as error:
@@ -101,20 +85,6 @@ def _work(user: User, work: Callable[[Channel], None], connection: socket.socket
         _tell(channel, InternalError(f"{type(error).__name__}: {error}"))
     finally:
         os._exit(status)
-
-
-def become(user: User) -> None:
-    """Give up root for good: groups, ids, and with them every capability. Raises `HostError`."""
-    try:
-        if os.geteuid() == 0:
-            os.initgroups(user.name, user.gid)
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-        elif os.geteuid() != user.uid:
-            raise PermissionError(1, "only root may")
-    except OSError as error:
-        raise HostError(f"cannot become user {user.name}: {error.strerror}", where="this node") from error
-    os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=user.shell)
 
 
 def _tell(channel: Channel, error: StagerError) -> None:

@@ -149,7 +149,7 @@ def test_a_users_job_is_mounted_for_that_user_alone(node: OwnRoot) -> None:
     code, text = node.stager("mount", "6", *scratch, user=USER)
     assert code == 6 and "only root can mount" in text
     assert node.stager("mount", "6", *scratch).code == 3  # root has no such job
-    assert node.stager("mount", "6", *scratch, "--as-user", "nobody") == Told(0, "job 6: mounted\n")
+    assert node.stager("mount", "6", *scratch, "--user", "nobody") == Told(0, "job 6: mounted\n")
     node.run("sh", "-ec", "test $(cat /data/alice/words/one) = one; echo mine > /data/alice/words/two", user=USER)
     refused = node.run("ls", "/data", "/public", "/code", "/logs", user=12345, check=False).stderr
     assert refused.count("Permission denied") == 4
@@ -157,6 +157,6 @@ def test_a_users_job_is_mounted_for_that_user_alone(node: OwnRoot) -> None:
     assert "ended" in node.stager("ls", *scratch, user=USER).text
 
     assert node.stager("stage", "/mnt/live.toml", "--job-id", "7", *scratch, user=USER).code == 0
-    code, text = node.stager("mount", "7", *scratch, "--as-user", "nobody")
+    code, text = node.stager("mount", "7", *scratch, "--user", "nobody")
     assert code == 3 and "/data/lab/live" in text and "[principals]" in text
     assert "/data" not in node.mounted()
