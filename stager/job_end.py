@@ -193,6 +193,11 @@ def remove_creation(job: JobDirectory) -> None:
 def _refuse_active(job: JobDirectory) -> None:
     """One of which nothing can be seen from here (of another container) has given up the lock, which is held now."""
     owner = job.record.owner
+    if job.record.runs_outside():
+        raise UsageError(
+            "runs, and not by stager", where=f"job {job.record.id}",
+            hint=f"when it has ended, root says so: stager umount {job.record.id}",
+        )  # fmt: skip
     if job.record.is_active() and owner.state() is Life.ALIVE and owner.pid != os.getpid():
         raise UsageError(
             f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"

@@ -57,6 +57,7 @@ LAYERS = (
             "ended_jobs",
             "eviction",
             "history",
+            "hosting",
             "job_end",
             "job_logs",
             "job_look",
