@@ -19,17 +19,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import msgspec
-
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, UsageError
 from stager.host import brokered
 from stager.host.holders import Life
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
-from stager.host.record import Keeper, Record, find_scratch, record_at
-from stager.jobs import command_of
+from stager.host.record import KeptBy, Record, find_scratch, record_at
+from stager.job_command import command_of, spec_in
 from stager.launches import Launch
-from stager.model import Command, ExitInfo, JobSpec, JobState
+from stager.model import Command, ExitInfo, JobState
 from stager.placing import job_scratches
 from stager.scheduler import JobIdentity
 from stager.stages.run import Joined, join_command
@@ -55,7 +53,8 @@ async def exec_in_job(job_id: str, argv: Sequence[str], asked: str | None, envir
         raise NotFoundError(f"no job {job_id} on this node", hint=_HINT)
     _, record = found
     with _open_view(record) as (joined, context):
-        return await join_command(joined, _command(context, record, argv, environ))
+        identity = JobIdentity(id=record.id, attempt=record.restart)
+        return await join_command(joined, command_of(spec_in(context, record.id), identity, argv, environ))
 
 
 async def join_launch(
@@ -121,16 +120,6 @@ def _find(job_id: str, asked: str | None, environ: Mapping[str, str]) -> tuple[s
     return (path, record) if record is not None else None
 
 
-def _command(context: bytes, record: Record, argv: Sequence[str], environ: Mapping[str, str]) -> Command:
-    try:
-        spec = msgspec.json.decode(context, type=JobSpec)
-    except msgspec.MsgspecError as error:
-        raise HostError(
-            "was started by another version of stager", where=f"job {record.id}", hint="use that version"
-        ) from error
-    return command_of(spec, JobIdentity(id=record.id, attempt=record.restart), argv, environ)
-
-
 @contextmanager
 def _open_view(record: Record) -> Iterator[tuple[Joined, bytes]]:
     """The view of a job, and its context. Raises `UsageError`: the job has none here; `AccessDeniedError`."""
@@ -158,7 +147,7 @@ def _open_view(record: Record) -> Iterator[tuple[Joined, bytes]]:
         yield found
 
 
-def _open_keeper(keeper: Keeper, held: ExitStack) -> tuple[Joined, bytes] | None:
+def _open_keeper(keeper: KeptBy, held: ExitStack) -> tuple[Joined, bytes] | None:
     """None: it has ended. The process is opened, then known to be the one, then looked into, then known to live on:
     so all that was opened is its.
     """

@@ -25,10 +25,12 @@ from stager.cli.text import count, size
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.copies import caches_for
 from stager.errors import InternalError, StagerError, UsageError
+from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
-from stager.jobs import command_of, open_job, run_job, stage_job
+from stager.jobs import open_job, run_job, stage_job
 from stager.joining import join_launch
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
@@ -124,10 +126,11 @@ def _run(
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
-    if how.plain and how.launch is not None:
+    if how.launch is not None and (how.plain or brokered.is_brokered()):
         raise UsageError(
-            "several ranks share a view, and there is none", where="--view none",
-            hint="stage once on the node (`stager stage`), and start the ranks with what it prints",
+            "several ranks of a node share a view, and there is none that they could join",
+            where="--view none" if how.plain else "stager --as-user",
+            hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
     start = _join if is_led else _stage_and_run

@@ -104,22 +104,22 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int, rights: Rights) -> None:
-    joined = rights.joined(request["join"])
-    ends = [owner]
+    joined, ends = rights.joined(request["join"]), [owner]
     if joined is None:
         rights.enter()
+        syscalls.signal_at_parents_end(signal.SIGCONT)  # a change of ids takes it back
         namespace = rights.job_namespace()
+        guarded = view.build(request["view"], rights.admit)
     else:
-        ends.append(joined["keeper"])
-        namespace = joined["job"]
         rights.join(joined["namespaces"])
-    syscalls.signal_at_parents_end(signal.SIGCONT)
-    guarded = None if joined is not None else view.build(request["view"], rights.admit)
+        syscalls.signal_at_parents_end(signal.SIGCONT)
+        namespace, guarded = joined["job"], None
+        ends.append(joined["keeper"])
     guard_streams()
     syscalls.become_subreaper()
     context = _remember(request["context"]) if joined is None else -1
     mounts = os.stat("/proc/self/ns/mnt").st_ino
-    _send(channel, {"event": "ready", "namespace": namespace, "context": context, "mounts": mounts})
+    _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts, "context": context})
     early = _wait_for_go(channel)
     if early is None:
         return
@@ -140,9 +140,10 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
                 if request["holds"]:
                     watch.hold()
     finally:
-        procs.end_descendants()
         if joined is None:
             rights.end_job(namespace)
+        else:
+            procs.end_descendants()
 
 
 def _remember(context: str) -> int:

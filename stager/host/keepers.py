@@ -10,7 +10,7 @@ from typing import IO, Final, Protocol
 from stager.host import brokered
 from stager.host.launch import start_module
 
-__all__ = ["OWN", "KeeperProcess", "start_keeper"]
+__all__ = ["OWN", "Keeper", "start_keeper"]
 
 OWN: Final = 0
 """Joined is the view of a keeper that this user has started."""
@@ -18,7 +18,7 @@ OWN: Final = 0
 _Stream = int | IO[bytes] | None
 
 
-class KeeperProcess(Protocol):
+class Keeper(Protocol):
     """What is needed of it; `subprocess.Popen` is one."""
 
     pid: int
@@ -36,7 +36,7 @@ class KeeperProcess(Protocol):
 def start_keeper(
     channel: socket.socket, uses: Sequence[int], *, stdin: _Stream, stdout: _Stream, stderr: _Stream,
     joins: int | None = None,
-) -> KeeperProcess:  # fmt: skip
+) -> Keeper:  # fmt: skip
     """With this end of a socket pair; it holds ``uses`` open while it lives. A stream left None is inherited. Blocks.
 
     ``joins``: it is to join a view, that of root's keeper of this number, or of an own one (0).

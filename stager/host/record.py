@@ -22,9 +22,10 @@ from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
 from stager.host.ranks import forget_ranks
+from stager.host.workspace import boot_id
 from stager.model import JOB_ID, JobState
 
-__all__ = ["RECORD", "JobDirectory", "Keeper", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
+__all__ = ["RECORD", "JobDirectory", "KeptBy", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
 
 RECORD: Final = "job.json"
 """In a job's directory."""
@@ -41,7 +42,7 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Keeper(msgspec.Struct, frozen=True, kw_only=True):
+class KeptBy(msgspec.Struct, frozen=True, kw_only=True):
     """Who keeps a job's view (`stager.host.keeper`), and its descriptors of the job's user namespace and of what those
     who join have to know: /proc/PID/fd shows them to the job's principal.
     """
@@ -56,9 +57,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
-    part of the job that it lies in (`stager.host.parts`). ``keeper``: while it runs and its view stands. ``launch``: of
-    which start of several processes at once (`stager.launches`) it is; "": of one alone. ``transient``: what failed may
-    succeed later.
+    part of the job that it lies in (`stager.host.parts`). ``outside``: others than stager run its command, which nobody
+    here sees; root's `stager umount` says that it has ended. ``keeper``: while it runs and its view stands. ``launch``:
+    of which start of several processes at once (`stager.launches`) it is; "": of one alone. ``transient``: what failed
+    may succeed later.
     """
 
     id: str
@@ -73,7 +75,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error: str | None = None
     parts: dict[str, str] = {}
-    keeper: Keeper | None = None
+    outside: bool = False
+    keeper: KeptBy | None = None
     launch: str = ""
     transient: bool = False
     schema: int = 1
@@ -92,13 +95,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return JobState.RUNNING in self.times
 
     def is_active(self) -> bool:
-        """Whether a stager is staging or running it, as far as can be seen from here."""
-        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        """Whether a stager is staging or running it, or others do, as far as can be seen from here."""
+        is_at_work = self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        return is_at_work or self.runs_outside()
+
+    def runs_outside(self) -> bool:
+        """Whether its command is run by others than stager, as far as is known; not after another boot."""
+        return self.state is JobState.RUNNING and self.outside and self.owner.boot == boot_id()
 
     def shown_state(self) -> str:
         """The state, or "crashed" when its owner died in the middle of it."""
         if self.state in (JobState.CREATED, JobState.READY) and self.error:
             return "failed"
+        if self.runs_outside():
+            return str(self.state)
         if self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is Life.DEAD:
             return "failed" if self.error else "crashed"
         return str(self.state)
@@ -205,14 +215,14 @@ class JobDirectory:
         """Note the parts of the job, durably, before they are made. Raises `HostError`, `NoSpaceError`."""
         self._write(msgspec.structs.replace(self.record, parts=parts))
 
-    def advance(self, state: JobState, *, exit_code: int | None = None) -> None:
+    def advance(self, state: JobState, *, exit_code: int | None = None, outside: bool = False) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
         if _ORDER.index(state) < _ORDER.index(self.record.state):
             raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
         self._write(
             msgspec.structs.replace(
                 self.record, state=state, owner=Holder.of_self(), error=None, keeper=None,
-                times={**self.record.times, state: time.time()},
+                times={**self.record.times, state: time.time()}, outside=outside,
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )
         )
@@ -221,7 +231,7 @@ class JobDirectory:
         """Note where the logs go, and the count that made this place the job's own."""
         self._write(msgspec.structs.replace(self.record, persist=place, own_parts=own_parts, restart=restart))
 
-    def keep_view(self, keeper: Keeper) -> None:
+    def keep_view(self, keeper: KeptBy) -> None:
         """Note who keeps the job's view, for those who join it."""
         self._write(msgspec.structs.replace(self.record, keeper=keeper))
 

@@ -49,6 +49,7 @@ from stager.stages.spec_schema import (
     find_unknown,
     shown,
 )
+from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
 
 __all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "with_options"]
@@ -154,6 +155,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
     _check_view(table, problems)
+    tmp = tmp_of(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
         return None
@@ -173,6 +175,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        tmp=tmp,
         container=container_of(job.image, job.entrypoint, problems),
     )
 

@@ -84,7 +84,7 @@ def test_exec_is_in_the_view_of_the_job_and_ends_with_it(node: Node) -> None:
         assert seen[2:] == ["/logs\n", "file\n", "blue none\n"]
         keeper = json.loads((node.scratch / "jobs" / "7" / "job.json").read_text())["keeper"]
         pid, context = keeper["holder"]["pid"], keeper["context"]
-        door = f"cat /proc/{pid}/fd/{context} || ls /proc/{pid}/root/ || nsenter -t {pid} -m true"
+        door = f"cat /proc/{pid}/fd/{context} || ls /proc/{pid}/cwd/. || nsenter -t {pid} -m true"
         script = f"{LOOK}; ({door}) 2>&- && exit 9; exit 3"
         done = node.stager("exec", "7", "--", "sh", "-c", script, AWS_SECRET_ACCESS_KEY="hunter2")
         assert (done.code, done.out) == (3, "".join(seen)), done.err

@@ -60,18 +60,26 @@ def no_scratch_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def furnish(node: TwoUsers) -> None:
     """Bob: private data, a repository, a staged job of his. Alice: the same of her own, in ``alices``."""
     fs = node.fs
-    node.site(f'[placement]\nroots = ["/var/tmp"]\nfloor = "1M"\n'
-              f'[principals]\nallowed_binds = ["{fs}/bobs", "{fs}/alices"]\nallowed_public = ["{fs}/bobs", "{fs}/alices"]\n')  # fmt: skip
+    node.site(f"""
+[placement]
+roots = ["/var/tmp"]
+floor = "1M"
+[principals]
+allowed_binds = ["{fs}/bobs", "{fs}/alices"]
+allowed_public = ["{fs}/bobs", "{fs}/alices"]
+""")
     for user, where, text in ((BOB, "bobs", CANARY), (ALICE, "alices", "alice's own")):
         node.root("sh", "-ec", f"""
             mkdir -p {fs}/{where}/real/sub {fs}/{where}/repo {fs}/{where}/out; cd {fs}/{where}
             echo "{text}" | tee real/file > real/sub/file
             chown -R {user.name}: . && chmod 0700 real repo out""")  # fmt: skip
         git = "git -c user.name=x -c user.email=x@x -c init.defaultBranch=main"
-        node.as_user(user, f"cd {fs}/{where}/repo && {git} init -q && cp ../real/file . && {git} add . && {git} commit -qm x")  # fmt: skip
+        commit = f"{git} init -q && cp ../real/file . && {git} add . && {git} commit -qm x && echo done"
+        assert node.as_user(user, f"cd {fs}/{where}/repo && {commit}") == "done\n"
     staged = node.stager("--as-user", "bob", "stage", "--job-id", "bobs", "--data", f"b/d=file://{fs}/bobs/real")
     assert staged.code == 0, staged.err
-    node.root("find", f"{fs}/bobs", f"{fs}/tmp/stager-{BOB.uid}", "-type", "f", "-exec", "touch", "-a", "-d", "2001-01-01", "{}", "+")  # fmt: skip
+    long_ago = ["-type", "f", "-exec", "touch", "-a", "-d", "2001-01-01", "{}", "+"]  # reading it shows then
+    node.root("find", f"{fs}/bobs", f"{fs}/tmp/stager-{BOB.uid}", *long_ago)
 
 
 def state_of_bob(node: TwoUsers) -> list[object]:
@@ -85,9 +93,10 @@ def swapper(node: TwoUsers, own: str, target: str) -> Iterator[str]:
     """A path of Alice's that is a directory like her ``own`` and, now and then, ``target``."""
     place = f"{node.fs}/alices/of-{os.path.basename(target)}"
     script = os.path.join(os.path.dirname(__file__), "two_users_swapper.py")
-    node.root("sh", "-ec", f"mkdir {place}; cp -r {node.fs}/alices/{own} {place}/real; cp {script} {node.fs}/swapper.py; "
-              f"chmod a+r {node.fs}/swapper.py; chown -R alice: {place}")  # fmt: skip
-    process = node.popen(ALICE, node.python, "-I", f"{node.fs}/swapper.py", place, target)
+    program = f"{node.fs}/swapper.py"
+    node.root("install", "-m", "0644", script, program)
+    node.root("sh", "-ec", f"mkdir {place}; cp -r {node.fs}/alices/{own} {place}/real; chown -R alice: {place}")
+    process = node.popen(ALICE, node.python, "-I", program, place, target)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -98,8 +107,8 @@ def swapper(node: TwoUsers, own: str, target: str) -> Iterator[str]:
 
 
 def aims(node: TwoUsers, data: str, repo: str, out: str, name: str, *, most: bool) -> list[list[str]]:
-    """Commands that would read ``data`` and ``repo``, and write, change or remove ``out`` and ``data``; ``most`` of them,
-    or those in which root mounts something and those that write.
+    """Commands that would read ``data`` and ``repo``, and write, change or remove ``out`` and ``data``. Not ``most``:
+    those in which root mounts something, and those that write.
     """
     mine, home = f"{node.fs}/alices/real", node.home(ALICE)
     job = f"{home}/{name}.toml"
@@ -114,7 +123,8 @@ def aims(node: TwoUsers, data: str, repo: str, out: str, name: str, *, most: boo
     ]
     if not most:
         return few
-    return few + [
+    return [
+        *few,
         ["sync", f"git+file://{repo}", f"{home}/{name}-git"],
         ["sync", "--state-dir", out, f"file://{mine}", f"{home}/{name}-state"],
         ["verify", "--repair", data],
@@ -139,7 +149,8 @@ def commands_on_bobs_job(node: TwoUsers, *, most: bool) -> list[list[str]]:
     ]
     if not most:
         return few
-    return few + [
+    return [
+        *few,
         ["ls", *scratch],
         ["status", *scratch, "bobs"],
         ["cache", "gc", *scratch, "--keep", "0"],
@@ -167,9 +178,9 @@ def test_nothing_of_another_user_is_read_written_or_removed(node: TwoUsers, soak
         assert CANARY not in done.out + done.err, argv
         assert "Traceback" not in done.err, (argv, done.err)
     assert not [argv for argv, done in zip(commands[:direct], outcomes, strict=False) if done.code == 0]
-    found = node.root("sh", "-c", f"grep -rl '{CANARY}' {fs}/alices {node.home(ALICE)} {fs}/tmp/stager-{ALICE.uid} || true")
-    assert found == ""
-    assert node.root("find", f"{fs}/alices", f"{node.home(ALICE)}", f"{fs}/tmp", "-user", "root", "!", "-path", f"{fs}/tmp") == ""  # fmt: skip
+    alices = [f"{fs}/alices", f"{node.home(ALICE)}", f"{fs}/tmp/stager-{ALICE.uid}"]
+    assert node.root("sh", "-c", f"grep -rl '{CANARY}' {' '.join(alices)} || true") == ""
+    assert node.root("find", *alices, "!", "-user", "alice") == ""
 
 
 def test_bind_of_an_allowed_directory_that_is_exchanged_meanwhile_never_shows_another(
@@ -177,7 +188,7 @@ def test_bind_of_an_allowed_directory_that_is_exchanged_meanwhile_never_shows_an
 ) -> None:
     """Alice may read both, so that only the site's word is between them."""
     fs = node.fs
-    node.root("sh", "-ec", f"mkdir -p {fs}/elsewhere; echo '{CANARY}' > {fs}/elsewhere/file; chmod -R a+rX {fs}/elsewhere")
+    node.root("sh", "-ec", f"mkdir {fs}/elsewhere; cd {fs}/elsewhere; echo '{CANARY}' > file; chmod -R a+rX .")
     with swapper(node, "real", f"{fs}/elsewhere") as path:
         told: list[Outcome] = []
         for turn in range(3 * soak):

@@ -110,8 +110,9 @@ class TwoUsers:
 
     def popen(self, user: User, *argv: str) -> subprocess.Popen[str]:
         """A process of the user's; its errors are in its output."""
-        ids = ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--init-groups", "env", f"HOME={self.home(user)}"]
-        return subprocess.Popen([*self._enter(), *ids, *argv], cwd="/", stdin=subprocess.DEVNULL,
+        ids = ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--init-groups"]
+        argv = (*ids, "env", f"HOME={self.home(user)}", *argv)
+        return subprocess.Popen([*self._enter(), *argv], cwd="/", stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
     def site(self, text: str) -> None:

@@ -19,9 +19,6 @@ PACKAGE = ROOT / "stager"
 LAYERS = (
     (
         "values",
-        {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
-        | {"git_options", "globs", "keeping", "launches", "manifest"}
-        | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
         {
             "amounts",
             "bottleneck",
@@ -33,6 +30,7 @@ LAYERS = (
             "git_options",
             "globs",
             "keeping",
+            "launches",
             "manifest",
             "model",
             "names",
@@ -52,9 +50,6 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"joining", "rank_wait", "verify"},
         {
             "caching",
             "copies",
@@ -63,11 +58,15 @@ LAYERS = (
             "ended_jobs",
             "eviction",
             "history",
+            "hosting",
+            "job_command",
             "job_end",
             "job_logs",
             "job_look",
             "job_progress",
             "job_settings",
+            "joining",
+            "job_view",
             "jobs",
             "launching",
             "layouts",
@@ -79,6 +78,7 @@ LAYERS = (
             "plain_jobs",
             "planning",
             "progress",
+            "rank_wait",
             "repair",
             "reserving",
             "resources",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from stager.errors import AccessDeniedError, HostError, NotFoundError, StagerError, UsageError
 from stager.host.holders import Holder
 from stager.host.ranks import Presence, note_rank, rank_presence
-from stager.host.record import JobDirectory, Keeper
+from stager.host.record import JobDirectory, KeptBy
 from stager.joining import exec_in_job, join_launch
 from stager.launches import Launch, launch_of
 from stager.model import Command, JobState
@@ -49,7 +49,7 @@ def test_keeper_that_is_not_the_one_is_refused(
     job: JobDirectory, tmp_path: Path, holder: Holder, kind: type[StagerError], words: str
 ) -> None:
     job.advance(JobState.RUNNING)
-    job.keep_view(Keeper(holder=holder, namespace=0, context=0))
+    job.keep_view(KeptBy(holder=holder, namespace=0, context=0))
     error = refusal(tmp_path)
     assert type(error) is kind and words in str(error)
 
