@@ -198,6 +198,51 @@ def test_bind_of_an_allowed_directory_that_is_exchanged_meanwhile_never_shows_an
     assert all(done.code in (0, 75, 125) for done in told), told
 
 
+AS_STAGER = """
+import sys; sys.path.insert(0, sys.argv[1])
+from stager.host import broker
+from stager.host.principal import find_principal
+broker._BOOT = f"import sys; sys.argv[:2] = [sys.argv[0]]; exec(open({sys.argv[2]!r}).read())"
+sys.exit(broker.run_as(find_principal("alice", {}), sys.argv[3:], {}))
+"""
+
+
+def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -> None:
+    fs = node.fs
+    attacker = os.path.join(os.path.dirname(__file__), "broker_attacker.py")
+    node.root("install", "-m", "0644", attacker, f"{fs}/attacker.py")
+    before = state_of_bob(node)
+    said = node.root(node.python, "-I", "-c", AS_STAGER, str(node.library), f"{fs}/attacker.py", f"{fs}/alices/real",
+                     f"{fs}/bobs/real")  # fmt: skip
+    assert state_of_bob(node) == before
+    assert CANARY not in said
+    told: dict[str, str] = json.loads(said.splitlines()[-1])
+    targets = [name for name in told if name.startswith("target ")]
+    assert len(targets) == 12
+    assert {told.pop(name) for name in targets} == {"is no place of a view's for data"}
+    ran = {"own directory as a copy": "status 0", "command": "status 9", "join": "status 9",
+           "workdir of another": "cannot enter the working directory: Permission denied",
+           "program of another": "cannot execute the command: Permission denied"}  # fmt: skip
+    assert {name: told.pop(name) for name in ran} == ran
+    assert {told.pop(f"{name}: descriptor") for name in ran} == {"/memfd:context (deleted)"}
+    assert told.pop("end of init") == "{'done': True}"
+    assert told.pop("nonsense") == "hung up"
+    joins = [name for name in told if name.startswith(("join ", "context "))]
+    assert len(joins) == 6
+    assert {told.pop(name) for name in joins} == {"root keeps no such view for this user"}
+    site = "this site lets root mount no {} of it for users; the administrator adds it to [principals] {}"
+    assert told == {
+        "another's as a copy": "is not a directory of the user's",
+        "another's as code": "is not a directory of the user's",
+        "not allowed": site.format("bind mounts", "allowed_binds"),
+        "not allowed as public": site.format("public data", "allowed_public"),
+        "overlay": "root mounts no overlay for a user",
+        "unknown kind": "is not a directory of the user's",
+        "twice": "is mounted twice",
+    }
+    assert "stager-was-here" not in node.root("ls", "/etc")
+
+
 def test_requests_are_signed_with_the_principals_credentials_alone(node: TwoUsers) -> None:
     signed: list[str] = []
 
