@@ -30,6 +30,7 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
 from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
@@ -135,15 +136,16 @@ async def stage_job(
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
-        brought = await bring_copies(
-            copies,
-            lambda copy: job.tree_of(copy.below),
-            partial(_how, job, placement),
-            transfer=transfer,
-            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
-            in_view=for_view,
-            sink=sink,
-        )
+        async with noting_progress(job, sink) as noted:
+            brought = await bring_copies(
+                copies,
+                lambda copy: job.tree_of(copy.below),
+                partial(_how, job, placement),
+                transfer=transfer,
+                caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+                in_view=for_view,
+                sink=noted,
+            )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
         await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
