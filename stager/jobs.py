@@ -222,7 +222,9 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
     mounts += [
-        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
+        Mount(
+            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+        )
         for dataset in spec.datasets
         if dataset.source.scheme == "bind"
     ]

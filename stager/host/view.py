@@ -23,11 +23,13 @@ from typing import Final, NamedTuple, TypedDict
 
 from stager.errors import MountError
 from stager.host import devices, mounts, namespaces, syscalls
+from stager.host.alive import confirm_alive
 from stager.host.mounts import Place, Row
 
 __all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts"]
 
 _OWN_TOPS: Final = ("data", "public", "code", "logs", "task")
+_LIVE: Final = ("bind", "public")
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
@@ -123,6 +125,7 @@ def _build(request: ViewRequest) -> Guarded:
     devices.confine()
     _set_on_root()
     _prove(request, public)
+    confirm_alive([mount["target"] for mount in request["mounts"] if mount["kind"] in _LIVE])
     return Guarded(tuple(public), tuple(hidden), own)
 
 
@@ -131,11 +134,11 @@ def _open_pinned(mount: MountRequest) -> int:
     path = mount["source"]
     try:
         source = syscalls.open_resolved(path, os.O_PATH | os.O_DIRECTORY, resolve=syscalls.RESOLVE_NO_SYMLINKS)
+        found = os.fstat(source)
     except OSError as error:
         raise MountError(
             f"cannot open the source of {mount['target']}: {error.strerror}", where=path, hint="it was there before"
         ) from error
-    found = os.fstat(source)
     if [found.st_dev, found.st_ino] != list(mount["pinned"]):
         os.close(source)
         raise MountError("another directory than the one that was checked", where=path, hint="run again")
