@@ -134,7 +134,9 @@ def _listed(copy: Copy, listings: str) -> Copy:
 def _live(spec: JobSpec) -> MountView:
     """What will be mounted, for a look whether it is there now."""
     binds = [
-        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
+        Mount(
+            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+        )
         for dataset in spec.datasets
         if dataset.source.scheme == "bind"
     ]

@@ -113,6 +113,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     frozen: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()
+    mounted: str | None = None  # bind: the type of file system that has to be mounted there
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -196,6 +197,8 @@ class Mount(Struct, frozen=True, kw_only=True):
     pinned: tuple[int, int] | None = None
     lower: str | None = None
     owner: int | None = None
+    mounted: str | None = None  # bind: the type of file system that it has to be on
+    found_on: tuple[str, str] | None = None  # bind, public: type and source of the file system it was checked on
 
 
 class RamDisk(Struct, frozen=True, kw_only=True):

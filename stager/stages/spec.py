@@ -27,6 +27,7 @@ from stager.model import (
     PublicSpec,
     SourceRef,
 )
+from stager.stages.spec_bind import mounted_of
 from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
@@ -219,6 +220,7 @@ def _datasets(
         if source is None:
             continue
         dataset = copied_of(place, found.name, found, source, remotes=remotes, base=base, problems=problems)
+        dataset = replace(dataset, mounted=mounted_of(place, found, source, problems))
         specs.append(replace(dataset, access=found.access, place=place_of(place, found, source, problems)))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)

@@ -96,6 +96,7 @@ class DatasetTable(SourceTable, frozen=True, kw_only=True):
     name: str
     access: Literal["read-write", "read-only"] = "read-write"
     place: str = "any"
+    mounted: str | None = None
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
