@@ -32,7 +32,7 @@ LAYERS = (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"creating", "ended_jobs", "job_logs", "job_look", "job_progress", "job_settings", "verify"},
+        | {"checking", "creating", "ended_jobs", "job_logs", "job_look", "job_progress", "job_settings", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
