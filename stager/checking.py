@@ -40,7 +40,7 @@ _DIRECTORY_S: Final = 5.0
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """One thing that a job file names: "dataset OWNER/NAME", "code", "public NAME" or "logs". ``found``: what was seen
+    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME" or "logs". ``found``: what was seen
     of it, for people; ``error``: why the job could not have it.
     """
 
@@ -65,7 +65,7 @@ async def check_job(
 
 
 def _called(name: str) -> str:
-    return name if name == "code" else f"dataset {name}"
+    return f"dataset {name}" if "/" in name else name  # "code" and "resource[1]" say themselves what they are
 
 
 async def _check_copy(copy: Copy, transfer: Transfer, limit_s: float) -> Checked:
@@ -100,7 +100,7 @@ def _check_directories(spec: JobSpec) -> list[Checked]:
     """Of this host: what is copied from it, mounted from it, and public data."""
     named = [
         (_called(dataset.name), dataset.source.location)
-        for dataset in spec.datasets
+        for dataset in (*spec.datasets, *spec.resources)
         if dataset.source.scheme in ("file", "bind")
     ]
     named += [(f"public {public.name}", public.source) for public in spec.public]

@@ -32,8 +32,10 @@ from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.resources import TASK_BELOW, put_together, refuse_clashes
 from stager.scheduler import JobIdentity, identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
@@ -42,6 +44,7 @@ from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
 from stager.transfer import Transfer
+from stager.view_paths import TASK
 
 __all__ = ["open_job", "run_job", "stage_job", "workdir_of"]
 
@@ -129,6 +132,8 @@ async def stage_job(
         await asyncio.to_thread(_make_tree, job, placement, copies)
         view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)
+        resources = [copy for copy in copies if copy.resource]
+        await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
         async with noting_progress(job, sink) as noted:
             brought = await bring_copies(
                 copies,
@@ -140,17 +145,21 @@ async def stage_job(
                 sink=noted,
             )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
+        await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
-    receipts = [_in_view(copy, one.receipt) for copy, one in zip(copies, brought, strict=True)]
-    receipts += _mounted(view)
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
+    told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
+    receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
     await asyncio.to_thread(job.write_json, RECEIPT, receipt)
@@ -199,7 +208,9 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
             kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only
         )
         for copy in copies
+        if not copy.resource
     ]  # fmt: skip
+    mounts.append(Mount(kind="own", source=os.path.join(job.tree, TASK_BELOW), target=TASK))
     if spec.code is None:
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
@@ -240,7 +251,7 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
         sweep_parts(scratch)
         make_part(path, job.path, [below for below, where in scratches.items() if where == scratch])
     try:
-        for below in ("code", "logs", *(copy.below for copy in copies)):
+        for below in ("code", "logs", TASK_BELOW, *(copy.below for copy in copies)):
             if below in scratches:
                 os.makedirs(os.path.dirname(os.path.join(job.tree, below)), mode=0o755, exist_ok=True)
                 os.symlink(job.tree_of(below), os.path.join(job.tree, below))

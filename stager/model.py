@@ -25,6 +25,7 @@ __all__ = [
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -132,6 +133,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -141,9 +149,11 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     code: CodeSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     public: tuple[PublicSpec, ...] = ()
+    resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

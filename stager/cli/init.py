@@ -56,6 +56,9 @@ persist = "logs"
 #name = "imagenet"
 #source = "/srv/public/imagenet"
 
+#[[resource]]                           # united in TASK_PATH, where the command starts then; the last one wins
+#source = "s3://inputs/case-7/"         # with the same choices as a dataset
+
 #[s3.ceph]
 #endpoint_url = "https://ceph.example:7480"
 #profile = "ceph"                       # of the AWS configuration: credentials never stand here

@@ -125,6 +125,10 @@ def _run(
     argv: tuple[str, ...] = ctx.meta[_COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
+    container = arguments.spec.container
+    if container.image is not None:
+        warn(ctx.obj, f"{container.image} is for `stager plan --emit`: the command runs on this node as it is")
+    argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     return run_async(

@@ -24,15 +24,16 @@ __all__ = [
     "Problems",
     "PublicTable",
     "S3Table",
+    "SourceTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3")
 
-NOT_YET: Final = ("resource", "results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -48,6 +49,8 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    image: str | None = None
+    entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
 class GitTable(_Table, frozen=True, kw_only=True):
@@ -68,15 +71,12 @@ class CodeTable(GitTable, frozen=True, kw_only=True):
     ref: str | None = None
 
 
-class DatasetTable(GitTable, frozen=True, kw_only=True):
-    """One ``[[dataset]]``."""
+class SourceTable(GitTable, frozen=True, kw_only=True):
+    """What is copied from a source, whatever becomes of it: one ``[[resource]]`` has no more."""
 
-    name: str
     source: str
     ref: str | None = None
     remote: str | None = None
-    access: Literal["read-write", "read-only"] = "read-write"
-    place: str = "any"
     integrity: Literal["light", "standard", "strict"] | None = None
     require_integrity: Literal["A", "B"] | None = None
     frozen: str | None = None
@@ -87,6 +87,14 @@ class DatasetTable(GitTable, frozen=True, kw_only=True):
     max_size: str | None = None
     newer: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
+
+
+class DatasetTable(SourceTable, frozen=True, kw_only=True):
+    """One ``[[dataset]]``."""
+
+    name: str
+    access: Literal["read-write", "read-only"] = "read-write"
+    place: str = "any"
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):

@@ -30,9 +30,11 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        {"decision", "jobs", "job_end", "launching", "leftovers", "moving", "opening", "pipeline"}
+        | {"placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"checking", "creating", "ended_jobs", "job_logs", "job_look", "job_progress", "job_settings", "verify"},
+        | {"creating", "job_settings", "resources", "verify"}
+        | {"checking", "ended_jobs", "job_logs", "job_look", "job_progress"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
