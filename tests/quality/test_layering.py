@@ -51,6 +51,7 @@ LAYERS = (
         "pipeline",
         {
             "caching",
+            "checking",
             "copies",
             "creating",
             "decision",
