@@ -30,15 +30,16 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_environment import command_environment, write_environment
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
-from stager.scheduler import JobIdentity, identity_of, scheduler_facts
+from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
-from stager.stages.environment import job_environment
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
+from stager.stages.unknown import refuse_unknown
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job", "workdir_of"]
@@ -51,8 +52,10 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
     An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
-    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
+    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`; and `NotFoundError` and
+    `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
+    refuse_unknown(spec)
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
     template = spec.logs.persist
     if template is not None:
@@ -120,6 +123,7 @@ async def stage_job(
     copies = copies_of(spec, remote, save_listing)
     try:
         await asyncio.to_thread(_make_tree, job, placement, copies)
+        await asyncio.to_thread(write_environment, spec, job, os.environ)
         view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)
         brought = await bring_copies(
@@ -157,8 +161,7 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
     """
     workdir = workdir_of(spec)
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    environment = job_environment(spec, identity, scheduler_facts(os.environ), os.environ, workdir=workdir)
+    environment = await asyncio.to_thread(command_environment, spec, job, os.environ, workdir=workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
         masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile

@@ -24,23 +24,24 @@ __all__ = [
     "Problems",
     "PublicTable",
     "S3Table",
+    "Table",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3", "distributed")
 
 NOT_YET: Final = ("resource", "results", "cluster", "user_storage", "shared_storage", "tmp")
 """Top-level names that are known but not built; each is refused by name."""
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the job file; a field is a key."""
 
 
-class JobTable(_Table, frozen=True, kw_only=True):
+class JobTable(Table, frozen=True, kw_only=True):
     """``[job]``."""
 
     name: str
@@ -48,9 +49,11 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    instances: int | str | None = None
+    clusterone_shim: bool = False
 
 
-class GitTable(_Table, frozen=True, kw_only=True):
+class GitTable(Table, frozen=True, kw_only=True):
     """What a git source has beside its ref."""
 
     history: bool = False
@@ -89,26 +92,26 @@ class DatasetTable(GitTable, frozen=True, kw_only=True):
     on_archived: Literal["fail", "skip"] = "fail"
 
 
-class PublicTable(_Table, frozen=True, kw_only=True):
+class PublicTable(Table, frozen=True, kw_only=True):
     """One ``[[public]]``."""
 
     name: str
     source: str
 
 
-class LogsTable(_Table, frozen=True, kw_only=True):
+class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
 
 
-class ViewTable(_Table, frozen=True, kw_only=True):
+class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
     profile: Literal["host", "strict"] = "host"
 
 
-class S3Table(_Table, frozen=True, kw_only=True):
+class S3Table(Table, frozen=True, kw_only=True):
     """One ``[s3.NAME]``."""
 
     endpoint_url: str | None = None
@@ -147,7 +150,7 @@ class Problems:
 
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-Struct = TypeVar("Struct", bound=_Table)
+Struct = TypeVar("Struct", bound=Table)
 
 
 def find_unknown(place: str, given: Mapping[str, Any], known: tuple[str, ...], problems: Problems) -> None:

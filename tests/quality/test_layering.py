@@ -19,9 +19,10 @@ PACKAGE = ROOT / "stager"
 LAYERS = (
     (
         "values",
-        {"amounts", "bottleneck", "config", "deletion", "errors", "events", "filters"}
-        | {"git_options", "globs", "keeping", "manifest"}
-        | {"model", "names", "paths", "placement", "retry", "scheduler", "urls", "version", "view_paths"},
+        {"amounts", "bottleneck", "config", "deletion", "distributed", "errors", "events", "filters"}
+        | {"git_options", "globs", "hostlist", "instances", "keeping", "manifest"}
+        | {"model", "names", "paths", "placement", "retry", "scheduler", "shim", "tasks", "urls", "variables"}
+        | {"version", "view_paths"},
     ),
     ("_native", {"_native"}),
     ("host", {"host"}),
@@ -30,9 +31,9 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
+        {"decision", "jobs", "job_end", "job_environment", "leftovers", "moving", "opening", "pipeline", "placing"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"verify"},
+        | {"planning", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
