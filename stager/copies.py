@@ -23,9 +23,11 @@ from stager.stages.pin import LISTED, Pinning
 from stager.stages.place import Placement
 from stager.stages.place_candidates import quota_in_force
 from stager.transfer import Transfer
+from stager.view_paths import TASK
 
 __all__ = [
     "NOWHERE",
+    "RESOURCE",
     "Brought",
     "Copy",
     "bring_copies",
@@ -39,6 +41,9 @@ __all__ = [
 NOWHERE: Final = "/nonexistent/stager"
 """For dry runs of copies into a job's tree, which is new: nothing of it is there yet."""
 
+RESOURCE: Final = "resource["
+"""What the names of resources begin with."""
+
 Result = TypeVar("Result")
 
 
@@ -46,7 +51,7 @@ Result = TypeVar("Result")
 class Copy:
     """One thing to copy into the job's tree."""
 
-    name: str  # OWNER/NAME, or "code"
+    name: str  # OWNER/NAME, "code", or "resource[N]"
     source: SourceRef
     below: str  # in tree/ and in state/
     target: str
@@ -57,6 +62,7 @@ class Copy:
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
     read_only: bool = False
+    resource: bool = False  # one of those that are put together in TASK_PATH (`stager.resources`)
 
 
 def caches_for(
@@ -67,7 +73,8 @@ def caches_for(
 
     Raises as `quota_in_force`. Blocks.
     """
-    sources = [dataset.source for dataset in spec.datasets] + ([spec.code.source] if spec.code is not None else [])
+    sources = [copied.source for copied in (*spec.datasets, *spec.resources)]
+    sources += [spec.code.source] if spec.code is not None else []
     if not any(source.scheme in CACHED for source in sources):
         return {}
     quota = quota_in_force(environ)
@@ -103,6 +110,16 @@ def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) ->
             Copy(name="code", source=source, below="code", target="/code", remote=remote,
                   pinning=pinning("code", source, None), integrity=Integrity(), git=spec.code.git)
         )  # fmt: skip
+    several = len(spec.resources) > 1
+    copies += [
+        Copy(
+            name=resource.name, source=resource.source, below=f"resource/{number}",
+            target=f"{TASK} [{number}]" if several else TASK, remote=resource.remote or remote,
+            pinning=pinning(f"resource/{number}", resource.source, resource.frozen), filter=resource.filter,
+            integrity=resource.integrity, on_archived=resource.on_archived, git=resource.git, resource=True,
+        )
+        for number, resource in enumerate(spec.resources, 1)
+    ]  # fmt: skip
     return copies
 
 
@@ -137,7 +154,7 @@ async def bring_copies(
     async def bring(copy: Copy, sink: Sink) -> Brought:
         options, destination, cache = how(copy), where(copy), caches(copy)
         if cache is not None and is_cached(copy):
-            if in_view and (copy.read_only or cache.overlays):
+            if in_view and not copy.resource and (copy.read_only or cache.overlays):
                 way = "read-only" if copy.read_only else "overlay"
                 lent = await lend(
                     cache, copy.source, how=way, transfer=transfer, options=options, before_removing=all_answer,

@@ -45,7 +45,7 @@ def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: Fals
     """
     _refuse_active(job)
     record = job.record
-    if record.state in (JobState.STAGING, JobState.READY):
+    if record.state in (JobState.CREATED, JobState.STAGING, JobState.READY):
         raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
     if record.state is JobState.REMOVED:
         return None

@@ -16,7 +16,14 @@ from stager.scheduler import JobIdentity, scheduler_facts
 from stager.stages.environment import Places, job_environment, own_environment
 from stager.stages.environment_file import for_docker, for_shell
 
-__all__ = ["DOCKER_FILE", "SHELL_FILE", "command_environment", "remove_environment", "write_environment"]
+__all__ = [
+    "DOCKER_FILE",
+    "SHELL_FILE",
+    "command_environment",
+    "own_variables",
+    "remove_environment",
+    "write_environment",
+]
 
 SHELL_FILE: Final = "job.env"
 DOCKER_FILE: Final = "job.docker.env"
@@ -34,11 +41,18 @@ def command_environment(
     )
 
 
+def own_variables(
+    spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
+) -> dict[str, str]:
+    """What stager adds to the environment of the job's command. Blocks. Raises as `command_environment`."""
+    return own_environment(spec, _identity(job), scheduler_facts(environ), cloud=site_cloud(), places=places)
+
+
 def write_environment(
     spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
 ) -> None:
     """Write both files. Blocks. Raises as `command_environment`, and `NoSpaceError`."""
-    own = own_environment(spec, _identity(job), scheduler_facts(environ), cloud=site_cloud(), places=places)
+    own = own_variables(spec, job, environ, places=places)
     for name, body in ((SHELL_FILE, for_shell(own)), (DOCKER_FILE, for_docker(own))):
         write_file(job.fd, name, [body], mode=0o600)
 

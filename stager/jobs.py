@@ -31,8 +31,11 @@ from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_environment import command_environment, write_environment
+from stager.job_settings import Settings, keep_settings
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.resources import TASK_BELOW, put_together, refuse_clashes
 from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
@@ -41,6 +44,7 @@ from stager.stages.place import Placement
 from stager.stages.run import run_command
 from stager.stages.unknown import refuse_unknown
 from stager.transfer import Transfer
+from stager.view_paths import TASK
 
 __all__ = ["open_job", "run_job", "stage_job", "workdir_of"]
 
@@ -48,10 +52,13 @@ _PLACES_TRIED: Final = 1000
 _NONE: Final[Mapping[str, Cache]] = {}
 
 
-def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str]) -> JobDirectory:
+def open_job(
+    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, created: bool = False
+) -> JobDirectory:
     """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
 
-    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first.
+    ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: the logs of
+    the job that had it are kept first.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`; and `NotFoundError` and
     `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
@@ -63,7 +70,7 @@ def open_job(spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[
         refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         if template is not None:
@@ -122,10 +129,14 @@ async def stage_job(
     """
     copies = copies_of(spec, remote, save_listing)
     try:
+        if JobState.CREATED not in job.record.times:
+            await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
         await asyncio.to_thread(write_environment, spec, job, os.environ)
         view = _view(spec, job, placement, copies)
         view = await asyncio.to_thread(check_sources, view)
+        resources = [copy for copy in copies if copy.resource]
+        await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
         brought = await bring_copies(
             copies,
             lambda copy: job.tree_of(copy.below),
@@ -136,17 +147,21 @@ async def stage_job(
             sink=sink,
         )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
+        await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
-    receipts = [_in_view(copy, one.receipt) for copy, one in zip(copies, brought, strict=True)]
-    receipts += _mounted(view)
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
+    told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
+    receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
         "schema": 1,
         "job": job.record.id,
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
     await asyncio.to_thread(job.write_json, RECEIPT, receipt)
@@ -194,7 +209,9 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
             kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only
         )
         for copy in copies
+        if not copy.resource
     ]  # fmt: skip
+    mounts.append(Mount(kind="own", source=os.path.join(job.tree, TASK_BELOW), target=TASK))
     if spec.code is None:
         mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
@@ -235,7 +252,7 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
         sweep_parts(scratch)
         make_part(path, job.path, [below for below, where in scratches.items() if where == scratch])
     try:
-        for below in ("code", "logs", *(copy.below for copy in copies)):
+        for below in ("code", "logs", TASK_BELOW, *(copy.below for copy in copies)):
             if below in scratches:
                 os.makedirs(os.path.dirname(os.path.join(job.tree, below)), mode=0o755, exist_ok=True)
                 os.symlink(job.tree_of(below), os.path.join(job.tree, below))

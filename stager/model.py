@@ -26,6 +26,7 @@ __all__ = [
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -72,8 +73,9 @@ UNVERIFIED: Final = {
 
 
 class JobState(StrEnum):
-    """A job's record goes through these in order, never back."""
+    """A job's record goes through these in order, never back. Only what `stager create` made begins as created."""
 
+    CREATED = "created"
     STAGING = "staging"
     READY = "ready"
     RUNNING = "running"
@@ -132,6 +134,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -141,12 +150,14 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     code: CodeSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     public: tuple[PublicSpec, ...] = ()
+    resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     instances: Instances = Instances()
     distributed: DistributedSpec | None = None
     clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 
 from stager.caching import kept_as, open_cache
 from stager.config import Remote
-from stager.copies import Copy, copies_of, is_cached, options_of
+from stager.copies import RESOURCE, Copy, copies_of, is_cached, options_of
 from stager.errors import HostError, NoRoomError, NoSpaceError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.cache import Generation, Kept
@@ -109,6 +109,7 @@ def _open_places(placed: Sequence[Placed], lies: str | None, environ: Mapping[st
     if lies is not None:
         main = next((where for _, where in opened if where.scratch == lies), place(lies, environ))
     apart = {name: where for one, where in opened if where.scratch != main.scratch for name in one.names}
+    apart = {name: where for name, where in apart.items() if not name.startswith(RESOURCE)}  # they lie where results do
     return replace(main, apart=apart)
 
 

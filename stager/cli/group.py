@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "verify": ("stager.cli.verify", "Hash a staged tree again, name what differs, and repair it."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
+    "create": ("stager.cli.create", "Make a job now, its code and refs pinned, to be started later by its id."),
     "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
     "teardown": ("stager.cli.teardown", "Remove a job's tree."),
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),

@@ -83,7 +83,7 @@ class _Outcome:
 
 
 @click.command("run", cls=_WithCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
@@ -126,6 +126,10 @@ def _run(
     argv: tuple[str, ...] = ctx.meta[_COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
+    container = arguments.spec.container
+    if container.image is not None:
+        warn(ctx.obj, f"{container.image} is for `stager plan --emit`: the command runs on this node as it is")
+    argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     refuse_unknown_task(arguments.spec, scheduler_facts(os.environ))
@@ -150,7 +154,9 @@ async def _stage_and_run(
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
-                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
+                await asyncio.to_thread(
+                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created
+                )
             )
             caches = {}
             if arguments.cache:

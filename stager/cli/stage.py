@@ -27,7 +27,7 @@ __all__ = ["command"]
 
 
 @click.command("stage", cls=FilteringCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @speed_options
 @remote_options
@@ -67,7 +67,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
             cache=arguments.cache,
         )  # fmt: skip
         tell_placement(state, placement)
-        with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        with await asyncio.to_thread(
+            open_job, spec, job_id, placement, os.environ, created=arguments.created
+        ) as job:
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and dataset.source.scheme != "bind":
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '

@@ -27,7 +27,7 @@ from stager.host.mounts import Place, Row
 
 __all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts"]
 
-_OWN_TOPS: Final = ("data", "public", "code", "logs")
+_OWN_TOPS: Final = ("data", "public", "code", "logs", "task")
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC

@@ -18,7 +18,7 @@ __all__ = ["check_sources", "missing_network_mounts"]
 
 _LIMIT_S: Final = 10.0
 _TARGET_TOPS: Final = ("/data/", "/public/")
-_TARGETS: Final = ("/code", "/logs")
+_TARGETS: Final = ("/code", "/logs", "/task")
 
 _Problem = tuple[type[StagerError], str]
 

@@ -28,10 +28,11 @@ from stager.model import (
     SourceRef,
 )
 from stager.stages.spec_choices import Choices, check_choices
+from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
-from stager.stages.spec_filter import filter_of
 from stager.stages.spec_git import git_of
+from stager.stages.spec_image import container_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
@@ -43,6 +44,7 @@ from stager.stages.spec_schema import (
     LogsTable,
     Problems,
     PublicTable,
+    SourceTable,
     ViewTable,
     convert_table,
     find_unknown,
@@ -109,7 +111,7 @@ def with_options(
         if name and not DATASET_NAME.fullmatch(name):
             problems.add("--data", f"{shown(name)} is not OWNER/NAME")
         elif ref is not None:
-            datasets.append(_dataset(name, ref, choices, base))
+            datasets.append(chosen_dataset(name, ref, choices, base))
             check_choices(choices, ref, partial(_option_of, name), problems)
     publics = list(spec.public)
     for text in public:
@@ -149,6 +151,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     remotes = read_remotes(table.get("s3", {}), problems)
     datasets = _datasets(table.get("dataset", []), remotes, base, problems)
     public = _publics(table.get("public", []), problems)
+    resources = _resources(table.get("resource", []), remotes, base, problems)
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
     distributed = distributed_of(table, problems)
@@ -168,12 +171,14 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         code=code,
         datasets=datasets,
         public=public,
+        resources=resources,
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
         instances=instances_of(job.instances, problems),
         distributed=distributed,
         clusterone_shim=job.clusterone_shim,
+        container=container_of(job.image, job.entrypoint, problems),
     )
 
 
@@ -211,46 +216,29 @@ def _datasets(
         if not DATASET_NAME.fullmatch(found.name):
             problems.add(f"{place}.name", f"{shown(found.name)} is not OWNER/NAME (letters, digits, '.', '_', '-')")
         names.append(found.name)
+        check_remote(place, found.remote, remotes, problems)
         source = _source(f"{place}.source", found.source, found.ref, problems)
-        if found.remote is not None and found.remote not in remotes:
-            problems.add(f"{place}.remote", f"no [s3.{found.remote}] in this file" if JOB_NAME.fullmatch(found.remote)
-                         else f"{shown(found.remote)} is no remote's name")
         if source is None:
             continue
-        if found.remote is not None and source.scheme != "s3":
-            problems.add(f"{place}.remote", "remote is for s3:// sources")
-        remote = remotes.get(found.remote) if found.remote is not None else None
-        choices = Choices(
-            filter=filter_of(place, found, base, problems),
-            integrity=found.integrity,
-            require_integrity=found.require_integrity,
-            on_archived=found.on_archived,
-            frozen=found.frozen,
-        )
-        check_choices(choices, source, partial(_key_of, place), problems)
-        git = git_of(place, found, source, problems)
-        if git.history and choices.filter:
-            problems.add(f"{place}.history", "is of a whole tree, and is not available with what chooses files")
-        dataset = _dataset(found.name, source, choices, base)
-        wanted = place_of(place, found, source, problems)
-        specs.append(replace(dataset, access=found.access, place=wanted, remote=remote, git=git))
+        dataset = copied_of(place, found.name, found, source, remotes=remotes, base=base, problems=problems)
+        specs.append(replace(dataset, access=found.access, place=place_of(place, found, source, problems)))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
 
 
-def _dataset(name: str, source: SourceRef, choices: Choices, base: str) -> DatasetSpec:
-    return DatasetSpec(
-        name=name,
-        source=source,
-        frozen=os.path.join(base, choices.frozen) if choices.frozen is not None else None,
-        filter=choices.filter,
-        integrity=choices.as_integrity(),
-        on_archived=choices.on_archived or "fail",
-    )
-
-
-def _key_of(place: str, choice: str) -> str:
-    return f"{place}.{choice}" if choice else place
+def _resources(
+    given: object, remotes: Mapping[str, Remote], base: str, problems: Problems
+) -> tuple[DatasetSpec, ...]:
+    specs: list[DatasetSpec] = []
+    for place, table in _tables("resource", given, problems):
+        found = convert_table(place, table, SourceTable, problems)
+        if found is None:
+            continue
+        check_remote(place, found.remote, remotes, problems)
+        source = _source(f"{place}.source", found.source, found.ref, problems)
+        if source is not None:
+            specs.append(resource_of(place, place, found, source, remotes=remotes, base=base, problems=problems))
+    return tuple(specs)
 
 
 def _option_of(dataset: str, choice: str) -> str:

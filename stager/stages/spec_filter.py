@@ -13,15 +13,15 @@ from typing import Final
 
 from stager.filters import Filter, build_filter, parse_paths
 from stager.names import show
-from stager.stages.spec_schema import DatasetTable, Problems, shown
+from stager.stages.spec_schema import Problems, SourceTable, shown
 
 __all__ = ["filter_of"]
 
 _MOST_BYTES: Final = 64 << 20
 
 
-def filter_of(place: str, table: DatasetTable, base: str, problems: Problems) -> Filter:
-    """The filter of one ``[[dataset]]``; ``base``: what ``files_from`` is meant from. Mistakes go to ``problems``."""
+def filter_of(place: str, table: SourceTable, base: str, problems: Problems) -> Filter:
+    """The filter of one source; ``base``: what ``files_from`` is meant from. Mistakes go to ``problems``."""
     rules = [
         (f"{place}.{name}", name == "include", text)
         for name in ("include", "exclude")

@@ -24,6 +24,7 @@ __all__ = [
     "Problems",
     "PublicTable",
     "S3Table",
+    "SourceTable",
     "Table",
     "ViewTable",
     "convert_table",
@@ -31,9 +32,9 @@ __all__ = [
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "logs", "view", "s3", "distributed")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3", "distributed")
 
-NOT_YET: Final = ("resource", "results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -51,6 +52,8 @@ class JobTable(Table, frozen=True, kw_only=True):
     pass_credentials: bool = False
     instances: int | str | None = None
     clusterone_shim: bool = False
+    image: str | None = None
+    entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
 class GitTable(Table, frozen=True, kw_only=True):
@@ -71,15 +74,12 @@ class CodeTable(GitTable, frozen=True, kw_only=True):
     ref: str | None = None
 
 
-class DatasetTable(GitTable, frozen=True, kw_only=True):
-    """One ``[[dataset]]``."""
+class SourceTable(GitTable, frozen=True, kw_only=True):
+    """What is copied from a source, whatever becomes of it: one ``[[resource]]`` has no more."""
 
-    name: str
     source: str
     ref: str | None = None
     remote: str | None = None
-    access: Literal["read-write", "read-only"] = "read-write"
-    place: str = "any"
     integrity: Literal["light", "standard", "strict"] | None = None
     require_integrity: Literal["A", "B"] | None = None
     frozen: str | None = None
@@ -90,6 +90,14 @@ class DatasetTable(GitTable, frozen=True, kw_only=True):
     max_size: str | None = None
     newer: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
+
+
+class DatasetTable(SourceTable, frozen=True, kw_only=True):
+    """One ``[[dataset]]``."""
+
+    name: str
+    access: Literal["read-write", "read-only"] = "read-write"
+    place: str = "any"
 
 
 class PublicTable(Table, frozen=True, kw_only=True):

@@ -202,7 +202,7 @@ def test_name_beside_a_job_file_is_refused(node: Node) -> None:
 
 
 def test_help_of_run_shows_where_the_command_stands(node: Node) -> None:
-    assert "stager run [OPTIONS] [JOB.toml] [-- CMD ...]" in node.stager("run", "--help").out
+    assert "stager run [OPTIONS] [JOB.toml|ID] [-- CMD ...]" in node.stager("run", "--help").out
 
 
 def test_failed_dataset_means_no_command_and_nothing_ready(node: Node, source: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_stage_then_teardown(node: Node, source: Path) -> None:
     done = node.stager("stage", "--json", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}")
     told = done.event("staged")
     tree = Path(told["tree"])
-    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs"}
+    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs", "task"}
     assert fingerprint(tree / "data" / "a" / "b") == fingerprint(source)
     assert stat.S_IMODE(tree.parent.stat().st_mode) == 0o700
     assert told["receipt"] == node.receipt("7")
@@ -443,6 +443,6 @@ def test_collect_of_a_job_that_names_no_place_fails_and_says_what_to_do(node: No
 
 
 def test_job_whose_staging_failed_can_be_torn_down(node: Node) -> None:
-    assert node.stager("run", "--job-id", "4", "--data", "a/b=file:///nonexistent", "--", "true").code == 125
+    assert node.stager("run", "--job-id", "4", "--data", "a/b=git+file:///nonexistent", "--", "true").code == 125
     assert node.stager("teardown", "4").code == 0
     assert node.state("4") == "removed"

@@ -31,9 +31,10 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "job_environment", "leftovers", "moving", "opening", "pipeline", "placing"}
+        {"decision", "jobs", "job_end", "job_environment", "launching", "leftovers", "moving", "opening", "pipeline"}
+        | {"placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"planning", "verify"},
+        | {"creating", "job_settings", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),

@@ -1,0 +1,119 @@
+"""What lies in a tree that a job could write, in one order, within bounds, and with nothing opened but directories.
+
+The order is that of paths cut at their slashes, byte by byte: a directory's entries come where its name stands, so two
+lists of one tree are compared side by side, in little memory. No symlink is followed, no mount is crossed (a bind of
+the same device has an equal st_dev: it is the mount's id that counts).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from stager.host.mounts import mount_id
+from stager.host.names_in import entries_in
+from stager.host.trees import open_below
+
+__all__ = ["DEPTH_MAX", "Leaf", "Left", "Lister", "in_order"]
+
+DEPTH_MAX: Final = 128
+"""Directories below the root: one open descriptor each."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Leaf(Struct, frozen=True, gc=False):
+    """One entry. ``mode`` is st_mode, the kind included; times in ns; ``occupied`` is in bytes, without holes.
+
+    ``target``: of a symlink.
+    """
+
+    path: bytes
+    size: int
+    mode: int
+    mtime_ns: int
+    ctime_ns: int
+    occupied: int = 0
+    target: bytes = b""
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """What is not the same any more once something was done to it."""
+        return self.size, self.mode, self.mtime_ns, self.ctime_ns
+
+
+class Left(Struct, frozen=True):
+    """An entry that is left out, and why."""
+
+    path: bytes
+    why: str
+
+
+def in_order(path: bytes) -> list[bytes]:
+    """What leaves are ordered by."""
+    return path.split(b"/")
+
+
+class Lister:
+    """Lists one tree; what it leaves out goes to ``left``.
+
+    ``mend``: a directory that its owner may not read is made readable; only when the job has ended. ``go_on`` is called
+    between entries and ends the work by raising.
+    """
+
+    def __init__(
+        self, root_fd: int, *, left: Callable[[Left], None], mend: bool = True, go_on: Callable[[], None] = lambda: None
+    ) -> None:
+        self._root_fd = root_fd
+        self._mount = mount_id(root_fd)
+        self._left = left
+        self._mend = mend
+        self._go_on = go_on
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Regular files, symlinks and directories, each directory before what it holds. Blocks. OSError."""
+        yield from self._below(self._root_fd, b"", 0)
+
+    def _below(self, fd: int, prefix: bytes, depth: int) -> Iterator[Leaf]:
+        with entries_in(fd) as entries:
+            names = sorted(os.fsencode(entry.name) for entry in entries)
+        for name in names:
+            self._go_on()
+            path = prefix + name
+            try:
+                found = os.lstat(name, dir_fd=fd)
+            except FileNotFoundError:  # the job goes on, or ends
+                continue
+            target = b""
+            if stat.S_ISLNK(found.st_mode):
+                target = os.readlink(name, dir_fd=fd)
+            elif not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                self._left(Left(path, "neither file, directory nor symlink"))
+                continue
+            yield Leaf(
+                path, found.st_size, found.st_mode, found.st_mtime_ns, found.st_ctime_ns, found.st_blocks * 512, target
+            )
+            if stat.S_ISDIR(found.st_mode):
+                yield from self._into(name, fd, path, depth)
+
+    def _into(self, name: bytes, fd: int, path: bytes, depth: int) -> Iterator[Leaf]:
+        if depth >= DEPTH_MAX:
+            self._left(Left(path, "nested too deep"))
+            return
+        try:
+            below = open_below(name, _DIRECTORY, fd) if self._mend else os.open(name, _DIRECTORY, dir_fd=fd)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            if not isinstance(error, FileNotFoundError):
+                self._left(Left(path, "cannot be entered"))
+            return
+        try:
+            if mount_id(below) != self._mount:
+                self._left(Left(path, "another file system is mounted here"))
+                return
+            yield from self._below(below, path + b"/", depth + 1)
+        finally:
+            os.close(below)

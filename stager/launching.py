@@ -1,0 +1,35 @@
+"""A staged job for who starts it in a container: what of it is kept, and read again."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from stager.errors import UsageError
+from stager.host.record import JobDirectory
+from stager.job_environment import own_variables
+from stager.model import JobSpec, JobState, MountView
+from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
+
+__all__ = ["keep_launch", "launch_of_job"]
+
+
+def keep_launch(spec: JobSpec, job: JobDirectory, view: MountView, *, workdir: str) -> None:
+    """Note beside its record how the job is started: nothing of stager's own environment, no credential.
+
+    Blocks. Raises as `own_variables`, `NoSpaceError`.
+    """
+    environment = {**own_variables(spec, job, os.environ), "PWD": workdir}
+    launch = launch_of(spec, job.record.id, view.mounts, workdir=workdir, environment=environment)
+    job.write_json(LAUNCH, msgspec.to_builtins(launch))
+
+
+def launch_of_job(job: JobDirectory) -> Launch:
+    """What `keep_launch` noted. `UsageError`: the job's tree is not there. `HostError`: the note is damaged. Blocks."""
+    if job.record.state in (JobState.STAGING, JobState.REMOVED) or job.record.error:
+        raise UsageError(
+            f"has no staged tree (it is {job.record.shown_state()})", where=f"job {job.record.id}",
+            hint="`stager stage JOB.toml` stages it",
+        )  # fmt: skip
+    return read_launch(job.read_json(LAUNCH), where=job.path)
