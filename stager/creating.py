@@ -28,20 +28,20 @@ from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.errors import NotFoundError, UsageError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.forgetting import forget_job
-from stager.host.record import JobDirectory, find_scratch, record_at
+from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
+from stager.job_end import CREATED, remove_creation
+from stager.job_look import look_at_job
 from stager.job_settings import SETTINGS, Settings, keep_settings, read_settings
 from stager.model import JOB_ID, DatasetReceipt, JobSpec, JobState, Mount, MountView, SourceRef
-from stager.placing import job_scratches
 from stager.stages.mount import check_sources
 from stager.stages.pin import Pinning
 from stager.stages.place import Placement
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["Created", "create_job", "find_created", "remove_creation", "settings_of"]
+__all__ = ["Created", "create_job", "find_created", "settings_of"]
 
-_CREATED: Final = "created"
 _UNFINISHED: Final = "its creation was not finished"
 
 
@@ -80,7 +80,7 @@ async def create_job(
 async def _create(
     spec: JobSpec, job: JobDirectory, transfer: Transfer, remote: Remote | None, sink: Sink
 ) -> list[DatasetReceipt]:
-    made, scratch = os.path.join(job.path, _CREATED), os.path.dirname(os.path.dirname(job.path))
+    made, scratch = os.path.join(job.path, CREATED), os.path.dirname(os.path.dirname(job.path))
     await asyncio.to_thread(_make_anew, made)
     await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
     copies = [_listed(copy, os.path.join(made, "listings")) for copy in copies_of(spec, remote, None)]
@@ -98,7 +98,7 @@ async def _create(
     receipts = await sync_copies(copies, where, how, transfer=transfer, sink=sink)
     found = {copy.name: (copy, receipt) for copy, receipt in zip(copies, receipts, strict=True)}
     pinned = Settings(spec=_pinned(spec, found, os.path.join(made, "code", "tree")), remote=remote)
-    await asyncio.to_thread(keep_settings, job, pinned, f"{_CREATED}/{SETTINGS}")
+    await asyncio.to_thread(keep_settings, job, pinned, f"{CREATED}/{SETTINGS}")
     await asyncio.to_thread(job.advance, JobState.CREATED)
     return receipts
 
@@ -115,7 +115,7 @@ def _make_anew(made: str) -> None:
 
 def _give_up(scratch: str, job_id: str) -> None:
     with JobDirectory.open(scratch, job_id) as job:
-        remove_tree(os.path.join(job.path, _CREATED))
+        remove_creation(job)
         forget_job(job)
 
 
@@ -173,15 +173,17 @@ def find_created(job_id: str, asked: str | None, environ: Mapping[str, str]) -> 
     """
     if not JOB_ID.fullmatch(job_id):
         return None
-    scratch = find_scratch(job_scratches(asked, environ), job_id)
-    directory = os.path.join(scratch, "jobs", job_id) if scratch is not None else ""
-    record = record_at(directory) if directory else None
-    if record is None or JobState.CREATED not in record.times:
+    try:
+        look = look_at_job(job_id, asked, environ)
+    except NotFoundError:
+        return None
+    record = look.record
+    if JobState.CREATED not in record.times:
         return None
     if record.state is JobState.CREATED and record.error is not None:
         raise UsageError(record.error, where=f"job {job_id}", hint="create it again")
     try:
-        return Created(job_id=job_id, settings=read_settings(directory, f"{_CREATED}/{SETTINGS}"))
+        return Created(job_id=job_id, settings=read_settings(look.directory, f"{CREATED}/{SETTINGS}"))
     except NotFoundError:
         hint = f"`stager create --from {job_id}` makes another like it"
         raise UsageError("what it was created with has been removed", where=f"job {job_id}", hint=hint) from None
@@ -192,12 +194,4 @@ def settings_of(job_id: str, asked: str | None, environ: Mapping[str, str]) -> S
 
     Raises `NotFoundError`: no such job, or its settings are not kept; `UsageError`, `HostError`.
     """
-    scratch = find_scratch(job_scratches(asked, environ), job_id)
-    if scratch is None:
-        raise NotFoundError(f"no job {job_id} on this node", where="--from", hint="`stager ls --all` names them")
-    return read_settings(os.path.join(scratch, "jobs", job_id))
-
-
-def remove_creation(job: JobDirectory) -> None:
-    """The job cannot be started again then. Blocks. Raises `HostError`, `MountError`."""
-    remove_tree(os.path.join(job.path, _CREATED))
+    return read_settings(look_at_job(job_id, asked, environ).directory)

@@ -22,17 +22,23 @@ from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
 
 __all__ = [
+    "CREATED",
     "OVERLAY",
     "RECEIPT",
+    "check_teardown",
     "collect_job",
     "find_losses",
     "read_receipt",
     "remove_copies",
+    "remove_creation",
     "remove_data",
     "teardown_job",
 ]
 
 RECEIPT: Final = "receipt.json"
+CREATED: Final = "created"
+"""In a job's directory: what `stager create` has taken, see `stager.creating`."""
+
 OVERLAY: Final = ("upper", "work")
 """In the place of a copy: what a job writes over a kept tree."""
 
@@ -79,6 +85,15 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
     """
     if job.record.state is JobState.REMOVED:
         return False
+    check_teardown(job, discard_uncollected=discard_uncollected)
+    remove_copies(job)
+    job.sweep()
+    job.advance(JobState.REMOVED)
+    return True
+
+
+def check_teardown(job: JobDirectory, *, discard_uncollected: bool) -> None:
+    """Raises `UsageError`: the job is at work, or its logs are kept nowhere else. Blocks."""
     _refuse_active(job)
     logs = os.path.join(job.tree, "logs")
     if job.record.state is not JobState.PERSISTED and not discard_uncollected and holds_anything(logs):
@@ -86,10 +101,6 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
             "its logs are kept nowhere else", where=logs,
             hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
         )  # fmt: skip
-    remove_copies(job)
-    job.sweep()
-    job.advance(JobState.REMOVED)
-    return True
 
 
 def find_losses(job: JobDirectory) -> dict[str, Discarded]:
@@ -170,6 +181,11 @@ def remove_data(job: JobDirectory) -> None:
     remove_tree(job.tree)
     remove_tree(job.state_dir)
     remove_environment(job)
+
+
+def remove_creation(job: JobDirectory) -> None:
+    """Remove what `stager create` has taken: the job cannot be started again then. Blocks. Raises as `remove_data`."""
+    remove_tree(os.path.join(job.path, CREATED))
 
 
 def _refuse_active(job: JobDirectory) -> None:

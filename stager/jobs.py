@@ -31,10 +31,12 @@ from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_environment import command_environment, write_environment
+from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
 from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
+from stager.plain_jobs import link_mounted, plain_command
 from stager.resources import TASK_BELOW, put_together, refuse_clashes
 from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
@@ -42,6 +44,7 @@ from stager.stages.collect_place import claim_place, count_own_parts, persist_pa
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.run import run_command
+from stager.stages.run_plain import run_plain
 from stager.stages.unknown import refuse_unknown
 from stager.transfer import Transfer
 from stager.view_paths import TASK
@@ -137,15 +140,16 @@ async def stage_job(
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
-        brought = await bring_copies(
-            copies,
-            lambda copy: job.tree_of(copy.below),
-            partial(_how, job, placement),
-            transfer=transfer,
-            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
-            in_view=for_view,
-            sink=sink,
-        )
+        async with noting_progress(job, sink) as noted:
+            brought = await bring_copies(
+                copies,
+                lambda copy: job.tree_of(copy.below),
+                partial(_how, job, placement),
+                transfer=transfer,
+                caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+                in_view=for_view,
+                sink=noted,
+            )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
         await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
@@ -169,8 +173,10 @@ async def stage_job(
     return view
 
 
-async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str]) -> ExitInfo:
-    """Run the command in the view of a staged job; how it ended stands in record and receipt.
+async def run_job(
+    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False
+) -> ExitInfo:
+    """Run the command in the view of a staged job; how it ended stands in record and receipt. ``plain``: without one.
 
     The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
     Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
@@ -181,12 +187,17 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     try:
         masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile
         checked = await asyncio.to_thread(check_sources, replace(view, masked=masked))
+        if plain:
+            command = await asyncio.to_thread(
+                plain_command, spec, job, os.environ, tuple(argv), workdir=workdir
+            )
+            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
-        ended = await run_command(checked, command)
+        ended = await (run_plain(command) if plain else run_command(checked, command))
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
         raise

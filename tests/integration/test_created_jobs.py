@@ -80,7 +80,7 @@ def test_creation_that_fails_says_why_and_leaves_no_job(node: Node, tmp_path: Pa
     assert gone.code == 3 and "no such directory" in gone.err
     assert os.listdir(node.scratch / "jobs") == []
     unknown = node.stager("create", "--from", "nobody")
-    assert unknown.code == 3 and "no job nobody" in unknown.err
+    assert unknown.code == 3 and "no job nobody on this node" in unknown.err
     node.stager("stage", "--job-id", "7", "--code", "code")
     settings = node.scratch / "jobs" / "7" / "settings.json"
     assert settings.stat().st_mode & 0o777 == 0o600
