@@ -30,6 +30,7 @@ from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_command import command_of, context_of
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_environment import write_environment
 from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
 from stager.job_view import OWN, masked, view_of, workdir_of
@@ -40,7 +41,7 @@ from stager.pipeline import SyncOptions
 from stager.plain_jobs import link_mounted, plain_command
 from stager.rank_wait import wait_for_ranks
 from stager.resources import put_together, refuse_clashes
-from stager.scheduler import JobIdentity, identity_of, scheduler_facts
+from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
@@ -48,6 +49,7 @@ from stager.stages.place import Placement
 from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
+from stager.stages.unknown import refuse_unknown
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -64,8 +66,10 @@ def open_job(
 
     ``created``: by `stager.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
     come again, as Slurm's requeue does: the logs of the job that had it are kept first.
-    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`. Blocks.
+    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`; and `NotFoundError` and
+    `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
+    refuse_unknown(spec)
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
     template = spec.logs.persist
     if template is not None:
@@ -137,6 +141,7 @@ async def stage_job(
         if JobState.CREATED not in job.record.times:
             await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
+        await asyncio.to_thread(write_environment, spec, job, os.environ)
         view = view_of(spec, job, placement.scratch, copies)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
@@ -185,11 +190,13 @@ async def run_job(
     Raises `CommandError` (not found, not executable), `UsageError` (a RAM disk larger than the memory), `MountError`,
     `NotFoundError`, `AccessDeniedError`.
     """
-    command = command_of(spec, JobIdentity(id=job.record.id, attempt=job.record.restart), argv, os.environ)
+    command = await asyncio.to_thread(command_of, spec, job.record, argv, os.environ)
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
         if plain:
-            command = plain_command(spec, job, os.environ, tuple(argv), workdir=command.workdir)
+            command = await asyncio.to_thread(
+                plain_command, spec, job, os.environ, tuple(argv), workdir=command.workdir
+            )
             await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
@@ -197,7 +204,7 @@ async def run_job(
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
         ended = await (run_plain(command) if plain else run_command(
-            checked, command, context=context_of(spec), note=job.keep_view,
+            checked, command, context=context_of(spec, os.environ), note=job.keep_view,
             others=partial(wait_for_ranks, job.path, launch.ranks) if launch is not None else None,
         ))  # fmt: skip
     except StagerError as error:

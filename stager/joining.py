@@ -25,11 +25,10 @@ from stager.host.holders import Life
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import KeptBy, Record, find_scratch, record_at
-from stager.job_command import command_of, spec_in
+from stager.job_command import joining_command
 from stager.launches import Launch
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import job_scratches
-from stager.scheduler import JobIdentity
 from stager.stages.run import Joined, join_command
 
 __all__ = ["exec_in_job", "join_launch"]
@@ -53,8 +52,8 @@ async def exec_in_job(job_id: str, argv: Sequence[str], asked: str | None, envir
         raise NotFoundError(f"no job {job_id} on this node", hint=_HINT)
     _, record = found
     with _open_view(record) as (joined, context):
-        identity = JobIdentity(id=record.id, attempt=record.restart)
-        return await join_command(joined, command_of(spec_in(context, record.id), identity, argv, environ))
+        command = await asyncio.to_thread(joining_command, context, record, argv, environ)
+        return await join_command(joined, command)
 
 
 async def join_launch(
@@ -69,7 +68,7 @@ async def join_launch(
     await asyncio.to_thread(note_rank, path, launch.rank, ended=False)
     try:
         with _open_view(record) as (joined, _):
-            return await join_command(joined, command(record))
+            return await join_command(joined, await asyncio.to_thread(command, record))
     finally:
         await asyncio.shield(asyncio.to_thread(note_rank, path, launch.rank, ended=True))
 

@@ -35,7 +35,8 @@ from stager.joining import join_launch
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
-from stager.scheduler import JobIdentity, choose_job_id, scheduler_facts
+from stager.scheduler import choose_job_id, scheduler_facts
+from stager.stages.environment import refuse_unknown_task
 
 __all__ = ["command"]
 
@@ -123,6 +124,7 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     facts = scheduler_facts(os.environ)
+    refuse_unknown_task(arguments.spec, facts)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
@@ -149,7 +151,7 @@ async def _join(
         raise InternalError("a rank of no launch")
 
     def command(record: Record) -> Command:
-        return command_of(arguments.spec, JobIdentity(id=record.id, attempt=record.restart), argv, os.environ)
+        return command_of(arguments.spec, record, argv, os.environ)
 
     outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
     return outcome.ended.code

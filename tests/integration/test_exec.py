@@ -81,7 +81,7 @@ source = "file://{source}"
 
 def test_exec_is_in_the_view_of_the_job_and_ends_with_it(node: Node) -> None:
     with running_job(node) as (process, seen):
-        assert seen[2:] == ["/logs\n", "file\n", "blue none\n"]
+        assert seen[2:] == ["/task\n", "file\n", "blue none\n"]
         keeper = json.loads((node.scratch / "jobs" / "7" / "job.json").read_text())["keeper"]
         pid, context = keeper["holder"]["pid"], keeper["context"]
         door = f"cat /proc/{pid}/fd/{context} || ls /proc/{pid}/cwd/. || nsenter -t {pid} -m true"
