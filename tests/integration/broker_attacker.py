@@ -57,7 +57,7 @@ def look_at(name: str, keeper: int, ready: dict[str, Any]) -> None:
     for what, attempt in (
         ("kill", lambda: os.kill(keeper, 9)),
         ("stop", lambda: os.kill(keeper, 19)),
-        ("root", lambda: os.listdir(f"/proc/{keeper}/root/")),
+        ("root", lambda: os.listdir(f"/proc/{keeper}/root")),
         ("descriptors", lambda: os.listdir(f"/proc/{keeper}/fd")),
         ("memory", lambda: os.open(f"/proc/{keeper}/mem", os.O_RDONLY)),
     ):
