@@ -317,7 +317,7 @@ class _Broker:
 def _job_namespace() -> int | None:
     """For the job of a user: every id as it is, and nothing outside that its processes could trace or enter.
 
-    None where even root may make none: the job is confined without it then.
+    None where even root may make none: the job is confined by `stager.host.landlock` then.
     """
     try:
         return namespaces.make_job_namespace()

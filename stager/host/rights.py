@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, Protocol, TypedDict
 
 from stager import view_paths
 from stager.errors import MountError
-from stager.host import capabilities, mounts, namespaces, procs, rights_calls, syscalls
+from stager.host import capabilities, landlock, mounts, namespaces, procs, rights_calls, syscalls
 
 __all__ = ["OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
 
@@ -179,6 +179,8 @@ class PrincipalRights:
             permitted = _permitted()
             rights_calls.set_capabilities(effective=permitted, permitted=permitted)
         syscalls.forbid_new_privileges()
+        if namespace is None:
+            landlock.confine()
         rights_calls.lock_securebits()
         capabilities.restrict(0)
         os.setresgid(self._gid, self._gid, self._gid)
