@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from integration.view_sandbox import CANARY, Sandbox, sandbox
+from integration.view_sandbox import CANARY, PRINCIPALS, Sandbox, sandbox
 
 pytestmark = pytest.mark.root
 
 NESTED = pytest.mark.parametrize("nested", [(), ("nested",)], ids=["job", "nested namespace"])
 
 
-@pytest.fixture(params=["root", "user"])
+@pytest.fixture(params=PRINCIPALS)
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with sandbox(request.param) as here:
         yield here

@@ -21,6 +21,32 @@ import msgspec
 import pytest
 
 USER = 47011
+PRINCIPALS = ("root", "user", "as-user")
+"""Who starts stager, and whose the job is: "as-user" is root's stager on behalf of the user."""
+
+_OF_USER = """
+import runpy, sys
+base, channel, allowed, program, *rest = sys.argv[1:]
+sys.path.insert(0, base)
+from stager.host import allowed_sources, brokered
+from stager.host.principal_settings import PrincipalSettings
+brokered.connect(int(channel))
+allowed_sources.site_principals = lambda: PrincipalSettings(allowed_binds=(allowed,), allowed_public=(allowed,))
+sys.argv = [program, *rest]
+runpy.run_path(program)
+"""
+_FOR_USER = """
+import sys
+base, uid, allowed, of_user, *rest = sys.argv[1:]
+sys.path.insert(0, base)
+from stager.host import broker
+from stager.host.principal import Principal
+from stager.host.principal_settings import PrincipalSettings
+broker.site_principals = lambda: PrincipalSettings(allowed_binds=(allowed,), allowed_public=(allowed,))
+broker._BOOT = of_user
+user = Principal(int(uid), int(uid), (int(uid),), "user", "/", "/bin/sh")
+sys.exit(broker.run_as(user, [allowed, *rest], {}))
+"""
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "stager")
 CANARY = "untouched\n"
@@ -79,6 +105,8 @@ class Sandbox:
 
     def open_up(self) -> None:
         self.host("chmod", "-R", "a+rwX", self.fs)
+        if self.principal == "as-user":  # whose staged trees are the user's own
+            self.host("chown", "-R", str(self.uid), self.scratch)
 
     def close(self) -> None:
         assert self._holder.stdin is not None and self._holder.stdout is not None
@@ -94,6 +122,12 @@ class Sandbox:
         done = subprocess.run(self.enter(*argv), capture_output=True, text=True)
         assert done.returncode == 0 or argv[0] == "grep", done.stderr
         return done.stdout
+
+    def driver(self, *argv: str) -> list[str]:
+        """The process of the principal's that does what stager does; with root's part of it where there is one."""
+        if self.principal != "as-user":
+            return self.as_principal(self.python, "-I", *argv)
+        return self.enter(self.python, "-I", "-c", _FOR_USER, self.base, str(self.uid), self.base, _OF_USER, *argv)
 
     def as_principal(self, *argv: str) -> list[str]:
         if self.uid == 0:
@@ -138,7 +172,7 @@ class Sandbox:
             json.dump(asked, file)
         os.chmod(question, 0o644)
         driver = subprocess.Popen(
-            self.as_principal(self.python, "-I", f"{self.base}/view_driver.py", question, answer),
+            self.driver(f"{self.base}/view_driver.py", question, answer),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
