@@ -6,7 +6,9 @@ Everybody may write so that what stops an attack is the view and not the permiss
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -70,7 +72,8 @@ class Sandbox:
         self.job = f"{self.scratch}/job-1"
         self.canary = f"{self.public}/train.txt"
         self.uid = 0 if principal == "root" else USER
-        self.python = _interpreter(self.uid, base)
+        self.library = _library()
+        self.python = _interpreter(self.uid, self.library)
         self.count = 0
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -127,7 +130,7 @@ class Sandbox:
         """The process of the principal's that does what stager does; with root's part of it where there is one."""
         if self.principal != "as-user":
             return self.as_principal(self.python, "-I", *argv)
-        return self.enter(self.python, "-I", "-c", _FOR_USER, self.base, str(self.uid), self.base, _OF_USER, *argv)
+        return self.enter(self.python, "-I", "-c", _FOR_USER, self.library, str(self.uid), self.base, _OF_USER, *argv)
 
     def as_principal(self, *argv: str) -> list[str]:
         if self.uid == 0:
@@ -155,7 +158,7 @@ class Sandbox:
     ) -> Run:
         self.count += 1
         asked = {
-            "package": self.base,
+            "package": self.library,
             "argv": list(argv),
             "environment": {"PATH": "/usr/bin:/bin"} if environment is None else dict(environment),
             "workdir": workdir,
@@ -172,7 +175,7 @@ class Sandbox:
             json.dump(asked, file)
         os.chmod(question, 0o644)
         driver = subprocess.Popen(
-            self.driver(f"{self.base}/view_driver.py", question, answer),
+            self.driver(f"{self.library}/view_driver.py", question, answer),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -191,7 +194,7 @@ class Sandbox:
         return met
 
     def attacker(self, name: str, *arguments: str) -> list[str]:
-        return [self.python, "-I", "-S", f"{self.base}/view_attacker.py", name, *arguments]
+        return [self.python, "-I", "-S", f"{self.library}/view_attacker.py", name, *arguments]
 
     def assert_untouched(self) -> None:
         assert self.host("cat", self.canary) == CANARY
@@ -227,12 +230,29 @@ class Run:
             return Outcome(json.load(file), out, err)
 
 
-def _interpreter(uid: int, base: str) -> str:
-    """A Python that this uid can execute and that loads what lies in ``base``.
+@functools.cache
+def _library() -> str:
+    """Stager's own modules, what they import and the programs of these tests, where every user can read them.
+
+    Made once: a checkout may lie where only its owner can reach it.
+    """
+    top = tempfile.mkdtemp(prefix="stager-view-library-", dir="/tmp")
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    shutil.copytree(PACKAGE, f"{top}/stager", ignore=lambda _, names: [name for name in names if _is_foreign(name)])
+    shutil.copytree(os.path.dirname(msgspec.__file__), f"{top}/msgspec")
+    for name in ("view_driver.py", "view_attacker.py"):
+        shutil.copy(os.path.join(HERE, name), top)
+    subprocess.run(["chmod", "-R", "a+rX", top], check=True)
+    return top
+
+
+@functools.cache
+def _interpreter(uid: int, library: str) -> str:
+    """A Python that this uid can execute and that loads what lies in ``library``.
 
     A virtual environment may rest on one in another user's home.
     """
-    program = f"import ctypes, sys; sys.path.insert(0, {base!r}); import msgspec"
+    program = f"import ctypes, sys; sys.path.insert(0, {library!r}); import msgspec"
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             probe = subprocess.run(
@@ -246,6 +266,7 @@ def _interpreter(uid: int, base: str) -> str:
         except OSError:
             continue
         if probe.returncode == 0:
+            subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", library], check=True)
             return python
     pytest.skip(f"no Python like this one that uid {uid} can execute")
 
@@ -259,13 +280,6 @@ def sandbox(principal: str) -> Iterator[Sandbox]:
         os.chmod(base, 0o755)
         os.mkdir(f"{base}/results")
         os.chmod(f"{base}/results", 0o777)
-        shutil.copytree(
-            PACKAGE, f"{base}/stager", ignore=lambda _, names: [name for name in names if _is_foreign(name)]
-        )
-        shutil.copytree(os.path.dirname(msgspec.__file__), f"{base}/msgspec")
-        for name in ("view_driver.py", "view_attacker.py"):
-            shutil.copy(os.path.join(HERE, name), base)
-        subprocess.run(["chmod", "-R", "a+rX", base], check=True)
         here = Sandbox(base, principal)
         try:
             yield here
