@@ -223,10 +223,13 @@ def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequen
     mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
     mounts += [
         Mount(
-            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+            kind="nfs" if dataset.source.scheme == "nfs" else "bind",
+            source=dataset.source.location,
+            target=f"/data/{dataset.name}",
+            mounted=dataset.mounted,
         )
         for dataset in spec.datasets
-        if dataset.source.scheme == "bind"
+        if dataset.source.is_mounted
     ]
     mounts += [
         Mount(kind="public", source=public.source, target=f"/public/{public.name}", read_only=True)
@@ -310,9 +313,10 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
     """Receipts of what is mounted, not copied."""
     receipts = []
     for mount in view.mounts:
-        if mount.kind in ("bind", "public"):
+        if mount.kind in ("bind", "nfs", "public"):
+            pinned = {"address": mount.address} if mount.kind == "nfs" else describe_bind(mount.source)
             receipt = DatasetReceipt(
-                source=mount.source, destination=mount.target, how=mount.kind, pinned=describe_bind(mount.source),
+                source=mount.source, destination=mount.target, how=mount.kind, pinned=pinned,
                 total=Counts(), moved=Counts(), grades={}, seconds=0.0,
             )  # fmt: skip
             name = mount.target.removeprefix("/data/").removeprefix("/public/")

@@ -21,6 +21,8 @@ _CLOUD: Final = "CLUSTERONE_CLOUD"
 def link_mounted(view: MountView, job: JobDirectory) -> None:
     """What a view would mount from elsewhere on the node is a symlink in the tree. Blocks. Raises `HostError`."""
     for mount in view.mounts:
+        if mount.kind == "nfs":
+            raise UsageError("cannot be mounted without a view", where=mount.source, hint="have it mounted; say bind:")
         if mount.kind in ("bind", "public"):
             place = f"{job.tree}{mount.target}"
             try:

@@ -29,14 +29,15 @@ from stager.host.mounts import Place, Row
 __all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts"]
 
 _OWN_TOPS: Final = ("data", "public", "code", "logs", "task")
-_LIVE: Final = ("bind", "public")
+_LIVE: Final = ("bind", "nfs", "public")
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
 
 
 class MountRequest(TypedDict):
-    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source. With ``lower``
+    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source,
+    ``address`` the NFS server's of one that is an export. With ``lower``
     the source holds ``upper`` and ``work`` of an overlay.
     """
 
@@ -45,6 +46,7 @@ class MountRequest(TypedDict):
     target: str
     read_only: bool
     pinned: tuple[int, int]
+    address: str | None
     lower: str | None
 
 
@@ -110,6 +112,9 @@ def _build(request: ViewRequest) -> Guarded:
     trees: list[tuple[MountRequest, int]] = []
     public: list[Place] = []
     for mount in request["mounts"]:
+        if mount["address"] is not None:
+            trees.append((mount, _mount_export(mount["source"], mount["address"])))
+            continue
         source = _open_pinned(mount)
         if mount["kind"] == "public":
             public += _places(source, rows)
@@ -143,6 +148,14 @@ def _open_pinned(mount: MountRequest) -> int:
         os.close(source)
         raise MountError("another directory than the one that was checked", where=path, hint="run again")
     return source
+
+
+def _mount_export(export: str, address: str) -> int:
+    try:
+        return syscalls.make_nfs(export, address, attributes=_STAGED)
+    except OSError as error:
+        hint = "is it exported to this node? `showmount -e` of the server says so"
+        raise MountError(f"cannot mount the export: {error.strerror}", where=export, hint=hint) from error
 
 
 def _copy_of(source: int, mount: MountRequest) -> int:

@@ -39,11 +39,11 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class LaunchMount(msgspec.Struct, frozen=True, kw_only=True):
-    """One mount. ``bind``: ``source`` of this node, read-only with all below it or not; ``memory``: a tmpfs of at most
-    ``size_bytes`` and ``inodes``.
+    """One mount. ``bind``: ``source`` of this node, read-only with all below it or not; ``nfs``: an export, HOST:/PATH;
+    ``memory``: a tmpfs of at most ``size_bytes`` and ``inodes``.
     """
 
-    kind: Literal["bind", "memory"]
+    kind: Literal["bind", "nfs", "memory"]
     target: str
     source: str = ""
     read_only: bool = False
@@ -90,8 +90,8 @@ def launch_of(
         environment=dict(environment), pass_credentials=spec.pass_credentials,
         mounts=tuple(
             LaunchMount(
-                kind="bind", source=mount.source, target=mount.target, live=mount.kind == "bind",
-                read_only=mount.read_only or mount.kind == "public",
+                kind="nfs" if mount.kind == "nfs" else "bind", source=mount.source, target=mount.target,
+                live=mount.kind == "bind", read_only=mount.read_only or mount.kind == "public",
             )
             for mount in mounts
         ),
