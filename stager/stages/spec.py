@@ -50,9 +50,10 @@ from stager.stages.spec_schema import (
     find_unknown,
     shown,
 )
+from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
 
-__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "with_options"]
+__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "read_spec", "with_options"]
 
 PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 """What may stand in braces in ``[logs] persist``."""
@@ -78,12 +79,18 @@ def parse_spec(data: bytes, *, where: str, base: str) -> JobSpec:
 
     Raises `SpecError` with every problem.
     """
+    spec, mistakes = read_spec(data, where=where, base=base)
+    if mistakes is not None or spec is None:
+        raise mistakes or SpecError("says nothing", [], where=where)
+    return spec
+
+
+def read_spec(data: bytes, *, where: str, base: str) -> tuple[JobSpec | None, SpecError | None]:
+    """What of a job file's bytes can be understood, and every problem with the rest. Raises `SpecError`: no TOML."""
     table = decode(data, where)
     problems = Problems(lines=lines_of(data.decode()))
     spec = _build(table, base, problems)
-    if problems.found or spec is None:
-        raise _mistakes(problems, where)
-    return spec
+    return spec, _mistakes(problems, where) if problems.found else None
 
 
 def with_options(
@@ -155,6 +162,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
     _check_view(table, problems)
+    tmp = tmp_of(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
         return None
@@ -174,6 +182,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        tmp=tmp,
         container=container_of(job.image, job.entrypoint, problems),
     )
 
