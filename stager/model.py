@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
+from stager.tasks import DistributedSpec, Instances
 
 __all__ = [
     "DATASET_NAME",
@@ -169,6 +170,9 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     tmp: TmpSpec = TmpSpec()
+    instances: Instances = Instances()
+    distributed: DistributedSpec | None = None
+    clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
 
 

@@ -10,26 +10,18 @@ from stager import view_paths
 from stager.errors import UsageError, from_os_error
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
+from stager.job_environment import command_environment
 from stager.job_view import OWN
 from stager.model import Command, JobSpec, MountView
-from stager.scheduler import JobIdentity, scheduler_facts
-from stager.stages.environment import job_environment
+from stager.stages.environment import Places
 
 __all__ = ["link_mounted", "plain_command"]
 
 _CLOUD: Final = "CLUSTERONE_CLOUD"
 """Says that data is at /data, which it is not here."""
 
-_PLACES: Final[Mapping[str, str | None]] = {
-    **{target: below for below, target in OWN.items()},
-    view_paths.DATA: "data",
-    view_paths.PUBLIC: "public",
-    view_paths.TMP_RAMFS: None,
-    view_paths.CLUSTER_STORAGE: None,
-    view_paths.USER_STORAGE: None,
-    view_paths.SHARED_STORAGE: None,
-}
-"""Of the places of a view those in the tree; None: it has nothing of the kind."""
+_PLACES: Final = {view_paths.DATA: "data", view_paths.PUBLIC: "public", **{OWN[below]: below for below in OWN}}
+"""Of the places of a view, where the tree has them."""
 
 
 def link_mounted(view: MountView, job: JobDirectory) -> None:
@@ -53,35 +45,23 @@ def plain_command(
     spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], argv: tuple[str, ...], *, workdir: str
 ) -> Command:
     """The command as it is run in a view, but that each variable which stager sets to a path of the view has that of
-    the tree, and is not set where the tree has none; STAGER_TREE is its top.
-
-    ``workdir``: a path of the view. Raises `UsageError`: it is none.
+    the tree; STAGER_TREE is its top. ``workdir``: a path of the view. Blocks. Raises as `command_environment`, and
+    `UsageError`: it is none.
     """
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    facts = scheduler_facts(environ)
-    own = job_environment(spec, identity, facts, {}, workdir=workdir)
     where = _in_tree(job, workdir)
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
-    environment = job_environment(spec, identity, facts, environ, workdir=workdir)
-    for name, value in own.items():
-        if name in spec.environment or not _is_of_a_view(value):
-            continue
-        if (place := _in_tree(job, value)) is not None:
-            environment[name] = place
-        else:
-            del environment[name]
+    task, tmp = f"{job.tree}/{_PLACES[view_paths.TASK]}", f"{job.tree}/{_PLACES[view_paths.TMP]}"
+    places = Places(task=task, tmp=tmp, tmp_ramfs=tmp)  # nothing can be mounted, no memory either
+    environment = command_environment(spec, job, environ, workdir=where, places=places)
     environment.pop(_CLOUD, None)
-    return Command(argv=argv, environment={**environment, "PWD": where, "STAGER_TREE": job.tree}, workdir=where)
-
-
-def _is_of_a_view(path: str) -> bool:
-    return any(lies_within(path, top) for top in _PLACES)
+    environment["STAGER_TREE"] = job.tree
+    return Command(argv=argv, environment=environment, workdir=where)
 
 
 def _in_tree(job: JobDirectory, path: str) -> str | None:
     """Where the tree has what a view has at ``path``; None: nowhere."""
     for target, below in _PLACES.items():
-        if below is not None and lies_within(path, target):
-            return f"{job.tree}/{below}{path[len(target):]}"
+        if lies_within(path, target):
+            return f"{job.tree}/{below}{path[len(target) :]}"
     return None
