@@ -218,12 +218,17 @@ def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alon
         assert root.stdout is not None
         assert root.stdin is not None
         assert root.stdout.readline() == "ready\n"
-        shown = "id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID"
+        shown = """
+        id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID
+        kill -STOP $PPID || kill -KILL $PPID || ls /proc/$PPID/root || echo keeper is closed
+        ls -A /var/tmp/stager-*; for n in 3 4 5 6 7 8 9 10 11 12; do readlink /proc/$$/fd/$n; done; true
+        """
         look = ["exec", "joined", "--", "sh", "-c", shown]
         done = node.for_alice(*look)
         assert done.code == 0, done.err
-        uid, _, capabilities, job = done.out.splitlines()
+        uid, _, capabilities, job, keeper = done.out.splitlines()
         assert (int(uid), capabilities.split()[1], job) == (ALICE.uid, "0" * 16, "joined")
+        assert keeper == "keeper is closed"
         program = f"{node.python} -I -c '{node.program}'"
         assert "only whoever started the job can join it" in node.as_user(ALICE, f"{program} exec joined -- true")
         assert node.stager("--as-user", "bob", *look).code == 125

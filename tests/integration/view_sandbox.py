@@ -147,6 +147,17 @@ class Sandbox:
             {"kind": "own", "source": f"{self.job}/logs", "target": "/logs"},
         ]
 
+    def all_mounts(self) -> list[dict[str, Any]]:
+        """Those of a job that has everything; what is made for them is made here."""
+        own = {"task": "/task", "tmp": "/task_tmp", "local": "/mnt/local_storage"}
+        kept = f"{self.scratch}/cache/tree"
+        self.host("mkdir", "-p", kept, *(f"{self.job}/{below}" for below in own))
+        self.host("cp", self.canary, kept)
+        self.open_up()
+        mounts = [{"kind": "own", "source": f"{self.job}/{below}", "target": target} for below, target in own.items()]
+        mounts.append({"kind": "copy", "source": kept, "target": "/data/kept/tree", "read_only": True})
+        return [*self.mounts(), *mounts]
+
     def start(
         self,
         *argv: str,
