@@ -247,7 +247,8 @@ def test_no_mount_of_a_job_that_has_everything_leads_anywhere(box: Sandbox, nest
     mounts = box.all_mounts()
     box.host("chmod", "4755", program)
     box.host("chmod", "755", show)
-    tops = ["/", "/data", "/mnt", kept, "/public/imagenet", box.public, os.path.dirname(box.public), box.fs, box.scratch]
+    above = os.path.dirname(box.public)
+    tops = ["/", "/data", "/mnt", kept, "/public/imagenet", box.public, above, box.fs, box.scratch]
     attacks = [["own_mounts", show, *OWN], ["change", kept], ["clones", *tops], ["undo", kept, box.public, box.scratch],
                ["handle", kept, *OWN, box.fs]]  # fmt: skip
     several = [word for attack in attacks for word in (*attack, "+")]
