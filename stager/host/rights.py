@@ -18,7 +18,7 @@ from stager import view_paths
 from stager.errors import MountError
 from stager.host import capabilities, landlock, mounts, namespaces, procs, rights_calls, syscalls
 
-__all__ = ["OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
+__all__ = ["NO_EXPORT", "JoinRequest", "OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
 
 _DATA: Final = re.compile(rf"{view_paths.DATA}/[^/]+/[^/]+")
 _PUBLIC: Final = re.compile(rf"{view_paths.PUBLIC}/[^/]+")
@@ -27,6 +27,9 @@ _OTHERS: Final = (
     view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
 )  # fmt: skip
 _KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
+
+
+NO_EXPORT: Final = "root mounts no NFS export for users; the site mounts it on the node, and allows binds of it"
 
 
 class JoinRequest(TypedDict):
@@ -164,6 +167,8 @@ class PrincipalRights:
             raise MountError("root mounts no NFS export for a user", where=target)
         if mount["lower"] is not None:
             raise MountError("root mounts no overlay for a user", where=target)
+        if mount["address"] is not None or kind == "nfs":
+            raise MountError(NO_EXPORT, where=ascii(mount["source"]))
         if kind not in self._allowed:
             if os.fstat(source).st_uid != self._uid:
                 raise MountError("is not a directory of the user's", where=os.readlink(f"/proc/self/fd/{source}"))

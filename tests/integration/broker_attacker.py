@@ -25,8 +25,8 @@ def ask(question: object, descriptors: list[int]) -> tuple[dict[str, Any], list[
 
 def mount(source: str, target: str = "/data/a/d", kind: str = "bind", **also: Any) -> dict[str, Any]:
     found = os.stat(source)
-    return {"kind": kind, "source": source, "target": target, "read_only": False,
-            "pinned": [found.st_dev, found.st_ino], "lower": None, "owner": None, **also}  # fmt: skip
+    return {"kind": kind, "source": source, "target": target, "read_only": False, "lower": None, "owner": None,
+            "pinned": [found.st_dev, found.st_ino], "address": None, **also}  # fmt: skip
 
 
 def keep(name: str, mounts: list[dict[str, Any]], argv: list[str], **also: Any) -> None:
@@ -86,6 +86,9 @@ def main() -> None:
     keep("not allowed", [mount("/usr")], show)
     keep("not allowed as public", [mount("/usr", "/public/x", "public")], show)
     keep("overlay", [mount(mine, kind="copy", lower=others)], show)
+    export = {"source": "filer:/x", "address": "127.0.0.1"}
+    keep("an export", [{**mount(mine, kind="nfs"), **export}], show)
+    keep("an export as a copy", [{**mount(mine, kind="copy"), **export}], show)
     keep("unknown kind", [mount("/usr", kind="odd")], show)
     for target in ("/etc", "/etc/stager-x", "/data/../etc/x", "/data/a", "/data/a/d/e", "/code/x", "//code", "data/a/d",
                    "/mnt/x", "/public/../usr", "/public/x/y", "/"):  # fmt: skip

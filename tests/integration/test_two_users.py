@@ -19,6 +19,7 @@ import pytest
 
 from integration.job_driver import Outcome
 from integration.two_users import ALICE, BOB, TwoUsers, two_users
+from stager.host.rights import NO_EXPORT
 from unit.scripted_http import Request, response, scripted
 
 pytestmark = pytest.mark.root
@@ -237,6 +238,8 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
         "not allowed": site.format("bind mounts", "allowed_binds"),
         "not allowed as public": site.format("public data", "allowed_public"),
         "overlay": "root mounts no overlay for a user",
+        "an export": NO_EXPORT,
+        "an export as a copy": NO_EXPORT,
         "unknown kind": "is not a directory of the user's",
         "twice": "is mounted twice",
     }
