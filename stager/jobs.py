@@ -292,9 +292,10 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
     """Receipts of what is mounted, not copied."""
     receipts = []
     for mount in view.mounts:
-        if mount.kind in ("bind", "public"):
+        if mount.kind in ("bind", "nfs", "public"):
+            pinned = {"address": mount.address} if mount.kind == "nfs" else describe_bind(mount.source)
             receipt = DatasetReceipt(
-                source=mount.source, destination=mount.target, how=mount.kind, pinned=describe_bind(mount.source),
+                source=mount.source, destination=mount.target, how=mount.kind, pinned=pinned,
                 total=Counts(), moved=Counts(), grades={}, seconds=0.0,
             )  # fmt: skip
             name = mount.target.removeprefix("/data/").removeprefix("/public/")
