@@ -37,7 +37,9 @@ def refused_to_users(mounts: Sequence[_Mount]) -> list[str]:
     allowed = {"bind": site.allowed_binds, "public": site.allowed_public}
     real = {kind: [os.path.realpath(path) for path in paths] for kind, paths in allowed.items()}
     told = [(mount.source, NO_EXPORT) for mount in mounts if mount.kind == "nfs"]
-    for mount in mounts:
-        if mount.kind in real and (why := why_not_allowed(mount.kind, mount.source, real[mount.kind])) is not None:
-            told.append((mount.source, why))
+    told += [
+        (mount.source, why)
+        for mount in mounts
+        if mount.kind in real and (why := why_not_allowed(mount.kind, mount.source, real[mount.kind])) is not None
+    ]
     return [f"{source}: {why}" for source, why in told]

@@ -163,8 +163,6 @@ class PrincipalRights:
         if (why := refuse_target(target, self._targets)) is not None:
             raise MountError(why, where=ascii(target))
         self._targets.append(target)
-        if mount["address"] is not None:
-            raise MountError("root mounts no NFS export for a user", where=target)
         if mount["lower"] is not None:
             raise MountError("root mounts no overlay for a user", where=target)
         if mount["address"] is not None or kind == "nfs":

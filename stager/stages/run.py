@@ -23,6 +23,7 @@ from stager.host.record import KeptBy
 from stager.host.view import MountRequest, ViewRequest
 from stager.model import Command, ExitInfo, Mount, MountView
 from stager.stages.run_talk import CONTINUE_EVERY_S, FORWARDED, Talk
+from stager.time_limits import Deadline
 
 __all__ = ["FORWARDED", "Joined", "join_command", "run_command"]
 
@@ -51,6 +52,7 @@ async def run_command(
     context: str = "",
     note: Callable[[KeptBy], None] | None = None,
     others: Callable[[], Awaitable[None]] | None = None,
+    deadline: Deadline | None = None,
     stdin: _Stream = None,
     stdout: _Stream = None,
     stderr: _Stream = None,
@@ -62,7 +64,8 @@ async def run_command(
     root's part of stager keeps, nobody can); ``others`` returns when they have ended: the view stays until then.
     Streams left None are inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and
     SIGHUP to its whole process group, as a terminal would, the others to the command alone; afterwards to whoever had
-    them before. When this task is cancelled, or stager is killed, every process of the job is killed.
+    them before. At ``deadline`` all of its processes are told to end. When this task is cancelled, or stager is killed,
+    every process of the job is killed.
 
     `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
     cannot be built, when the job killed the process that keeps it, or when a process of the job cannot be ended.
@@ -85,7 +88,7 @@ async def run_command(
                 holder = Holder.of(process.pid)
                 kept = KeptBy(holder=holder, namespace=ready["namespace"] or 0, context=ready["context"])
                 await asyncio.to_thread(note, kept)
-            if (ended := await talk.until_end()) is None:
+            if (ended := await talk.until_end(deadline)) is None:
                 raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
             if others is not None:
                 await others()
@@ -97,10 +100,11 @@ async def run_command(
     return ended
 
 
-async def join_command(joined: Joined, command: Command) -> ExitInfo:
+async def join_command(joined: Joined, command: Command, *, deadline: Deadline | None = None) -> ExitInfo:
     """Run the command in a view that stands, and return how it ended: by SIGKILL when the view has ended first.
 
-    Its streams are inherited; signals as in `run_command`. Raises `CommandError`; `MountError`: it cannot be joined.
+    Its streams are inherited; signals and ``deadline`` as in `run_command`. Raises `CommandError`; `MountError`: it
+    cannot be joined.
     """
     request: KeeperRequest = {
         "view": {"mounts": [], "masked": [], "ramdisk": None},
@@ -111,7 +115,7 @@ async def join_command(joined: Joined, command: Command) -> ExitInfo:
     process, ours = await _start(joined.descriptors(), None, None, None, joins=joined.of_root)
     try:
         async with Talk(process, ours, request) as talk:
-            ended = await talk.until_end() if await talk.until_ready() is not None else None
+            ended = await talk.until_end(deadline) if await talk.until_ready() is not None else None
     finally:
         await asyncio.shield(asyncio.to_thread(_end, process, None))
     # Whoever keeps the view kills all in it before it ends itself, the command's own keeper too.

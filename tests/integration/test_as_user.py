@@ -177,7 +177,7 @@ sys.exit(code)
 def test_job_is_confined_where_not_even_root_may_make_user_namespaces(node: TwoUsers) -> None:
     look = """
     unshare -U true; for what in root cwd; do ls /proc/$SLURM_DOOR/$what/; done; cat /proc/$SLURM_DOOR/environ
-    grep -E 'CapPrm|CapBnd|NoNewPrivs' /proc/self/status; ls -A /var/tmp/stager-*
+    grep -E 'CapPrm|CapBnd|NoNewPrivs' /proc/self/status; find /var/tmp/stager-$(id -u) -mindepth 1
     mkdir /task/a /task/b; echo x > /task/a/x; mv /task/a/x /task/b/ || exit 5
     setsid sleep 611 & exit 4
     """
@@ -221,7 +221,7 @@ def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alon
         shown = """
         id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID
         kill -STOP $PPID || kill -KILL $PPID || ls /proc/$PPID/root || echo keeper is closed
-        ls -A /var/tmp/stager-*; for n in 3 4 5 6 7 8 9 10 11 12; do readlink /proc/$$/fd/$n; done; true
+        find /var/tmp/stager-$(id -u) -mindepth 1; for n in 3 4 5 6 7 8 9 10 11 12; do readlink /proc/$$/fd/$n; done; true
         """
         look = ["exec", "joined", "--", "sh", "-c", shown]
         done = node.for_alice(*look)
