@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
 from stager.tasks import DistributedSpec, Instances
+from stager.time_limits import TimeLimit
 
 __all__ = [
     "DATASET_NAME",
@@ -174,6 +175,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     distributed: DistributedSpec | None = None
     clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
+    limit: TimeLimit = TimeLimit()
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -240,16 +242,22 @@ class Command(Struct, frozen=True, kw_only=True):
 
 
 class ExitInfo(Struct, frozen=True, kw_only=True):
-    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
+    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds.
+
+    ``limited``: it was told to end because its time was over.
+    """
 
     status: int | None
     signal: int | None
     started_s: float
     ended_s: float
+    limited: bool = False
 
     @property
     def code(self) -> int:
-        """What ``stager run`` exits with: the command's status, or 128 + the signal."""
+        """What ``stager run`` exits with: the command's status, or 128 + the signal; 124, as timeout(1), at a limit."""
+        if self.limited:
+            return 124
         return 128 + self.signal if self.signal is not None else (self.status or 0)
 
 

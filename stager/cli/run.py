@@ -37,6 +37,8 @@ from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
+from stager.stages.spec_limit import limit_of
+from stager.stages.spec_schema import Problems
 
 __all__ = ["command"]
 
@@ -47,6 +49,8 @@ class _How:
 
     keep: bool
     plain: bool
+    time_limit: str | None
+    grace: str | None
     launch: Launch | None = None
 
     @property
@@ -75,14 +79,18 @@ class _Outcome:
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
 @click.option("--view", type=click.Choice(["host", "none"]), default="host",
               help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
+@click.option("--time-limit", metavar="DURATION",
+              help="End the command after so long, like 90s or 2h30m: exit code 124.")
+@click.option("--grace", metavar="DURATION", help="Between SIGTERM and SIGKILL then. [30s]")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
 @speed_options
 @remote_options
 @common
 @click.pass_context
 def command(
-    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, **options: Any
-) -> int:
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, time_limit: str | None,
+    grace: str | None, **options: Any,
+) -> int:  # fmt: skip
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
     The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
@@ -97,7 +105,8 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
+        how = _How(keep=keep, plain=view == "none", time_limit=time_limit, grace=grace)
+        code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -115,7 +124,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = take_job(ctx, jobfile, options, argv=argv)
+    arguments = _with_limit(take_job(ctx, jobfile, options, argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -143,6 +152,14 @@ def _run(
     )
 
 
+def _with_limit(arguments: JobArguments, how: _How) -> JobArguments:
+    problems = Problems()
+    limit = limit_of(how.time_limit, how.grace, problems, known=arguments.spec.limit, prefix="--")
+    if problems.found:
+        raise UsageError("; ".join(problems.found), where="stager run")
+    return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit))
+
+
 async def _join(
     _: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
@@ -153,7 +170,9 @@ async def _join(
     def command(record: Record) -> Command:
         return command_of(arguments.spec, record, argv, os.environ)
 
-    outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
+    outcome.ended = await join_launch(
+        outcome.job_id, how.launch, command, arguments.spec.limit, arguments.scratch, os.environ
+    )
     return outcome.ended.code
 
 
@@ -187,7 +206,9 @@ async def _stage_and_run(
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            if ended.limited:
+                warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
                 await stoppable(partial(_finish, state, job, how.keep))
@@ -225,6 +246,8 @@ def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, 
     body: dict[str, Any] = {"schema": 1, "time": rfc3339(time.time()), "job": outcome.job_id, "exit_code": code}
     if outcome.ended is not None:
         body["command"] = {"status": outcome.ended.status, "signal": outcome.ended.signal}
+        if outcome.ended.limited:
+            body["command"]["reason"] = "time limit"
     if error is not None:
         told = error if isinstance(error, StagerError) else InternalError(type(error).__name__)
         body["error"] = {

@@ -27,26 +27,16 @@ from typing import Any, Final, NoReturn, TypedDict
 from stager.errors import CommandError, MountError, StagerError
 from stager.host import namespaces, procs, syscalls, view
 from stager.host.own_streams import guard_streams, silence
-from stager.host.rights import OwnRights, Rights
+from stager.host.rights import JoinRequest, OwnRights, Rights
 from stager.host.view import ViewRequest
 from stager.host.watch import GO, Watch, forward
 
-__all__ = ["CommandRequest", "JoinRequest", "KeeperRequest", "main", "serve"]
+__all__ = ["CommandRequest", "KeeperRequest", "main", "serve"]
 
 _ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
 _REQUEST_MOST_BYTES: Final = 64 << 20
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-
-
-class JoinRequest(TypedDict):
-    """The view of another keeper, by descriptors that this process was started with: its namespaces, named as
-    `stager.host.namespaces.KINDS` has them, its job's user namespace, and its pidfd.
-    """
-
-    namespaces: dict[str, int]
-    job: int
-    keeper: int
 
 
 class CommandRequest(TypedDict):
@@ -114,14 +104,15 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int, rights: Rights) -> None:
-    joined, ends = request["join"], [owner]
-    syscalls.signal_at_parents_end(signal.SIGCONT)
+    joined, ends = rights.joined(request["join"]), [owner]
     if joined is None:
         rights.enter()
+        syscalls.signal_at_parents_end(signal.SIGCONT)  # a change of ids takes it back
         namespace = rights.job_namespace()
         guarded = view.build(request["view"], rights.admit)
     else:
         rights.join(joined["namespaces"])
+        syscalls.signal_at_parents_end(signal.SIGCONT)
         namespace, guarded = joined["job"], None
         ends.append(joined["keeper"])
     guard_streams()

@@ -34,6 +34,7 @@ from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
 from stager.stages.spec_image import container_of
+from stager.stages.spec_limit import limit_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
@@ -189,6 +190,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         distributed=distributed,
         clusterone_shim=job.clusterone_shim,
         container=container_of(job.image, job.entrypoint, problems),
+        limit=limit_of(job.time_limit, job.grace, problems),
     )
 
 

@@ -67,6 +67,8 @@ class JobTable(Table, frozen=True, kw_only=True):
     clusterone_shim: bool = False
     image: str | None = None
     entrypoint: list[str] | str = ()  # type: ignore[assignment]
+    time_limit: str | None = None
+    grace: str | None = None
 
 
 class GitTable(Table, frozen=True, kw_only=True):

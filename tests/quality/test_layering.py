@@ -41,6 +41,7 @@ LAYERS = (
             "placement",
             "retry",
             "scheduler",
+            "time_limits",
             "shim",
             "tasks",
             "urls",
