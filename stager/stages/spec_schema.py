@@ -26,15 +26,18 @@ __all__ = [
     "S3Table",
     "SourceTable",
     "Table",
+    "TmpTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3", "distributed")
+TABLES: Final = (
+    "version", "job", "code", "dataset", "public", "resource", "logs", "tmp", "view", "s3", "distributed",
+)  # fmt: skip
 
-NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("results",)
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -98,6 +101,7 @@ class DatasetTable(SourceTable, frozen=True, kw_only=True):
     name: str
     access: Literal["read-write", "read-only"] = "read-write"
     place: str = "any"
+    mounted: str | None = None
 
 
 class PublicTable(Table, frozen=True, kw_only=True):
@@ -111,6 +115,13 @@ class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+
+
+class TmpTable(Table, frozen=True, kw_only=True):
+    """``[tmp]``."""
+
+    ramfs_size: str | None = None
+    ramfs_inodes: int | None = None
 
 
 class ViewTable(Table, frozen=True, kw_only=True):
