@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn, Protocol
 
@@ -35,6 +35,9 @@ class Rights(Protocol):
     def enter(self) -> None:
         """Into a mount namespace of its own. `MountError`."""
 
+    def join(self, opened: Mapping[str, int]) -> None:
+        """Into those of another keeper's view, see `stager.host.namespaces.join`. `MountError`."""
+
     def job_namespace(self) -> int | None:
         """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
 
@@ -54,6 +57,10 @@ class OwnRights:
     def enter(self) -> None:
         """See `Rights`."""
         namespaces.enter()
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`."""
+        namespaces.join(opened)
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""
@@ -109,6 +116,10 @@ class PrincipalRights:
                 f"cannot make a mount namespace: {error.strerror}", where="root's part of stager",
                 hint="root needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID on the node itself",
             ) from error
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`: none. A user's stager names the namespaces, and root's keeper believes no user."""
+        raise MountError("a view that root's part of stager keeps cannot be joined", where="stager --as-user")
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""

@@ -17,11 +17,10 @@
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
 
-    [cloud]                           # see stager.host.cloud_settings
-    bucket = "acme-training"
-
     [principals]                      # see stager.host.principal_settings
     allowed_binds = ["/mnt/efs"]
+    [cloud]                           # see stager.host.cloud_settings
+    bucket = "acme-training"
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "cloud", "principals")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "cloud")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -77,16 +76,16 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     return cache_in(_tables(path, owner), path, _WHAT)
 
 
-def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSettings:
-    """What the file says of the cloud that its jobs belong to. The rest as `site_limits`."""
-    path = SITE_FILE if path is None else path
-    return cloud_in(_tables(path, owner), path, _WHAT)
-
-
 def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:
     """What the file says of jobs that root starts for users. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return principals_in(_tables(path, owner), path, _WHAT)
+
+
+def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSettings:
+    """What the file says of the cloud that its jobs belong to. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return cloud_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:

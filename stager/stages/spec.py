@@ -184,10 +184,10 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        tmp=tmp,
         instances=instances_of(job.instances, problems),
         distributed=distributed,
         clusterone_shim=job.clusterone_shim,
-        tmp=tmp,
         container=container_of(job.image, job.entrypoint, problems),
     )
 
@@ -307,7 +307,7 @@ def _code_source(place: str, text: str, ref: str | None, base: str, problems: Pr
 
 
 def _source(place: str, text: str, ref: str | None, problems: Problems) -> SourceRef | None:
-    if text.startswith(("nfs:", "gs:", "http:", "https:")):
+    if text.startswith(("gs:", "http:", "https:")):
         problems.add(place, f"{text.partition(':')[0]}:// sources are {_LATER}")
         return None
     try:

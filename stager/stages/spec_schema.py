@@ -34,8 +34,18 @@ __all__ = [
 ]
 
 TABLES: Final = (
-    "version", "job", "code", "dataset", "public", "resource", "logs", "tmp", "view", "s3", "distributed",
-)  # fmt: skip
+    "version",
+    "job",
+    "code",
+    "dataset",
+    "public",
+    "resource",
+    "logs",
+    "tmp",
+    "view",
+    "s3",
+    "distributed",
+)
 
 NOT_YET: Final = ("results",)
 """Top-level names that are known but not built; each is refused by name."""
