@@ -42,7 +42,9 @@ class Rights(Protocol):
         """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
 
     def admit(self, mount: Any, source: int) -> None:
-        """Whether this `stager.host.view.MountRequest` may be made of its opened source. `MountError`: it may not."""
+        """Whether this `stager.host.view.MountRequest` may be made of its opened source, -1 for an export of NFS.
+        `MountError`: it may not.
+        """
 
     def confine(self, namespace: int | None) -> None:
         """In the forked child that becomes the job's command: what it may do from here. OSError."""
@@ -131,6 +133,8 @@ class PrincipalRights:
         if (why := refuse_target(target, self._targets)) is not None:
             raise MountError(why, where=ascii(target))
         self._targets.append(target)
+        if mount["address"] is not None:
+            raise MountError("root mounts no NFS export for a user", where=target)
         if mount["lower"] is not None:
             raise MountError("root mounts no overlay for a user", where=target)
         if kind not in self._allowed:

@@ -149,14 +149,15 @@ def _view(view: MountView) -> ViewRequest:
 
 
 def _mount(mount: Mount) -> MountRequest:
-    if mount.pinned is None:
+    if mount.pinned is None and mount.address is None:
         raise InternalError("the sources of this view were not checked", where=mount.source)
     return {
         "kind": mount.kind,
         "source": mount.source,
         "target": mount.target,
         "read_only": mount.read_only,
-        "pinned": mount.pinned,
+        "pinned": mount.pinned or (0, 0),
+        "address": mount.address,
         "lower": mount.lower,
         "owner": mount.owner,
     }
