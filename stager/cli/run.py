@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
@@ -92,6 +93,8 @@ def command(
     What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
     behind all of them; each dataset of a job file says its own.
 
+    Of several --instances that no array tells apart each is run, one after another, as a job ID_INSTANCE.
+
     Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
     """
     state: State = ctx.obj
@@ -115,7 +118,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = take_job(ctx, jobfile, options, argv=argv)
+    arguments = take_job(ctx, jobfile, dict(options), argv=argv)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -124,8 +127,10 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     facts = scheduler_facts(os.environ)
-    refuse_unknown_task(arguments.spec, facts)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
+    if instance_of(arguments.spec.instances, facts) is None:
+        return _run_each(ctx, jobfile, how, status_file, options, outcome, arguments.spec.instances.ids)
+    refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
     if how.launch is not None and (how.plain or brokered.is_brokered()):
@@ -141,6 +146,24 @@ def _run(
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
+
+
+def _run_each(
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
+    outcome: _Outcome, ids: Sequence[int],
+) -> int:  # fmt: skip
+    """All instances, one after another, each a job of its own; one that fails does not keep the others from running.
+    The first failure is what is told in the end.
+    """
+    base, told, code = outcome.job_id, _Outcome(), 0
+    for number in ids:
+        outcome.ended = None
+        one = {**options, "instance": number, "job_id": f"{base}_{number}"}
+        status = _run(ctx, jobfile, how, status_file, one, outcome)
+        if number == ids[0] or (status and not code):
+            told, code = replace(outcome), status
+    outcome.job_id, outcome.ended = told.job_id, told.ended
+    return code
 
 
 async def _join(
