@@ -112,7 +112,9 @@ def _of_clusterone(spec: JobSpec, identity: JobIdentity, facts: SchedulerFacts) 
     cluster = cluster_of(spec.distributed, facts)
     if cluster is None:
         return {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": identity.id}
-    found = {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": facts.group_id or identity.id}
+    is_asked_for = bool(facts.job_id) and identity.id != facts.job_id  # on the command line, which all tasks share
+    shared_id = identity.id if is_asked_for else facts.group_id or identity.id
+    found = {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": shared_id}
     if cluster.workers:
         found |= {"PS_HOSTS": ",".join(cluster.ps), "WORKER_HOSTS": ",".join(cluster.workers)}
     if cluster.masters:

@@ -28,7 +28,7 @@ def srun(rank: int, tasks: int, nodes: str, on_each: str, **more: str) -> dict[s
 def variables(spec: DistributedSpec | None, environ: Mapping[str, str]) -> dict[str, str]:
     """What a task of the job finds of what distributed jobs have, and the job's id."""
     found = job_environment(
-        JobSpec(name="j", distributed=spec), JobIdentity(id=f"job-{environ.get('POD_UID', '9')}"),
+        JobSpec(name="j", distributed=spec), JobIdentity(id=environ.get("POD_UID", "9")),
         scheduler_facts(environ), environ, workdir="/",
     )  # fmt: skip
     return {name: found[name] for name in (*DISTRIBUTED, "CLUSTERONE_JOB_ID") if name in found}
@@ -67,6 +67,14 @@ def test_c23_c24_c25_pods_of_an_indexed_job_are_one_cluster() -> None:
     check_cluster([variables(ADDRESSES, pod) for pod in pods[:3]], workers=2, ps=1)
     with pytest.raises(UsageError, match="this is task 3, and only 0 to 2 have an address"):
         variables(ADDRESSES, pods[3])
+
+
+def test_c25_id_that_was_asked_for_is_that_of_all_tasks() -> None:
+    spec = JobSpec(name="j", distributed=ADDRESSES)
+    pod = {"POD_UID": "u", "JOB_UID": "whole", "JOB_COMPLETION_INDEX": "0"}
+    for environ in (pod, srun(0, 2, "n[1-2]", "1,1")):
+        asked = job_environment(spec, JobIdentity(id="mine"), scheduler_facts(environ), environ, workdir="/")
+        assert (asked["STAGER_JOB_ID"], asked["CLUSTERONE_JOB_ID"]) == ("mine", "mine")
 
 
 def test_c24_c25_torchrun_says_the_rank() -> None:
