@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
@@ -100,6 +101,8 @@ def command(
     What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
     behind all of them; each dataset of a job file says its own.
 
+    Of several --instances that no array tells apart each is run, one after another, as a job ID_INSTANCE.
+
     Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
     """
     state: State = ctx.obj
@@ -124,7 +127,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = _with_limit(take_job(ctx, jobfile, options, argv=argv), how)
+    arguments = _with_limit(take_job(ctx, jobfile, dict(options), argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -133,8 +136,10 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     facts = scheduler_facts(os.environ)
-    refuse_unknown_task(arguments.spec, facts)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
+    if instance_of(arguments.spec.instances, facts) is None:
+        return _run_each(ctx, jobfile, how, status_file, options, outcome, arguments.spec.instances.ids)
+    refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
     if how.launch is not None and (how.plain or brokered.is_brokered()):
@@ -158,6 +163,24 @@ def _with_limit(arguments: JobArguments, how: _How) -> JobArguments:
     if problems.found:
         raise UsageError("; ".join(problems.found), where="stager run")
     return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit))
+
+
+def _run_each(
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
+    outcome: _Outcome, ids: Sequence[int],
+) -> int:  # fmt: skip
+    """All instances, one after another, each a job of its own; one that fails does not keep the others from running.
+    The first failure is what is told in the end.
+    """
+    base, told, code = outcome.job_id, _Outcome(), 0
+    for number in ids:
+        outcome.ended = None
+        one = {**options, "instance": number, "job_id": f"{base}_{number}"}
+        status = _run(ctx, jobfile, how, status_file, one, outcome)
+        if number == ids[0] or (status and not code):
+            told, code = replace(outcome), status
+    outcome.job_id, outcome.ended = told.job_id, told.ended
+    return code
 
 
 async def _join(

@@ -224,6 +224,7 @@ def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:
         hint = "no shell is used: give a script a first line such as #!/bin/sh" if number == errno.ENOEXEC else ""
         return CommandError(f"cannot execute the command: {reason}", status=_NOT_EXECUTABLE, where=name, hint=hint)
     hint = "give its full path, or add its directory to PATH"
-    if "/" not in name and os.path.exists(f"/code/{name}"):
-        hint = f"there is one in /code: write /code/{name}"
+    in_code = os.path.normpath(f"/code/{name}")
+    if not name.startswith("/") and in_code.startswith("/code/") and os.path.exists(in_code):
+        hint = f"there is one in /code: write {in_code}"
     return CommandError("command not found", status=_NOT_FOUND, where=name, hint=hint)
