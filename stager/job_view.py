@@ -58,7 +58,7 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
         Mount(kind="public", source=public.source, target=f"{view_paths.PUBLIC}/{public.name}", read_only=True)
         for public in spec.public
     ]
-    return MountView(mounts=tuple(mounts), masked=masked(scratch, job))
+    return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
 
 
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ __all__ = [
     "LogsSpec",
     "Mount",
     "MountView",
+    "Profile",
     "PublicSpec",
     "RamDisk",
     "SourceRef",
@@ -54,6 +55,7 @@ DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
 
 Access = Literal["read-write", "read-only"]
+Profile = Literal["host", "strict"]
 
 
 class Grade(StrEnum):
@@ -176,6 +178,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
     limit: TimeLimit = TimeLimit()
+    profile: Profile = "host"
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -230,7 +233,7 @@ class MountView(Struct, frozen=True, kw_only=True):
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
     ramdisk: RamDisk | None = None
-    profile: Literal["host"] = "host"
+    profile: Profile = "host"
 
 
 class Command(Struct, frozen=True, kw_only=True):

@@ -50,6 +50,7 @@ class _How:
 
     keep: bool
     plain: bool
+    profile: str | None
     time_limit: str | None
     grace: str | None
     launch: Launch | None = None
@@ -78,8 +79,9 @@ class _Outcome:
 @click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
-@click.option("--view", type=click.Choice(["host", "none"]), default="host",
-              help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
+@click.option("--view", type=click.Choice(["host", "strict", "none"]),
+              help="host: the node, with the job's paths. strict: a system, processes and an environment of its own. "
+              "none: the tree and its environment only, where mounts are forbidden. [the job file's, else host]")
 @click.option("--time-limit", metavar="DURATION",
               help="End the command after so long, like 90s or 2h30m: exit code 124.")
 @click.option("--grace", metavar="DURATION", help="Between SIGTERM and SIGKILL then. [30s]")
@@ -89,8 +91,8 @@ class _Outcome:
 @common
 @click.pass_context
 def command(
-    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, time_limit: str | None,
-    grace: str | None, **options: Any,
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str | None, keep: bool,
+    time_limit: str | None, grace: str | None, **options: Any,
 ) -> int:  # fmt: skip
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
@@ -108,7 +110,7 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        how = _How(keep=keep, plain=view == "none", time_limit=time_limit, grace=grace)
+        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace)
         code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
@@ -127,7 +129,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = _with_limit(take_job(ctx, jobfile, dict(options), argv=argv), how)
+    arguments = _adjusted(take_job(ctx, jobfile, dict(options), argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -157,12 +159,17 @@ def _run(
     )
 
 
-def _with_limit(arguments: JobArguments, how: _How) -> JobArguments:
+def _adjusted(arguments: JobArguments, how: _How) -> JobArguments:
     problems = Problems()
     limit = limit_of(how.time_limit, how.grace, problems, known=arguments.spec.limit, prefix="--")
     if problems.found:
         raise UsageError("; ".join(problems.found), where="stager run")
-    return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit))
+    profile = arguments.spec.profile
+    if how.plain and profile == "strict":
+        raise UsageError("the job file wants the strict profile", where="--view none", hint="leave one of them out")
+    if how.profile in ("host", "strict"):
+        profile = "strict" if how.profile == "strict" else "host"
+    return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit, profile=profile))
 
 
 def _run_each(

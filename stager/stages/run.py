@@ -107,7 +107,7 @@ async def join_command(joined: Joined, command: Command, *, deadline: Deadline |
     cannot be joined.
     """
     request: KeeperRequest = {
-        "view": {"mounts": [], "masked": [], "ramdisk": None},
+        "view": {"mounts": [], "masked": [], "ramdisk": None, "strict": False},
         "join": {"namespaces": dict(joined.namespaces), "job": joined.job, "keeper": joined.keeper},
         "holds": False, "context": "", **_what(command),
     }  # fmt: skip
@@ -150,6 +150,7 @@ def _view(view: MountView) -> ViewRequest:
         "mounts": [_mount(mount) for mount in view.mounts],
         "masked": list(view.masked),
         "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
+        "strict": view.profile == "strict",
     }
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from stager.model import Profile
+
 __all__ = [
     "NOT_YET",
     "TABLES",
@@ -139,7 +141,7 @@ class TmpTable(Table, frozen=True, kw_only=True):
 class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
-    profile: Literal["host", "strict"] = "host"
+    profile: Profile = "host"
 
 
 class S3Table(Table, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ LAYERS = (
             "placement",
             "retry",
             "scheduler",
+            "strict_environment",
             "time_limits",
             "shim",
             "tasks",
