@@ -16,6 +16,12 @@
 
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
+
+    [advice]                          # see stager.host.advice_settings
+    large_file = "10G"
+
+    [connections]                     # see stager.host.connection_settings
+    limits = { "10.0.0.2:/vol1" = 20 }
 """
 
 from __future__ import annotations
@@ -25,18 +31,28 @@ from functools import partial
 from typing import Any, Final
 
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
+from stager.host.advice_settings import AdviceSettings, advice_in
 from stager.host.cache_settings import CacheSettings, cache_in
+from stager.host.connection_settings import ConnectionSettings, connections_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 
-__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement"]
+__all__ = [
+    "SITE_FILE",
+    "site_advice",
+    "site_cache",
+    "site_connections",
+    "site_limits",
+    "site_node",
+    "site_placement",
+]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "advice", "connections")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -67,6 +83,18 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     """What the file says of the cache. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return cache_in(_tables(path, owner), path, _WHAT)
+
+
+def site_advice(path: str | None = None, *, owner: int | None = None) -> AdviceSettings:
+    """What the file says of what is too large for a network file system. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return advice_in(_tables(path, owner), path, _WHAT)
+
+
+def site_connections(path: str | None = None, *, owner: int | None = None) -> ConnectionSettings:
+    """What the file says of exports and the jobs that have them. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return connections_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:
