@@ -40,7 +40,7 @@ from stager.stages.place import Placement
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
 
-__all__ = ["Created", "create_job", "find_created", "settings_of"]
+__all__ = ["Created", "create_job", "find_created", "live_view", "settings_of"]
 
 _UNFINISHED: Final = "its creation was not finished"
 
@@ -84,7 +84,7 @@ async def _create(
     await asyncio.to_thread(_make_anew, made)
     await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
     copies = [_listed(copy, os.path.join(made, "listings")) for copy in copies_of(spec, remote, None)]
-    await asyncio.to_thread(check_sources, _live(spec))
+    await asyncio.to_thread(check_sources, live_view(spec))
 
     def where(copy: Copy) -> str:
         return os.path.join(made, "code", "tree") if _is_taken(copy) else os.path.join(NOWHERE, copy.below)
@@ -131,10 +131,12 @@ def _listed(copy: Copy, listings: str) -> Copy:
     return dataclasses.replace(copy, pinning=Pinning(save_listing=os.path.join(listings, f"{copy.below}.jsonl")))
 
 
-def _live(spec: JobSpec) -> MountView:
+def live_view(spec: JobSpec) -> MountView:
     """What will be mounted, for a look whether it is there now."""
     binds = [
-        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
+        Mount(
+            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+        )
         for dataset in spec.datasets
         if dataset.source.scheme == "bind"
     ]

@@ -19,6 +19,7 @@ from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
+from stager.view_paths import CODE, TASK
 
 __all__ = [
     "CREATED",
@@ -103,15 +104,18 @@ def check_teardown(job: JobDirectory, *, discard_uncollected: bool) -> None:
 
 
 def find_losses(job: JobDirectory) -> dict[str, Discarded]:
-    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
+    """What removing the tree loses for good: files the job wrote or changed in its copies and in TASK_PATH, by their
+    path in the view.
 
     Blocks. Raises `HostError`.
     """
     if not os.path.isdir(job.tree):
         return {}
     told = _copied_to(job)
-    gone = {f"/{below}" for below in job.record.parts if not os.path.isdir(job.tree_of(below))}  # as memory at a reboot
-    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"} - gone)}
+    targets = sorted({*told, CODE} | (set() if os.path.isdir(job.state_of("task")) else {TASK}))
+    # What lay in memory is gone after a reboot.
+    there = [target for target in targets if os.path.isdir(job.tree_of(target.lstrip("/")))]
+    losses = {target: _find_loss(job, target, told.get(target, "")) for target in there}
     return {target: loss for target, loss in losses.items() if loss.total.objects}
 
 
@@ -189,6 +193,11 @@ def remove_creation(job: JobDirectory) -> None:
 def _refuse_active(job: JobDirectory) -> None:
     """One of which nothing can be seen from here (of another container) has given up the lock, which is held now."""
     owner = job.record.owner
+    if job.record.runs_outside():
+        raise UsageError(
+            "runs, and not by stager", where=f"job {job.record.id}",
+            hint=f"when it has ended, root says so: stager umount {job.record.id}",
+        )  # fmt: skip
     if job.record.is_active() and owner.state() is Life.ALIVE and owner.pid != os.getpid():
         raise UsageError(
             f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"

@@ -37,7 +37,9 @@ __all__ = [
     "Mount",
     "MountView",
     "PublicSpec",
+    "RamDisk",
     "SourceRef",
+    "TmpSpec",
 ]
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -111,6 +113,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     frozen: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()
+    mounted: str | None = None  # bind: the type of file system that has to be mounted there
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -133,6 +136,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class TmpSpec(Struct, frozen=True, kw_only=True):
+    """``[tmp]``: how much TMP_RAMFS_PATH holds; None: as is fit for the memory that there is."""
+
+    ramfs_bytes: int | None = None
+    ramfs_inodes: int | None = None
+
+
 class ContainerSpec(Struct, frozen=True, kw_only=True):
     """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
 
@@ -153,6 +163,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    tmp: TmpSpec = TmpSpec()
     container: ContainerSpec = ContainerSpec()
 
 
@@ -173,27 +184,40 @@ class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
 
     ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
-    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
+    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs), ``storage`` one
+    that outlives it. With ``owner`` it must belong to this user, and be open to nobody else, when it is mounted.
     ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then. With
     ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
     """
 
-    kind: Literal["copy", "bind", "public", "own"]
+    kind: Literal["copy", "bind", "public", "own", "storage"]
     source: str  # absolute path on the host
     target: str  # absolute path in the view
     read_only: bool = False
     pinned: tuple[int, int] | None = None
     lower: str | None = None
+    owner: int | None = None
+    mounted: str | None = None  # bind: the type of file system that it has to be on
+    found_on: tuple[str, str] | None = None  # bind, public: type and source of the file system it was checked on
+
+
+class RamDisk(Struct, frozen=True, kw_only=True):
+    """A file system in memory, made for the job; what lies there counts as memory that the job uses."""
+
+    size_bytes: int
+    inodes: int
 
 
 class MountView(Struct, frozen=True, kw_only=True):
     """What the job sees on top of the host; ``masked`` host directories appear empty and read-only. ``uses``:
     descriptors of where it is noted who reads what is mounted (`stager.host.readers`), which is not changed meanwhile.
+    ``ramdisk``: what is at TMP_RAMFS_PATH.
     """
 
     mounts: tuple[Mount, ...]
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
+    ramdisk: RamDisk | None = None
     profile: Literal["host"] = "host"
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import click
 import msgspec
 
+from stager.cli.advise import Told, advising
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement
-from stager.creating import create_job, settings_of
+from stager.creating import create_job, live_view, settings_of
 from stager.errors import UsageError
 from stager.events import Sink
 from stager.model import DatasetReceipt
@@ -71,5 +72,6 @@ async def _create(state: State, arguments: JobArguments, sink: Sink) -> tuple[st
             cache=arguments.cache,
         )  # fmt: skip
         tell_placement(state, placement)
-        receipts = await create_job(spec, job_id, placement, transfer=transfer, remote=arguments.remote, sink=sink)
+        async with advising(state, live_view(spec), Told()):
+            receipts = await create_job(spec, job_id, placement, transfer=transfer, remote=arguments.remote, sink=sink)
     return job_id, placement.scratch, receipts

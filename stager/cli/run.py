@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from stager.cli.advise import Told, advise_at_end, advising, tell_waiting
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
@@ -23,7 +24,9 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
 from stager.cli.text import count, size
+from stager.connecting import connected, live_paths
 from stager.copies import caches_for
+from stager.creating import live_view
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
@@ -149,16 +152,24 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     return run_async(
-        _stage_and_run(ctx.obj, arguments, argv, how, outcome),
+        _connect_and_run(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
 
 
+async def _connect_and_run(
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
+    """Not before its turn has come, where the site counts who has an export."""
+    async with connected(live_paths(arguments.spec), waits=partial(tell_waiting, state)):
+        return await _stage_and_run(state, arguments, argv, how, outcome)
+
+
 async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
-    spec = arguments.spec
+    spec, told = arguments.spec, Told()
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
@@ -176,16 +187,18 @@ async def _stage_and_run(
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
-            view = await stage_job(
-                spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
-            )  # fmt: skip
+            async with advising(state, live_view(spec), told):
+                view = await stage_job(
+                    spec, job, placement, transfer=transfer, remote=arguments.remote,
+                    save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
+                )  # fmt: skip
         staged = opened.pop_all()
     with staged:
         try:
             outcome.ended = await run_job(spec, job, view, argv, plain=how.plain)
         finally:
             if job.record.state is JobState.ENDED:
+                await asyncio.to_thread(advise_at_end, state, view, told)
                 await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 

@@ -1,5 +1,5 @@
-"""Jobs of this node that have one export of a network file system, counted on the node's board (`stager.host.board`) where
-the site limits them (`stager.host.connection_settings`).
+"""Jobs of this node that have one export of a network file system, counted where the site limits them
+(`stager.host.connection_settings`), on the board of the node (`stager.host.board`).
 
 A job that has several directories of an export counts once: binds of one mount are one client of its server. Who wants
 an export says so first, then takes a ticket, the time, and then looks: whoever it does not see then has a later ticket.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
 from stager.errors import from_os_error
@@ -70,6 +71,12 @@ class Connections:
         """Have none of them. Never raises."""
         for name in self._exports:
             self._board.withdraw(name)
+
+    def say_again(self) -> None:
+        """For whoever cannot see whether this process lives. Never raises: what was said stands."""
+        with suppress(OSError):
+            for name, ticket_ns in self._tickets.items():
+                self._board.post(name, Connected(export=_digest(self._exports[name].name), ticket_ns=ticket_ns))
 
     def waits_for(self) -> tuple[Export, int] | None:
         """An export that it may not have yet, and how many have it or come before; None: it may have all of them.

@@ -17,6 +17,9 @@
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
 
+    [principals]                      # see stager.host.principal_settings
+    allowed_binds = ["/mnt/efs"]
+
     [advice]                          # see stager.host.advice_settings
     large_file = "10G"
 
@@ -36,6 +39,7 @@ from stager.host.cache_settings import CacheSettings, cache_in
 from stager.host.connection_settings import ConnectionSettings, connections_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
+from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 
 __all__ = [
@@ -46,13 +50,14 @@ __all__ = [
     "site_limits",
     "site_node",
     "site_placement",
+    "site_principals",
 ]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "advice", "connections")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "advice", "connections")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -83,6 +88,12 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     """What the file says of the cache. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return cache_in(_tables(path, owner), path, _WHAT)
+
+
+def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:
+    """What the file says of jobs that root starts for users. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return principals_in(_tables(path, owner), path, _WHAT)
 
 
 def site_advice(path: str | None = None, *, owner: int | None = None) -> AdviceSettings:

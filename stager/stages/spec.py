@@ -27,6 +27,7 @@ from stager.model import (
     PublicSpec,
     SourceRef,
 )
+from stager.stages.spec_bind import mounted_of
 from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
@@ -49,6 +50,7 @@ from stager.stages.spec_schema import (
     find_unknown,
     shown,
 )
+from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
 
 __all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "read_spec", "with_options"]
@@ -160,6 +162,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
     _check_view(table, problems)
+    tmp = tmp_of(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
         return None
@@ -179,6 +182,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         logs=logs,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        tmp=tmp,
         container=container_of(job.image, job.entrypoint, problems),
     )
 
@@ -222,6 +226,7 @@ def _datasets(
         if source is None:
             continue
         dataset = copied_of(place, found.name, found, source, remotes=remotes, base=base, problems=problems)
+        dataset = replace(dataset, mounted=mounted_of(place, found, source, problems))
         specs.append(replace(dataset, access=found.access, place=place_of(place, found, source, problems)))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)

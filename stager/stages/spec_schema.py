@@ -25,15 +25,16 @@ __all__ = [
     "PublicTable",
     "S3Table",
     "SourceTable",
+    "TmpTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "tmp", "view", "s3")
 
-NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("results",)
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -95,6 +96,7 @@ class DatasetTable(SourceTable, frozen=True, kw_only=True):
     name: str
     access: Literal["read-write", "read-only"] = "read-write"
     place: str = "any"
+    mounted: str | None = None
 
 
 class PublicTable(_Table, frozen=True, kw_only=True):
@@ -108,6 +110,13 @@ class LogsTable(_Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+
+
+class TmpTable(_Table, frozen=True, kw_only=True):
+    """``[tmp]``."""
+
+    ramfs_size: str | None = None
+    ramfs_inodes: int | None = None
 
 
 class ViewTable(_Table, frozen=True, kw_only=True):

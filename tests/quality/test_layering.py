@@ -49,24 +49,24 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "jobs", "job_end", "launching", "leftovers", "moving", "opening", "pipeline"}
-        | {"placing", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"creating", "job_settings", "resources", "verify"}
-        | {"checking", "ended_jobs", "job_logs", "job_look", "job_progress"},
         {
+            "advice",
             "caching",
+            "checking",
+            "connecting",
             "copies",
             "creating",
             "decision",
             "ended_jobs",
             "eviction",
             "history",
+            "hosting",
             "job_end",
             "job_logs",
             "job_look",
             "job_progress",
             "job_settings",
+            "job_view",
             "jobs",
             "launching",
             "layouts",
