@@ -14,6 +14,7 @@ from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
 from stager.host.workspace import boot_id
+from stager.job_environment import remove_environment
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
@@ -183,6 +184,7 @@ def remove_data(job: JobDirectory) -> None:
         remove_part(part)
     remove_tree(job.tree)
     remove_tree(job.state_dir)
+    remove_environment(job)
 
 
 def remove_creation(job: JobDirectory) -> None:

@@ -20,6 +20,9 @@
     [principals]                      # see stager.host.principal_settings
     allowed_binds = ["/mnt/efs"]
 
+    [cloud]                           # see stager.host.cloud_settings
+    bucket = "acme-training"
+
     [advice]                          # see stager.host.advice_settings
     large_file = "10G"
 
@@ -36,6 +39,7 @@ from typing import Any, Final
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.advice_settings import AdviceSettings, advice_in
 from stager.host.cache_settings import CacheSettings, cache_in
+from stager.host.cloud_settings import CloudSettings, cloud_in
 from stager.host.connection_settings import ConnectionSettings, connections_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
@@ -46,6 +50,7 @@ __all__ = [
     "SITE_FILE",
     "site_advice",
     "site_cache",
+    "site_cloud",
     "site_connections",
     "site_limits",
     "site_node",
@@ -57,7 +62,7 @@ SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "advice", "connections")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "cloud", "advice", "connections")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -94,6 +99,12 @@ def site_principals(path: str | None = None, *, owner: int | None = None) -> Pri
     """What the file says of jobs that root starts for users. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return principals_in(_tables(path, owner), path, _WHAT)
+
+
+def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSettings:
+    """What the file says of the cloud that its jobs belong to. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return cloud_in(_tables(path, owner), path, _WHAT)
 
 
 def site_advice(path: str | None = None, *, owner: int | None = None) -> AdviceSettings:

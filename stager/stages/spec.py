@@ -30,6 +30,7 @@ from stager.model import (
 from stager.stages.spec_bind import mounted_of
 from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
+from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
 from stager.stages.spec_image import container_of
@@ -52,6 +53,7 @@ from stager.stages.spec_schema import (
 )
 from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
+from stager.variables import is_own
 
 __all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "read_spec", "with_options"]
 
@@ -60,7 +62,6 @@ PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
 _LATER = "not available in this version"
 _NO_CHOICES: Final = Choices()
 
@@ -161,6 +162,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     resources = _resources(table.get("resource", []), remotes, base, problems)
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
+    distributed = distributed_of(table, problems)
     _check_view(table, problems)
     tmp = tmp_of(table, problems)
     if "job" not in table:
@@ -183,6 +185,9 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
         tmp=tmp,
+        instances=instances_of(job.instances, problems),
+        distributed=distributed,
+        clusterone_shim=job.clusterone_shim,
         container=container_of(job.image, job.entrypoint, problems),
     )
 
@@ -302,7 +307,7 @@ def _code_source(place: str, text: str, ref: str | None, base: str, problems: Pr
 
 
 def _source(place: str, text: str, ref: str | None, problems: Problems) -> SourceRef | None:
-    if text.startswith(("nfs:", "gs:", "http:", "https:")):
+    if text.startswith(("gs:", "http:", "https:")):
         problems.add(place, f"{text.partition(':')[0]}:// sources are {_LATER}")
         return None
     try:
@@ -356,7 +361,7 @@ def _environment(given: Mapping[str, str], problems: Problems) -> dict[str, str]
         place = f"job.environment.{name}" if _VARIABLE.fullmatch(name) else "job.environment"
         if not _VARIABLE.fullmatch(name):
             problems.add(place, f"{shown(name)} is no variable's name")
-        elif name.startswith(_OWN_VARIABLES):
+        elif is_own(name):
             problems.add(place, "is set by stager")
         if "\0" in value:
             problems.add(place, "holds a NUL")
