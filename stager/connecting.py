@@ -24,8 +24,8 @@ _SAY_AGAIN_S: Final = 20.0  # who is not seen to live counts for a minute
 
 
 def live_paths(spec: JobSpec, others: Iterable[str] = ()) -> list[str]:
-    """What of this host will be mounted for a job; ``others``: its storage."""
-    binds = [dataset.source.location for dataset in spec.datasets if dataset.source.scheme == "bind"]
+    """What will be mounted for a job: paths of this host, and NFS exports; ``others``: its storage."""
+    binds = [dataset.source.location for dataset in spec.datasets if dataset.source.scheme in ("bind", "nfs")]
     return [*binds, *(public.source for public in spec.public), *others]
 
 
@@ -56,7 +56,8 @@ async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None
 
 
 def _take(paths: list[str], settings: ConnectionSettings, held: ExitStack) -> Connections | None:
-    exports = limited_exports([os.path.realpath(path) for path in paths], read_mountinfo(), settings)
+    plain = [os.path.realpath(path) if path.startswith("/") else path for path in paths]
+    exports = limited_exports(plain, read_mountinfo(), settings)
     if not exports:
         return None
     node = open_node()

@@ -15,6 +15,7 @@ from stager.cli.tell import tell, warn
 from stager.cli.text import count, size
 from stager.errors import StagerError
 from stager.host.connections import Export
+from stager.host.site import site_cloud
 from stager.model import MountView
 from stager.names import lossless, show
 from stager.view_paths import SHARED_STORAGE, USER_STORAGE
@@ -56,15 +57,17 @@ def tell_waiting(state: State, export: Export, before: int) -> None:
 
 
 def _tell_large(state: State, files: Iterable[LargeFile], told: Told) -> None:
+    cloud = site_cloud().artifact_storage
+    bucket = f", here {cloud}" if cloud else ""
     for file in files:
         if (file.path, file.size) in told:
             continue
         told.add((file.path, file.size))
         text = (
             f"{show(os.fsencode(file.path))} ({size(file.size)}) lies on a network file system ({file.file_system}): "
-            "files of its size belong in object storage"
+            f"files of its size belong in object storage{bucket}"
         )
-        _say(state, "large_file", msgspec.to_builtins(file), text)
+        _say(state, "large_file", {**msgspec.to_builtins(file), "object_storage": cloud or None}, text)
 
 
 def _say(state: State, event: str, body: dict[str, object], text: str) -> None:

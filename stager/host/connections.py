@@ -34,13 +34,18 @@ class Export(NamedTuple):
 
 
 def limited_exports(paths: Sequence[str], rows: Sequence[Row], settings: ConnectionSettings) -> list[Export]:
-    """The exports that these paths (without symlinks in them) lie on and whose jobs the site counts."""
+    """The exports that these paths (without symlinks in them) lie on and whose jobs the site counts; "SERVER:/PATH" is
+    one itself.
+    """
     found: dict[str, Export] = {}
     for path in paths:
-        row = mount_of_path(path, rows)
-        most = settings.limit_of(row.source) if row is not None and is_network(row.fstype) else None
-        if row is not None and most is not None:
-            found[row.source] = Export(row.source, most)
+        name = path
+        if path.startswith("/"):
+            row = mount_of_path(path, rows)
+            name = row.source if row is not None and is_network(row.fstype) else ""
+        most = settings.limit_of(name) if name else None
+        if most is not None:
+            found[name] = Export(name, most)
     return list(found.values())
 
 
