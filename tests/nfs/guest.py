@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from integration.job_driver import Node, Outcome
-from stager.host.syscalls import MNT_DETACH, unmount
 
 EXPORT = Path("/mnt/export")
 MOUNTED = Path("/mnt/client")
@@ -19,17 +17,23 @@ SCANS = EXPORT / "scans"
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node(tmp_path: Path) -> Node:
     (SCANS / "one").write_text("one\n")
     (SCANS / "old").write_text("old\n")
+    return Node(tmp_path)
+
+
+@pytest.fixture
+def mounted() -> Iterator[Path]:
+    mount()
+    yield MOUNTED
+    subprocess.run(["umount", "--lazy", MOUNTED], check=False)
+
+
+def mount() -> None:
+    """A hard one, as is usual: when the server is gone, it sleeps."""
     MOUNTED.mkdir(exist_ok=True)
-    yield Node(tmp_path)
-    with suppress(OSError):  # not by umount(8), which looks at it first, and would sleep
-        unmount(str(MOUNTED), MNT_DETACH)
-
-
-def mount(*options: str) -> None:
-    subprocess.run(["mount", "-t", "nfs4", "-o", ",".join(("vers=4.2", *options)), "127.0.0.1:/", MOUNTED], check=True)
+    subprocess.run(["mount", "-t", "nfs4", "-o", "vers=4.2", "127.0.0.1:/", MOUNTED], check=True)
 
 
 def run(node: Node, source: str, script: str, *more: str) -> Outcome:
@@ -72,46 +76,43 @@ def test_what_the_server_does_not_export_is_said(node: Node) -> None:
     assert "127.0.0.1:/missing: cannot mount the export: No such file or directory" in done.err, done.err
 
 
-def test_bind_of_a_mounted_export_works_and_a_type_that_is_not_there_is_refused(node: Node) -> None:
-    mount()
-    judge(run(node, f"bind:{MOUNTED}/scans", f"SEEN={SCANS}\n{WORK}", "mounted = 'nfs4'\n"))
-    subprocess.run(["umount", MOUNTED], check=True)
-    (MOUNTED / "scans").mkdir(exist_ok=True)
-    done = run(node, f"bind:{MOUNTED}/scans", "true", "mounted = 'nfs4'\n")
+def test_bind_of_a_mounted_export_works_and_a_type_that_is_not_there_is_refused(node: Node, mounted: Path) -> None:
+    judge(run(node, f"bind:{mounted}/scans", f"SEEN={SCANS}\n{WORK}", "mounted = 'nfs4'\n"))
+    subprocess.run(["umount", mounted], check=True)
+    (mounted / "scans").mkdir(exist_ok=True)
+    done = run(node, f"bind:{mounted}/scans", "true", "mounted = 'nfs4'\n")
     assert done.code == 125 and "no nfs4 is mounted there" in done.err, done.err
-    (MOUNTED / "scans").rmdir()
+    (mounted / "scans").rmdir()
 
 
-def test_public_export_is_read_only_for_root(node: Node) -> None:
-    mount()
-    job = node.write_job(f"[[public]]\nname = 'scans'\nsource = '{MOUNTED}/scans'\n")
+def test_public_export_is_read_only_for_root(node: Node, mounted: Path) -> None:
+    job = node.write_job(f"[[public]]\nname = 'scans'\nsource = '{mounted}/scans'\n")
     script = "cd /public/scans; cat one; touch x; rm one"
     done = node.stager("run", job, "--", "sh", "-c", script)
     assert done.out == "one\n" and done.err.count("Read-only file system") == 2, done.err
     assert (SCANS / "one").exists() and not (SCANS / "x").exists()
 
 
-def test_sync_and_layout_publish_on_nfs(node: Node) -> None:
+def test_sync_and_layout_publish_on_nfs(node: Node, mounted: Path) -> None:
     """There is no O_TMPFILE, and no exchange of two names."""
-    mount()
     source = node.root / "source"
     source.mkdir()
     for number in range(20):
         (source / f"{number}").write_text(f"{number}\n" * 1000)
-    assert node.stager("sync", f"file://{source}", f"{MOUNTED}/volume/synced").code == 0
+    assert node.stager("sync", f"file://{source}", f"{mounted}/volume/synced").code == 0
     assert len(os.listdir(EXPORT / "volume/synced")) == 21
     job = node.write_job(f"[[dataset]]\nname = 'lab/words'\nsource = 'file://{source}'\n")
     for content in ("first\n", "second\n"):
         (source / "0").write_text(content)
-        (MOUNTED / "volume/data").mkdir(exist_ok=True)
-        done = node.stager("stage", "--layout", f"data={MOUNTED}/volume/data", job)
+        (mounted / "volume/data").mkdir(exist_ok=True)
+        done = node.stager("stage", "--layout", f"data={mounted}/volume/data", job)
         assert done.code == 0, done.err
         assert (EXPORT / "volume/data/lab/words/0").read_text() == content
 
 
 def test_server_that_is_gone_stops_the_job_and_not_the_node(node: Node) -> None:
-    """The last one: the server does not come back. The mount is a hard one, whose look-ups sleep."""
-    mount("hard")
+    """The last one: the server does not come back, and to unmount would sleep too."""
+    mount()
     assert os.listdir(MOUNTED)
     subprocess.run(["rpc.nfsd", "0"], check=True)
     done = run(node, f"bind:{MOUNTED}/scans", "true")
