@@ -46,6 +46,7 @@ from stager.stages.place import Placement
 from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
+from stager.storages import open_storages, release_storage
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -132,7 +133,8 @@ async def stage_job(
         if JobState.CREATED not in job.record.times:
             await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
-        view = view_of(spec, job, placement.scratch, copies)
+        storages = await asyncio.to_thread(open_storages, job, placement.scratch, os.environ)
+        view = view_of(spec, job, placement.scratch, copies, storages)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
@@ -161,6 +163,7 @@ async def stage_job(
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "storage": {one.target: {"path": one.path, "told": one.told, "fallback": one.fallback} for one in storages},
         "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
@@ -288,6 +291,7 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
 
 def _end(job: JobDirectory, code: int | None, how: dict[str, Any]) -> None:
     job.advance(JobState.ENDED, exit_code=code)
+    release_storage(job)
     receipt = read_receipt(job)
     receipt["exit"] = how
     receipt["times"] = {state: rfc3339(seconds) for state, seconds in job.record.times.items()}

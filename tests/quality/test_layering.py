@@ -77,6 +77,7 @@ LAYERS = (
             "repair",
             "reserving",
             "resources",
+            "storages",
             "sync_options",
             "telling",
             "verify",
