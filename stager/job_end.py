@@ -14,6 +14,7 @@ from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
 from stager.host.workspace import boot_id
+from stager.job_environment import remove_environment
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
@@ -186,6 +187,7 @@ def remove_data(job: JobDirectory) -> None:
         remove_part(part)
     remove_tree(job.tree)
     remove_tree(job.state_dir)
+    remove_environment(job)
 
 
 def remove_creation(job: JobDirectory) -> None:
@@ -196,6 +198,11 @@ def remove_creation(job: JobDirectory) -> None:
 def _refuse_active(job: JobDirectory) -> None:
     """One of which nothing can be seen from here (of another container) has given up the lock, which is held now."""
     owner = job.record.owner
+    if job.record.runs_outside():
+        raise UsageError(
+            "runs, and not by stager", where=f"job {job.record.id}",
+            hint=f"when it has ended, root says so: stager umount {job.record.id}",
+        )  # fmt: skip
     if job.record.is_active() and owner.state() is Life.ALIVE and owner.pid != os.getpid():
         raise UsageError(
             f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"

@@ -21,6 +21,7 @@ from stager.errors import HostError, InternalError, NotFoundError, UsageError, f
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
+from stager.host.workspace import boot_id
 from stager.model import JOB_ID, JobState
 
 __all__ = ["RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
@@ -46,6 +47,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
     part of the job that it lies in (`stager.host.parts`). ``cluster``: its storage (`stager.host.cluster_storage`).
+    ``outside``: others than stager run its command, which nobody here sees; root's `stager umount` says that it has
+    ended.
     """
 
     id: str
@@ -61,6 +64,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     parts: dict[str, str] = {}
     cluster: str = ""
+    outside: bool = False
     schema: int = 1
 
     def may_start_again(self) -> bool:
@@ -77,13 +81,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return JobState.RUNNING in self.times
 
     def is_active(self) -> bool:
-        """Whether a stager is staging or running it, as far as can be seen from here."""
-        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        """Whether a stager is staging or running it, or others do, as far as can be seen from here."""
+        is_at_work = self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        return is_at_work or self.runs_outside()
+
+    def runs_outside(self) -> bool:
+        """Whether its command is run by others than stager, as far as is known; not after another boot."""
+        return self.state is JobState.RUNNING and self.outside and self.owner.boot == boot_id()
 
     def shown_state(self) -> str:
         """The state, or "crashed" when its owner died in the middle of it."""
         if self.state in (JobState.CREATED, JobState.READY) and self.error:
             return "failed"
+        if self.runs_outside():
+            return str(self.state)
         if self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is Life.DEAD:
             return "failed" if self.error else "crashed"
         return str(self.state)
@@ -192,14 +203,14 @@ class JobDirectory:
         """Note its cluster storage. Raises `HostError`, `NoSpaceError`."""
         self._write(msgspec.structs.replace(self.record, cluster=cluster))
 
-    def advance(self, state: JobState, *, exit_code: int | None = None) -> None:
+    def advance(self, state: JobState, *, exit_code: int | None = None, outside: bool = False) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
         if _ORDER.index(state) < _ORDER.index(self.record.state):
             raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
         self._write(
             msgspec.structs.replace(
                 self.record, state=state, owner=Holder.of_self(), error=None,
-                times={**self.record.times, state: time.time()},
+                times={**self.record.times, state: time.time()}, outside=outside,
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )
         )
