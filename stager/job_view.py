@@ -16,7 +16,7 @@ from stager.host.site import site_storage
 from stager.model import JobSpec, Mount, MountView
 from stager.storages import Storage, mounts_of
 
-__all__ = ["OWN", "masked", "view_of", "workdir_of"]
+__all__ = ["MODULES_BELOW", "OWN", "masked", "view_of", "workdir_of"]
 
 OWN: Final = {
     "code": view_paths.CODE,
@@ -26,6 +26,9 @@ OWN: Final = {
     "local": view_paths.LOCAL_STORAGE,
 }
 """Directories in the tree of every job, and where they are in its view."""
+
+MODULES_BELOW: Final = "modules"
+"""In the tree of a job that asks for them."""
 
 
 def view_of(
@@ -42,6 +45,9 @@ def view_of(
         for below, target in OWN.items()
         if target != view_paths.CODE or spec.code is None
     ]
+    if spec.clusterone_shim:
+        modules = os.path.join(job.tree, MODULES_BELOW)
+        mounts.append(Mount(kind="own", source=modules, target=view_paths.MODULES, read_only=True))
     mounts += [
         Mount(
             kind="nfs" if dataset.source.scheme == "nfs" else "bind",
@@ -57,7 +63,7 @@ def view_of(
         for public in spec.public
     ]
     mounts += mounts_of(storages)
-    return MountView(mounts=tuple(mounts), masked=masked(scratch, job))
+    return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
 
 
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
