@@ -19,6 +19,7 @@ from stager.cli.tell import tell
 from stager.config import Limits, SiteLimits
 from stager.errors import UsageError
 from stager.host import site
+from stager.host.advice_settings import AdviceSettings, chosen_large_file, user_advice
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.cloud_settings import CloudSettings
 from stager.host.node_settings import NodeSettings
@@ -81,6 +82,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_files(os.environ),
         *_placement(scratch, placement_in_force(os.environ), os.environ),
         *_cache(site.site_cache(), user_cache(os.environ)),
+        *_advice(site.site_advice(), user_advice(os.environ)),
         *_limits(given, options),
         *_node(site.site_node()),
         *_storage(site.site_storage()),
@@ -138,6 +140,16 @@ def _cache(site_says: CacheSettings, user_says: CacheSettings) -> Iterator[Setti
     ):
         said = [each.file for each in (site_says, user_says) if getattr(each, name) == value is not None]
         yield Setting(name=f"cache.{name}", value=value, text=text, source=said[0] if said else _DEFAULT)
+
+
+def _advice(site_says: AdviceSettings, user_says: AdviceSettings) -> Iterator[Setting]:
+    large = chosen_large_file(site_says, user_says)
+    said = [each.file for each in (user_says, site_says) if each.large_file is not None]
+    yield Setting(name="advice.large_file", value=large, text=show_bytes(large), source=said[0] if said else _DEFAULT)
+    connections = site.site_connections()
+    for glob, most in connections.limits:
+        text = f"{most} jobs of this node"
+        yield Setting(name=f"connections.{show(os.fsencode(glob))}", value=most, text=text, source=connections.file)
 
 
 def _limits(given: set[str], options: dict[str, Any]) -> Iterator[Setting]:

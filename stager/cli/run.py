@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 
+from stager.cli.advise import Told, advise_at_end, advising, tell_waiting
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
@@ -23,7 +24,9 @@ from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, tell_placement, tell_storage, warn, warn_of_losses
 from stager.cli.text import count, size
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
+from stager.connecting import connected, live_paths
 from stager.copies import caches_for
+from stager.creating import live_view
 from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
@@ -151,7 +154,7 @@ def _run(
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
-    start = _join if is_led else _stage_and_run
+    start = _join if is_led else _connect_and_run
     return run_async(
         start(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
@@ -190,6 +193,14 @@ def _run_each(
     return code
 
 
+async def _connect_and_run(
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
+    """Not before its turn has come, where the site counts who has an export."""
+    async with connected(live_paths(arguments.spec), waits=partial(tell_waiting, state)):
+        return await _stage_and_run(state, arguments, argv, how, outcome)
+
+
 async def _join(
     _: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
@@ -209,7 +220,7 @@ async def _join(
 async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
-    spec = arguments.spec
+    spec, told = arguments.spec, Told()
     if outcome.job_id is None:
         raise InternalError("a job without an id")
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
@@ -229,10 +240,11 @@ async def _stage_and_run(
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
-            view = await stage_job(
-                spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
-            )  # fmt: skip
+            async with advising(state, live_view(spec), told):
+                view = await stage_job(
+                    spec, job, placement, transfer=transfer, remote=arguments.remote,
+                    save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
+                )  # fmt: skip
             tell_storage(state, job)
         staged = opened.pop_all()
     with staged:
@@ -242,6 +254,7 @@ async def _stage_and_run(
                 warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
+                await asyncio.to_thread(advise_at_end, state, view, told)
                 await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 
