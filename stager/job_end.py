@@ -20,6 +20,7 @@ from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
+from stager.storages import release_storage
 from stager.view_paths import CODE, TASK
 
 __all__ = [
@@ -58,6 +59,7 @@ def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: Fals
         return None
     if record.state is JobState.RUNNING:
         job.advance(JobState.ENDED)
+        release_storage(job)
     logs = os.path.join(job.tree, "logs")
     if record.persist is None:
         if not holds_anything(logs):
@@ -172,6 +174,7 @@ def remove_copies(job: JobDirectory) -> None:
 
     Raises `MountError`, `HostError`.
     """
+    release_storage(job)
     remove_data(job)
     record = job.record
     if record.persist is not None:

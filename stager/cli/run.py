@@ -21,7 +21,7 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
+from stager.cli.tell import tell, tell_placement, tell_storage, warn, warn_of_losses
 from stager.cli.text import count, size
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.connecting import connected, live_paths
@@ -245,6 +245,7 @@ async def _stage_and_run(
                     spec, job, placement, transfer=transfer, remote=arguments.remote,
                     save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
                 )  # fmt: skip
+            tell_storage(state, job)
         staged = opened.pop_all()
     with staged:
         try:

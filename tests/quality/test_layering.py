@@ -94,6 +94,7 @@ LAYERS = (
             "repair",
             "reserving",
             "resources",
+            "storages",
             "sync_options",
             "telling",
             "verify",
