@@ -52,7 +52,7 @@ LAYERS = (
         {"decision", "hosting", "jobs", "job_end", "launching", "leftovers", "moving", "opening"}
         | {"pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"creating", "job_settings", "resources", "verify"},
+        | {"creating", "job_settings", "resources", "slurm", "slurm_told", "verify"},
         {
             "caching",
             "copies",
