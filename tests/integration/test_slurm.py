@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +21,12 @@ source = "file:///mnt/words"
 [logs]
 persist = "/mnt/kept"
 """
+PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
 WRONG = JOB.replace("file:///mnt/words", "file:///mnt/wrods").replace("persist", "presist")
+REQUEUED = """
+echo ${SLURM_RESTART_COUNT:-0} > $STAGER_TREE/logs/attempt
+[ "$SLURM_RESTART_COUNT" ] || { scontrol requeue $SLURM_JOB_ID; sleep 60; }
+"""
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Cluster:
 
     node: OwnRoot
     slurm: Slurm
+    requeued: str = ""
+    """A job that requeues itself: Slurm starts it again seconds later."""
 
     def submit(self, script: str, *options: str, job: str | None = "job.toml") -> str:
         comment = [f"--comment=weekly stager={job}"] if job else []
@@ -42,39 +47,45 @@ class Cluster:
 
     def kept(self, number: str) -> dict[str, str]:
         """Logs of a job, by their path below where they are kept."""
-        found = self.node.sh('cd "/mnt/kept/$1"; find . -type f -printf "%P "', number).split()
+        found = self.node.sh("cd /mnt/kept/$1; find . -type f ! -name .stager-job -printf '%P '", number).split()
         return {path: self.node.sh(f"cat /mnt/kept/{number}/{path}") for path in found}
 
-    def trace(self) -> tuple[list[str], str]:
-        """What jobs could leave: mounts, mount points, told files, trees."""
-        return self.node.mounted(), self.node.sh("ls / /run/stager /run/stager/slurm; ls -d /mnt/scratch/*/jobs/*/tree ||:")
+    def traces(self, *numbers: str) -> str:
+        """What jobs that have ended could leave on the node."""
+        paths = ["/data", "/code", "/logs", "/run/stager/mounts"]
+        for number in numbers:
+            paths += [f"/run/stager/slurm/{number}", f"/mnt/scratch/*/jobs/{number}/tree"]
+        return self.node.sh(f"ls -d {' '.join(paths)} 2> /dev/null ||:")
+
+    def until(self, path: str) -> None:
+        """Wait for a file."""
+        self.node.sh('until [ -e "$1" ]; do sleep 0.05; done', path)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     with own_root() as node:
-        home = Path(os.path.dirname(node.library), "slurm")
+        home = node.library.with_name("slurm")
         home.mkdir(mode=0o755)
-        stager = home / "stager"
-        program = "import sys; from stager.cli import main; sys.exit(main())"
-        stager.write_text(f"#!/bin/sh\nPYTHONPATH={node.library} exec {node.python} -c '{program}' \"$@\"\n")
-        scratch = "--scratch /mnt/scratch"
+        stager, scratch = home / "stager", "--scratch /mnt/scratch"
         scripts = {
-            "Prolog": f'[ "$SLURM_JOB_PARTITION" = whole ] || shared=--no-mount\n{stager} slurm prolog $shared {scratch}',
-            "TaskProlog": f"{stager} slurm task-prolog",
-            "Epilog": f"{stager} slurm epilog {scratch}",
+            "stager": f'PYTHONPATH={node.library} exec {node.python} -c "$PROGRAM" "$@"',
+            "Prolog": f'[ "$SLURM_JOB_PARTITION" = whole ] || o=--no-mount\nexec {stager} slurm prolog $o {scratch}',
+            "TaskProlog": f"exec {stager} slurm task-prolog",
+            "Epilog": f"exec {stager} slurm epilog {scratch}",
         }
         for name, line in scripts.items():
-            (home / name).write_text(f"#!/bin/sh\n{line}\n")
-        for path in (stager, *(home / name for name in scripts)):
-            path.chmod(0o755)
+            (home / name).write_text(f"#!/bin/sh\nPROGRAM={PROGRAM!r}\n{line}\n")
+            (home / name).chmod(0o755)
         node.sh(
-            "mkdir /mnt/words; echo one > /mnt/words/one; mkdir -m 1777 /mnt/work /mnt/kept /mnt/scratch;"
-            f'printf "%s" "$1" > /mnt/work/job.toml; printf "%s" "$2" > /mnt/work/wrong.toml; ln -s {stager} /mnt/work/stager',
-            JOB, WRONG,
+            "mkdir /mnt/words; echo one > /mnt/words/one; mkdir -m 1777 /mnt/work /mnt/kept /mnt/scratch; cd /mnt/work;"
+            'printf "%s" "$1" > job.toml; printf "%s" "$2" > wrong.toml; ln -s "$3" .', JOB, WRONG, str(stager),
         )  # fmt: skip
-        with slurm(home, node.enter, {name: home / name for name in scripts}) as running:
-            yield Cluster(node, running)
+        conf = {name: home / name for name in ("Prolog", "TaskProlog", "Epilog")}
+        with slurm(home, node.enter, conf) as running:
+            cluster = Cluster(node, running)
+            cluster.requeued = cluster.submit(REQUEUED)
+            yield cluster
 
 
 def test_job_finds_its_data_at_its_paths_and_leaves_its_logs_and_nothing_else(cluster: Cluster) -> None:
@@ -87,6 +98,56 @@ def test_job_finds_its_data_at_its_paths_and_leaves_its_logs_and_nothing_else(cl
     assert (job.state, cluster.output(number)) == ("COMPLETED", f"one\n{number} 1\n"), cluster.slurm.log()
     assert cluster.kept(number) == {"0/rank-0": f"{number}\n", "0/rank-1": f"{number}\n"}
     assert cluster.node.sh("cat /mnt/words/one") == "one\n"
-    assert "/data" not in cluster.node.mounted()
-    assert "tree" not in cluster.trace()[1]
+    assert cluster.traces(number) == ""
     assert cluster.slurm.node_state() == "idle none"
+
+
+def test_a_users_mistake_fails_the_job_with_its_line_and_the_others_go_on(cluster: Cluster) -> None:
+    """Four at once: two tasks of an array, each with a tree of its own, and two whose job files are wrong."""
+    array = cluster.submit("cat $STAGER_TREE/data/lab/words/one; echo $STAGER_JOB_ID", "--array=1-2")
+    wrong, missing = cluster.submit("true", job="wrong.toml"), cluster.submit("true", job="none.toml")
+    jobs = cluster.slurm.wait(wrong, missing)
+    assert [(job.state, job.exit_code) for job in jobs] == [("FAILED", "1:0")] * 2
+    assert "stager: /mnt/work/wrong.toml: " in cluster.output(wrong) and "presist" in cluster.output(wrong)
+    assert "stager: /mnt/work/none.toml: " in cluster.output(missing)
+    numbers = cluster.slurm.numbers_of(array, 2)
+    assert {job.state for job in cluster.slurm.wait(*numbers)} == {"COMPLETED"}
+    assert [cluster.output(number) for number in numbers] == [f"one\n{number}\n" for number in numbers]
+    assert cluster.traces(*numbers, wrong, missing) == ""
+    assert cluster.slurm.node_state() == "idle none"
+
+
+def test_node_whose_paths_cannot_be_cleared_is_drained_and_says_why(cluster: Cluster) -> None:
+    number = cluster.submit("touch /logs/begun; until [ -e /mnt/work/go ]; do sleep 0.05; done", "--partition=whole")
+    cluster.until("/logs/begun")
+    cluster.node.sh("mount -t tmpfs administrator /code; touch /mnt/work/go")
+    assert "Epilog error" in cluster.slurm.wait_for_node("drained")
+    assert "/code: tmpfs from administrator" in cluster.slurm.log()
+    cluster.node.sh("umount /code")
+    of_the_job = ["env", f"SLURM_JOB_ID={number}", f"SLURM_JOB_UID={USER}"]
+    cluster.node.run(*of_the_job, str(cluster.slurm.home / "Epilog"))
+    assert cluster.kept(number).keys() == {"0/begun"} and cluster.traces(number) == ""
+    cluster.slurm.resume()
+
+
+def test_batch_script_stages_and_runs_without_a_prolog(cluster: Cluster) -> None:
+    script = (
+        "export STAGER_SCRATCH=/mnt/scratch;"
+        "tree=$(srun --ntasks-per-node=1 ./stager stage -q job.toml --job-id mine); cat $tree/data/lab/words/one;"
+        "./stager run -q job.toml -- cat /data/lab/words/one; ./stager teardown -q mine"
+    )
+    number = cluster.submit(script, job=None)
+    (job,) = cluster.slurm.wait(number)
+    assert (job.state, cluster.output(number)) == ("COMPLETED", "one\none\n")
+    assert cluster.traces("mine", number) == ""
+
+
+def test_logs_of_a_job_that_is_requeued_or_cancelled_are_kept(cluster: Cluster) -> None:
+    cancelled = cluster.submit("echo begun > /logs/log; sleep 60", "--partition=whole")
+    cluster.until("/logs/log")
+    cluster.slurm.run("scancel", cancelled)
+    (job,) = cluster.slurm.wait(cancelled)
+    assert (job.state, cluster.kept(cancelled)) == ("CANCELLED", {"0/log": "begun\n"})
+    cluster.slurm.wait_for(cluster.requeued, lambda job: job.state == "COMPLETED")
+    assert cluster.kept(cluster.requeued) == {"0/attempt": "0\n", "0.restart-1/attempt": "1\n"}
+    assert cluster.traces(cancelled, cluster.requeued) == ""

@@ -21,6 +21,7 @@ __all__ = ["Job", "Slurm", "slurm"]
 
 T = TypeVar("T")
 
+NODE = socket.gethostname().partition(".")[0]
 CPUS = 8
 """More than the machine has, as far as Slurm is concerned: that many tasks run at once."""
 _LOOK_EVERY_S = 0.05
@@ -33,8 +34,6 @@ class Job(NamedTuple):
 
     state: str
     exit_code: str
-    comment: str
-    output: str
 
 
 class Slurm:
@@ -61,9 +60,10 @@ class Slurm:
 
     def job(self, number: str) -> Job:
         """How far it is."""
-        found = self.run("scontrol", "show", "job", "--oneliner", number)
-        words = dict(word.partition("=")[::2] for word in found.split())
-        return Job(words["JobState"], words["ExitCode"], words.get("Comment", ""), words.get("StdOut", ""))
+        lines = self.run("scontrol", "show", "job", "--oneliner", number).splitlines()  # of all tasks of an array
+        line = next((line for line in lines if line.startswith(f"JobId={number} ")), lines[0])
+        words = dict(word.partition("=")[::2] for word in line.split())
+        return Job(words["JobState"], words["ExitCode"])
 
     def wait(self, *numbers: str) -> list[Job]:
         """The jobs, once they and their epilogs have ended."""
@@ -72,6 +72,20 @@ class Slurm:
     def wait_for(self, number: str, reached: Callable[[Job], bool]) -> Job:
         """The job, once it is so far."""
         return self._wait(lambda: self.job(number), reached)
+
+    def numbers_of(self, array: str, tasks: int) -> list[str]:
+        """The numbers that the tasks of an array have as jobs, once each has one."""
+
+        def numbers() -> list[str]:
+            lines = self.run("scontrol", "show", "job", "--oneliner", array).splitlines()
+            return [line.partition(" ")[0].removeprefix("JobId=") for line in lines]
+
+        return self._wait(numbers, lambda found: len(found) == tasks)
+
+    def resume(self) -> None:
+        """Let the node take jobs again."""
+        self.run("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+        self.wait_for_node("idle")
 
     def wait_for_node(self, state: str) -> str:
         """Its state, which begins with this one, and the reason."""
@@ -124,18 +138,17 @@ def slurm(home: Path, enter: Callable[..., list[str]], scripts: Mapping[str, Pat
 def _config(home: Path, scripts: Mapping[str, Path]) -> str:
     """slurm.conf(5). A credential is old at once, for a job that is requeued waits for that."""
     controller, daemon = free_ports(2)
-    node = socket.gethostname().partition(".")[0]
     named = "".join(f"{name}={path}\n" for name, path in scripts.items())
     return f"""
 ClusterName=tests
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost={NODE}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={daemon}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/none
 CredType=cred/none
-AuthInfo=cred_expire=1
+AuthInfo=cred_expire=5
 StateSaveLocation={home}/state
 SlurmdSpoolDir={home}/spool
 SlurmctldPidFile={home}/slurmctld.pid
@@ -150,12 +163,13 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1
 PrologFlags=Alloc
 KillWait=1
 ReturnToService=1
 SlurmdDebug=info
 {named}
-NodeName={node} NodeAddr=127.0.0.1 CPUs={CPUS} State=UNKNOWN
-PartitionName=shared Nodes={node} Default=YES State=UP
-PartitionName=whole Nodes={node} OverSubscribe=EXCLUSIVE State=UP
+NodeName={NODE} NodeAddr=127.0.0.1 CPUs={CPUS} State=UNKNOWN
+PartitionName=shared Nodes={NODE} Default=YES State=UP
+PartitionName=whole Nodes={NODE} OverSubscribe=EXCLUSIVE State=UP
 """
