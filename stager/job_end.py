@@ -14,11 +14,13 @@ from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
 from stager.host.workspace import boot_id
+from stager.job_environment import remove_environment
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.stages.collect import Collected, collect_logs, holds_anything
 from stager.stages.collect_place import release_place
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
+from stager.view_paths import CODE, TASK
 
 __all__ = [
     "CREATED",
@@ -103,15 +105,18 @@ def check_teardown(job: JobDirectory, *, discard_uncollected: bool) -> None:
 
 
 def find_losses(job: JobDirectory) -> dict[str, Discarded]:
-    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
+    """What removing the tree loses for good: files the job wrote or changed in its copies and in TASK_PATH, by their
+    path in the view.
 
     Blocks. Raises `HostError`.
     """
     if not os.path.isdir(job.tree):
         return {}
     told = _copied_to(job)
-    gone = {f"/{below}" for below in job.record.parts if not os.path.isdir(job.tree_of(below))}  # as memory at a reboot
-    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"} - gone)}
+    targets = sorted({*told, CODE} | (set() if os.path.isdir(job.state_of("task")) else {TASK}))
+    # What lay in memory is gone after a reboot.
+    there = [target for target in targets if os.path.isdir(job.tree_of(target.lstrip("/")))]
+    losses = {target: _find_loss(job, target, told.get(target, "")) for target in there}
     return {target: loss for target, loss in losses.items() if loss.total.objects}
 
 
@@ -179,6 +184,7 @@ def remove_data(job: JobDirectory) -> None:
         remove_part(part)
     remove_tree(job.tree)
     remove_tree(job.state_dir)
+    remove_environment(job)
 
 
 def remove_creation(job: JobDirectory) -> None:

@@ -7,11 +7,12 @@ import os
 import msgspec
 
 from stager.errors import UsageError
+from stager.host.memory import available_bytes
 from stager.host.record import JobDirectory
+from stager.job_environment import own_variables
 from stager.model import JobSpec, JobState, MountView
-from stager.scheduler import JobIdentity, scheduler_facts
 from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
-from stager.stages.environment import job_environment
+from stager.stages.ram_disk import ram_disk_of
 
 __all__ = ["keep_launch", "launch_of_job"]
 
@@ -19,11 +20,11 @@ __all__ = ["keep_launch", "launch_of_job"]
 def keep_launch(spec: JobSpec, job: JobDirectory, view: MountView, *, workdir: str) -> None:
     """Note beside its record how the job is started: nothing of stager's own environment, no credential.
 
-    Blocks. Raises `HostError`, `NoSpaceError`.
+    Blocks. Raises as `own_variables` and `ram_disk_of`, `NoSpaceError`.
     """
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    environment = job_environment(spec, identity, scheduler_facts(os.environ), {}, workdir=workdir)
-    launch = launch_of(spec, job.record.id, view.mounts, workdir=workdir, environment=environment)
+    environment = {**own_variables(spec, job, os.environ), "PWD": workdir}
+    disk = ram_disk_of(spec.tmp, available_bytes())
+    launch = launch_of(spec, job.record.id, view.mounts, disk=disk, workdir=workdir, environment=environment)
     job.write_json(LAUNCH, msgspec.to_builtins(launch))
 
 

@@ -16,6 +16,8 @@ from msgspec import Struct, field
 
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
+from stager.tasks import DistributedSpec, Instances
+from stager.time_limits import TimeLimit
 
 __all__ = [
     "DATASET_NAME",
@@ -37,7 +39,9 @@ __all__ = [
     "Mount",
     "MountView",
     "PublicSpec",
+    "RamDisk",
     "SourceRef",
+    "TmpSpec",
 ]
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -86,13 +90,18 @@ class JobState(StrEnum):
 class SourceRef(Struct, frozen=True, kw_only=True):
     """A source as the user wrote it, taken apart (see `stager.urls`). Holds no secret: such URLs are refused."""
 
-    scheme: Literal["s3", "git", "file", "bind"]
-    location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
+    scheme: Literal["s3", "git", "file", "bind", "nfs"]
+    location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path; nfs: "host:/export"
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
     version_id: str | None = None  # s3: of the one object that is meant
     pins_versions: bool = False  # s3: objects are pinned to the versions they have when they are listed
     text: str = ""  # for people and receipts
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether it is mounted for a job, and not copied."""
+        return self.scheme in ("bind", "nfs")
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
@@ -111,6 +120,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     frozen: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()
+    mounted: str | None = None  # bind: the type of file system that has to be mounted there
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -133,6 +143,13 @@ class LogsSpec(Struct, frozen=True, kw_only=True):
     persist: str | None = None
 
 
+class TmpSpec(Struct, frozen=True, kw_only=True):
+    """``[tmp]``: how much TMP_RAMFS_PATH holds; None: as is fit for the memory that there is."""
+
+    ramfs_bytes: int | None = None
+    ramfs_inodes: int | None = None
+
+
 class ContainerSpec(Struct, frozen=True, kw_only=True):
     """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
 
@@ -153,7 +170,12 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     logs: LogsSpec = field(default_factory=LogsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    tmp: TmpSpec = TmpSpec()
+    instances: Instances = Instances()
+    distributed: DistributedSpec | None = None
+    clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
+    limit: TimeLimit = TimeLimit()
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -172,28 +194,42 @@ class Counts(Struct, frozen=True, kw_only=True):
 class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
 
-    ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
-    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
-    ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then. With
-    ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
+    ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` and ``nfs`` the live source,
+    ``public`` fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs),
+    ``storage`` one that outlives it. With ``owner`` it must belong to this user, and be open to nobody else, when it is
+    mounted. ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then.
+    With ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
     """
 
-    kind: Literal["copy", "bind", "public", "own"]
-    source: str  # absolute path on the host
+    kind: Literal["copy", "bind", "nfs", "public", "own", "storage"]
+    source: str  # absolute path on the host; nfs: "host:/export"
     target: str  # absolute path in the view
     read_only: bool = False
     pinned: tuple[int, int] | None = None
     lower: str | None = None
+    owner: int | None = None
+    mounted: str | None = None  # bind: the type of file system that it has to be on
+    address: str | None = None  # nfs: the server's, once it has been asked
+    found_on: tuple[str, str] | None = None  # bind, public: type and source of the file system it was checked on
+
+
+class RamDisk(Struct, frozen=True, kw_only=True):
+    """A file system in memory, made for the job; what lies there counts as memory that the job uses."""
+
+    size_bytes: int
+    inodes: int
 
 
 class MountView(Struct, frozen=True, kw_only=True):
     """What the job sees on top of the host; ``masked`` host directories appear empty and read-only. ``uses``:
     descriptors of where it is noted who reads what is mounted (`stager.host.readers`), which is not changed meanwhile.
+    ``ramdisk``: what is at TMP_RAMFS_PATH.
     """
 
     mounts: tuple[Mount, ...]
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
+    ramdisk: RamDisk | None = None
     profile: Literal["host"] = "host"
 
 
@@ -206,16 +242,22 @@ class Command(Struct, frozen=True, kw_only=True):
 
 
 class ExitInfo(Struct, frozen=True, kw_only=True):
-    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
+    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds.
+
+    ``limited``: it was told to end because its time was over.
+    """
 
     status: int | None
     signal: int | None
     started_s: float
     ended_s: float
+    limited: bool = False
 
     @property
     def code(self) -> int:
-        """What ``stager run`` exits with: the command's status, or 128 + the signal."""
+        """What ``stager run`` exits with: the command's status, or 128 + the signal; 124, as timeout(1), at a limit."""
+        if self.limited:
+            return 124
         return 128 + self.signal if self.signal is not None else (self.status or 0)
 
 
@@ -233,7 +275,7 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
 
     source: str
     destination: str
-    how: str  # "copy", "bind", "public"
+    how: str  # "copy", "bind", "nfs", "public"
     pinned: Mapping[str, Any]  # commit and ref; bucket and listing digest; mount type
     total: Counts
     moved: Counts

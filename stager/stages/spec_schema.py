@@ -25,23 +25,37 @@ __all__ = [
     "PublicTable",
     "S3Table",
     "SourceTable",
+    "Table",
+    "TmpTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3")
+TABLES: Final = (
+    "version",
+    "job",
+    "code",
+    "dataset",
+    "public",
+    "resource",
+    "logs",
+    "tmp",
+    "view",
+    "s3",
+    "distributed",
+)
 
-NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("results",)
 """Top-level names that are known but not built; each is refused by name."""
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the job file; a field is a key."""
 
 
-class JobTable(_Table, frozen=True, kw_only=True):
+class JobTable(Table, frozen=True, kw_only=True):
     """``[job]``."""
 
     name: str
@@ -49,11 +63,15 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    instances: int | str | None = None
+    clusterone_shim: bool = False
     image: str | None = None
     entrypoint: list[str] | str = ()  # type: ignore[assignment]
+    time_limit: str | None = None
+    grace: str | None = None
 
 
-class GitTable(_Table, frozen=True, kw_only=True):
+class GitTable(Table, frozen=True, kw_only=True):
     """What a git source has beside its ref."""
 
     history: bool = False
@@ -95,28 +113,36 @@ class DatasetTable(SourceTable, frozen=True, kw_only=True):
     name: str
     access: Literal["read-write", "read-only"] = "read-write"
     place: str = "any"
+    mounted: str | None = None
 
 
-class PublicTable(_Table, frozen=True, kw_only=True):
+class PublicTable(Table, frozen=True, kw_only=True):
     """One ``[[public]]``."""
 
     name: str
     source: str
 
 
-class LogsTable(_Table, frozen=True, kw_only=True):
+class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
 
 
-class ViewTable(_Table, frozen=True, kw_only=True):
+class TmpTable(Table, frozen=True, kw_only=True):
+    """``[tmp]``."""
+
+    ramfs_size: str | None = None
+    ramfs_inodes: int | None = None
+
+
+class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
     profile: Literal["host", "strict"] = "host"
 
 
-class S3Table(_Table, frozen=True, kw_only=True):
+class S3Table(Table, frozen=True, kw_only=True):
     """One ``[s3.NAME]``."""
 
     endpoint_url: str | None = None
@@ -155,7 +181,7 @@ class Problems:
 
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-Struct = TypeVar("Struct", bound=_Table)
+Struct = TypeVar("Struct", bound=Table)
 
 
 def find_unknown(place: str, given: Mapping[str, Any], known: tuple[str, ...], problems: Problems) -> None:
