@@ -94,6 +94,8 @@ LAYERS = (
             "repair",
             "reserving",
             "resources",
+            "slurm",
+            "slurm_told",
             "storages",
             "sync_options",
             "telling",
