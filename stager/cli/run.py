@@ -21,14 +21,14 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
-from stager.cli.text import count, size
+from stager.cli.tell import tell_collected, tell_placement, warn, warn_of_losses, warn_of_uncollected
 from stager.copies import caches_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
+from stager.keeping_up import keeping_up
 from stager.model import ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
@@ -78,7 +78,7 @@ class _Outcome:
         """What to do after a signal has ended stager."""
         if self.ended is None:
             return "run the same command again"
-        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs"
+        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs and results"
 
 
 @click.command("run", cls=_WithCommand)
@@ -148,7 +148,7 @@ async def _stage_and_run(
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
-                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ)
+                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ, arguments.remote)
             )
             caches = {}
             if arguments.cache:
@@ -160,7 +160,8 @@ async def _stage_and_run(
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = await run_job(spec, job, view, argv)
+            async with keeping_up(job, partial(warn, state)):
+                outcome.ended = await run_job(spec, job, view, argv)
         finally:
             if job.record.state is JobState.ENDED:
                 await stoppable(partial(_finish, state, job, keep))
@@ -168,19 +169,11 @@ async def _stage_and_run(
 
 
 def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:
-    """Keep the logs; then the copies have served. A tree with logs that are kept nowhere else stays, and is named."""
-    collected = collect_job(job, stopped=stopped)
-    if collected is not None:
-        amount = f"{count(collected.total.objects)}, {size(collected.total.bytes)}"
-        text = f"logs ({amount}) are kept in {collected.destination}" if collected.total.objects else "no logs to keep"
-        tell(state, "collected", {"job": job.record.id, **msgspec.to_builtins(collected)}, f"stager: {text}", err=True)
-        for name in collected.left_out:
-            warn(state, f"left out of the logs: {name}")
+    """Keep logs and results; then the copies have served. A tree with what is kept nowhere else stays, and is named."""
+    for collected in collect_job(job, stopped=stopped):
+        tell_collected(state, job.record.id, collected, err=True)
     if job.record.state is not JobState.PERSISTED:
-        warn(
-            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
-            f"stager teardown --discard-uncollected {job.record.id} removes them",
-        )  # fmt: skip
+        warn_of_uncollected(state, job)
     elif not keep:
         warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)

@@ -23,7 +23,6 @@ from stager.model import (
     CodeSpec,
     DatasetSpec,
     JobSpec,
-    LogsSpec,
     PublicSpec,
     SourceRef,
 )
@@ -31,6 +30,7 @@ from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
+from stager.stages.spec_kept import logs_of, persist_of, refuse_same_place, results_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
@@ -39,7 +39,6 @@ from stager.stages.spec_schema import (
     CodeTable,
     DatasetTable,
     JobTable,
-    LogsTable,
     Problems,
     PublicTable,
     SourceTable,
@@ -50,10 +49,7 @@ from stager.stages.spec_schema import (
 )
 from stager.urls import parse_source
 
-__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "with_options"]
-
-PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
-"""What may stand in braces in ``[logs] persist``."""
+__all__ = ["load_spec", "parse_spec", "with_options"]
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -123,7 +119,8 @@ def with_options(
             problems.add("--code", "the job file has [code] already")
         code_ref = _code_source("--code", code, None, base, problems)
         code_spec = CodeSpec(source=code_ref) if code_ref else None
-    logs_spec = spec.logs if logs is None else _persist("--logs", logs, base, problems)
+    logs_spec = spec.logs if logs is None else replace(spec.logs, persist=persist_of("--logs", logs, base, problems))
+    refuse_same_place(logs_spec, spec.results, problems)
     _find_duplicates("--data", [d.name for d in datasets], problems)
     _find_duplicates("--public", [p.name for p in publics], problems)
     if problems.found:
@@ -151,7 +148,9 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     public = _publics(table.get("public", []), problems)
     resources = _resources(table.get("resource", []), remotes, base, problems)
     code = _code(table, base, problems)
-    logs = _logs(table, base, problems)
+    logs = logs_of(table, base, remotes, problems)
+    results = results_of(table, base, remotes, problems)
+    refuse_same_place(logs, results, problems)
     _check_view(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
@@ -170,6 +169,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         public=public,
         resources=resources,
         logs=logs,
+        results=results,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
     )
@@ -297,26 +297,6 @@ def _source(place: str, text: str, ref: str | None, problems: Problems) -> Sourc
     except UsageError as error:
         problems.add(place, one_line(str(error)))
         return None
-
-
-def _logs(table: Mapping[str, Any], base: str, problems: Problems) -> LogsSpec:
-    found = convert_table("logs", table["logs"], LogsTable, problems) if "logs" in table else None
-    if found is None or found.persist is None:
-        return LogsSpec()
-    return _persist("logs.persist", found.persist, base, problems)
-
-
-def _persist(place: str, text: str, base: str, problems: Problems) -> LogsSpec:
-    if text.startswith("s3:"):
-        problems.add(place, f"s3:// as the place of logs is {_LATER}; name a directory")
-    elif not text or not text.isprintable() or re.match(r"[a-z0-9+]+://", text):
-        problems.add(place, f"{shown(text)} is not a directory")
-    for piece in re.findall(r"\{[^{}]*\}?|\}", text):
-        if piece not in PERSIST_FIELDS:
-            problems.add(place, f"{shown(piece)} is not known; write one of {', '.join(PERSIST_FIELDS)}")
-    if ".." in text.split("/"):
-        problems.add(place, "'..' is refused")
-    return LogsSpec(persist=os.path.join(base, text))
 
 
 def _command(given: Sequence[str] | str, problems: Problems) -> tuple[str, ...]:

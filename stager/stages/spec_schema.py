@@ -23,6 +23,7 @@ __all__ = [
     "LogsTable",
     "Problems",
     "PublicTable",
+    "ResultsTable",
     "S3Table",
     "SourceTable",
     "ViewTable",
@@ -31,9 +32,9 @@ __all__ = [
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "results", "view", "s3")
 
-NOT_YET: Final = ("results", "cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final = ("cluster", "user_storage", "shared_storage", "tmp")
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -106,6 +107,20 @@ class LogsTable(_Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+    remote: str | None = None
+    drain: str | None = None
+
+
+class ResultsTable(_Table, frozen=True, kw_only=True):
+    """``[results]``."""
+
+    persist: str | None = None
+    remote: str | None = None
+    include: list[str] = []
+    exclude: list[str] = []
+    whitelist: str = ""
+    blacklist: str = ""
+    snapshot: str | None = None
 
 
 class ViewTable(_Table, frozen=True, kw_only=True):

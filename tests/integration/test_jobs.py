@@ -238,7 +238,7 @@ def test_stage_then_teardown(node: Node, source: Path) -> None:
     done = node.stager("stage", "--json", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}")
     told = done.event("staged")
     tree = Path(told["tree"])
-    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs"}
+    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs", "task"}
     assert fingerprint(tree / "data" / "a" / "b") == fingerprint(source)
     assert stat.S_IMODE(tree.parent.stat().st_mode) == 0o700
     assert told["receipt"] == node.receipt("7")

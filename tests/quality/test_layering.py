@@ -32,7 +32,7 @@ LAYERS = (
         "pipeline",
         {"decision", "jobs", "job_end", "leftovers", "moving", "opening", "pipeline", "placing", "planning"}
         | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"resources", "verify"},
+        | {"job_keeps", "keeping_up", "resources", "verify"},
     ),
     ("cli", {"cli"}),
     ("the package itself", {""}),
