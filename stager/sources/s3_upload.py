@@ -161,10 +161,13 @@ class Prefix:
         await self._call("delete_object", key)
 
     async def abort_uploads(self) -> None:
-        """Forget uploads below the prefix that a stager that was killed has begun: their parts are paid for."""
-        page = await self._call("list_multipart_uploads", Prefix=self._prefix)
-        for upload in page.get("Uploads", ()):
-            with suppress(SourceError):
+        """Forget uploads below the prefix that a stager that was killed has begun: their parts are paid for.
+
+        Who may not ask for them, or not forget them, goes on: a bucket may have a rule that does.
+        """
+        with suppress(SourceError):
+            page = await self._call("list_multipart_uploads", Prefix=self._prefix)
+            for upload in page.get("Uploads", ()):
                 await self._call("abort_multipart_upload", upload["Key"], UploadId=upload["UploadId"])
 
     async def put(self, name: str, read: Read, size: int, *, there: bool) -> str:
