@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs btrfs-progs python3-venv \
-	python3-dev
+	python3-dev runc bubblewrap sshfs $(if $(shell command -v docker),,docker.io)
 WORKERS ?= 3
 
 SYSTEM_STAMP := build/stamps/system
@@ -91,7 +91,8 @@ has_sbin() { PATH=$$PATH:/usr/sbin:/sbin command -v "$$1" >/dev/null; }; \
 has_all() { \
 	printf '#include <openssl/ssl.h>\n#include <xxhash.h>\n' | $(CC) -E - >/dev/null 2>&1 \
 	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null \
-	&& has_sbin sshd && has_sbin mkfs.xfs && has_sbin mkfs.btrfs \
+	&& has_sbin sshd && has_sbin mkfs.xfs && has_sbin mkfs.btrfs && has_sbin runc && command -v bwrap >/dev/null \
+	&& command -v sshfs >/dev/null && command -v docker >/dev/null \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }

@@ -22,20 +22,26 @@ from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, holds_anything
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
-from stager.view_paths import TASK
+from stager.view_paths import CODE, TASK
 
 __all__ = [
+    "CREATED",
     "OVERLAY",
     "RECEIPT",
+    "check_teardown",
     "collect_job",
     "find_losses",
     "read_receipt",
     "remove_copies",
+    "remove_creation",
     "remove_data",
     "teardown_job",
 ]
 
 RECEIPT: Final = "receipt.json"
+CREATED: Final = "created"
+"""In a job's directory: what `stager create` has taken, see `stager.creating`."""
+
 OVERLAY: Final = ("upper", "work")
 """In the place of a copy: what a job writes over a kept tree."""
 
@@ -53,7 +59,7 @@ def collect_job(
     """
     _refuse_active(job)
     record = job.record
-    if record.state in (JobState.STAGING, JobState.READY):
+    if record.state in (JobState.CREATED, JobState.STAGING, JobState.READY):
         raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
     if record.state is JobState.REMOVED:
         return ()
@@ -87,13 +93,18 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
     """
     if job.record.state is JobState.REMOVED:
         return False
-    _refuse_active(job)
-    if job.record.state is not JobState.PERSISTED and not discard_uncollected:
-        _refuse_uncollected(job)
+    check_teardown(job, discard_uncollected=discard_uncollected)
     remove_copies(job)
     job.sweep()
     job.advance(JobState.REMOVED)
     return True
+
+
+def check_teardown(job: JobDirectory, *, discard_uncollected: bool) -> None:
+    """Raises `UsageError`: the job is at work, or its logs are kept nowhere else. Blocks."""
+    _refuse_active(job)
+    if job.record.state is not JobState.PERSISTED and not discard_uncollected:
+        _refuse_uncollected(job)
 
 
 def _refuse_uncollected(job: JobDirectory) -> None:
@@ -106,15 +117,17 @@ def _refuse_uncollected(job: JobDirectory) -> None:
 
 
 def find_losses(job: JobDirectory) -> dict[str, Discarded]:
-    """What removing the tree loses for good: files the job wrote or changed in its copies, by their path in the view.
+    """What removing the tree loses for good: files the job wrote or changed in its copies and in TASK_PATH, by their
+    path in the view.
 
     Blocks. Raises `HostError`.
     """
     if not os.path.isdir(job.tree):
         return {}
     told = _copied_to(job)
-    gone = {f"/{below}" for below in job.record.parts if not os.path.isdir(job.tree_of(below))}  # as memory at a reboot
-    losses = {target: _find_loss(job, target, told.get(target, "")) for target in sorted({*told, "/code"} - gone)}
+    # What lay in memory is gone after a reboot.
+    there = [target for target in sorted({*told, CODE}) if os.path.isdir(job.tree_of(target.lstrip("/")))]
+    losses = {target: _find_loss(job, target, told.get(target, "")) for target in there}
     if not any(keep.what == "results" for keep in keeps_of(job)):
         losses[TASK] = _find_unkept(job)
     return {target: loss for target, loss in losses.items() if loss.total.objects}
@@ -204,9 +217,19 @@ def remove_data(job: JobDirectory) -> None:
     remove_tree(job.state_dir)
 
 
+def remove_creation(job: JobDirectory) -> None:
+    """Remove what `stager create` has taken: the job cannot be started again then. Blocks. Raises as `remove_data`."""
+    remove_tree(os.path.join(job.path, CREATED))
+
+
 def _refuse_active(job: JobDirectory) -> None:
     """One of which nothing can be seen from here (of another container) has given up the lock, which is held now."""
     owner = job.record.owner
+    if job.record.runs_outside():
+        raise UsageError(
+            "runs, and not by stager", where=f"job {job.record.id}",
+            hint=f"when it has ended, root says so: stager umount {job.record.id}",
+        )  # fmt: skip
     if job.record.is_active() and owner.state() is Life.ALIVE and owner.pid != os.getpid():
         raise UsageError(
             f"is {job.record.state} (process {owner.pid})", where=f"job {job.record.id}", hint="wait for its end"

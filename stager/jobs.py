@@ -21,40 +21,51 @@ from stager.copies import Brought, Copy, bring_copies, copies_of, options_of
 from stager.errors import NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
-from stager.host.mounts import lies_within
-from stager.host.node import node_directory
+from stager.host.memory import available_bytes
 from stager.host.parts import make_part, part_path, sweep_parts
 from stager.host.record import JobDirectory, rfc3339
-from stager.host.scratch import CACHE, PARTS, known_scratches, remember_scratch
+from stager.host.scratch import known_scratches, remember_scratch
 from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_keeps import claim_keeps, places_of
+from stager.job_progress import noting_progress
+from stager.job_settings import Settings, keep_settings
+from stager.job_view import OWN, masked, view_of, workdir_of
+from stager.launching import keep_launch
 from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
-from stager.resources import TASK_BELOW, put_together, refuse_clashes
+from stager.plain_jobs import link_mounted, plain_command
+from stager.resources import put_together, refuse_clashes
 from stager.scheduler import JobIdentity, identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.environment import job_environment
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
+from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
+from stager.stages.run_plain import run_plain
 from stager.transfer import Transfer
-from stager.view_paths import TASK
 
-__all__ = ["open_job", "run_job", "stage_job", "workdir_of"]
+__all__ = ["open_job", "run_job", "stage_job"]
 
 _NONE: Final[Mapping[str, Cache]] = {}
 
 
 def open_job(
-    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], remote: Remote | None = None
+    spec: JobSpec,
+    job_id: str,
+    placement: Placement,
+    environ: Mapping[str, str],
+    remote: Remote | None = None,
+    *,
+    created: bool = False,
 ) -> JobDirectory:
     """Make the job's directory and record, and the places of logs and results its own, before anything is moved or run.
 
-    An id may come again, as Slurm's requeue does: the logs of the job that had it are kept first. ``remote``: how S3 is
-    reached where the job file names no remote.
+    ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: what the
+    job that had it left is kept first. ``remote``: how S3 is reached where the job file names no remote.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`, `SourceError` of a
     place in S3. Blocks.
     """
@@ -62,7 +73,7 @@ def open_job(
     places_of(spec, job_id=job_id, environ=environ, tops=(placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart)
+    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         claim_keeps(job, spec, remote, environ)
@@ -110,25 +121,30 @@ async def stage_job(
     """
     copies = copies_of(spec, remote, save_listing)
     try:
+        if JobState.CREATED not in job.record.times:
+            await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
-        view = _view(spec, job, placement, copies)
+        view = view_of(spec, job, placement.scratch, copies)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
-        brought = await bring_copies(
-            copies,
-            lambda copy: job.tree_of(copy.below),
-            partial(_how, job, placement),
-            transfer=transfer,
-            caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
-            in_view=for_view,
-            sink=sink,
-        )
+        async with noting_progress(job, sink) as noted:
+            brought = await bring_copies(
+                copies,
+                lambda copy: job.tree_of(copy.below),
+                partial(_how, job, placement),
+                transfer=transfer,
+                caches=lambda copy: caches.get(placement.apart.get(copy.name, placement).scratch),
+                in_view=for_view,
+                sink=noted,
+            )
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
         await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
+    if not for_view:
+        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
     told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
     receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
@@ -145,25 +161,30 @@ async def stage_job(
     return view
 
 
-async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str]) -> ExitInfo:
-    """Run the command in the view of a staged job; how it ended stands in record and receipt.
+async def run_job(
+    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False
+) -> ExitInfo:
+    """Run the command in the view of a staged job; how it ended stands in record and receipt. ``plain``: without one.
 
     The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
-    Raises `CommandError` (not found, not executable), `MountError`, `NotFoundError`, `AccessDeniedError`.
+    Raises `CommandError` (not found, not executable), `UsageError` (a RAM disk larger than the memory), `MountError`,
+    `NotFoundError`, `AccessDeniedError`.
     """
     workdir = workdir_of(spec)
     identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
     environment = job_environment(spec, identity, scheduler_facts(os.environ), os.environ, workdir=workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
-        masked = await asyncio.to_thread(_masked, view.masked[0], job)  # others may have come into use meanwhile
-        checked = await asyncio.to_thread(check_sources, replace(view, masked=masked))
+        checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
+        if plain:
+            command = plain_command(spec, job, os.environ, tuple(argv), workdir=workdir)
+            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
-        ended = await run_command(checked, command)
+        ended = await (run_plain(command) if plain else run_command(checked, command))
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
         raise
@@ -175,42 +196,10 @@ async def run_job(spec: JobSpec, job: JobDirectory, view: MountView, argv: Seque
     return ended
 
 
-def workdir_of(spec: JobSpec) -> str:
-    """Where the command starts: as the job file says, else /code when there is code, else /logs, which is kept."""
-    return spec.workdir or ("/code" if spec.code else "/logs")
-
-
-def _view(spec: JobSpec, job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> MountView:
-    mounts = [
-        Mount(
-            kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only
-        )
-        for copy in copies
-        if not copy.resource
-    ]  # fmt: skip
-    mounts.append(Mount(kind="own", source=os.path.join(job.tree, TASK_BELOW), target=TASK))
-    if spec.code is None:
-        mounts.append(Mount(kind="own", source=os.path.join(job.tree, "code"), target="/code"))
-    mounts.append(Mount(kind="own", source=os.path.join(job.tree, "logs"), target="/logs"))
-    mounts += [
-        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
-        for dataset in spec.datasets
-        if dataset.source.scheme == "bind"
-    ]
-    mounts += [
-        Mount(kind="public", source=public.source, target=f"/public/{public.name}", read_only=True)
-        for public in spec.public
-    ]
-    return MountView(mounts=tuple(mounts), masked=_masked(placement.scratch, job))
-
-
-def _masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
-    """Everything of stager that the job must not reach; what lies inside another is masked with it."""
-    others = [os.path.join(os.path.dirname(os.path.dirname(part)), name) for part in job.record.parts.values()
-              for name in (PARTS, CACHE)]  # fmt: skip
-    others += [shared] if (shared := node_directory()) else []
-    tops = dict.fromkeys((*known_scratches(os.environ), *(path for path in others if os.path.isdir(path))))
-    return (scratch, *(top for top in tops if not lies_within(top, scratch)))
+def _as_it_is_now(spec: JobSpec, job: JobDirectory, view: MountView) -> MountView:
+    """The view checked again, for things may have changed since; others' directories may have come into use."""
+    disk = ram_disk_of(spec.tmp, available_bytes())
+    return check_sources(replace(view, masked=masked(view.masked[0], job), ramdisk=disk))
 
 
 def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) -> None:
@@ -229,7 +218,7 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
         sweep_parts(scratch)
         make_part(path, job.path, [below for below, where in scratches.items() if where == scratch])
     try:
-        for below in ("code", "logs", TASK_BELOW, *(copy.below for copy in copies)):
+        for below in (*OWN, *(copy.below for copy in copies)):
             if below in scratches:
                 os.makedirs(os.path.dirname(os.path.join(job.tree, below)), mode=0o755, exist_ok=True)
                 os.symlink(job.tree_of(below), os.path.join(job.tree, below))

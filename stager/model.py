@@ -25,6 +25,7 @@ __all__ = [
     "Access",
     "CodeSpec",
     "Command",
+    "ContainerSpec",
     "Counts",
     "DatasetReceipt",
     "DatasetSpec",
@@ -36,8 +37,10 @@ __all__ = [
     "Mount",
     "MountView",
     "PublicSpec",
+    "RamDisk",
     "ResultsSpec",
     "SourceRef",
+    "TmpSpec",
 ]
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -72,8 +75,9 @@ UNVERIFIED: Final = {
 
 
 class JobState(StrEnum):
-    """A job's record goes through these in order, never back."""
+    """A job's record goes through these in order, never back. Only what `stager create` made begins as created."""
 
+    CREATED = "created"
     STAGING = "staging"
     READY = "ready"
     RUNNING = "running"
@@ -149,6 +153,20 @@ class ResultsSpec(Struct, frozen=True, kw_only=True):
     snapshot_s: float = 0.0
 
 
+class TmpSpec(Struct, frozen=True, kw_only=True):
+    """``[tmp]``: how much TMP_RAMFS_PATH holds; None: as is fit for the memory that there is."""
+
+    ramfs_bytes: int | None = None
+    ramfs_inodes: int | None = None
+
+
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What a container runtime starts: ``entrypoint`` in place of the image's, in front of the command."""
+
+    image: str | None = None
+    entrypoint: tuple[str, ...] = ()
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A validated job file."""
 
@@ -163,6 +181,8 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     results: ResultsSpec = field(default_factory=ResultsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
+    tmp: TmpSpec = TmpSpec()
+    container: ContainerSpec = ContainerSpec()
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -182,27 +202,38 @@ class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
 
     ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
-    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs).
+    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs), ``storage`` one
+    that outlives it. With ``owner`` it must belong to this user, and be open to nobody else, when it is mounted.
     ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then. With
     ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
     """
 
-    kind: Literal["copy", "bind", "public", "own"]
+    kind: Literal["copy", "bind", "public", "own", "storage"]
     source: str  # absolute path on the host
     target: str  # absolute path in the view
     read_only: bool = False
     pinned: tuple[int, int] | None = None
     lower: str | None = None
+    owner: int | None = None
+
+
+class RamDisk(Struct, frozen=True, kw_only=True):
+    """A file system in memory, made for the job; what lies there counts as memory that the job uses."""
+
+    size_bytes: int
+    inodes: int
 
 
 class MountView(Struct, frozen=True, kw_only=True):
     """What the job sees on top of the host; ``masked`` host directories appear empty and read-only. ``uses``:
     descriptors of where it is noted who reads what is mounted (`stager.host.readers`), which is not changed meanwhile.
+    ``ramdisk``: what is at TMP_RAMFS_PATH.
     """
 
     mounts: tuple[Mount, ...]
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
+    ramdisk: RamDisk | None = None
     profile: Literal["host"] = "host"
 
 

@@ -12,6 +12,8 @@ from stager.version import __version__
 
 __all__ = ["main"]
 
+_AS_USER = "--as-user"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code of behaviour.md section 4. Never raises."""
@@ -19,6 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     if list(arguments) == ["--version"] and _say(f"stager {__version__}\n"):
         return 0
+    if any(argument.startswith(_AS_USER) for argument in arguments):  # before anything of root's is in memory
+        from stager.cli.as_user import run_for_another
+
+        if (code := run_for_another(arguments)) is not None:
+            return code
     # Collecting what imports build, meanwhile and once more at exit, was 0.3 of 1.0 CPU seconds of a sync.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)

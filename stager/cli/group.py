@@ -22,9 +22,15 @@ COMMANDS: Final = {
     "verify": ("stager.cli.verify", "Hash a staged tree again, name what differs, and repair it."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
+    "create": ("stager.cli.create", "Make a job now, its code and refs pinned, to be started later by its id."),
+    "mount": ("stager.cli.mount", "Make a staged job's mounts in the node's own namespace, as root."),
+    "umount": ("stager.cli.umount", "Remove them again."),
     "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
     "teardown": ("stager.cli.teardown", "Remove a job's tree."),
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),
+    "status": ("stager.cli.status", "All that is known of a job."),
+    "logs": ("stager.cli.logs", "What a job has written to its /logs, while it runs and after."),
+    "gc": ("stager.cli.gc", "Remove the trees of jobs that have ended."),
     "cache": ("stager.cli.cache", "The trees that jobs on this node share."),
     "doctor": ("stager.cli.doctor", "What this node offers and lacks."),
     "config": ("stager.cli.config", "Every setting, its value, and where that comes from."),
@@ -56,6 +62,8 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="stager %(version)s")
+@click.option("--as-user", metavar="USER", expose_value=False, help="For root: do all of it as this user (a name, a "
+              "number, or slurm: whose job SLURM_JOB_UID says it is). Stands before or behind the command.")
 def _group() -> None:
     """Bring the data of a compute job onto this node, verified, before the job starts.
 

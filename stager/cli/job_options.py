@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
+from msgspec.structs import replace
 
 from stager.cli.data_options import data_options, take_choices
-from stager.cli.options import limits_of, remote_of
+from stager.cli.options import limits_of, remote_of, remote_options
 from stager.config import Remote
+from stager.creating import Created, find_created
 from stager.errors import UsageError
+from stager.job_settings import Settings
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, with_options
 from stager.transfer import Transfer
@@ -34,6 +38,7 @@ class JobArguments:
     transfer: Transfer
     save_listing: str | None
     cache: bool
+    created: bool = False  # the job was created, and its record is waiting
 
 
 def scratch_option(command: Command) -> Command:
@@ -66,25 +71,62 @@ def job_options(command: Command) -> Command:
 
 
 def take_job(
-    ctx: click.Context, jobfile: str | None, options: dict[str, Any], *, argv: tuple[str, ...] = ()
+    ctx: click.Context,
+    jobfile: str | None,
+    options: dict[str, Any],
+    *,
+    argv: tuple[str, ...] = (),
+    given: Settings | None = None,
 ) -> JobArguments:
-    """The job file, if any, with what the options add. Raises `SpecError`, `HostError`, `UsageError`."""
-    if jobfile is not None and options["name"] is not None:
+    """The job file, if any, with what the options add; or, by its id in place of a file, a job that was created.
+    ``given``: in place of a job file. Raises `SpecError`, `HostError`, `UsageError`.
+    """
+    created = _created(ctx, jobfile, options)
+    if created is not None:
+        jobfile, given = None, created.settings
+    elif jobfile is not None and options["name"] is not None:
         raise UsageError("the job file names the job", where="--name", hint="leave one of them out")
-    spec = load_spec(jobfile) if jobfile is not None else JobSpec(name=options["name"] or _name_from(argv))
+    if given is not None:
+        spec = given.spec if options["name"] is None else replace(given.spec, name=options["name"])
+    else:
+        spec = load_spec(jobfile) if jobfile is not None else JobSpec(name=options["name"] or _name_from(argv))
     added = {name: options[name] for name in ("data", "public", "code", "logs")}
     choices, mistakes = take_choices(ctx, options, added["data"])
     spec = with_options(spec, **added, choices=choices, mistakes=mistakes, base=os.getcwd())
     limits, timeouts, retry = limits_of(options)
+    remote = remote_of(options)
     return JobArguments(
         spec=spec,
-        job_id=options["job_id"],
+        job_id=options["job_id"] or (created.job_id if created is not None else None),
         scratch=options["scratch"],
-        remote=remote_of(options),
+        remote=given.remote if given is not None and given.remote is not None and remote == Remote() else remote,
         transfer=Transfer(limits=limits, timeouts=timeouts, retry=retry),
         save_listing=options["save_listing"],
         cache=not options["no_cache"],
+        created=created is not None and options["job_id"] in (None, created.job_id),
     )
+
+
+def _created(ctx: click.Context, jobfile: str | None, options: dict[str, Any]) -> Created | None:
+    """The job that an id in place of a file names. Raises `UsageError`: an option that it is too late for."""
+    if jobfile is None or os.path.lexists(jobfile):
+        return None
+    created = find_created(jobfile, options["scratch"], os.environ)
+    if created is None:
+        return None
+
+    @remote_options
+    @data_options
+    def late() -> None: ...
+
+    names = {option.name for option in getattr(late, "__click_params__", ())}
+    names |= {"data", "public", "code", "logs", "name", "save_listing"}
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name in names:
+            hint = "say it to `stager create`; `stager create --from` makes another like it"
+            raise UsageError(f"job {jobfile} was created without it", where=option.opts[0], hint=hint)
+    return created
 
 
 def _name_from(argv: tuple[str, ...]) -> str:

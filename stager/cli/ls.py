@@ -25,17 +25,17 @@ __all__ = ["command"]
 @common
 @click.pass_obj
 def command(state: State, /, everything: bool, scratch: str | None) -> None:
-    """List the jobs of this user on this node: id, state, when it was started, name. "crashed": its stager died.
+    """List the jobs of this user on this node: id, state, when created or started, name. "crashed": its stager died.
 
     Example: stager ls
     """
     found = [(record, top) for top in job_scratches(scratch, os.environ) for record in list_jobs(top)]
     shown = [record for record, _ in found if everything or record.state is not JobState.REMOVED]
     width = max((len(record.id) for record in shown), default=0)
-    for record, top in sorted(found, key=lambda each: each[0].times.get(JobState.STAGING, 0.0)):
+    for record, top in sorted(found, key=lambda each: each[0].begun_s()):
         if record.state is JobState.REMOVED and not everything:
             continue
-        started = rfc3339(record.times.get(JobState.STAGING, 0.0))
+        started = rfc3339(record.begun_s())
         tree = os.path.join(top, "jobs", record.id, "tree")
         body = {**msgspec.to_builtins(record), "state": record.shown_state(), "started": started, "tree": tree}
         name = show(os.fsencode(record.name))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from stager.cli.emit import FORMATS, emit_job
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common, limits_of, remote_of, remote_options, run_async, speed_options
@@ -51,22 +52,38 @@ _HOW: Final = "run the same command again"
 
 
 @click.command("plan", cls=FilteringCommand)
-@click.argument("source", metavar="SRC|JOB.toml")
+@click.argument("source", metavar="SRC|JOB.toml|JOB")
 @click.argument("destination", metavar="[DST]", required=False, type=click.Path())
+@click.option("--emit", "form", metavar="FORMAT", type=click.Choice(FORMATS),
+              help="Print a staged job for a container runtime: oci (a config.json), docker, k8s (a Job), bwrap.")
+@click.option("--image-config", metavar="FILE", type=click.Path(),
+              help="What the image says of its command, for --emit oci and bwrap: see `skopeo inspect --config`.")
 @scratch_option
 @request_options
 @common
 @click.pass_context
 def command(
-    ctx: click.Context, /, source: str, destination: str | None, ref: str | None, scratch: str | None, **options: Any
-) -> None:
+    ctx: click.Context, /, source: str, destination: str | None, form: str | None, image_config: str | None,
+    ref: str | None, scratch: str | None, **options: Any,
+) -> None:  # fmt: skip
     """Say what `stager sync SRC DST`, or `stager stage JOB.toml`, would fetch, and change nothing.
 
     How many objects and bytes, and to which commit a branch is pinned now; with -v or --json each file by its name. Of
     a job also where its data would go, and why there.
 
+    With --emit, of a job that `stager stage` has staged: its mounts, environment, working directory and command as a
+    container runtime takes them.
+
     Example: stager plan git+https://git.example/vision/labels@main /scratch/labels
     """
+    if form is not None:
+        if destination is not None:
+            raise UsageError("is of one staged job", where="--emit", hint="write stager plan --emit FORMAT JOB")
+        _refuse_what_the_job_file_says(ctx)
+        emit_job(ctx.obj, form, source, scratch, image_config)
+        return
+    if image_config is not None:
+        raise UsageError("is for --emit", where="--image-config")
     if destination is not None:
         if scratch is not None:
             raise UsageError("is for a job file", where="--scratch", hint="DST is where the data goes")
@@ -91,7 +108,8 @@ def _refuse_what_the_job_file_says(ctx: click.Context) -> None:
     @common
     def allowed() -> None: ...
 
-    known = {option.name for option in getattr(allowed, "__click_params__", ())} | {"source", "destination"}
+    known = {option.name for option in getattr(allowed, "__click_params__", ())}
+    known |= {"source", "destination", "form", "image_config"}
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if given and option.name not in known:

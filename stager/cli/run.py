@@ -67,6 +67,19 @@ class _WithCommand(FilteringCommand):
         return [*super().collect_usage_pieces(ctx), "[-- CMD ...]"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What becomes of the tree, and whether there is a view of it."""
+
+    keep: bool
+    plain: bool
+
+    @property
+    def for_view(self) -> bool:
+        """Whether nothing but a view will use the tree."""
+        return not (self.keep or self.plain)
+
+
 @dataclass
 class _Outcome:
     """What is known for ``--status-file``, while it happens."""
@@ -82,15 +95,19 @@ class _Outcome:
 
 
 @click.command("run", cls=_WithCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
+@click.option("--view", type=click.Choice(["host", "none"]), default="host",
+              help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
 @speed_options
 @remote_options
 @common
 @click.pass_context
-def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None, keep: bool, **options: Any) -> int:
+def command(
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, **options: Any
+) -> int:
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
     The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
@@ -105,7 +122,7 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, keep, status_file, options, outcome)
+        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -119,23 +136,27 @@ def command(ctx: click.Context, /, jobfile: str | None, status_file: str | None,
 
 
 def _run(
-    ctx: click.Context, jobfile: str | None, keep: bool, status_file: str | None, options: dict[str, Any],
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[_COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
+    container = arguments.spec.container
+    if container.image is not None:
+        warn(ctx.obj, f"{container.image} is for `stager plan --emit`: the command runs on this node as it is")
+    argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     return run_async(
-        _stage_and_run(ctx.obj, arguments, argv, keep, outcome),
+        _stage_and_run(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
 
 
 async def _stage_and_run(
-    state: State, arguments: JobArguments, argv: tuple[str, ...], keep: bool, outcome: _Outcome
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
     outcome.job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
@@ -144,27 +165,29 @@ async def _stage_and_run(
         async with arguments.transfer as transfer:
             placement = await place_job(
                 spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
-                for_view=not keep, cache=arguments.cache,
+                for_view=how.for_view, cache=arguments.cache,
             )  # fmt: skip
             tell_placement(state, placement)
             job = opened.enter_context(
-                await asyncio.to_thread(open_job, spec, outcome.job_id, placement, os.environ, arguments.remote)
+                await asyncio.to_thread(
+                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created
+                )
             )
             caches = {}
             if arguments.cache:
-                caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=not keep)
+                caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
             view = await stage_job(
                 spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=not keep, sink=sink,
+                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
             )  # fmt: skip
         staged = opened.pop_all()
     with staged:
         try:
             async with keeping_up(job, partial(warn, state)):
-                outcome.ended = await run_job(spec, job, view, argv)
+                outcome.ended = await run_job(spec, job, view, argv, plain=how.plain)
         finally:
             if job.record.state is JobState.ENDED:
-                await stoppable(partial(_finish, state, job, keep))
+                await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 
 

@@ -20,20 +20,25 @@ from stager.errors import UsageError
 from stager.events import Sink
 from stager.job_end import read_receipt
 from stager.jobs import open_job, stage_job
+from stager.layouts import stage_into_volumes
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
+from stager.stages.layout import Layout, parse_layout
+from stager.stages.place import place
 
 __all__ = ["command"]
 
 
 @click.command("stage", cls=FilteringCommand)
-@click.argument("jobfile", metavar="[JOB.toml]", required=False, type=click.Path())
+@click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
+@click.option("--layout", metavar="data=DIR,code=DIR,logs=DIR",
+              help="Stage into these volumes, which are mounted already, and not into a tree.")
 @job_options
 @speed_options
 @remote_options
 @common
 @click.pass_context
-def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
+def command(ctx: click.Context, /, jobfile: str | None, layout: str | None, **options: Any) -> None:
     """Bring all of a job's data into the job's tree, and print where that is.
 
     Nothing is presented as ready before everything is there and verified. The receipt lies beside the tree.
@@ -47,14 +52,16 @@ def command(ctx: click.Context, /, jobfile: str | None, **options: Any) -> None:
     job = take_job(ctx, jobfile, options)
     if jobfile is None and not (job.spec.datasets or job.spec.public or job.spec.code):
         raise UsageError("nothing to stage", where="stager stage", hint="name a job file, --data, --public or --code")
+    volumes = parse_layout(layout) if layout is not None else None
     # stdout is the tree's path alone, for TREE=$(stager stage ...); what was fetched goes to stderr.
     with Renderer(state, out=None if state.json else sys.stderr) as sink:
-        job_id, tree, receipt = run_async(_stage(state, job, sink), how_to_continue="run the same command again")
+        staging = _stage(state, job, sink) if volumes is None else _stage_into(state, job, volumes, sink)
+        job_id, tree, receipt = run_async(staging, how_to_continue="run the same command again")
     if not state.json and not state.quiet:
         click.echo(f"stager: job {job_id} is ready", err=True)
     if state.json:
         tell(state, "staged", {"job": job_id, "tree": tree, "receipt": receipt}, tree)
-    else:
+    elif tree:
         click.echo(tree)
 
 
@@ -67,7 +74,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
             cache=arguments.cache,
         )  # fmt: skip
         tell_placement(state, placement)
-        with await asyncio.to_thread(open_job, spec, job_id, placement, os.environ) as job:
+        with await asyncio.to_thread(
+            open_job, spec, job_id, placement, os.environ, arguments.remote, created=arguments.created
+        ) as job:
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and dataset.source.scheme != "bind":
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '
@@ -78,3 +87,21 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
                 save_listing=arguments.save_listing, caches=caches, sink=sink,
             )  # fmt: skip
             return job_id, job.tree, read_receipt(job)
+
+
+async def _stage_into(
+    state: State, arguments: JobArguments, layout: Layout, sink: Sink
+) -> tuple[str, str, dict[str, Any]]:
+    spec = arguments.spec
+    job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
+    scratch = None
+    if arguments.scratch or os.environ.get("STAGER_SCRATCH"):
+        scratch = (await asyncio.to_thread(place, arguments.scratch, os.environ)).scratch
+    if spec.logs.persist is not None:
+        warn(state, f"logs stay in {layout.logs or 'their volume'}: nothing collects them where there is no view")
+    async with arguments.transfer as transfer:
+        receipt = await stage_into_volumes(
+            spec, job_id, layout, scratch=scratch, transfer=transfer, remote=arguments.remote,
+            save_listing=arguments.save_listing, sink=sink,
+        )  # fmt: skip
+    return job_id, "", receipt

@@ -11,7 +11,7 @@ from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.tell import tell, warn_of_losses
-from stager.job_end import teardown_job
+from stager.job_end import remove_creation, teardown_job
 from stager.placing import open_known_job
 
 __all__ = ["command"]
@@ -32,7 +32,9 @@ def command(state: State, /, job_id: str, discard_uncollected: bool, scratch: st
     def teardown() -> bool:
         with open_known_job(job_id, scratch, os.environ) as job:
             warn_of_losses(state, job)
-            return teardown_job(job, discard_uncollected=discard_uncollected)
+            removed = teardown_job(job, discard_uncollected=discard_uncollected)
+            remove_creation(job)
+            return removed
 
     removed = run_async(asyncio.to_thread(teardown), how_to_continue="run the same command again")
     text = f"job {job_id}: {'removed' if removed else 'was removed before'}"

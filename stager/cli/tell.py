@@ -67,7 +67,7 @@ def warn_of_losses(state: State, job: JobDirectory) -> None:
     for target, lost in find_losses(job).items():
         names = ", ".join(lost.first) + (", ..." if lost.total.objects > len(lost.first) else "")
         amount = f"{count(lost.total.objects, 'file')} ({size(lost.total.bytes)})"
-        warn(state, f"discarded with the job's copy: {amount} written or changed in {target}: {names}")
+        warn(state, f"discarded with the job: {amount} written or changed in {target}: {names}")
 
 
 def tell_collected(state: State, job_id: str, collected: Collected, *, err: bool = False) -> None:

@@ -23,10 +23,11 @@ import time
 from typing import Any, Final, NoReturn, TypedDict
 
 from stager.errors import CommandError, MountError, StagerError
-from stager.host import capabilities, namespaces, procs, syscalls, view
+from stager.host import namespaces, syscalls, view
+from stager.host.rights import OwnRights, Rights
 from stager.host.view import Guarded, ViewRequest
 
-__all__ = ["GO", "GROUP_SIGNALS", "KeeperRequest", "main"]
+__all__ = ["GO", "GROUP_SIGNALS", "KeeperRequest", "main", "serve"]
 
 GO: Final = 0
 """Stands where the number of a signal may: start the command."""
@@ -35,6 +36,7 @@ GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """Signals a terminal would send to the whole foreground group; the others go to the command alone."""
 
 _ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
+_REQUEST_MOST_BYTES: Final = 64 << 20
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 
@@ -52,18 +54,25 @@ def main() -> None:
     """Entry point: ``argv`` ends with the numbers of the socket and of stager's pidfd; what stands before them is held
     while the job runs, for the files that it mounts.
     """
-    channel, owner = socket.socket(fileno=int(sys.argv[-2])), int(sys.argv[-1])
+    serve(list(map(int, sys.argv[_ARGUMENTS:])), OwnRights())
+
+
+def serve(descriptors: list[int], rights: Rights) -> None:
+    """Keep one job's view. ``descriptors`` end with the socket and with one that becomes readable, or whose other end
+    is closed, when stager ends.
+    """
+    channel, owner = socket.socket(fileno=descriptors[-2]), descriptors[-1]
     umask = os.umask(0o022)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    for descriptor in map(int, sys.argv[_ARGUMENTS:]):
+    for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     lines = channel.makefile("rb", buffering=0)
-    request: KeeperRequest | None = json.loads(lines.readline() or b"null")
+    request: KeeperRequest | None = json.loads(lines.readline(_REQUEST_MOST_BYTES) or b"null")
     try:
         if request is not None:
-            _keep(request, channel, owner, umask)
+            _keep(request, channel, owner, umask, rights)
     except StagerError as error:
         _send(channel, {"event": "failed", **_as_data(error)})
     except OSError as error:
@@ -84,19 +93,20 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
             raise
 
 
-def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int) -> None:
-    namespaces.enter()
+def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int, rights: Rights) -> None:
+    rights.enter()
     syscalls.signal_at_parents_end(signal.SIGCONT)
-    namespace = namespaces.make_job_namespace()
-    guarded = view.build(request["view"])
+    namespace = rights.job_namespace()
+    guarded = view.build(request["view"], rights.admit)
     _guard_standard_streams()
     syscalls.become_subreaper()
-    _send(channel, {"event": "ready", "namespace": namespace})
+    mounts = os.stat("/proc/self/ns/mnt").st_ino
+    _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts})
     early = _wait_for_go(channel)
     if early is None:
         return
     started_s = time.time()
-    command = _start(request, umask, namespace)
+    command = _start(request, umask, namespace, rights)
     _silence()
     try:
         for number in early:
@@ -104,8 +114,7 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
         status = _Watch(command, channel, owner, guarded).wait()
         ended_s = time.time()
     finally:
-        procs.end_descendants()
-        procs.end_user_namespace(namespace)
+        rights.end_job(namespace)
     if status is None:
         return
     ended = os.waitstatus_to_exitcode(status)
@@ -176,12 +185,12 @@ def _silence() -> None:
     os.close(null)
 
 
-def _start(request: KeeperRequest, umask: int, namespace: int) -> int:
+def _start(request: KeeperRequest, umask: int, namespace: int | None, rights: Rights) -> int:
     """Fork and execute the command; its process id. `CommandError` or `MountError` when it does not come to that."""
     failed, report = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_command(request, umask, namespace, report)
+        _become_command(request, umask, namespace, rights, report)
     os.close(report)
     with os.fdopen(failed, "rb") as reports:
         problem = reports.read()
@@ -192,17 +201,13 @@ def _start(request: KeeperRequest, umask: int, namespace: int) -> int:
     return child
 
 
-def _become_command(request: KeeperRequest, umask: int, namespace: int, report: int) -> NoReturn:
+def _become_command(
+    request: KeeperRequest, umask: int, namespace: int | None, rights: Rights, report: int
+) -> NoReturn:
     """The forked child: give up every right, then execute. It only returns by ending."""
-    is_root = os.geteuid() == 0
-    step = "namespace"
+    step = "rights"
     try:
-        if is_root:
-            syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
-        step = "rights"
-        os.setsid()
-        syscalls.forbid_new_privileges()
-        capabilities.restrict(capabilities.kept_by_root() if is_root else 0)
+        rights.confine(namespace)
         os.umask(umask)
         step = "workdir"
         os.chdir(request["workdir"])
@@ -283,7 +288,7 @@ def _forward(command: int, number: int) -> None:
 
 def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:
     name, reason = request["argv"][0], os.strerror(number)
-    if step in ("namespace", "rights"):
+    if step == "rights":
         return MountError(f"cannot confine the job: {reason}", where="user namespaces", hint=namespaces.hint())
     if step == "workdir":
         return CommandError(

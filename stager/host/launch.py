@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
-__all__ = ["give_up", "start_module"]
+__all__ = ["PACKAGE_PARENT", "give_up", "start_module"]
 
-_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The directory that stager's package lies in."""
+
 _BOOT: Final = "import importlib, sys; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).main()"
 _KILLED_WITHIN_S: Final = 1.0
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
@@ -34,7 +36,7 @@ def start_module(
     A stream left None is inherited. ``OSError`` when the interpreter cannot be executed.
     """
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGE_PARENT, name, *arguments],
+        [sys.executable, "-I", "-S", "-c", _BOOT, PACKAGE_PARENT, name, *arguments],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
@@ -45,7 +47,12 @@ def start_module(
     )
 
 
-def give_up(process: subprocess.Popen[bytes]) -> None:
+class _Process(Protocol):
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def give_up(process: _Process) -> None:
     """Kill a process without waiting long: one that sleeps in a dead mount may not die before the mount answers."""
     process.kill()
     try:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import StagerError
-from stager.host import namespaces, syscalls
+from stager.host import brokered, namespaces, syscalls
 from stager.host.launch import give_up, start_module
 from stager.host.trash import remove_temporary
 
@@ -25,7 +25,12 @@ _NAMES: Final = ("lower", "upper", "work")
 
 
 def can_overlay(directory: str) -> bool:
-    """Whether what lies in this directory of the user's own can be seen with changes over it. Blocks."""
+    """Whether what lies in this directory of the user's own can be seen with changes over it. Blocks.
+
+    Root mounts none for a user: what it does there it would do with rights that the user has not.
+    """
+    if brokered.is_brokered():
+        return False
     with suppress(OSError, subprocess.TimeoutExpired):
         place = tempfile.mkdtemp(prefix=".overlay-", dir=directory)
         try:

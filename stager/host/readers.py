@@ -81,15 +81,12 @@ def begin_use(path: str) -> Use:
         raise
 
 
-def hand_over(uses: Iterable[int], pid: int) -> None:
-    """What this process reads, another, which has mounted it, reads from now on; ``uses`` are directories of records.
+def hand_over(uses: Iterable[int], pid: int, mounts: int) -> None:
+    """What this process reads, another reads from now on, which has it in a mount namespace of this number; ``uses``
+    are directories of records.
 
     Raises `HostError`, `NoSpaceError`.
     """
-    try:
-        mounts = os.stat(f"/proc/{pid}/ns/mnt").st_ino
-    except OSError as error:
-        raise from_os_error(error, doing="look at the job's mounts", where=f"process {pid}") from error
     record = _Record(holder=Holder.of(pid), mounts=mounts)
     for fd in uses:
         _add(fd, record)

@@ -21,6 +21,7 @@ from stager.errors import HostError, InternalError, NotFoundError, UsageError, f
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
+from stager.host.workspace import boot_id
 from stager.model import JOB_ID, JobState
 
 __all__ = ["RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
@@ -45,7 +46,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
-    part of the job that it lies in (`stager.host.parts`).
+    part of the job that it lies in (`stager.host.parts`). ``outside``: others than stager run its command, which nobody
+    here sees; root's `stager umount` says that it has ended.
     """
 
     id: str
@@ -60,25 +62,37 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error: str | None = None
     parts: dict[str, str] = {}
+    outside: bool = False
     schema: int = 1
 
     def may_start_again(self) -> bool:
         """Whether a job of this id may be staged: the earlier one never ran and failed, or what it left is kept."""
-        failed = self.state is JobState.READY and self.error is not None
+        failed = self.state in (JobState.CREATED, JobState.READY) and self.error is not None
         return failed or self.state in (JobState.STAGING, JobState.PERSISTED, JobState.REMOVED)
+
+    def begun_s(self) -> float:
+        """When it was created, or its staging began: Unix seconds; 0.0 where that is not recorded."""
+        return min(self.times.values(), default=0.0)
 
     def has_run(self) -> bool:
         """Whether its command was ever started."""
         return JobState.RUNNING in self.times
 
     def is_active(self) -> bool:
-        """Whether a stager is staging or running it, as far as can be seen from here."""
-        return self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        """Whether a stager is staging or running it, or others do, as far as can be seen from here."""
+        is_at_work = self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is not Life.DEAD
+        return is_at_work or self.runs_outside()
+
+    def runs_outside(self) -> bool:
+        """Whether its command is run by others than stager, as far as is known; not after another boot."""
+        return self.state is JobState.RUNNING and self.outside and self.owner.boot == boot_id()
 
     def shown_state(self) -> str:
         """The state, or "crashed" when its owner died in the middle of it."""
-        if self.state is JobState.READY and self.error:
+        if self.state in (JobState.CREATED, JobState.READY) and self.error:
             return "failed"
+        if self.runs_outside():
+            return str(self.state)
         if self.state in (JobState.STAGING, JobState.RUNNING) and self.owner.state() is Life.DEAD:
             return "failed" if self.error else "crashed"
         return str(self.state)
@@ -94,10 +108,14 @@ class JobDirectory:
         self._lock_fd = lock_fd
 
     @classmethod
-    def create(cls, scratch: str, job_id: str, name: str, *, restart: int = 0) -> JobDirectory:
+    def create(
+        cls, scratch: str, job_id: str, name: str, *, restart: int = 0, state: JobState = JobState.STAGING,
+        starts_created: bool = False,
+    ) -> JobDirectory:  # fmt: skip
         """A new job, or one in place of another of its id that never ran, or whose logs are kept.
 
         ``restart``: how often the scheduler says that the job was started before; the record may know of more.
+        ``state``: CREATED for one that is started later. ``starts_created``: that is this one.
         Raises `UsageError`: the id is bad, or taken by another job. `HostError`: another stager is at work on it.
         """
         _check_id(job_id)
@@ -112,18 +130,21 @@ class JobDirectory:
             fd = _open_directory(path, undo)
             lock_fd = _lock(fd, path, undo)
             old = _read(fd, path)
-            if old is not None and not old.may_start_again():
+            may_start = old is None or old.may_start_again() or (starts_created and old.state is JobState.CREATED)
+            if old is not None and not may_start:
                 raise UsageError(
                     f"job {job_id} exists ({old.shown_state()})", where=path,
                     hint=f"end it with `stager teardown {job_id}`, or choose another with --job-id",
                 )  # fmt: skip
+            times: dict[str, float] = {state: time.time()}
+            if starts_created and old is not None and JobState.CREATED in old.times:
+                times[JobState.CREATED] = old.times[JobState.CREATED]
             claim = f"{job_id} {secrets.token_hex(8)}"
             if old is not None:
                 restart = max(restart, old.restart + old.has_run())
                 claim = claim if old.has_run() else old.claim
             record = Record(
-                id=job_id, name=name, state=JobState.STAGING, owner=Holder.of_self(),
-                times={JobState.STAGING: time.time()}, restart=restart, claim=claim,
+                id=job_id, name=name, state=state, owner=Holder.of_self(), times=times, restart=restart, claim=claim,
                 parts=old.parts if old is not None else {},
             )  # fmt: skip
             job = cls(path, record, fd, lock_fd)
@@ -191,14 +212,14 @@ class JobDirectory:
         """Note the parts of the job, durably, before they are made. Raises `HostError`, `NoSpaceError`."""
         self._write(msgspec.structs.replace(self.record, parts=parts))
 
-    def advance(self, state: JobState, *, exit_code: int | None = None) -> None:
+    def advance(self, state: JobState, *, exit_code: int | None = None, outside: bool = False) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
         if _ORDER.index(state) < _ORDER.index(self.record.state):
             raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
         self._write(
             msgspec.structs.replace(
                 self.record, state=state, owner=Holder.of_self(), error=None,
-                times={**self.record.times, state: time.time()},
+                times={**self.record.times, state: time.time()}, outside=outside,
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )
         )
@@ -255,7 +276,7 @@ def list_jobs(scratch: str) -> list[Record]:
             record = record_at(os.path.join(jobs, name))
             if record is not None:
                 records.append(record)
-    return sorted(records, key=lambda record: record.times.get(JobState.STAGING, 0.0))
+    return sorted(records, key=Record.begun_s)
 
 
 def record_at(path: str) -> Record | None:

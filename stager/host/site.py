@@ -16,6 +16,9 @@
 
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
+
+    [principals]                      # see stager.host.principal_settings
+    allowed_binds = ["/mnt/efs"]
 """
 
 from __future__ import annotations
@@ -28,15 +31,16 @@ from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.cache_settings import CacheSettings, cache_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
+from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 
-__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement"]
+__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement", "site_principals"]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "principals")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -67,6 +71,12 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     """What the file says of the cache. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return cache_in(_tables(path, owner), path, _WHAT)
+
+
+def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:
+    """What the file says of jobs that root starts for users. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return principals_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "MS_SLAVE",
     "NS_GET_PARENT",
     "RESOLVE_NO_SYMLINKS",
+    "UMOUNT_NOFOLLOW",
     "ask_quota",
     "attach_tree",
     "become_subreaper",
@@ -63,6 +64,7 @@ AT_RECURSIVE: Final = 0x8000
 CLONE_NEWNS: Final = 0x20000
 CLONE_NEWUSER: Final = 0x10000000
 MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
 MOUNT_ATTR_RDONLY: Final = 1
 MOUNT_ATTR_NOSUID: Final = 2
 MOUNT_ATTR_NODEV: Final = 4

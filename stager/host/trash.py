@@ -36,7 +36,7 @@ __all__ = ["ExchangedError", "discard", "remove_temporary", "remove_tree", "swee
 
 _MARKED: Final = re.compile(
     r"(?P<scratch>/.*)/(?P<above>"
-    r"jobs/[A-Za-z0-9][A-Za-z0-9._-]{0,159}(?=/(?:tree|state)$)"
+    r"jobs/[A-Za-z0-9][A-Za-z0-9._-]{0,159}(?=/(?:tree|state|created)$)"
     r"|parts(?=/[A-Za-z0-9][A-Za-z0-9._-]{0,200}$)"
     r"|cache/[0-9]{1,9}/[A-Za-z0-9][A-Za-z0-9._-]{0,160}(?=/[0-9]{1,15}(?:\.[0-9a-f]{16})?$)"
     r"|mirrors(?=/[0-9a-f]{40}$)"

@@ -25,7 +25,7 @@ def refuse_too_many_trees(settings: NodeSettings, scratch: str, job_id: str) -> 
     trees = [(record, top) for record, top in trees_in({scratch, *used_scratches()}) if record.id != job_id]
     if len(trees) < most:
         return
-    oldest, top = min(trees, key=lambda tree: tree[0].times.get(JobState.STAGING, 0.0))
+    oldest, top = min(trees, key=lambda tree: tree[0].begun_s())
     what = f"{len(trees)} trees of jobs are not removed yet, and this site allows each user {most} ({settings.file})"
     raise HostError(
         f"{what}; the oldest is that of job {oldest.id} ({oldest.shown_state()})",

@@ -1,8 +1,9 @@
 """A job's view of the node, built in the calling process, which must be single-threaded and the job's principal.
 
-The view is a small read-only tmpfs as root, on it the host's top-level directories as they are, and /data, /public,
-/code and /logs. As root it is made in a mount namespace; an ordinary user also gets a user namespace that maps the
-user to itself. Needs Linux 5.12 (mount_setattr): older kernels cannot make a tree of mounts read-only in one step.
+The view is a small read-only tmpfs as root, on it the host's top-level directories as they are, and stager's own of
+`stager.view_paths` (`stager.host.view_root`). As root it is made in a mount namespace; an ordinary user also gets a
+user namespace that maps the user to itself. Needs Linux 5.12 (mount_setattr): older kernels cannot make a tree of
+mounts read-only in one step.
 
 What is read-only stays so because of how it is made: flags and private propagation in one call before the mount can
 be seen, every other way to the same directory covered as well (`_lock_places`), and proof at the end (`_prove`).
@@ -24,18 +25,19 @@ from typing import Final, NamedTuple, TypedDict
 from stager.errors import MountError
 from stager.host import devices, mounts, namespaces, syscalls
 from stager.host.mounts import Place, Row
+from stager.host.view_mnt import STAGED, HostMnt, follow
+from stager.host.view_root import enter_root
+from stager.view_paths import TMP_RAMFS
 
-__all__ = ["Guarded", "MountRequest", "ViewRequest", "build", "close_later_mounts"]
+__all__ = ["Guarded", "MountRequest", "RamDiskRequest", "ViewRequest", "build", "close_later_mounts"]
 
-_OWN_TOPS: Final = ("data", "public", "code", "logs", "task")
-_STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-_LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
+_LOCKED: Final = STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
 
 
 class MountRequest(TypedDict):
     """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source. With ``lower``
-    the source holds ``upper`` and ``work`` of an overlay.
+    the source holds ``upper`` and ``work`` of an overlay. With ``owner`` it is this user's, and nobody else's.
     """
 
     kind: str
@@ -44,6 +46,14 @@ class MountRequest(TypedDict):
     read_only: bool
     pinned: tuple[int, int]
     lower: str | None
+    owner: int | None
+
+
+class RamDiskRequest(TypedDict):
+    """`stager.model.RamDisk` as it crosses the pipe."""
+
+    size_bytes: int
+    inodes: int
 
 
 class ViewRequest(TypedDict):
@@ -51,23 +61,29 @@ class ViewRequest(TypedDict):
 
     mounts: list[MountRequest]
     masked: list[str]
+    ramdisk: RamDiskRequest | None
 
 
 class Guarded(NamedTuple):
-    """What stays closed in a view: ``public`` is read-only, ``hidden`` is empty but for the mounts in ``own``."""
+    """What stays closed in a view: ``public`` is read-only, ``hidden`` is empty but for the mounts in ``own``.
+
+    ``mnt``: the host's /mnt, where it is not shown as it is.
+    """
 
     public: tuple[Place, ...]
     hidden: tuple[Place, ...]
     own: frozenset[int]
+    mnt: HostMnt | None
 
 
-def build(request: ViewRequest) -> Guarded:
-    """Make the view and make it this process's root; `stager.host.namespaces.enter` comes first.
+def build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> Guarded:
+    """Make the view and make it this process's root; `stager.host.rights.Rights.enter` comes first, and ``admit`` is
+    asked about each source that was opened.
 
     `MountError` names the mount that could not be made, moved away or could not be proved read-only.
     """
     with _reporting("build the job's view"):
-        return _build(request)
+        return _build(request, admit)
 
 
 def close_later_mounts(guarded: Guarded) -> None:
@@ -77,7 +93,10 @@ def close_later_mounts(guarded: Guarded) -> None:
     them. What lies below public data never arrives at all.
     """
     with _reporting("close a mount that the host has made"):
-        for row in mounts.read_mountinfo():
+        rows = mounts.read_mountinfo()
+        if guarded.mnt is not None:
+            follow(guarded.mnt, rows)
+        for row in rows:
             if "nodev" not in row.options and not mounts.lies_within(row.mountpoint, "/dev"):
                 _at_row(row, row.mountpoint, _forbid_devices)
         _lock_places(guarded.public)
@@ -103,27 +122,32 @@ def _hint(error: OSError) -> str:
     return "look at the mounts of this node"
 
 
-def _build(request: ViewRequest) -> Guarded:
+def _build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> Guarded:
     rows = mounts.read_mountinfo()
-    trees: list[tuple[MountRequest, int]] = []
+    trees: list[tuple[str, int]] = []
     public: list[Place] = []
     for mount in request["mounts"]:
         source = _open_pinned(mount)
+        admit(mount, source)
         if mount["kind"] == "public":
             public += _places(source, rows)
-        trees.append((mount, _copy_of(source, mount)))
+        trees.append((mount["target"], _copy_of(source, mount)))
         os.close(source)
     hidden = _places_to_hide(request["masked"], rows)
 
-    _enter_root(trees)
+    if (disk := request["ramdisk"]) is not None:
+        trees.append((TMP_RAMFS, _make_ramdisk(disk)))
+
+    mnt = enter_root(trees)
 
     own = _mounts_at(mount["target"] for mount in request["mounts"])
     _lock_places(public)
     _hide_places(hidden, own)
     devices.confine()
-    _set_on_root()
+    for top in ("/", "/mnt") if mnt is not None else ("/",):
+        _lock(top)
     _prove(request, public)
-    return Guarded(tuple(public), tuple(hidden), own)
+    return Guarded(tuple(public), tuple(hidden), own, mnt)
 
 
 def _open_pinned(mount: MountRequest) -> int:
@@ -139,6 +163,11 @@ def _open_pinned(mount: MountRequest) -> int:
     if [found.st_dev, found.st_ino] != list(mount["pinned"]):
         os.close(source)
         raise MountError("another directory than the one that was checked", where=path, hint="run again")
+    if mount["owner"] is not None and (found.st_uid != mount["owner"] or found.st_mode & 0o077):
+        os.close(source)
+        raise MountError(
+            f"is not a directory of user {mount['owner']} alone", where=path, hint="close it to others (chmod 700)"
+        )
     return source
 
 
@@ -150,7 +179,7 @@ def _copy_of(source: int, mount: MountRequest) -> int:
     if mount["kind"] == "public" or mount["read_only"]:
         syscalls.set_mount_attributes(tree, add=_LOCKED, propagation=syscalls.MS_PRIVATE, recursive=True)
     else:
-        syscalls.set_mount_attributes(tree, add=_STAGED, recursive=True)
+        syscalls.set_mount_attributes(tree, add=STAGED, recursive=True)
     return tree
 
 
@@ -163,7 +192,15 @@ def _overlay_of(source: int, lower: str) -> int:
         for name in ("upper", "work"):
             fds.append(os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source))
             held.callback(os.close, fds[-1])
-        return syscalls.make_overlay(*fds, attributes=_STAGED)
+        return syscalls.make_overlay(*fds, attributes=STAGED)
+
+
+def _make_ramdisk(disk: RamDiskRequest) -> int:
+    """Empty, in memory that counts for the control group of whoever writes there; like /tmp, of a namespace where
+    there is nobody but the job.
+    """
+    size, inodes = str(disk["size_bytes"]), str(disk["inodes"])
+    return syscalls.make_tmpfs(attributes=STAGED, mode="1777", size=size, nr_inodes=inodes)
 
 
 def _places(source: int, rows: Sequence[Row]) -> list[Place]:
@@ -187,65 +224,10 @@ def _places_to_hide(paths: Iterable[str], rows: Sequence[Row]) -> list[Place]:
     return places
 
 
-def _enter_root(trees: Sequence[tuple[MountRequest, int]]) -> None:
-    """Put a new root together from the host's top-level entries and the staged trees, and pivot into it."""
-    root = syscalls.make_tmpfs(attributes=_STAGED, mode="0755", size="1m")
-    host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    with os.scandir("/") as entries:
-        tops = [entry for entry in entries if entry.name not in _OWN_TOPS]
-    syscalls.attach_tree(root, "/")
-    for entry in tops:
-        _carry_over(entry, host, root)
-    for name in _OWN_TOPS:
-        os.mkdir(name, dir_fd=root)
-    for mount, tree in trees:
-        target = mount["target"].lstrip("/")
-        _make_directories(target, root)
-        syscalls.attach_tree(tree, target, at=root)
-        os.close(tree)
-    os.fchdir(root)
-    os.close(host)
-    os.close(root)
-    syscalls.pivot_root(".", ".")
-    syscalls.unmount(".", syscalls.MNT_DETACH)
-    os.chdir("/")
-
-
-def _carry_over(entry: os.DirEntry[str], host: int, root: int) -> None:
-    """One top-level entry of the host, at the same name below the new root.
-
-    Its kind comes from the directory, not from a stat: a dead network mount answers no stat and is carried over too.
-    """
-    name = entry.name
-    if entry.is_symlink():
-        os.symlink(os.readlink(name, dir_fd=host), name, dir_fd=root)
-        return
-    if entry.is_dir(follow_symlinks=False):
-        os.mkdir(name, dir_fd=root)
-    else:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=root))
-    flags = syscalls.AT_RECURSIVE | syscalls.AT_SYMLINK_NOFOLLOW | syscalls.AT_NO_AUTOMOUNT
-    tree = syscalls.clone_tree(name, at=host, flags=flags)
-    if name != "dev":
-        # A device file is a way to a disk under the view; outside /dev no job has use for one.
-        syscalls.set_mount_attributes(tree, add=syscalls.MOUNT_ATTR_NODEV, recursive=True)
-    syscalls.attach_tree(tree, name, at=root)
-    os.close(tree)
-
-
-def _make_directories(path: str, root: int) -> None:
-    parts = path.split("/")
-    for depth in range(1, len(parts) + 1):
-        try:
-            os.mkdir("/".join(parts[:depth]), dir_fd=root)
-        except FileExistsError:
-            continue
-
-
-def _set_on_root() -> None:
-    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    syscalls.set_mount_attributes(root, add=_LOCKED)
-    os.close(root)
+def _lock(path: str) -> None:
+    directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    syscalls.set_mount_attributes(directory, add=_LOCKED)
+    os.close(directory)
 
 
 def _mounts_at(targets: Iterable[str]) -> frozenset[int]:

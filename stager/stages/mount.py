@@ -9,7 +9,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from stager import view_paths
 from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
+from stager.host.allowed_sources import refused_to_users
 from stager.host.mounts import Row, fstab_points, is_network, lies_within, read_fstab, read_mountinfo
 from stager.host.probe import Probe, probe_directories
 from stager.model import Mount, MountView
@@ -17,8 +19,11 @@ from stager.model import Mount, MountView
 __all__ = ["check_sources", "missing_network_mounts"]
 
 _LIMIT_S: Final = 10.0
-_TARGET_TOPS: Final = ("/data/", "/public/")
-_TARGETS: Final = ("/code", "/logs", "/task")
+_TARGET_TOPS: Final = (f"{view_paths.DATA}/", f"{view_paths.PUBLIC}/")
+_TARGETS: Final = (
+    view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP,
+    view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
+)  # fmt: skip
 
 _Problem = tuple[type[StagerError], str]
 
@@ -44,6 +49,7 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     for mount in mounts:
         for point in missing_network_mounts(mount.source, read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
+    problems += [(MountError, told) for told in refused_to_users(mounts)]
     problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
         raise _error(problems)
@@ -53,7 +59,7 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
 def _problems_of(mount: Mount, probe: Probe) -> list[_Problem]:
     problems: list[_Problem] = []
     if not mount.target.startswith(_TARGET_TOPS) and mount.target not in _TARGETS:
-        problems.append((MountError, f"{mount.target}: only /data, /public, /code and /logs can be mounted"))
+        problems.append((MountError, f"{mount.target}: only what a job has of stager can be mounted"))
     if os.path.normpath(mount.target) != mount.target:
         problems.append((MountError, f"{mount.target}: not a plain absolute path"))
     if probe.real == "/":

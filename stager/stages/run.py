@@ -14,9 +14,10 @@ from functools import partial
 from typing import IO, Any, Final
 
 from stager.errors import CommandError, InternalError, MountError
-from stager.host import procs
+from stager.host import brokered, procs
 from stager.host.keeper import GO, KeeperRequest
-from stager.host.launch import give_up, start_module
+from stager.host.keepers import Keeper, start_keeper
+from stager.host.launch import give_up
 from stager.host.readers import end_uses, hand_over
 from stager.host.signals import receive
 from stager.host.view import MountRequest
@@ -56,32 +57,23 @@ async def run_command(
     """
     request = _request(view, command)
     ours, theirs = socket.socketpair()
-    owner = os.pidfd_open(os.getpid())
     try:
-        numbers = (*view.uses, theirs.fileno(), owner)
         process = await asyncio.to_thread(
-            start_module,
-            "stager.host.keeper",
-            *map(str, numbers),
-            pass_fds=numbers,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-        )
+            start_keeper, theirs, view.uses, stdin=stdin, stdout=stdout, stderr=stderr
+        )  # fmt: skip
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        os.close(owner)
     reader, writer = await asyncio.open_connection(sock=ours)
     continuing = asyncio.ensure_future(_keep_going(process))
     namespace: int | None = None
     try:
         with receive({number: partial(_forward, process, writer, number) for number in FORWARDED}):
             writer.write(json.dumps(request).encode() + b"\n")
-            namespace = await _await_view(reader, process.pid)
-            await asyncio.to_thread(hand_over, view.uses, process.pid)
+            namespace, mounts = await _await_view(reader, process.pid)
+            await asyncio.to_thread(hand_over, view.uses, process.pid, mounts)
             writer.write(b"%d\n" % GO)
             ended = await _await_end(reader)
     finally:
@@ -94,21 +86,26 @@ async def run_command(
     return ended
 
 
-async def _keep_going(keeper: subprocess.Popen[bytes]) -> None:
+async def _keep_going(keeper: Keeper) -> None:
     """A job may stop the keeper of its view, and nobody would see the job's end. To continue what runs is nothing."""
     while True:
         keeper.send_signal(signal.SIGCONT)
         await asyncio.sleep(_CONTINUE_EVERY_S)
 
 
-def _forward(keeper: subprocess.Popen[bytes], writer: asyncio.StreamWriter, number: int) -> None:
+def _forward(keeper: Keeper, writer: asyncio.StreamWriter, number: int) -> None:
     keeper.send_signal(signal.SIGCONT)
     writer.write(b"%d\n" % number)
 
 
 def _request(view: MountView, command: Command) -> KeeperRequest:
+    disk = view.ramdisk
     return {
-        "view": {"mounts": [_mount(mount) for mount in view.mounts], "masked": list(view.masked)},
+        "view": {
+            "mounts": [_mount(mount) for mount in view.mounts],
+            "masked": list(view.masked),
+            "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
+        },
         "argv": list(command.argv),
         "environment": dict(command.environment),
         "workdir": command.workdir,
@@ -125,11 +122,14 @@ def _mount(mount: Mount) -> MountRequest:
         "read_only": mount.read_only,
         "pinned": mount.pinned,
         "lower": mount.lower,
+        "owner": mount.owner,
     }
 
 
-async def _await_view(reader: asyncio.StreamReader, keeper: int) -> int:
-    """A descriptor of the user namespace that the job will run in, taken over before there is a job."""
+async def _await_view(reader: asyncio.StreamReader, keeper: int) -> tuple[int | None, int]:
+    """A descriptor of the user namespace that the job will run in, taken over before there is a job (None: root's part
+    of stager has it), and the number of its mount namespace.
+    """
     try:
         async with asyncio.timeout(_VIEW_LIMIT_S):
             message = await _receive(reader)
@@ -140,8 +140,10 @@ async def _await_view(reader: asyncio.StreamReader, keeper: int) -> int:
     if message is None:
         raise InternalError("the process that builds the job's view ended without a word", hint="see its message above")
     _raise_failure(message)
+    if brokered.is_brokered():
+        return None, message["mounts"]
     try:
-        return os.open(f"/proc/{keeper}/fd/{message['namespace']}", os.O_RDONLY)
+        return os.open(f"/proc/{keeper}/fd/{message['namespace']}", os.O_RDONLY), message["mounts"]
     except OSError as error:
         raise MountError(f"cannot watch the job's view: {error.strerror}", where=f"process {keeper}") from error
 
@@ -176,7 +178,7 @@ def _raise_failure(message: dict[str, Any]) -> None:
     raise MountError(what, where=where, hint=hint)
 
 
-def _end(keeper: subprocess.Popen[bytes], namespace: int | None) -> list[int]:
+def _end(keeper: Keeper, namespace: int | None) -> list[int]:
     """Who of the job cannot be ended. The keeper ends by itself when its socket is closed, after its job.
 
     One that sleeps in a dead mount, or is stopped again and again, is killed; then the job's namespace names the job.

@@ -30,6 +30,7 @@ from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
+from stager.stages.spec_image import container_of
 from stager.stages.spec_kept import logs_of, persist_of, refuse_same_place, results_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
@@ -47,6 +48,7 @@ from stager.stages.spec_schema import (
     find_unknown,
     shown,
 )
+from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
 
 __all__ = ["load_spec", "parse_spec", "with_options"]
@@ -152,6 +154,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     results = results_of(table, base, remotes, problems)
     refuse_same_place(logs, results, problems)
     _check_view(table, problems)
+    tmp = tmp_of(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
         return None
@@ -172,6 +175,8 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         results=results,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
+        tmp=tmp,
+        container=container_of(job.image, job.entrypoint, problems),
     )
 
 

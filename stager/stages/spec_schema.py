@@ -26,15 +26,16 @@ __all__ = [
     "ResultsTable",
     "S3Table",
     "SourceTable",
+    "TmpTable",
     "ViewTable",
     "convert_table",
     "find_unknown",
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "results", "view", "s3")
+TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "results", "tmp", "view", "s3")
 
-NOT_YET: Final = ("cluster", "user_storage", "shared_storage", "tmp")
+NOT_YET: Final[tuple[str, ...]] = ()
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -50,6 +51,8 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    image: str | None = None
+    entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
 class GitTable(_Table, frozen=True, kw_only=True):
@@ -121,6 +124,13 @@ class ResultsTable(_Table, frozen=True, kw_only=True):
     whitelist: str = ""
     blacklist: str = ""
     snapshot: str | None = None
+
+
+class TmpTable(_Table, frozen=True, kw_only=True):
+    """``[tmp]``."""
+
+    ramfs_size: str | None = None
+    ramfs_inodes: int | None = None
 
 
 class ViewTable(_Table, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ persist = "{tmp_path}/logs"
 
 def test_four_directories_are_there_in_an_empty_job(node: Node) -> None:
     done = node.stager("run", "--", "sh", "-c", "ls -d /data /public /code /logs; pwd; touch /code/x")
-    assert (done.code, done.out) == (0, "/code\n/data\n/logs\n/public\n/logs\n")
+    assert (done.code, done.out) == (0, "/code\n/data\n/logs\n/public\n/task\n")
 
 
 def test_words_of_the_command_are_not_expanded(node: Node) -> None:
@@ -202,7 +202,7 @@ def test_name_beside_a_job_file_is_refused(node: Node) -> None:
 
 
 def test_help_of_run_shows_where_the_command_stands(node: Node) -> None:
-    assert "stager run [OPTIONS] [JOB.toml] [-- CMD ...]" in node.stager("run", "--help").out
+    assert "stager run [OPTIONS] [JOB.toml|ID] [-- CMD ...]" in node.stager("run", "--help").out
 
 
 def test_failed_dataset_means_no_command_and_nothing_ready(node: Node, source: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_stage_then_teardown(node: Node, source: Path) -> None:
     done = node.stager("stage", "--json", "--name", "x", "--job-id", "7", "--data", f"a/b=file://{source}")
     told = done.event("staged")
     tree = Path(told["tree"])
-    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs", "task"}
+    assert {path.name for path in tree.iterdir()} == {"data", "code", "logs", "task", "tmp", "local"}
     assert fingerprint(tree / "data" / "a" / "b") == fingerprint(source)
     assert stat.S_IMODE(tree.parent.stat().st_mode) == 0o700
     assert told["receipt"] == node.receipt("7")
@@ -400,7 +400,7 @@ def test_end_of_a_job_names_what_goes_with_its_copies(node: Node, source: Path) 
     change = "cd /data/me/x; echo mine > mine; echo more >> a; mkdir -p deep/er; chmod 0 deep"
     done = node.stager("run", "--data", f"me/x=file://{source}", "--", "sh", "-c", change)
     assert done.code == 0, done.err
-    (told,) = [line for line in done.err.splitlines() if "discarded with the job's copy" in line]
+    (told,) = [line for line in done.err.splitlines() if "discarded with the job" in line]
     assert "2 files" in told and "in /data/me/x: " in told
     assert {"mine", "a"} == set(told.rpartition(": ")[2].split(", "))
 

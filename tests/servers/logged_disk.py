@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servers.logged_disk_daemon import RECORD, WRITE
+from servers.slow_fuse import FUSE3
 
 __all__ = ["Log", "LoggedDisk", "logged_disk", "mounted"]
 
@@ -80,7 +81,7 @@ def logged_disk(base: Path, work: Path) -> Iterator[LoggedDisk]:
     subprocess.run(["cp", "--sparse=always", base, image], check=True)
     mountpoint.mkdir()
     daemon = str(Path(__file__).with_name("logged_disk_daemon.py"))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, **FUSE3, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen([sys.executable, daemon, image, mountpoint, log], env=environment) as process:
         try:
             deadline = time.monotonic() + _READY_WITHIN_S

@@ -18,7 +18,10 @@ from pathlib import Path
 
 from servers.process import ServerProcess
 
-__all__ = ["SlowFuse", "slow_fuse"]
+__all__ = ["FUSE3", "SlowFuse", "slow_fuse"]
+
+FUSE3 = {"FUSE_LIBRARY_PATH": "libfuse3.so.3"}
+"""Which library the daemon uses: with version 2, which it prefers where there is one, it misses some operations."""
 
 _HELD_WITHIN_S = 60.0
 
@@ -94,7 +97,7 @@ def slow_fuse() -> Iterator[SlowFuse]:
         daemon = str(Path(__file__).with_name("slow_fuse_daemon.py"))
         argv = [sys.executable, daemon, *map(str, (backing, mountpoint, control))]
         device = os.stat(backing).st_dev
-        with ServerProcess(argv) as process:
+        with ServerProcess(argv, env=FUSE3) as process:
             try:
                 process.wait_ready(lambda: os.stat(mountpoint).st_dev != device)
                 yield SlowFuse(mountpoint=mountpoint, backing=backing, control=control, process=process)

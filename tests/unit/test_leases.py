@@ -343,7 +343,7 @@ def test_mounts_of_another_boot_are_nobodys(tmp_path: Path) -> None:
     """The kernel gives the numbers of mount namespaces anew after each start, and a daemon may have one for good."""
     uses = tmp_path / "uses"
     use = readers.begin_use(str(uses))
-    readers.hand_over([use.fd], os.getpid())
+    readers.hand_over([use.fd], os.getpid(), os.stat("/proc/self/ns/mnt").st_ino)
     use.close()
     (record,) = uses.iterdir()
     assert json.loads(record.read_bytes())["mounts"] == os.stat("/proc/self/ns/mnt").st_ino

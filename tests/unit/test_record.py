@@ -26,7 +26,7 @@ def test_record_goes_forward_and_never_back(job: JobDirectory) -> None:
         assert job.record.state is state
         with pytest.raises(InternalError):
             job.advance(JobState.STAGING)
-    assert list(job.record.times) == [str(state) for state in JobState]
+    assert list(job.record.times) == [str(state) for state in JobState if state is not JobState.CREATED]
 
 
 def test_new_job_is_private_and_listed(job: JobDirectory, tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""``stager gc``."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import click
+
+from stager.cli.job_options import scratch_option
+from stager.cli.options import common
+from stager.cli.state import State
+from stager.cli.tell import tell, warn
+from stager.cli.text import count, size
+from stager.ended_jobs import EndedJob, find_ended, remove_ended
+from stager.errors import StagerError, UsageError
+from stager.filters import parse_since
+from stager.host.record import rfc3339
+from stager.host.trash import sweep_trash
+from stager.placing import job_scratches
+
+__all__ = ["command"]
+
+
+@click.command("gc")
+@click.option("--older-than", metavar="AGE", help="Only of jobs that ended so long ago, like 12h or 30d, or before a "
+              "time; also the records of jobs whose tree was removed before.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would go and what not, and remove nothing.")
+@click.option("--discard-uncollected", is_flag=True, help="Also trees whose logs are kept nowhere else.")
+@scratch_option
+@common
+@click.pass_obj
+def command(
+    state: State, /, older_than: str | None, dry_run: bool, discard_uncollected: bool, scratch: str | None
+) -> None:
+    """Remove what jobs that have ended left on this node: their trees, and with --older-than their records too.
+
+    Never what a running job has, nor one that is created or staged and has not run; never a source, what was kept of
+    logs and results, user or shared storage. A tree whose logs are kept nowhere else stays, and is named. What the jobs
+    share is for `stager cache gc`.
+
+    Example: stager gc --dry-run --older-than 7d
+    """
+    before_s = _since_s(older_than) if older_than is not None else time.time()
+    scratches = job_scratches(scratch, os.environ)
+    for top in () if dry_run else scratches:
+        sweep_trash(top)
+    failed: list[StagerError] = []
+    for ended in find_ended(scratches, before_s=before_s, records=older_than is not None):
+        if why := ended.why_kept(discard_uncollected=discard_uncollected):
+            _tell_kept(state, ended, why)
+            continue
+        amount = ended.size()
+        if not dry_run:
+            try:
+                remove_ended(ended, discard_uncollected=discard_uncollected)
+            except StagerError as error:
+                failed.append(error)
+                warn(state, str(error))
+                continue
+        body = {**_body(ended), "files": amount.objects, "bytes": amount.bytes, "dry_run": dry_run}
+        verb = "would remove" if dry_run else "removed"
+        much = f"{count(amount.objects, 'file')}, {size(amount.bytes)}"
+        tell(state, "removed", body, f"{verb} the {ended.what} of job {_named(ended)}: {much}")
+    if failed:
+        raise failed[0]
+
+
+def _tell_kept(state: State, ended: EndedJob, why: str) -> None:
+    hint = f"; `stager collect {ended.record.id}` keeps them elsewhere" if "logs are kept nowhere" in why else ""
+    tell(state, "kept", {**_body(ended), "why": why}, f"keeps the {ended.what} of job {_named(ended)}: {why}{hint}")
+
+
+def _named(ended: EndedJob) -> str:
+    return f"{ended.record.id} ({ended.record.shown_state()} since {rfc3339(ended.since_s)})"
+
+
+def _body(ended: EndedJob) -> dict[str, Any]:
+    return {
+        "job": ended.record.id, "what": ended.what, "state": ended.record.shown_state(),
+        "since": rfc3339(ended.since_s), "directory": ended.directory,
+    }  # fmt: skip
+
+
+def _since_s(text: str) -> float:
+    try:
+        return parse_since(text, now_s=time.time()) / 1e9
+    except ValueError as error:
+        raise UsageError(str(error), where="--older-than") from None

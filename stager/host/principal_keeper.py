@@ -1,0 +1,38 @@
+"""The keeper of a view that root's stager starts for a user: `stager.host.keeper` with that user's rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Final, TypedDict
+
+from stager.host import keeper
+from stager.host.rights import PrincipalRights
+
+__all__ = ["Terms", "main"]
+
+_ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
+
+
+class Terms(TypedDict):
+    """What root says, and no user can; ``namespace``: the number of a descriptor."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+    binds: list[str]
+    public: list[str]
+    namespace: int | None
+
+
+def main() -> None:
+    """Entry point: ``argv`` ends with the `Terms` as JSON and the descriptors of `stager.host.keeper.serve`."""
+    terms: Terms = json.loads(sys.argv[_ARGUMENTS])
+    descriptors = [int(number) for number in sys.argv[_ARGUMENTS + 1 :]]
+    if terms["namespace"] is not None:
+        os.set_inheritable(terms["namespace"], False)
+    rights = PrincipalRights(
+        terms["uid"], terms["gid"], terms["groups"], terms["binds"], terms["public"], terms["namespace"]
+    )
+    keeper.serve(descriptors, rights)

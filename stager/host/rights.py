@@ -1,0 +1,192 @@
+"""With whose rights a view is made and its command run: the keeper's own, or, of root's keeper, those of a user.
+
+For a user (`PrincipalRights`) nothing that the user's stager asks for is believed. Every path is looked up with the
+user's effective ids and groups, and no capability but CAP_SYS_ADMIN is in effect, which mount calls need and no look-up
+does; the real and the saved id stay root's, so that no process of the user's can signal or trace the keeper. Where
+something may be mounted, and what, is checked here once more, on the opened source.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NoReturn, Protocol
+
+from stager import view_paths
+from stager.errors import MountError
+from stager.host import capabilities, mounts, namespaces, procs, rights_calls, syscalls
+
+__all__ = ["OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
+
+_DATA: Final = re.compile(rf"{view_paths.DATA}/[^/]+/[^/]+")
+_PUBLIC: Final = re.compile(rf"{view_paths.PUBLIC}/[^/]+")
+_OTHERS: Final = (
+    view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.TMP_RAMFS,
+    view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
+)  # fmt: skip
+_KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
+
+
+class Rights(Protocol):
+    """What the keeper asks at the points where rights differ."""
+
+    def enter(self) -> None:
+        """Into a mount namespace of its own. `MountError`."""
+
+    def job_namespace(self) -> int | None:
+        """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
+
+    def admit(self, mount: Any, source: int) -> None:
+        """Whether this `stager.host.view.MountRequest` may be made of its opened source. `MountError`: it may not."""
+
+    def confine(self, namespace: int | None) -> None:
+        """In the forked child that becomes the job's command: what it may do from here. OSError."""
+
+    def end_job(self, namespace: int | None) -> None:
+        """End what is left of the job."""
+
+
+class OwnRights:
+    """The keeper's user is the job's: nothing to be checked, for the user could do it alone."""
+
+    def enter(self) -> None:
+        """See `Rights`."""
+        namespaces.enter()
+
+    def job_namespace(self) -> int | None:
+        """See `Rights`."""
+        return namespaces.make_job_namespace()
+
+    def admit(self, mount: Any, source: int) -> None:
+        """See `Rights`."""
+
+    def confine(self, namespace: int | None) -> None:
+        """See `Rights`."""
+        is_root = os.geteuid() == 0
+        if is_root and namespace is not None:
+            syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
+        os.setsid()
+        syscalls.forbid_new_privileges()
+        capabilities.restrict(capabilities.kept_by_root() if is_root else 0)
+
+    def end_job(self, namespace: int | None) -> None:
+        """See `Rights`."""
+        procs.end_descendants()
+        if namespace is not None:
+            procs.end_user_namespace(namespace)
+
+
+class PrincipalRights:
+    """Root's keeper for a user, with what the site allows; ``namespace`` was made by whoever started it."""
+
+    def __init__(
+        self, uid: int, gid: int, groups: Sequence[int], binds: Sequence[str], public: Sequence[str],
+        namespace: int | None,
+    ) -> None:  # fmt: skip
+        self._uid = uid
+        self._gid = gid
+        self._groups = list(groups)
+        self._namespace = namespace
+        self._paths = {"bind": binds, "public": public}
+        self._allowed: dict[str, list[int]] = {}
+        self._targets: list[str] = []
+
+    def enter(self) -> None:
+        """See `Rights`."""
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
+            self._allowed = {kind: _open_all(paths) for kind, paths in self._paths.items()}
+            os.setgroups(self._groups)
+            os.setresgid(self._gid, self._gid, self._gid)
+            os.setresuid(0, self._uid, 0)
+            permitted = _permitted()
+            rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
+        except OSError as error:
+            raise MountError(
+                f"cannot make a mount namespace: {error.strerror}", where="root's part of stager",
+                hint="root needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID on the node itself",
+            ) from error
+
+    def job_namespace(self) -> int | None:
+        """See `Rights`."""
+        return self._namespace
+
+    def admit(self, mount: Any, source: int) -> None:
+        """See `Rights`."""
+        target, kind = str(mount["target"]), mount["kind"]
+        if (why := refuse_target(target, self._targets)) is not None:
+            raise MountError(why, where=ascii(target))
+        self._targets.append(target)
+        if mount["lower"] is not None:
+            raise MountError("root mounts no overlay for a user", where=target)
+        if kind not in self._allowed:
+            if os.fstat(source).st_uid != self._uid:
+                raise MountError("is not a directory of the user's", where=os.readlink(f"/proc/self/fd/{source}"))
+            return
+        here = os.readlink(f"/proc/self/fd/{source}")
+        tops = [os.readlink(f"/proc/self/fd/{top}") for top in self._allowed[kind]]
+        if (refused := why_not_allowed(kind, here, tops)) is not None:
+            raise MountError(refused, where=here)
+
+    def confine(self, namespace: int | None) -> None:
+        """See `Rights`."""
+        os.setsid()
+        rights_calls.leave_keyring()
+        if namespace is not None:
+            syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
+        else:
+            permitted = _permitted()
+            rights_calls.set_capabilities(effective=permitted, permitted=permitted)
+        syscalls.forbid_new_privileges()
+        rights_calls.lock_securebits()
+        capabilities.restrict(0)
+        os.setresgid(self._gid, self._gid, self._gid)
+        os.setresuid(self._uid, self._uid, self._uid)
+        if os.getresuid() != (self._uid,) * 3 or _permitted():
+            _die()
+
+    def end_job(self, namespace: int | None) -> None:
+        """See `Rights`."""
+        procs.end_descendants()  # with the user's id, which is all they can have
+        if namespace is not None:
+            os.seteuid(0)  # root alone sees who is in it
+            procs.end_user_namespace(namespace)
+
+
+def refuse_target(target: str, others: Sequence[str]) -> str | None:
+    """Why nothing may be mounted there in a view; None: it may. ``others``: what is mounted already."""
+    known = _DATA.fullmatch(target) or _PUBLIC.fullmatch(target) or target in _OTHERS
+    if not known or os.path.normpath(target) != target or "\0" in target:
+        return "is no place of a view's for data"
+    if any(mounts.lies_within(target, other) or mounts.lies_within(other, target) for other in others):
+        return "is mounted twice"
+    return None
+
+
+def why_not_allowed(kind: str, real: str, tops: Iterable[str]) -> str | None:
+    """Why a user's source of a kind, "bind" or "public", may not be mounted; None: it may. No path has symlinks."""
+    if any(mounts.lies_within(real, top) for top in tops):
+        return None
+    what, key = _KEYS[kind]
+    return f"this site lets root mount no {what} of it for users; the administrator adds it to [principals] {key}"
+
+
+def _open_all(paths: Sequence[str]) -> list[int]:
+    """Descriptors of those that are there, opened as root; a network mount that is not mounted is not there."""
+    found: list[int] = []
+    for path in paths:
+        with suppress(OSError):
+            found.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return found
+
+
+def _permitted() -> int:
+    with open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith(b"CapPrm:"))
+
+
+def _die() -> NoReturn:
+    os._exit(126)

@@ -1,0 +1,57 @@
+"""A job without a view (``--view none``): its tree and its environment are all that it gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from stager.errors import UsageError, from_os_error
+from stager.host.record import JobDirectory
+from stager.model import Command, JobSpec, MountView
+from stager.scheduler import JobIdentity, scheduler_facts
+from stager.stages.environment import job_environment
+
+__all__ = ["link_mounted", "plain_command"]
+
+_CLOUD: Final = "CLUSTERONE_CLOUD"
+"""Says that data is at /data, which it is not here."""
+
+
+def link_mounted(view: MountView, job: JobDirectory) -> None:
+    """What a view would mount from elsewhere on the node is a symlink in the tree. Blocks. Raises `HostError`."""
+    for mount in view.mounts:
+        if mount.kind in ("bind", "public"):
+            place = f"{job.tree}{mount.target}"
+            try:
+                os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+                os.symlink(mount.source, place)
+            except OSError as error:
+                raise from_os_error(error, doing="link what is mounted", where=place) from error
+
+
+def plain_command(
+    spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], argv: tuple[str, ...], *, workdir: str
+) -> Command:
+    """The command as it is run in a view, but that each variable which stager sets to a path of the view has that of
+    the tree; STAGER_TREE is its top. ``workdir``: a path of the view. Raises `UsageError`: it is none.
+    """
+    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
+    facts = scheduler_facts(environ)
+    own = job_environment(spec, identity, facts, {}, workdir=workdir)
+    where = _in_tree(job, workdir)
+    if where is None:
+        raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
+    moved = {
+        name: _in_tree(job, value) or value for name, value in own.items() if name not in spec.environment
+    }  # fmt: skip
+    environment = {**job_environment(spec, identity, facts, environ, workdir=workdir), **moved, "PWD": where}
+    environment.pop(_CLOUD, None)
+    environment["STAGER_TREE"] = job.tree
+    return Command(argv=argv, environment=environment, workdir=where)
+
+
+def _in_tree(job: JobDirectory, path: str) -> str | None:
+    """Where the tree has what a view has at ``path``; None: nowhere."""
+    top = path.split("/")[1] if path.startswith("/") else ""
+    return f"{job.tree}{path}" if top and os.path.lexists(f"{job.tree}/{top}") else None

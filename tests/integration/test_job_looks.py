@@ -1,0 +1,141 @@
+"""What is told of a job while it runs and after: its state, its logs; and what may go when it has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from integration.job_driver import Node
+from stager.ended_jobs import find_ended, remove_ended
+from stager.errors import HostError
+from stager.host.record import JobDirectory
+from stager.model import JobState
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+_WRITES = """
+mkdir -p /logs/sub/deep
+printf 'first\\n' > /logs/out; : > /logs/sub/empty; head -c 300000 /dev/urandom > /logs/sub/deep/data
+ln -s out /logs/link; ln -s /etc/passwd /logs/away; mkfifo /logs/pipe; sha256sum /logs/sub/deep/data
+echo up
+read go < /logs/pipe
+printf 'last\\n' >> /logs/out
+printf 'another\\n' > /logs/late
+"""
+
+
+def test_c21_logs_of_a_job_are_listed_followed_and_copied_while_it_runs_and_after(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "write").write_text(_WRITES)
+    job = node.write_job(
+        f'command = ["sh", "/data/a/b/write"]\n[[dataset]]\nname = "a/b"\nsource = "file://{tmp_path}/in"\n'
+        f'[logs]\npersist = "{tmp_path}/kept"\n'
+    )
+    (tmp_path / "in").mkdir()
+    (tmp_path / "write").rename(tmp_path / "in" / "write")
+    with node.start("run", "--job-id", "7", job) as running:
+        assert running.stdout is not None
+        digest = running.stdout.readline().split()[0]
+        assert running.stdout.readline() == "up\n"
+        listed = [json.loads(line) for line in node.stager("logs", "--json", "7").out.splitlines()]
+        status = node.stager("status", "--json", "7").event("job")
+        assert (status["state"], status["logs"]) == ("running", f"{node.tree('7')}/logs")
+        with node.start("logs", "--follow", "7") as following:
+            assert following.stdout is not None
+            assert [following.stdout.readline() for _ in range(2)] == ["==> out <==\n", "first\n"]
+            (node.tree("7") / "logs" / "pipe").write_text("go\n")
+            assert running.wait(60) == 0
+            rest = following.stdout.read()
+            assert following.wait(60) == 0
+        assert "last\n" in rest and "==> late <==\nanother\n" in rest
+    sizes = {file["path"]: (file["kind"], file["bytes"]) for file in listed}
+    assert sizes == {
+        "out": ("file", 6), "sub/empty": ("file", 0), "sub/deep/data": ("file", 300000),
+        "link": ("link", 0), "away": ("link", 0), "pipe": ("other", 0),
+    }  # fmt: skip
+    copied = node.stager("logs", "--to", "copy", "-v", "7")
+    assert copied.code == 0, copied.err
+    copy = tmp_path / "copy"
+    assert {str(path.relative_to(copy)) for path in copy.rglob("*") if not path.is_dir()} == {
+        "out", "late", "link", "sub/empty", "sub/deep/data",
+    }  # fmt: skip
+    assert hashlib.sha256((copy / "sub" / "deep" / "data").read_bytes()).hexdigest() == digest
+    assert f"{digest}  sub/deep/data\n" in copied.out
+    assert (copy / "sub" / "empty").read_bytes() == b""
+    assert node.stager("logs", "7", "out").out == "first\nlast\n"
+    ended = node.stager("status", "7")
+    assert "job 7 (job): removed since" in ended.out and "/data/a/b: file://" in ended.out and "exit: 0" in ended.out
+    missing = node.stager("logs", "7", "none")
+    assert missing.code == 3 and "no such file in the logs" in missing.err
+
+
+def test_status_and_logs_of_what_is_not_there_say_so(node: Node) -> None:
+    unknown = node.stager("status", "nobody")
+    assert unknown.code == 3 and "no job nobody on this node" in unknown.err
+    node.stager("run", "--job-id", "7", "--", "false")
+    none = node.stager("logs", "--path", "7")
+    assert none.code == 3 and "no logs of this job: its tree was removed, and none were kept" in none.err
+    assert "exit: 1" in node.stager("status", "7").out
+
+
+def test_a8_data_of_ended_jobs_stays_until_the_operator_says_otherwise(node: Node, tmp_path: Path) -> None:
+    job = node.write_job(f'command = ["sh", "-c", "echo x > /logs/o"]\n[logs]\npersist = "{tmp_path}/kept"\n')
+    assert node.stager("run", "--keep", "--job-id", "old", job).code == 0
+    assert node.stager("run", "--job-id", "own", "--", "sh", "-c", "echo x > /logs/o; exit 1").code == 1
+    with node.start("run", "--job-id", "runs", "--", "sh", "-c", "echo up; exec sleep 600") as running:
+        assert running.stdout is not None and running.stdout.readline() == "up\n"
+        dry = node.stager("gc", "--dry-run")
+        assert "would remove the tree of job old (persisted since" in dry.out
+        assert "keeps the tree of job own (ended since" in dry.out and "logs are kept nowhere else" in dry.out
+        assert "runs" not in dry.out and node.tree("old").exists()
+        own = json.loads((node.scratch / "jobs" / "own" / "job.json").read_text())["times"]["staging"]
+        since = datetime.fromtimestamp(own, UTC).isoformat()
+        done = node.stager("gc", "--older-than", since, "--json")
+        assert [(line["event"], line["job"]) for line in map(json.loads, done.out.splitlines())] == [("removed", "old")]
+        assert not node.tree("old").exists() and node.tree("own").exists() and node.tree("runs").exists()
+        assert (tmp_path / "kept" / "old" / "0" / "o").read_text() == "x\n"
+        assert node.stager("gc", "--older-than", "0s", "--discard-uncollected").code == 0
+        assert sorted(os.listdir(node.scratch / "jobs")) == ["own", "runs"]
+        assert not node.tree("own").exists() and node.tree("runs").exists()
+        running.terminate()
+        running.wait(60)
+
+
+def test_what_waits_or_works_is_nothing_that_has_ended(tmp_path: Path) -> None:
+    scratch = str(tmp_path)
+    for job_id, states in {
+        "created": [JobState.CREATED], "ready": [JobState.READY], "ended": [JobState.ENDED],
+        "persisted": [JobState.PERSISTED], "removed": [JobState.REMOVED],
+    }.items():  # fmt: skip
+        with JobDirectory.create(scratch, job_id, "job") as job:
+            for state in states:
+                job._write(msgspec.structs.replace(job.record, state=state))
+    with JobDirectory.create(scratch, "failed", "job") as job:
+        job.advance(JobState.READY)
+        job.fail("a source went")
+    with JobDirectory.create(scratch, "staging", "job"):
+        found = find_ended([scratch], before_s=time.time() + 1, records=True)
+        assert {ended.record.id: ended.what for ended in found} == {
+            "ended": "tree", "persisted": "tree", "failed": "tree", "removed": "record",
+        }  # fmt: skip
+        assert find_ended([scratch], before_s=0.0, records=True) == []
+        assert {ended.record.id for ended in find_ended([scratch], before_s=time.time() + 1, records=False)} == {
+            "ended", "persisted", "failed",
+        }  # fmt: skip
+    (ended,) = [ended for ended in found if ended.record.id == "removed"]
+    (tmp_path / "jobs" / "removed" / "notes").write_text("mine")
+    with pytest.raises(HostError, match="'notes' is nothing that stager has made"):
+        remove_ended(ended, discard_uncollected=True)
+    (tmp_path / "jobs" / "removed" / "notes").unlink()
+    remove_ended(ended, discard_uncollected=False)
+    assert "removed" not in os.listdir(tmp_path / "jobs")
