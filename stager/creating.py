@@ -33,7 +33,7 @@ from stager.host.trash import remove_tree
 from stager.job_end import CREATED, remove_creation
 from stager.job_look import look_at_job
 from stager.job_settings import SETTINGS, Settings, keep_settings, read_settings
-from stager.model import JOB_ID, DatasetReceipt, JobSpec, JobState, Mount, MountView, SourceRef
+from stager.model import JOB_ID, DatasetReceipt, DatasetSpec, JobSpec, JobState, Mount, MountView, SourceRef
 from stager.stages.mount import check_sources
 from stager.stages.pin import Pinning
 from stager.stages.place import Placement
@@ -134,7 +134,9 @@ def _listed(copy: Copy, listings: str) -> Copy:
 def _live(spec: JobSpec) -> MountView:
     """What will be mounted, for a look whether it is there now."""
     binds = [
-        Mount(kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}")
+        Mount(
+            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+        )
         for dataset in spec.datasets
         if dataset.source.scheme == "bind"
     ]
@@ -144,18 +146,20 @@ def _live(spec: JobSpec) -> MountView:
 
 
 def _pinned(spec: JobSpec, found: Mapping[str, tuple[Copy, DatasetReceipt]], code: str) -> JobSpec:
-    datasets = []
-    for dataset in spec.datasets:
-        copy, receipt = found.get(dataset.name, (None, None))
-        if copy is not None and receipt is not None:
-            listing = copy.pinning.save_listing or dataset.frozen
-            dataset = replace(dataset, source=_at_commit(dataset.source, receipt), frozen=listing)
-        datasets.append(dataset)
+    def pin(dataset: DatasetSpec) -> DatasetSpec:
+        if dataset.name not in found:  # it is mounted
+            return dataset
+        copy, receipt = found[dataset.name]
+        listing = copy.pinning.save_listing or dataset.frozen
+        return replace(dataset, source=_at_commit(dataset.source, receipt), frozen=listing)
+
+    datasets, resources = tuple(map(pin, spec.datasets)), tuple(map(pin, spec.resources))
+    pinned = replace(spec, datasets=datasets, resources=resources)
     if spec.code is None:
-        return replace(spec, datasets=tuple(datasets))
+        return pinned
     copy, receipt = found["code"]
     source = replace(copy.source, location=code) if _is_taken(copy) else _at_commit(copy.source, receipt)
-    return replace(spec, datasets=tuple(datasets), code=replace(spec.code, source=source))
+    return replace(pinned, code=replace(spec.code, source=source))
 
 
 def _at_commit(source: SourceRef, receipt: DatasetReceipt) -> SourceRef:

@@ -15,6 +15,7 @@ from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
 from stager.host.trees import open_top
+from stager.job_environment import remove_environment
 from stager.job_keeps import collect_keep, keeps_of, release_keeps, written_results
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.names import show
@@ -215,6 +216,7 @@ def remove_data(job: JobDirectory) -> None:
         remove_part(part)
     remove_tree(job.tree)
     remove_tree(job.state_dir)
+    remove_environment(job)
 
 
 def remove_creation(job: JobDirectory) -> None:

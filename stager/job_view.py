@@ -39,7 +39,10 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
         if target != view_paths.CODE or spec.code is None
     ]
     mounts += [
-        Mount(kind="bind", source=dataset.source.location, target=f"{view_paths.DATA}/{dataset.name}")
+        Mount(
+            kind="bind", source=dataset.source.location, target=f"{view_paths.DATA}/{dataset.name}",
+            mounted=dataset.mounted,
+        )
         for dataset in spec.datasets
         if dataset.source.scheme == "bind"
     ]

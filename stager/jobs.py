@@ -29,6 +29,7 @@ from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job_environment import command_environment, write_environment
 from stager.job_keeps import claim_keeps, places_of
 from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
@@ -38,14 +39,14 @@ from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, Job
 from stager.pipeline import SyncOptions
 from stager.plain_jobs import link_mounted, plain_command
 from stager.resources import put_together, refuse_clashes
-from stager.scheduler import JobIdentity, identity_of, scheduler_facts
+from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
-from stager.stages.environment import job_environment
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
+from stager.stages.unknown import refuse_unknown
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -67,8 +68,9 @@ def open_job(
     ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: what the
     job that had it left is kept first. ``remote``: how S3 is reached where the job file names no remote.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`, `SourceError` of a
-    place in S3. Blocks.
+    place in S3; and `NotFoundError` and `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
+    refuse_unknown(spec)
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
     places_of(spec, job_id=job_id, environ=environ, tops=(placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
@@ -124,6 +126,7 @@ async def stage_job(
         if JobState.CREATED not in job.record.times:
             await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
+        await asyncio.to_thread(write_environment, spec, job, os.environ)
         view = view_of(spec, job, placement.scratch, copies)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
@@ -171,13 +174,14 @@ async def run_job(
     `NotFoundError`, `AccessDeniedError`.
     """
     workdir = workdir_of(spec)
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    environment = job_environment(spec, identity, scheduler_facts(os.environ), os.environ, workdir=workdir)
+    environment = await asyncio.to_thread(command_environment, spec, job, os.environ, workdir=workdir)
     command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
         if plain:
-            command = plain_command(spec, job, os.environ, tuple(argv), workdir=workdir)
+            command = await asyncio.to_thread(
+                plain_command, spec, job, os.environ, tuple(argv), workdir=workdir
+            )
             await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))

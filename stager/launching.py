@@ -8,10 +8,9 @@ import msgspec
 
 from stager.errors import UsageError
 from stager.host.record import JobDirectory
+from stager.job_environment import own_variables
 from stager.model import JobSpec, JobState, MountView
-from stager.scheduler import JobIdentity, scheduler_facts
 from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
-from stager.stages.environment import job_environment
 
 __all__ = ["keep_launch", "launch_of_job"]
 
@@ -19,10 +18,9 @@ __all__ = ["keep_launch", "launch_of_job"]
 def keep_launch(spec: JobSpec, job: JobDirectory, view: MountView, *, workdir: str) -> None:
     """Note beside its record how the job is started: nothing of stager's own environment, no credential.
 
-    Blocks. Raises `HostError`, `NoSpaceError`.
+    Blocks. Raises as `own_variables`, `NoSpaceError`.
     """
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    environment = job_environment(spec, identity, scheduler_facts(os.environ), {}, workdir=workdir)
+    environment = {**own_variables(spec, job, os.environ), "PWD": workdir}
     launch = launch_of(spec, job.record.id, view.mounts, workdir=workdir, environment=environment)
     job.write_json(LAUNCH, msgspec.to_builtins(launch))
 

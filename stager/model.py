@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
+from stager.tasks import DistributedSpec, Instances
 
 __all__ = [
     "DATASET_NAME",
@@ -114,6 +115,7 @@ class DatasetSpec(Struct, frozen=True, kw_only=True):
     frozen: str | None = None
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()
+    mounted: str | None = None  # bind: the type of file system that has to be mounted there
 
 
 class PublicSpec(Struct, frozen=True, kw_only=True):
@@ -182,6 +184,9 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     tmp: TmpSpec = TmpSpec()
+    instances: Instances = Instances()
+    distributed: DistributedSpec | None = None
+    clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
 
 
@@ -215,6 +220,8 @@ class Mount(Struct, frozen=True, kw_only=True):
     pinned: tuple[int, int] | None = None
     lower: str | None = None
     owner: int | None = None
+    mounted: str | None = None  # bind: the type of file system that it has to be on
+    found_on: tuple[str, str] | None = None  # bind, public: type and source of the file system it was checked on
 
 
 class RamDisk(Struct, frozen=True, kw_only=True):

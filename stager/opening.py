@@ -27,6 +27,11 @@ _SOURCES: Final = {
     "git": ("stager.sources.git", "GitSource"),
     "file": ("stager.sources.local", "LocalSource"),
 }
+# Of those that are listed over the network, what looks at the source instead; the same in every other way.
+_LOOKS: Final = {
+    "s3": ("stager.sources.s3_first", "S3First"),
+    "git": ("stager.sources.git_first", "GitFirst"),
+}
 _WORKING: Final = frozenset({"git"})
 _CHECKING: Final = frozenset({"s3"})
 
@@ -40,15 +45,17 @@ def open_source(
     integrity: Integrity | None = None,
     git: GitOptions | None = None,
     scratch: str | None = None,
+    look: bool = False,
 ) -> Source:
     """The source of a reference that is copied. Raises `UsageError` for one that is not (``bind:``).
 
     ``state_dir``: where a source may work that needs disk space of its own; None: in the user's scratch. ``scratch``:
-    where it keeps what it fetched for others; None: as a sync does.
+    where it keeps what it fetched for others; None: as a sync does. ``look``: what it lists is only as much as proves
+    that it can be listed.
     """
     if ref.scheme not in _SOURCES:
         raise UsageError("this kind of source is not copied", where=ref.text, hint="use it in a job, as a bind")
-    module, name = _SOURCES[ref.scheme]
+    module, name = _LOOKS.get(ref.scheme, _SOURCES[ref.scheme]) if look else _SOURCES[ref.scheme]
     make = cast("Callable[..., Source]", getattr(importlib.import_module(module), name))
     if ref.scheme in _WORKING:
         return make(

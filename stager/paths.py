@@ -1,48 +1,7 @@
-"""Where a job script finds its data and puts its logs, in a stager job and at home alike.
-
-Imports nothing but the standard library's `os`, so a script may use it at no cost.
-
-Differences from the Clusterone functions of the same names, on purpose: "0", "false", "no" and "off" are not "in the
-cloud"; ``~`` is expanded locally; a name that is absolute or holds ``..`` is refused.
-"""
+"""Where a job script finds its data and puts its logs: `stager.shim.clusterone`, which has the rules, by our name."""
 
 from __future__ import annotations
 
-import os
+from stager.shim.clusterone import get_data_path, get_logs_path
 
 __all__ = ["get_data_path", "get_logs_path"]
-
-_NO = frozenset({"", "0", "false", "no", "off"})
-
-
-def get_data_path(dataset_name: str, local_root: str, local_repo: str, path: str) -> str:
-    """The path of ``path`` in a dataset.
-
-    In a job (``CLUSTERONE_CLOUD`` is set): ``/data/<dataset_name>/<path>``, where ``dataset_name`` is the one string
-    "owner/dataset". Elsewhere: ``<local_root>/<local_repo>/<path>``, made absolute. One leading ``/`` of ``path`` is
-    dropped. ValueError: a ``dataset_name`` that is not "owner/dataset"; a ``local_repo`` or ``path`` that leads
-    outside.
-    """
-    inside = _inside("path", path.removeprefix("/"))
-    owner, _, name = dataset_name.partition("/")
-    if not owner or not name or "/" in name or owner.startswith(".") or name.startswith("."):
-        raise ValueError(f"dataset_name must be 'owner/dataset', not {dataset_name!r}")
-    if _in_job():
-        return os.path.join("/data", _inside("dataset_name", dataset_name), inside)
-    repo = _inside("local_repo", local_repo)
-    return os.path.join(os.path.abspath(os.path.expanduser(local_root)), repo, inside)
-
-
-def get_logs_path(root: str) -> str:
-    """Where logs go: ``/logs/`` in a job, else ``root`` made absolute."""
-    return "/logs/" if _in_job() else os.path.abspath(os.path.expanduser(root))
-
-
-def _in_job() -> bool:
-    return os.environ.get("CLUSTERONE_CLOUD", "").strip().lower() not in _NO
-
-
-def _inside(what: str, path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise ValueError(f"{what} must stay below its directory, not {path!r}")
-    return path

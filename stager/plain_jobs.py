@@ -8,9 +8,10 @@ from typing import Final
 
 from stager.errors import UsageError, from_os_error
 from stager.host.record import JobDirectory
+from stager.job_environment import command_environment
 from stager.model import Command, JobSpec, MountView
-from stager.scheduler import JobIdentity, scheduler_facts
-from stager.stages.environment import job_environment
+from stager.stages.environment import Places
+from stager.view_paths import TASK, TMP, TMP_RAMFS
 
 __all__ = ["link_mounted", "plain_command"]
 
@@ -34,18 +35,18 @@ def plain_command(
     spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], argv: tuple[str, ...], *, workdir: str
 ) -> Command:
     """The command as it is run in a view, but that each variable which stager sets to a path of the view has that of
-    the tree; STAGER_TREE is its top. ``workdir``: a path of the view. Raises `UsageError`: it is none.
+    the tree; STAGER_TREE is its top. ``workdir``: a path of the view. Blocks. Raises as `command_environment`, and
+    `UsageError`: it is none.
     """
-    identity = JobIdentity(id=job.record.id, attempt=job.record.restart)
-    facts = scheduler_facts(environ)
-    own = job_environment(spec, identity, facts, {}, workdir=workdir)
     where = _in_tree(job, workdir)
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
-    moved = {
-        name: _in_tree(job, value) or value for name, value in own.items() if name not in spec.environment
-    }  # fmt: skip
-    environment = {**job_environment(spec, identity, facts, environ, workdir=workdir), **moved, "PWD": where}
+    places = Places(
+        task=_in_tree(job, TASK) or TASK,
+        tmp=_in_tree(job, TMP) or TMP,
+        tmp_ramfs=_in_tree(job, TMP_RAMFS) or TMP_RAMFS,
+    )
+    environment = command_environment(spec, job, environ, workdir=where, places=places)
     environment.pop(_CLOUD, None)
     environment["STAGER_TREE"] = job.tree
     return Command(argv=argv, environment=environment, workdir=where)

@@ -1,7 +1,12 @@
 """What the scheduler that started this process says of the job, from its variables alone.
 
-Slurm: SLURM_JOB_ID; of an array SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID (sbatch(1), "OUTPUT ENVIRONMENT VARIABLES").
-Kubernetes: POD_UID, which the pod's manifest takes from ``metadata.uid`` by the downward API.
+- Slurm: SLURM_JOB_ID; of an array SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID; of a step's task SLURM_PROCID and
+  SLURM_STEP_* (sbatch(1) and srun(1), "OUTPUT ENVIRONMENT VARIABLES").
+- Kubernetes: JOB_COMPLETION_INDEX of an indexed job; and what the pod's manifest takes by the downward API: POD_UID
+  from ``metadata.uid`` and, for jobs of several pods, JOB_UID from
+  ``metadata.labels['batch.kubernetes.io/controller-uid']``.
+- torchrun: RANK, WORLD_SIZE, MASTER_ADDR, TORCHELASTIC_RUN_ID.
+
 Variables are input like any other: one that is not what it should be counts as not there.
 """
 
@@ -14,21 +19,38 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stager.errors import UsageError
+from stager.hostlist import MOST_HOSTS, expand_counts, expand_hosts
 from stager.model import JOB_ID
 
 __all__ = ["JobIdentity", "SchedulerFacts", "choose_job_id", "identity_of", "scheduler_facts"]
 
 _MOST_DIGITS: Final = 9
+_BLOCK: Final = frozenset({"", "*", "block", "pack", "nopack"})
+_CYCLIC: Final = frozenset({"cyclic"})
 
 
 class SchedulerFacts(Struct, frozen=True, kw_only=True):
-    """``job_id`` "": no scheduler names this job. ``attempt``: how often it has started the job before."""
+    """``job_id`` "": no scheduler names this job. ``attempt``: how often it has started the job before.
+
+    ``group_id``: equal in all tasks of a distributed job, where job ids are not. ``rank`` of ``world_size``: this task;
+    ``hosts``: the host of each rank. ``array_index`` of ``array_count``: this member of an array. None, or no hosts:
+    nobody says.
+    """
 
     kind: Literal["", "slurm", "kubernetes"] = ""
     job_id: str = ""
     attempt: int = 0
+    group_id: str = ""
+    node_rank: int = 0
+    node_count: int = 1
+    rank: int | None = None
+    world_size: int | None = None
+    hosts: tuple[str, ...] = ()
+    array_index: int | None = None
+    array_count: int | None = None
 
 
 class JobIdentity(Struct, frozen=True, kw_only=True):
@@ -41,12 +63,69 @@ class JobIdentity(Struct, frozen=True, kw_only=True):
 def scheduler_facts(environ: Mapping[str, str]) -> SchedulerFacts:
     """What ``environ`` says; an id that is no plain name is kept, for `choose_job_id` to refuse."""
     if environ.get("SLURM_JOB_ID"):
-        array, task = environ.get("SLURM_ARRAY_JOB_ID"), _number(environ, "SLURM_ARRAY_TASK_ID")
-        job_id = f"{array}_{task}" if array and task is not None else environ["SLURM_JOB_ID"]
-        return SchedulerFacts(kind="slurm", job_id=job_id, attempt=_number(environ, "SLURM_RESTART_COUNT") or 0)
-    if environ.get("POD_UID"):
-        return SchedulerFacts(kind="kubernetes", job_id=environ["POD_UID"])
-    return SchedulerFacts()
+        facts = _of_slurm(environ)
+    elif environ.get("POD_UID") or _number(environ, "JOB_COMPLETION_INDEX") is not None:
+        index = _number(environ, "JOB_COMPLETION_INDEX")
+        facts = SchedulerFacts(
+            kind="kubernetes", job_id=environ.get("POD_UID", ""), group_id=environ.get("JOB_UID", ""),
+            rank=index, array_index=index,
+        )  # fmt: skip
+    else:
+        facts = SchedulerFacts()
+    return _with_torchrun(facts, environ)
+
+
+def _of_slurm(environ: Mapping[str, str]) -> SchedulerFacts:
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), _number(environ, "SLURM_ARRAY_TASK_ID")
+    job_id = f"{array}_{task}" if array and task is not None else environ["SLURM_JOB_ID"]
+    facts = SchedulerFacts(
+        kind="slurm",
+        job_id=job_id,
+        attempt=_number(environ, "SLURM_RESTART_COUNT") or 0,
+        group_id=job_id,
+        node_rank=_number(environ, "SLURM_NODEID") or 0,
+        node_count=_number(environ, "SLURM_STEP_NUM_NODES") or _number(environ, "SLURM_JOB_NUM_NODES") or 1,
+        array_index=task,
+        array_count=_number(environ, "SLURM_ARRAY_TASK_COUNT") if task is not None else None,
+    )
+    rank, size = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS")
+    if rank is None or size is None or rank >= size:  # a batch script is no task, whatever runs beside it
+        return facts
+    return replace(facts, rank=rank, world_size=size, hosts=_hosts_of_ranks(environ, size))
+
+
+def _hosts_of_ranks(environ: Mapping[str, str], size: int) -> tuple[str, ...]:
+    """The host of each rank, in ranks' order; none where the distribution is one that variables do not tell."""
+    how = environ.get("SLURM_DISTRIBUTION", "block").partition(":")[0].partition(",")[0].lower()
+    try:
+        nodes = expand_hosts(environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", ""))
+        counts = expand_counts(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    except ValueError:
+        return ()
+    if not counts and len(nodes) == size:
+        counts = (1,) * size
+    if size > MOST_HOSTS or len(counts) != len(nodes) or sum(counts) != size:
+        return ()
+    if how in _BLOCK or max(counts) == 1:
+        return tuple(node for node, count in zip(nodes, counts, strict=True) for _ in range(count))
+    if how in _CYCLIC:
+        rounds = range(max(counts))
+        return tuple(node for turn in rounds for node, count in zip(nodes, counts, strict=True) if turn < count)
+    return ()
+
+
+def _with_torchrun(facts: SchedulerFacts, environ: Mapping[str, str]) -> SchedulerFacts:
+    """Torchrun's own variables, also of those who set them for it (Kubeflow): they are the innermost. They name no host
+    but the master's, and their ranks need not be in the scheduler's order.
+    """
+    rank, size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+    if rank is None or size is None or rank >= size or not environ.get("MASTER_ADDR"):
+        return facts
+    hosts = facts.hosts if (facts.rank, facts.world_size) == (rank, size) else ()
+    run = environ.get("TORCHELASTIC_RUN_ID", "")
+    return replace(
+        facts, rank=rank, world_size=size, hosts=hosts, group_id=facts.group_id or (run if run != "none" else "")
+    )
 
 
 def choose_job_id(asked: str | None, name: str, facts: SchedulerFacts) -> str:

@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "sync": ("stager.cli.sync", "Bring one source into one directory: parallel, verified, incremental."),
     "plan": ("stager.cli.plan", "Say what a sync or a job would fetch, and change nothing."),
     "verify": ("stager.cli.verify", "Hash a staged tree again, name what differs, and repair it."),
+    "init": ("stager.cli.init", "A job file with everything that can stand in one, commented."),
+    "check": ("stager.cli.check", "Say what is wrong with a job file, its sources asked, nothing moved."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
     "create": ("stager.cli.create", "Make a job now, its code and refs pinned, to be started later by its id."),

@@ -20,6 +20,9 @@ from stager.errors import UsageError
 from stager.job_settings import Settings
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, with_options
+from stager.stages.spec_distributed import instances_of
+from stager.stages.spec_schema import Problems
+from stager.tasks import Instances
 from stager.transfer import Transfer
 
 __all__ = ["JobArguments", "job_options", "scratch_option", "take_job"]
@@ -59,6 +62,11 @@ def job_options(command: Command) -> Command:
                      help="Keep what was listed of each dataset below DIR, for frozen = in a job file."),
         click.option("--no-cache", is_flag=True, help="Fetch anew what other jobs on this node have fetched, and keep "
                      "nothing for later ones."),
+        click.option("--instances", metavar="N|IDS", help="The job's instances: 5, or ids and ranges like 1-6,15."),
+        click.option("--instance", metavar="ID", type=click.IntRange(0, 999_999_999),
+                     help="Which of them this is. [the scheduler's array, else the only one]"),
+        click.option("--clusterone", is_flag=True, help="Let Python scripts import get_data_path and get_logs_path "
+                     "from clusterone."),
         click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
@@ -92,7 +100,16 @@ def take_job(
         spec = load_spec(jobfile) if jobfile is not None else JobSpec(name=options["name"] or _name_from(argv))
     added = {name: options[name] for name in ("data", "public", "code", "logs")}
     choices, mistakes = take_choices(ctx, options, added["data"])
-    spec = with_options(spec, **added, choices=choices, mistakes=mistakes, base=os.getcwd())
+    problems = Problems(found=list(mistakes))
+    instances = instances_of(options["instances"], problems, "--instances")
+    if options["instances"] is not None and spec.instances.ids:
+        problems.add("--instances", "the job file says them already")
+    spec = with_options(spec, **added, choices=choices, mistakes=problems.found, base=os.getcwd())
+    spec = replace(
+        spec,
+        instances=Instances(ids=instances.ids or spec.instances.ids, this=options["instance"]),
+        clusterone_shim=spec.clusterone_shim or options["clusterone"],
+    )
     limits, timeouts, retry = limits_of(options)
     remote = remote_of(options)
     return JobArguments(

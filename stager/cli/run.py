@@ -32,6 +32,7 @@ from stager.keeping_up import keeping_up
 from stager.model import ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
+from stager.stages.environment import refuse_unknown_task
 
 __all__ = ["command"]
 
@@ -148,6 +149,7 @@ def _run(
     argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
+    refuse_unknown_task(arguments.spec, scheduler_facts(os.environ))
     return run_async(
         _stage_and_run(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,

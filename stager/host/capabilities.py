@@ -55,7 +55,7 @@ CAPABILITIES: Final = (
     Capability(28, "LEASE", False, "blocks other processes' opens"),
     Capability(29, "AUDIT_WRITE", False, "forges the audit log"),
     Capability(30, "AUDIT_CONTROL", False, "switches auditing off"),
-    Capability(31, "SETFCAP", False, "gives files capabilities that outlive the job"),
+    Capability(31, "SETFCAP", True, "maps root into a namespace, as bwrap does (Linux 5.12); gives no more than suid"),
     Capability(32, "MAC_OVERRIDE", False, "goes around mandatory access control"),
     Capability(33, "MAC_ADMIN", False, "changes mandatory access control"),
     Capability(34, "SYSLOG", False, "kernel addresses and the kernel's log"),

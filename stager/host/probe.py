@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from stager.host.launch import give_up, start_module
+from stager.host.mounts import mount_id_of_path
 
 __all__ = ["Probe", "main", "probe_directories"]
 
 
 class Probe(NamedTuple):
-    """A directory that answered: its path without symlinks, and (st_dev, st_ino). Else ``error``, an errno.
+    """A directory that answered: its path without symlinks, (st_dev, st_ino), and the number of the mount that it is
+    on. Else ``error``, an errno.
 
     ``error`` is -1 when there was no answer in time.
     """
@@ -29,6 +31,7 @@ class Probe(NamedTuple):
     real: str
     pinned: tuple[int, int]
     error: int
+    mount_id: int = 0
 
 
 def probe_directories(paths: Sequence[str], *, limit_s: float) -> list[Probe]:
@@ -82,9 +85,9 @@ class _Lines:
         return line
 
 
-def _from_line(line: bytes) -> tuple[str, tuple[int, int], int]:
-    real, device, inode, error = json.loads(line)
-    return real, (device, inode), error
+def _from_line(line: bytes) -> tuple[str, tuple[int, int], int, int]:
+    real, device, inode, error, mount = json.loads(line)
+    return real, (device, inode), error, mount
 
 
 def main() -> None:
@@ -94,9 +97,9 @@ def main() -> None:
             real = os.path.realpath(path, strict=True)
             found = os.stat(real)
             _read_one(real)
-            answer = (real, found.st_dev, found.st_ino, 0)
+            answer = (real, found.st_dev, found.st_ino, 0, mount_id_of_path(real))
         except OSError as error:
-            answer = (path, 0, 0, error.errno or -1)
+            answer = (path, 0, 0, error.errno or -1, 0)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

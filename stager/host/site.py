@@ -19,6 +19,8 @@
 
     [principals]                      # see stager.host.principal_settings
     allowed_binds = ["/mnt/efs"]
+    [cloud]                           # see stager.host.cloud_settings
+    bucket = "acme-training"
 """
 
 from __future__ import annotations
@@ -29,18 +31,19 @@ from typing import Any, Final
 
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.cache_settings import CacheSettings, cache_in
+from stager.host.cloud_settings import CloudSettings, cloud_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 
-__all__ = ["SITE_FILE", "site_cache", "site_limits", "site_node", "site_placement", "site_principals"]
+__all__ = ["SITE_FILE", "site_cache", "site_cloud", "site_limits", "site_node", "site_placement", "site_principals"]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "principals")
+_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "cloud")
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -77,6 +80,12 @@ def site_principals(path: str | None = None, *, owner: int | None = None) -> Pri
     """What the file says of jobs that root starts for users. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return principals_in(_tables(path, owner), path, _WHAT)
+
+
+def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSettings:
+    """What the file says of the cloud that its jobs belong to. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return cloud_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:

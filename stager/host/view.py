@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, TypedDict
 
 from stager.errors import MountError
 from stager.host import devices, mounts, namespaces, syscalls
+from stager.host.alive import confirm_alive
 from stager.host.mounts import Place, Row
 from stager.host.view_mnt import STAGED, HostMnt, follow
 from stager.host.view_root import enter_root
@@ -31,6 +32,7 @@ from stager.view_paths import TMP_RAMFS
 
 __all__ = ["Guarded", "MountRequest", "RamDiskRequest", "ViewRequest", "build", "close_later_mounts"]
 
+_LIVE: Final = ("bind", "public")
 _LOCKED: Final = STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
 
@@ -147,6 +149,7 @@ def _build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> 
     for top in ("/", "/mnt") if mnt is not None else ("/",):
         _lock(top)
     _prove(request, public)
+    confirm_alive([mount["target"] for mount in request["mounts"] if mount["kind"] in _LIVE])
     return Guarded(tuple(public), tuple(hidden), own, mnt)
 
 
@@ -155,11 +158,11 @@ def _open_pinned(mount: MountRequest) -> int:
     path = mount["source"]
     try:
         source = syscalls.open_resolved(path, os.O_PATH | os.O_DIRECTORY, resolve=syscalls.RESOLVE_NO_SYMLINKS)
+        found = os.fstat(source)
     except OSError as error:
         raise MountError(
             f"cannot open the source of {mount['target']}: {error.strerror}", where=path, hint="it was there before"
         ) from error
-    found = os.fstat(source)
     if [found.st_dev, found.st_ino] != list(mount["pinned"]):
         os.close(source)
         raise MountError("another directory than the one that was checked", where=path, hint="run again")

@@ -34,6 +34,9 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     Each source is resolved and read in a child process that is given up after ``limit_s`` seconds without an answer,
     because a network mount whose server is gone would sleep for ever. Blocks: call it off the event loop.
 
+    A source that was checked before has to be on the same file system still: one that has been unmounted is an empty
+    directory of the disk below, which would be mounted as well as another.
+
     `NotFoundError` when all that is wrong is missing directories, `AccessDeniedError` when it is permissions,
     `MountError` for anything else (no answer, a network mount of /etc/fstab that is not mounted, not a directory,
     a target outside the view's own directories, a writable source inside a public one, a live or public source in a
@@ -45,7 +48,9 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     mounts: list[Mount] = []
     for mount, probe in zip(view.mounts, probes, strict=True):
         problems += _problems_of(mount, probe)
-        mounts.append(replace(mount, source=probe.real, pinned=probe.pinned))
+        found_on = _found_on(probe, rows) if mount.kind in ("bind", "public") else None
+        problems += _unmounted(mount, found_on)
+        mounts.append(replace(mount, source=probe.real, pinned=probe.pinned, found_on=found_on))
     for mount in mounts:
         for point in missing_network_mounts(mount.source, read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
@@ -74,6 +79,23 @@ def _problems_of(mount: Mount, probe: Probe) -> list[_Problem]:
     elif probe.error:
         problems.append((MountError, f"{where}: {os.strerror(probe.error)}"))
     return problems
+
+
+def _found_on(probe: Probe, rows: Sequence[Row]) -> tuple[str, str] | None:
+    """By the mount's number, which the probe has from the directory itself: a path may be covered meanwhile."""
+    return next(((row.fstype, row.source) for row in rows if row.mount_id == probe.mount_id), None)
+
+
+def _unmounted(mount: Mount, found_on: tuple[str, str] | None) -> list[_Problem]:
+    if found_on is None:
+        return []
+    where = f"{mount.source} (for {mount.target})"
+    if mount.found_on is not None and found_on != mount.found_on:
+        (was, origin), (now, _) = mount.found_on, found_on
+        return [(MountError, f"{where}: was on {was} of {origin}, which is mounted no longer; it is on {now} now")]
+    if mount.mounted is not None and found_on[0] != mount.mounted:
+        return [(MountError, f"{where}: is on {found_on[0]}, and no {mount.mounted} is mounted there")]
+    return []
 
 
 def missing_network_mounts(path: str, fstab: bytes, rows: Sequence[Row]) -> list[str]:

@@ -26,8 +26,10 @@ from stager.model import (
     PublicSpec,
     SourceRef,
 )
+from stager.stages.spec_bind import mounted_of
 from stager.stages.spec_choices import Choices, check_choices
 from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
+from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
 from stager.stages.spec_image import container_of
@@ -50,12 +52,12 @@ from stager.stages.spec_schema import (
 )
 from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
+from stager.variables import is_own
 
-__all__ = ["load_spec", "parse_spec", "with_options"]
+__all__ = ["load_spec", "parse_spec", "read_spec", "with_options"]
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OWN_VARIABLES = ("STAGER_", "CLUSTERONE_")
 _LATER = "not available in this version"
 _NO_CHOICES: Final = Choices()
 
@@ -74,12 +76,18 @@ def parse_spec(data: bytes, *, where: str, base: str) -> JobSpec:
 
     Raises `SpecError` with every problem.
     """
+    spec, mistakes = read_spec(data, where=where, base=base)
+    if mistakes is not None or spec is None:
+        raise mistakes or SpecError("says nothing", [], where=where)
+    return spec
+
+
+def read_spec(data: bytes, *, where: str, base: str) -> tuple[JobSpec | None, SpecError | None]:
+    """What of a job file's bytes can be understood, and every problem with the rest. Raises `SpecError`: no TOML."""
     table = decode(data, where)
     problems = Problems(lines=lines_of(data.decode()))
     spec = _build(table, base, problems)
-    if problems.found or spec is None:
-        raise _mistakes(problems, where)
-    return spec
+    return spec, _mistakes(problems, where) if problems.found else None
 
 
 def with_options(
@@ -153,6 +161,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     logs = logs_of(table, base, remotes, problems)
     results = results_of(table, base, remotes, problems)
     refuse_same_place(logs, results, problems)
+    distributed = distributed_of(table, problems)
     _check_view(table, problems)
     tmp = tmp_of(table, problems)
     if "job" not in table:
@@ -176,6 +185,9 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
         tmp=tmp,
+        instances=instances_of(job.instances, problems),
+        distributed=distributed,
+        clusterone_shim=job.clusterone_shim,
         container=container_of(job.image, job.entrypoint, problems),
     )
 
@@ -219,6 +231,7 @@ def _datasets(
         if source is None:
             continue
         dataset = copied_of(place, found.name, found, source, remotes=remotes, base=base, problems=problems)
+        dataset = replace(dataset, mounted=mounted_of(place, found, source, problems))
         specs.append(replace(dataset, access=found.access, place=place_of(place, found, source, problems)))
     _find_duplicates("dataset", names, problems)
     return tuple(specs)
@@ -328,7 +341,7 @@ def _environment(given: Mapping[str, str], problems: Problems) -> dict[str, str]
         place = f"job.environment.{name}" if _VARIABLE.fullmatch(name) else "job.environment"
         if not _VARIABLE.fullmatch(name):
             problems.add(place, f"{shown(name)} is no variable's name")
-        elif name.startswith(_OWN_VARIABLES):
+        elif is_own(name):
             problems.add(place, "is set by stager")
         if "\0" in value:
             problems.add(place, "holds a NUL")

@@ -26,6 +26,7 @@ __all__ = [
     "ResultsTable",
     "S3Table",
     "SourceTable",
+    "Table",
     "TmpTable",
     "ViewTable",
     "convert_table",
@@ -33,17 +34,30 @@ __all__ = [
     "shown",
 ]
 
-TABLES: Final = ("version", "job", "code", "dataset", "public", "resource", "logs", "results", "tmp", "view", "s3")
+TABLES: Final = (
+    "version",
+    "job",
+    "code",
+    "dataset",
+    "public",
+    "resource",
+    "logs",
+    "results",
+    "tmp",
+    "view",
+    "s3",
+    "distributed",
+)
 
 NOT_YET: Final[tuple[str, ...]] = ()
 """Top-level names that are known but not built; each is refused by name."""
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the job file; a field is a key."""
 
 
-class JobTable(_Table, frozen=True, kw_only=True):
+class JobTable(Table, frozen=True, kw_only=True):
     """``[job]``."""
 
     name: str
@@ -51,11 +65,13 @@ class JobTable(_Table, frozen=True, kw_only=True):
     workdir: str | None = None
     environment: dict[str, str] = {}
     pass_credentials: bool = False
+    instances: int | str | None = None
+    clusterone_shim: bool = False
     image: str | None = None
     entrypoint: list[str] | str = ()  # type: ignore[assignment]
 
 
-class GitTable(_Table, frozen=True, kw_only=True):
+class GitTable(Table, frozen=True, kw_only=True):
     """What a git source has beside its ref."""
 
     history: bool = False
@@ -97,16 +113,17 @@ class DatasetTable(SourceTable, frozen=True, kw_only=True):
     name: str
     access: Literal["read-write", "read-only"] = "read-write"
     place: str = "any"
+    mounted: str | None = None
 
 
-class PublicTable(_Table, frozen=True, kw_only=True):
+class PublicTable(Table, frozen=True, kw_only=True):
     """One ``[[public]]``."""
 
     name: str
     source: str
 
 
-class LogsTable(_Table, frozen=True, kw_only=True):
+class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
@@ -114,7 +131,7 @@ class LogsTable(_Table, frozen=True, kw_only=True):
     drain: str | None = None
 
 
-class ResultsTable(_Table, frozen=True, kw_only=True):
+class ResultsTable(Table, frozen=True, kw_only=True):
     """``[results]``."""
 
     persist: str | None = None
@@ -126,20 +143,20 @@ class ResultsTable(_Table, frozen=True, kw_only=True):
     snapshot: str | None = None
 
 
-class TmpTable(_Table, frozen=True, kw_only=True):
+class TmpTable(Table, frozen=True, kw_only=True):
     """``[tmp]``."""
 
     ramfs_size: str | None = None
     ramfs_inodes: int | None = None
 
 
-class ViewTable(_Table, frozen=True, kw_only=True):
+class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
     profile: Literal["host", "strict"] = "host"
 
 
-class S3Table(_Table, frozen=True, kw_only=True):
+class S3Table(Table, frozen=True, kw_only=True):
     """One ``[s3.NAME]``."""
 
     endpoint_url: str | None = None
@@ -178,7 +195,7 @@ class Problems:
 
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-Struct = TypeVar("Struct", bound=_Table)
+Struct = TypeVar("Struct", bound=Table)
 
 
 def find_unknown(place: str, given: Mapping[str, Any], known: tuple[str, ...], problems: Problems) -> None:

@@ -443,6 +443,6 @@ def test_collect_of_a_job_that_names_no_place_fails_and_says_what_to_do(node: No
 
 
 def test_job_whose_staging_failed_can_be_torn_down(node: Node) -> None:
-    assert node.stager("run", "--job-id", "4", "--data", "a/b=file:///nonexistent", "--", "true").code == 125
+    assert node.stager("run", "--job-id", "4", "--data", "a/b=git+file:///nonexistent", "--", "true").code == 125
     assert node.stager("teardown", "4").code == 0
     assert node.state("4") == "removed"

@@ -1,0 +1,151 @@
+"""A job file's sources, asked whether this user could stage them now: in seconds, and without moving anything.
+
+Of S3 one page is listed and one object asked for, of git which commit the ref is at, of directories whether they answer
+and can be read. That a whole listing holds names that can be files, or fits anywhere, is for `stager plan`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from stager.config import Remote
+from stager.copies import Copy, copies_of
+from stager.errors import (
+    AccessDeniedError,
+    InternalError,
+    MountError,
+    NotFoundError,
+    StagerError,
+    TransientError,
+    from_os_error,
+)
+from stager.host.mounts import read_fstab, read_mountinfo
+from stager.host.probe import Probe, probe_directories
+from stager.model import JobSpec
+from stager.opening import open_source
+from stager.sources.base import everything
+from stager.stages.collect_place import persist_path
+from stager.stages.mount import missing_network_mounts
+from stager.transfer import Transfer
+
+__all__ = ["Checked", "check_job"]
+
+_DIRECTORY_S: Final = 5.0
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME" or "logs". ``found``:
+    what was seen of it, for people; ``error``: why the job could not have it.
+    """
+
+    name: str
+    source: str
+    found: str = ""
+    error: StagerError | None = None
+
+
+async def check_job(
+    spec: JobSpec, *, transfer: Transfer, remote: Remote | None, environ: Mapping[str, str], limit_s: float
+) -> list[Checked]:
+    """Ask for everything at once, each within ``limit_s`` seconds. What cannot be had is in the answer, not raised."""
+    copies = [copy for copy in copies_of(spec, remote, None) if copy.source.scheme != "file"]
+    directories = asyncio.to_thread(_check_directories, spec)
+    asked = [_check_copy(copy, transfer, limit_s) for copy in copies]
+    here, over = await asyncio.gather(directories, asyncio.gather(*asked))
+    checked = [*over, *here]
+    if spec.logs.persist is not None:
+        checked.append(await asyncio.to_thread(_check_logs, spec, spec.logs.persist, environ))
+    return checked
+
+
+def _called(name: str) -> str:
+    return f"dataset {name}" if "/" in name else name  # "code" and "resource[1]" say themselves what they are
+
+
+async def _check_copy(copy: Copy, transfer: Transfer, limit_s: float) -> Checked:
+    name, source = _called(copy.name), copy.source.text
+    try:
+        async with asyncio.timeout(limit_s):
+            return Checked(name=name, source=source, found=await _look(copy, transfer))
+    except TimeoutError:
+        error: StagerError = TransientError(f"no answer within {limit_s:g} s", where=source, hint="try again")
+    except StagerError as told:
+        error = told
+    except Exception as bug:  # the others are still told
+        error = InternalError(f"{type(bug).__name__}: {bug}", where=source)
+    return Checked(name=name, source=source, error=error)
+
+
+async def _look(copy: Copy, transfer: Transfer) -> str:
+    source = open_source(
+        copy.source, remote=copy.remote, transfer=transfer, integrity=copy.integrity, git=copy.git, look=True
+    )
+    async with source as opened:
+        found = await copy.pinning.snapshot(opened, copy.source, None, everything)
+        if len(found.table):
+            await opened.prove_access(found)
+    if (commit := found.pinned.get("commit")) is not None:
+        return f"answers; is at commit {commit}"
+    frozen = " as its listing says" if copy.pinning.frozen is not None else ""
+    return f"can be listed and read{frozen}" if len(found.table) else "can be listed, and is empty"
+
+
+def _check_directories(spec: JobSpec) -> list[Checked]:
+    """Of this host: what is copied from it, mounted from it, and public data."""
+    named = [
+        (_called(dataset.name), dataset.source.location)
+        for dataset in (*spec.datasets, *spec.resources)
+        if dataset.source.scheme in ("file", "bind")
+    ]
+    named += [(f"public {public.name}", public.source) for public in spec.public]
+    if spec.code is not None and spec.code.source.scheme == "file":
+        named.append(("code", spec.code.source.location))
+    rows, fstab = read_mountinfo(), read_fstab()
+    checked = []
+    for (name, path), probe in zip(
+        named, probe_directories([path for _, path in named], limit_s=_DIRECTORY_S), strict=True
+    ):
+        error = _error_of(probe)
+        if error is None and (points := missing_network_mounts(probe.real, fstab, rows)):
+            error = MountError(f"{points[0]} stands in /etc/fstab but is not mounted", where=path)
+        checked.append(Checked(name=name, source=path, found="" if error else "can be read", error=error))
+    return checked
+
+
+def _error_of(probe: Probe) -> StagerError | None:
+    if probe.error == -1:
+        return MountError("no answer; the server behind this mount may be gone", where=probe.path)
+    if probe.error == errno.ENOENT:
+        return NotFoundError("no such directory", where=probe.path, hint="check the path")
+    if probe.error in (errno.EACCES, errno.EPERM):
+        return AccessDeniedError("you may not reach this directory", where=probe.path)
+    if probe.error:
+        return MountError(os.strerror(probe.error), where=probe.path)
+    if not os.access(probe.real, os.R_OK | os.X_OK):
+        return AccessDeniedError("you may not read this directory", where=probe.path)
+    return None
+
+
+def _check_logs(spec: JobSpec, template: str, environ: Mapping[str, str]) -> Checked:
+    """The nearest directory above the place that is there is one to write to."""
+    try:
+        place = persist_path(template, job_id="JOB", job_name=spec.name, environ=environ)
+        above = place
+        while not os.path.lexists(above):
+            above = os.path.dirname(above)
+        if not os.path.isdir(above):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except StagerError as error:
+        return Checked(name="logs", source=template, error=error)
+    except OSError as error:
+        told = from_os_error(error, doing="keep the logs there", where=above)
+        return Checked(name="logs", source=template, error=told)
+    return Checked(name="logs", source=template, found=f"would go to {place}")

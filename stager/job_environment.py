@@ -1,0 +1,71 @@
+"""The environment of a job on this node: for its command, and as files beside its tree for whoever else starts it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from stager.errors import from_os_error
+from stager.host.atomic import write_file
+from stager.host.record import JobDirectory
+from stager.host.site import site_cloud
+from stager.model import JobSpec
+from stager.scheduler import JobIdentity, scheduler_facts
+from stager.stages.environment import Places, job_environment, own_environment
+from stager.stages.environment_file import for_docker, for_shell
+
+__all__ = [
+    "DOCKER_FILE",
+    "SHELL_FILE",
+    "command_environment",
+    "own_variables",
+    "remove_environment",
+    "write_environment",
+]
+
+SHELL_FILE: Final = "job.env"
+DOCKER_FILE: Final = "job.docker.env"
+"""In the job's directory, for its owner alone. They hold what stager sets, and nothing that it found around itself."""
+
+_IN_THE_VIEW: Final = Places()
+
+
+def command_environment(
+    spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, workdir: str, places: Places = _IN_THE_VIEW
+) -> dict[str, str]:
+    """What the job's command gets. Blocks. Raises `UsageError` as `job_environment`, `HostError`: the site's file."""
+    return job_environment(
+        spec, _identity(job), scheduler_facts(environ), environ, workdir=workdir, cloud=site_cloud(), places=places
+    )
+
+
+def own_variables(
+    spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
+) -> dict[str, str]:
+    """What stager adds to the environment of the job's command. Blocks. Raises as `command_environment`."""
+    return own_environment(spec, _identity(job), scheduler_facts(environ), cloud=site_cloud(), places=places)
+
+
+def write_environment(
+    spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
+) -> None:
+    """Write both files. Blocks. Raises as `command_environment`, and `NoSpaceError`."""
+    own = own_variables(spec, job, environ, places=places)
+    for name, body in ((SHELL_FILE, for_shell(own)), (DOCKER_FILE, for_docker(own))):
+        write_file(job.fd, name, [body], mode=0o600)
+
+
+def remove_environment(job: JobDirectory) -> None:
+    """The job file's own variables go with the job's data. Blocks. Raises `HostError`."""
+    for name in (SHELL_FILE, DOCKER_FILE):
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=job.fd)
+        except OSError as error:
+            raise from_os_error(error, doing="remove the file", where=f"{job.path}/{name}") from error
+
+
+def _identity(job: JobDirectory) -> JobIdentity:
+    return JobIdentity(id=job.record.id, attempt=job.record.restart)
