@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from stager.cli.figure import Figure
 from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
@@ -26,6 +29,7 @@ from stager.copies import caches_for
 from stager.errors import CommandError, InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, rfc3339
+from stager.host.signals import heard_s
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.keeping_up import keeping_up
@@ -74,6 +78,7 @@ class _How:
 
     keep: bool
     plain: bool
+    keep_within_s: float | None = None
 
     @property
     def for_view(self) -> bool:
@@ -102,6 +107,8 @@ class _Outcome:
 @click.option("--view", type=click.Choice(["host", "none"]), default="host",
               help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
+@click.option("--keep-within", type=Figure(0.0, 86400.0), metavar="SECONDS",
+              help="After a SIGTERM while the command ran: so long for logs and results, small and new files first.")
 @speed_options
 @remote_options
 @common
@@ -123,7 +130,8 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
+        how = _How(keep=keep, plain=view == "none", keep_within_s=options.pop("keep_within"))
+        code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -189,17 +197,22 @@ async def _stage_and_run(
                 outcome.ended = await run_job(spec, job, view, argv, plain=how.plain)
         finally:
             if job.record.state is JobState.ENDED:
-                await stoppable(partial(_finish, state, job, how.keep))
+                await stoppable(partial(_finish, state, job, how))
     return outcome.ended.code
 
 
-def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:
-    """Keep logs and results; then the copies have served. A tree with what is kept nowhere else stays, and is named."""
-    for collected in collect_job(job, stopped=stopped):
+def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bool]) -> None:
+    """Keep logs and results; then the copies have served. A tree with what is kept nowhere else stays, and is named.
+
+    Whoever sent SIGTERM sends SIGKILL soon: what is most, and what is likeliest to be missed, is safe by then.
+    """
+    told_s = heard_s(signal.SIGTERM)
+    within_s = math.inf if how.keep_within_s is None else how.keep_within_s
+    for collected in collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s):
         tell_collected(state, job.record.id, collected, err=True)
     if job.record.state is not JobState.PERSISTED:
         warn_of_uncollected(state, job)
-    elif not keep:
+    elif not how.keep:
         warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)
 

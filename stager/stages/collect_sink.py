@@ -65,7 +65,8 @@ class OutOfTimeError(Exception):
 
 
 class Tally(Struct, kw_only=True):
-    """How far it is. ``what``: "logs" or "results", for people. ``deadline_s``: on the monotonic clock.
+    """How far it is. ``what``: "logs" or "results", for people. ``deadline_s``: on the monotonic clock; with
+    one, infinity too, small and new files come first.
 
     ``trusted``: what has the right length and time at its place is a copy. ``running``: the job has not ended: its
     files may change under the hand that copies them, and their permissions are left alone.
