@@ -102,7 +102,7 @@ def copies_of(spec: JobSpec, remote: Remote | None, save_listing: str | None) ->
             read_only=dataset.access == "read-only",
         )
         for dataset in spec.datasets
-        if dataset.source.scheme != "bind"
+        if not dataset.source.is_mounted
     ]  # fmt: skip
     if spec.code is not None:
         source = spec.code.source

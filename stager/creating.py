@@ -135,10 +135,13 @@ def _live(spec: JobSpec) -> MountView:
     """What will be mounted, for a look whether it is there now."""
     binds = [
         Mount(
-            kind="bind", source=dataset.source.location, target=f"/data/{dataset.name}", mounted=dataset.mounted
+            kind="nfs" if dataset.source.scheme == "nfs" else "bind",
+            source=dataset.source.location,
+            target=f"/data/{dataset.name}",
+            mounted=dataset.mounted,
         )
         for dataset in spec.datasets
-        if dataset.source.scheme == "bind"
+        if dataset.source.is_mounted
     ]
     public = [Mount(kind="public", source=one.source, target=f"/public/{one.name}", read_only=True)
               for one in spec.public]  # fmt: skip

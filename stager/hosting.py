@@ -136,7 +136,10 @@ def _end(job_id: str, scratch: str | None, channel: Channel) -> None:
 
 
 def _view_of(mounts: Sequence[LaunchMount]) -> MountView:
-    """Of what lies on this node, for its sources to be checked."""
+    """Of what lies on this node, for its sources to be checked. `UsageError`: an export, which a view alone mounts."""
+    for mount in mounts:
+        if mount.kind == "nfs":
+            raise UsageError("is mounted in a view alone", where=mount.source, hint="mount it, and say bind:/WHERE")
 
     def kind(mount: LaunchMount) -> Literal["public", "bind", "own"]:
         return "public" if mount.target.startswith(f"{PUBLIC}/") else "bind" if mount.live else "own"

@@ -40,11 +40,13 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
     ]
     mounts += [
         Mount(
-            kind="bind", source=dataset.source.location, target=f"{view_paths.DATA}/{dataset.name}",
+            kind="nfs" if dataset.source.scheme == "nfs" else "bind",
+            source=dataset.source.location,
+            target=f"{view_paths.DATA}/{dataset.name}",
             mounted=dataset.mounted,
         )
         for dataset in spec.datasets
-        if dataset.source.scheme == "bind"
+        if dataset.source.is_mounted
     ]
     mounts += [
         Mount(kind="public", source=public.source, target=f"{view_paths.PUBLIC}/{public.name}", read_only=True)

@@ -28,16 +28,19 @@ from stager.host.scratch import known_scratches, remember_scratch
 from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
+from stager.job_command import command_of, context_of
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
-from stager.job_environment import command_environment, write_environment
+from stager.job_environment import write_environment
 from stager.job_keeps import claim_keeps, places_of
 from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
 from stager.job_view import OWN, masked, view_of, workdir_of
+from stager.launches import Launch
 from stager.launching import keep_launch
-from stager.model import Command, Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
+from stager.model import Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
 from stager.plain_jobs import link_mounted, plain_command
+from stager.rank_wait import wait_for_ranks
 from stager.resources import put_together, refuse_clashes
 from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
@@ -62,11 +65,13 @@ def open_job(
     remote: Remote | None = None,
     *,
     created: bool = False,
+    launch: str = "",
 ) -> JobDirectory:
     """Make the job's directory and record, and the places of logs and results its own, before anything is moved or run.
 
-    ``created``: by `stager.creating`, and it is started now. An id may come again, as Slurm's requeue does: what the
-    job that had it left is kept first. ``remote``: how S3 is reached where the job file names no remote.
+    ``created``: by `stager.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
+    come again, as Slurm's requeue does: what the job that had it left is kept first. ``remote``: how S3 is reached
+    where the job file names no remote.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`, `SourceError` of a
     place in S3; and `NotFoundError` and `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
@@ -75,7 +80,9 @@ def open_job(
     places_of(spec, job_id=job_id, environ=environ, tops=(placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
-    job = JobDirectory.create(placement.scratch, job_id, spec.name, restart=restart, starts_created=created)
+    job = JobDirectory.create(
+        placement.scratch, job_id, spec.name, restart=restart, starts_created=created, launch=launch
+    )
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
         claim_keeps(job, spec, remote, environ)
@@ -144,7 +151,7 @@ async def stage_job(
         view = await asyncio.to_thread(_with_lent, view, copies, brought)
         await asyncio.to_thread(put_together, job, resources)
     except BaseException as error:
-        await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
+        await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
     if not for_view:
         await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
@@ -165,30 +172,33 @@ async def stage_job(
 
 
 async def run_job(
-    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False
-) -> ExitInfo:
+    spec: JobSpec, job: JobDirectory, view: MountView, argv: Sequence[str], *, plain: bool = False,
+    launch: Launch | None = None,
+) -> ExitInfo:  # fmt: skip
     """Run the command in the view of a staged job; how it ended stands in record and receipt. ``plain``: without one.
 
     The sources are looked at once more before: a job whose view has gone meanwhile is given up like a failed staging.
+    The view stays until the other processes of ``launch`` have ended too.
     Raises `CommandError` (not found, not executable), `UsageError` (a RAM disk larger than the memory), `MountError`,
     `NotFoundError`, `AccessDeniedError`.
     """
-    workdir = workdir_of(spec)
-    environment = await asyncio.to_thread(command_environment, spec, job, os.environ, workdir=workdir)
-    command = Command(argv=tuple(argv), environment=environment, workdir=workdir)
+    command = await asyncio.to_thread(command_of, spec, job.record, argv, os.environ)
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
         if plain:
             command = await asyncio.to_thread(
-                plain_command, spec, job, os.environ, tuple(argv), workdir=workdir
+                plain_command, spec, job, os.environ, tuple(argv), workdir=command.workdir
             )
             await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
-        await asyncio.shield(asyncio.to_thread(_give_up, job, _told(error)))
+        await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
     try:
-        ended = await (run_plain(command) if plain else run_command(checked, command))
+        ended = await (run_plain(command) if plain else run_command(
+            checked, command, context=context_of(spec, os.environ), note=job.keep_view,
+            others=partial(wait_for_ranks, job.path, launch.ranks) if launch is not None else None,
+        ))  # fmt: skip
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
         raise
@@ -234,9 +244,9 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
         raise from_os_error(error, doing="make the job's tree", where=error.filename or job.tree) from error
 
 
-def _give_up(job: JobDirectory, told: str) -> None:
+def _give_up(job: JobDirectory, error: BaseException) -> None:
     """The record says why; what was copied so far is no dataset and frees its space."""
-    job.fail(told)
+    job.fail(_told(error), transient=isinstance(error, StagerError) and error.retryable)
     remove_copies(job)
 
 
@@ -272,9 +282,10 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
     """Receipts of what is mounted, not copied."""
     receipts = []
     for mount in view.mounts:
-        if mount.kind in ("bind", "public"):
+        if mount.kind in ("bind", "nfs", "public"):
+            pinned = {"address": mount.address} if mount.kind == "nfs" else describe_bind(mount.source)
             receipt = DatasetReceipt(
-                source=mount.source, destination=mount.target, how=mount.kind, pinned=describe_bind(mount.source),
+                source=mount.source, destination=mount.target, how=mount.kind, pinned=pinned,
                 total=Counts(), moved=Counts(), grades={}, seconds=0.0,
             )  # fmt: skip
             name = mount.target.removeprefix("/data/").removeprefix("/public/")

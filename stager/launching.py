@@ -7,10 +7,12 @@ import os
 import msgspec
 
 from stager.errors import UsageError
+from stager.host.memory import available_bytes
 from stager.host.record import JobDirectory
 from stager.job_environment import own_variables
 from stager.model import JobSpec, JobState, MountView
 from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
+from stager.stages.ram_disk import ram_disk_of
 
 __all__ = ["keep_launch", "launch_of_job"]
 
@@ -18,10 +20,11 @@ __all__ = ["keep_launch", "launch_of_job"]
 def keep_launch(spec: JobSpec, job: JobDirectory, view: MountView, *, workdir: str) -> None:
     """Note beside its record how the job is started: nothing of stager's own environment, no credential.
 
-    Blocks. Raises as `own_variables`, `NoSpaceError`.
+    Blocks. Raises as `own_variables` and `ram_disk_of`, `NoSpaceError`.
     """
     environment = {**own_variables(spec, job, os.environ), "PWD": workdir}
-    launch = launch_of(spec, job.record.id, view.mounts, workdir=workdir, environment=environment)
+    disk = ram_disk_of(spec.tmp, available_bytes())
+    launch = launch_of(spec, job.record.id, view.mounts, disk=disk, workdir=workdir, environment=environment)
     job.write_json(LAUNCH, msgspec.to_builtins(launch))
 
 

@@ -90,13 +90,18 @@ class JobState(StrEnum):
 class SourceRef(Struct, frozen=True, kw_only=True):
     """A source as the user wrote it, taken apart (see `stager.urls`). Holds no secret: such URLs are refused."""
 
-    scheme: Literal["s3", "git", "file", "bind"]
-    location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path
+    scheme: Literal["s3", "git", "file", "bind", "nfs"]
+    location: str  # s3: "bucket/prefix"; git: the URL git gets; file, bind: the absolute path; nfs: "host:/export"
     ref: str | None = None  # git: branch, tag or commit
     subdir: str | None = None  # git: only what is below this directory
     version_id: str | None = None  # s3: of the one object that is meant
     pins_versions: bool = False  # s3: objects are pinned to the versions they have when they are listed
     text: str = ""  # for people and receipts
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether it is mounted for a job, and not copied."""
+        return self.scheme in ("bind", "nfs")
 
 
 class DatasetSpec(Struct, frozen=True, kw_only=True):
@@ -206,21 +211,22 @@ class Counts(Struct, frozen=True, kw_only=True):
 class Mount(Struct, frozen=True, kw_only=True):
     """One row of the job's view.
 
-    ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` the live source, ``public``
-    fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs), ``storage`` one
-    that outlives it. With ``owner`` it must belong to this user, and be open to nobody else, when it is mounted.
-    ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then. With
-    ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
+    ``kind`` says what a write does: ``copy`` changes the job's own copy, ``bind`` and ``nfs`` the live source,
+    ``public`` fails with EROFS on this mount and everything below it, ``own`` is a directory of the job (/logs),
+    ``storage`` one that outlives it. With ``owner`` it must belong to this user, and be open to nobody else, when it is
+    mounted. ``pinned`` is (st_dev, st_ino) of the source once it has been checked: no other directory is mounted then.
+    With ``lower``, a directory that nobody changes, the source holds ``upper`` and ``work`` of an overlay on it.
     """
 
-    kind: Literal["copy", "bind", "public", "own", "storage"]
-    source: str  # absolute path on the host
+    kind: Literal["copy", "bind", "nfs", "public", "own", "storage"]
+    source: str  # absolute path on the host; nfs: "host:/export"
     target: str  # absolute path in the view
     read_only: bool = False
     pinned: tuple[int, int] | None = None
     lower: str | None = None
     owner: int | None = None
     mounted: str | None = None  # bind: the type of file system that it has to be on
+    address: str | None = None  # nfs: the server's, once it has been asked
     found_on: tuple[str, str] | None = None  # bind, public: type and source of the file system it was checked on
 
 
@@ -280,7 +286,7 @@ class DatasetReceipt(Struct, frozen=True, kw_only=True):
 
     source: str
     destination: str
-    how: str  # "copy", "bind", "public"
+    how: str  # "copy", "bind", "nfs", "public"
     pinned: Mapping[str, Any]  # commit and ref; bucket and listing digest; mount type
     total: Counts
     moved: Counts

@@ -121,7 +121,7 @@ def _open_place(placed: Placed, environ: Mapping[str, str]) -> Placement:
 
 def must_be_spread(spec: JobSpec, found: Candidates) -> bool:
     """Whether its datasets could share several disks."""
-    copied = [dataset for dataset in spec.datasets if dataset.source.scheme != "bind"]
+    copied = [dataset for dataset in spec.datasets if not dataset.source.is_mounted]
     return len(copied) + (spec.code is not None) > 1 and are_equal(found.roots)
 
 

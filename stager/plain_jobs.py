@@ -6,22 +6,32 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from stager import view_paths
 from stager.errors import UsageError, from_os_error
+from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
 from stager.job_environment import command_environment
+from stager.job_view import OWN
 from stager.model import Command, JobSpec, MountView
 from stager.stages.environment import Places
-from stager.view_paths import TASK, TMP, TMP_RAMFS
 
 __all__ = ["link_mounted", "plain_command"]
 
 _CLOUD: Final = "CLUSTERONE_CLOUD"
 """Says that data is at /data, which it is not here."""
 
+_PLACES: Final = {view_paths.DATA: "data", view_paths.PUBLIC: "public", **{OWN[below]: below for below in OWN}}
+"""Of the places of a view, where the tree has them."""
+
 
 def link_mounted(view: MountView, job: JobDirectory) -> None:
-    """What a view would mount from elsewhere on the node is a symlink in the tree. Blocks. Raises `HostError`."""
+    """What a view would mount from elsewhere on the node is a symlink in the tree. Blocks.
+
+    Raises `UsageError`: an export of NFS, which has to be mounted. `HostError`.
+    """
     for mount in view.mounts:
+        if mount.kind == "nfs":
+            raise UsageError("cannot be mounted without a view", where=mount.source, hint="have it mounted; say bind:")
         if mount.kind in ("bind", "public"):
             place = f"{job.tree}{mount.target}"
             try:
@@ -41,11 +51,8 @@ def plain_command(
     where = _in_tree(job, workdir)
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
-    places = Places(
-        task=_in_tree(job, TASK) or TASK,
-        tmp=_in_tree(job, TMP) or TMP,
-        tmp_ramfs=_in_tree(job, TMP_RAMFS) or TMP_RAMFS,
-    )
+    task, tmp = f"{job.tree}/{_PLACES[view_paths.TASK]}", f"{job.tree}/{_PLACES[view_paths.TMP]}"
+    places = Places(task=task, tmp=tmp, tmp_ramfs=tmp)  # nothing can be mounted, no memory either
     environment = command_environment(spec, job, environ, workdir=where, places=places)
     environment.pop(_CLOUD, None)
     environment["STAGER_TREE"] = job.tree
@@ -54,5 +61,7 @@ def plain_command(
 
 def _in_tree(job: JobDirectory, path: str) -> str | None:
     """Where the tree has what a view has at ``path``; None: nowhere."""
-    top = path.split("/")[1] if path.startswith("/") else ""
-    return f"{job.tree}{path}" if top and os.path.lexists(f"{job.tree}/{top}") else None
+    for target, below in _PLACES.items():
+        if lies_within(path, target):
+            return f"{job.tree}/{below}{path[len(target) :]}"
+    return None

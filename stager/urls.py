@@ -2,7 +2,7 @@
 
 ``s3://BUCKET[/PREFIX]``, ``s3://BUCKET/KEY?versionId=ID`` (an access point's ARN may stand for the bucket),
 ``git+https://...``, ``git+ssh://...``, ``git+file://...`` (with ``@REF`` and ``#subdir=...``), ``file:///DIR``,
-``bind:/MOUNTED/PATH``.
+``bind:/MOUNTED/PATH``, ``nfs://HOST/EXPORT``.
 
 A ``?`` stands for itself in a key, but for a closing ``?versionId=ID``: a key that itself ends so is reached by its
 prefix.
@@ -19,7 +19,7 @@ from stager.model import SourceRef
 
 __all__ = ["check_endpoint", "parse_source", "redacted"]
 
-_KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/"
+_KINDS = "s3://, git+https://, git+ssh://, git+file://, file:///, bind:/, nfs://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}):"
@@ -41,6 +41,7 @@ _VERSION_ID = re.compile(r"[!-~]{1,1024}")  # "URL-ready" (Amazon S3 User Guide,
 _SCP_LIKE = re.compile(r"[\w.-]+@[\w.-]+:(?!//).+", re.DOTALL)  # git-clone(1), "Git URLs": [USER@]HOST:PATH
 _INLINE_REF = re.compile(r"(?P<url>//[^/]*/.*[^/])@(?P<ref>[^@]*)")  # an @ that begins a path segment is the path's own
 _REF = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s~^:?*\[\\]+")  # git-check-ref-format(1), the parts that matter here
+_EXPORT = re.compile(r"//(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?P<path>/[^?#]*)")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _SIGNED = re.compile(r"(?i)(x-amz-(signature|credential|security-token)|awsaccesskeyid|[?&]signature)=")
 
@@ -71,12 +72,22 @@ def parse_source(text: str, *, ref: str | None = None) -> SourceRef:
         return SourceRef(scheme="file", location=_absolute(text, _unquote(rest)), text=text)
     if scheme == "bind":
         return SourceRef(scheme="bind", location=_absolute(text, rest), text=text)
+    if scheme == "nfs":
+        return _nfs(text, rest)
     hint = f"write one of {_KINDS}"
     if scheme in ("http", "https", "ssh") and rest.startswith("//"):
         hint = f"a Git repository is written git+{scheme}://...; else {hint}"
     elif _SCP_LIKE.fullmatch(text):
         hint = f"a Git repository is written git+ssh://USER@HOST/PATH; else {hint}"
     raise UsageError(f"unknown kind of source {scheme!r}", where=redacted(text), hint=hint)
+
+
+def _nfs(text: str, rest: str) -> SourceRef:
+    """RFC 2224, without a port: nfs(5) has no such form either."""
+    match = _EXPORT.fullmatch(rest)
+    if match is None or ".." in match["path"].split("/"):
+        raise UsageError("not an NFS export", where=redacted(text), hint="write nfs://HOST/EXPORT, a plain path")
+    return SourceRef(scheme="nfs", location=f"{match['host']}:{match['path']}", text=text)
 
 
 def check_endpoint(url: str, *, where: str) -> None:

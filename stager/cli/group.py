@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "check": ("stager.cli.check", "Say what is wrong with a job file, its sources asked, nothing moved."),
     "stage": ("stager.cli.stage", "Bring all of a job's data onto this node and say where."),
     "run": ("stager.cli.run", "Stage a job, run its command in its own view, keep its logs."),
+    "exec": ("stager.cli.exec", "Run a command in the view of a job that runs on this node."),
     "create": ("stager.cli.create", "Make a job now, its code and refs pinned, to be started later by its id."),
     "mount": ("stager.cli.mount", "Make a staged job's mounts in the node's own namespace, as root."),
     "umount": ("stager.cli.umount", "Remove them again."),

@@ -10,75 +10,49 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
 
 from stager.cli.figure import Figure
-from stager.cli.filters import FilteringCommand
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell_collected, tell_placement, warn, warn_of_losses, warn_of_uncollected
+from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.copies import caches_for
-from stager.errors import CommandError, InternalError, StagerError, UsageError
+from stager.errors import InternalError, StagerError, UsageError
+from stager.host import brokered
 from stager.host.atomic import write_file
-from stager.host.record import JobDirectory, rfc3339
+from stager.host.record import JobDirectory, Record, rfc3339
 from stager.host.signals import heard_s
+from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
+from stager.joining import join_launch
 from stager.keeping_up import keeping_up
-from stager.model import ExitInfo, JobState
+from stager.launches import Launch, launch_of
+from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
 
 __all__ = ["command"]
 
-_PERMANENT: Final = 125
-_TRANSIENT: Final = 75
-_COMMAND: Final = "stager.command"
-
-
-class _WrongOptionError(click.UsageError):
-    exit_code = _PERMANENT
-
-
-class _WithCommand(FilteringCommand):
-    """Everything after the first ``--`` is the job's command; a wrong option is our own failure, not the job's."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Split the arguments before click sees them."""
-        argv: list[str] = []
-        if "--" in args:
-            at = args.index("--")
-            args, argv = args[:at], args[at + 1 :]
-        try:
-            ctx = super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            raise _WrongOptionError(error.format_message(), ctx=error.ctx) from None
-        ctx.meta[_COMMAND] = tuple(argv)
-        return ctx
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What click knows, and what it does not see."""
-        return [*super().collect_usage_pieces(ctx), "[-- CMD ...]"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _How:
-    """What becomes of the tree, and whether there is a view of it."""
+    """What becomes of the tree, whether there is a view of it, and who else is to be in that."""
 
     keep: bool
     plain: bool
     keep_within_s: float | None = None
+    launch: Launch | None = None
 
     @property
     def for_view(self) -> bool:
@@ -100,7 +74,7 @@ class _Outcome:
         return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs and results"
 
 
-@click.command("run", cls=_WithCommand)
+@click.command("run", cls=WithCommand)
 @click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
@@ -148,7 +122,7 @@ def _run(
     ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
     outcome: _Outcome,
 ) -> int:  # fmt: skip
-    argv: tuple[str, ...] = ctx.meta[_COMMAND]
+    argv: tuple[str, ...] = ctx.meta[COMMAND]
     arguments = take_job(ctx, jobfile, options, argv=argv)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
@@ -157,19 +131,46 @@ def _run(
     argv = (*container.entrypoint, *argv)
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
-    refuse_unknown_task(arguments.spec, scheduler_facts(os.environ))
+    facts = scheduler_facts(os.environ)
+    refuse_unknown_task(arguments.spec, facts)
+    outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
+    if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
+        how = replace(how, launch=launch_of(os.environ))
+    if how.launch is not None and (how.plain or brokered.is_brokered()):
+        raise UsageError(
+            "several ranks of a node share a view, and there is none that they could join",
+            where="--view none" if how.plain else "stager --as-user",
+            hint="start one on each node, as with `srun --ntasks-per-node=1`",
+        )  # fmt: skip
+    is_led = how.launch is not None and how.launch.rank > 0
+    start = _join if is_led else _stage_and_run
     return run_async(
-        _stage_and_run(ctx.obj, arguments, argv, how, outcome),
+        start(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
+
+
+async def _join(
+    _: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
+    """As a rank that rank 0 stages for."""
+    if how.launch is None or outcome.job_id is None:
+        raise InternalError("a rank of no launch")
+
+    def command(record: Record) -> Command:
+        return command_of(arguments.spec, record, argv, os.environ)
+
+    outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
+    return outcome.ended.code
 
 
 async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
     spec = arguments.spec
-    outcome.job_id = choose_job_id(arguments.job_id, spec.name, scheduler_facts(os.environ))
+    if outcome.job_id is None:
+        raise InternalError("a job without an id")
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
@@ -180,7 +181,8 @@ async def _stage_and_run(
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(
-                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created
+                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created,
+                    launch=how.launch.token if how.launch else "",
                 )
             )
             caches = {}
@@ -194,7 +196,7 @@ async def _stage_and_run(
     with staged:
         try:
             async with keeping_up(job, partial(warn, state)):
-                outcome.ended = await run_job(spec, job, view, argv, plain=how.plain)
+                outcome.ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
         finally:
             if job.record.state is JobState.ENDED:
                 await stoppable(partial(_finish, state, job, how))
@@ -220,9 +222,7 @@ def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bo
 def _exit_code(error: Exception, outcome: _Outcome) -> int:
     if outcome.ended is not None and outcome.ended.code != 0:
         return outcome.ended.code
-    if isinstance(error, CommandError):
-        return error.status
-    return _TRANSIENT if isinstance(error, StagerError) and error.retryable else _PERMANENT
+    return own_failure(error)
 
 
 def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, code: int) -> None:

@@ -78,7 +78,7 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
             open_job, spec, job_id, placement, os.environ, arguments.remote, created=arguments.created
         ) as job:
             for dataset in spec.datasets:
-                if dataset.access == "read-only" and dataset.source.scheme != "bind":
+                if dataset.access == "read-only" and not dataset.source.is_mounted:
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '
                          "what is staged without one is a copy that can be written to")  # fmt: skip
             caches = await asyncio.to_thread(caches_for, spec, placement, os.environ) if arguments.cache else {}

@@ -6,34 +6,32 @@ numbers of signals for the command, a line each. When the command ends, or stage
 socket: not PDEATHSIG, which a thread's end sets off too), every descendant is killed, and whatever else is in the job's
 user namespace. The mounts go with the last process of the mount namespace. A keeper that its job has stopped is
 continued by stager, and by stager's end.
+
+Who joins a view (``stager exec``, a further rank) starts a keeper as well, which enters the namespaces of the first in
+place of making some. So a command has the limits, the processors and the control group of whoever asked for it, as
+schedulers want it. It ends with that keeper too: it is in the job's user namespace, where everything is killed, and
+whoever enters that while it is going on sees the first keeper's end by its pidfd.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import select
 import signal
 import socket
-import stat
 import sys
 import time
 from typing import Any, Final, NoReturn, TypedDict
 
 from stager.errors import CommandError, MountError, StagerError
-from stager.host import namespaces, syscalls, view
+from stager.host import namespaces, procs, syscalls, view
+from stager.host.own_streams import guard_streams, silence
 from stager.host.rights import OwnRights, Rights
-from stager.host.view import Guarded, ViewRequest
+from stager.host.view import ViewRequest
+from stager.host.watch import GO, Watch, forward
 
-__all__ = ["GO", "GROUP_SIGNALS", "KeeperRequest", "main", "serve"]
-
-GO: Final = 0
-"""Stands where the number of a signal may: start the command."""
-
-GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
-"""Signals a terminal would send to the whole foreground group; the others go to the command alone."""
+__all__ = ["CommandRequest", "JoinRequest", "KeeperRequest", "main", "serve"]
 
 _ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
 _REQUEST_MOST_BYTES: Final = 64 << 20
@@ -41,13 +39,35 @@ _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 
 
-class KeeperRequest(TypedDict):
-    """What the keeper is asked for; text that came from bytes holds surrogate escapes."""
+class JoinRequest(TypedDict):
+    """The view of another keeper, by descriptors that this process was started with: its namespaces, named as
+    `stager.host.namespaces.KINDS` has them, its job's user namespace, and its pidfd.
+    """
 
-    view: ViewRequest
+    namespaces: dict[str, int]
+    job: int
+    keeper: int
+
+
+class CommandRequest(TypedDict):
+    """`stager.model.Command` as it crosses the socket; text that came from bytes holds surrogate escapes."""
+
     argv: list[str]
     environment: dict[str, str]
     workdir: str
+
+
+class KeeperRequest(CommandRequest):
+    """What the keeper is asked for.
+
+    ``join`` is None when a view is to be made. ``holds``: it stays when the command has ended, until the socket does.
+    ``context``: for those who join.
+    """
+
+    view: ViewRequest
+    join: JoinRequest | None
+    holds: bool
+    context: str
 
 
 def main() -> None:
@@ -94,40 +114,65 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int, rights: Rights) -> None:
-    rights.enter()
+    joined, ends = request["join"], [owner]
     syscalls.signal_at_parents_end(signal.SIGCONT)
-    namespace = rights.job_namespace()
-    guarded = view.build(request["view"], rights.admit)
-    _guard_standard_streams()
+    if joined is None:
+        rights.enter()
+        namespace = rights.job_namespace()
+        guarded = view.build(request["view"], rights.admit)
+    else:
+        rights.join(joined["namespaces"])
+        namespace, guarded = joined["job"], None
+        ends.append(joined["keeper"])
+    guard_streams()
     syscalls.become_subreaper()
+    context = _remember(request["context"]) if joined is None else -1
     mounts = os.stat("/proc/self/ns/mnt").st_ino
-    _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts})
+    _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts, "context": context})
     early = _wait_for_go(channel)
     if early is None:
         return
     started_s = time.time()
     command = _start(request, umask, namespace, rights)
-    _silence()
+    silence()
     try:
-        for number in early:
-            _forward(command, number)
-        status = _Watch(command, channel, owner, guarded).wait()
-        ended_s = time.time()
+        with Watch(command, channel, ends, guarded) as watch:
+            for number in early:
+                forward(command, number)
+            status = watch.wait()
+            ended_s = time.time()
+            procs.end_descendants()
+            if status is None and joined is not None:
+                status = signal.SIGKILL  # as a wait status: the view has ended, or whoever asked for the command has
+            if status is not None:
+                _send(channel, _as_end(status, started_s, ended_s))
+                if request["holds"]:
+                    watch.hold()
     finally:
-        rights.end_job(namespace)
-    if status is None:
-        return
+        if joined is None:
+            rights.end_job(namespace)
+        else:
+            procs.end_descendants()
+
+
+def _remember(context: str) -> int:
+    """A descriptor of what those who join have to know: in memory, for it may hold secrets, and gone with this process,
+    whose descriptors the kernel shows to the job's principal and not to the job.
+    """
+    memory = os.memfd_create("context", os.MFD_CLOEXEC)
+    os.write(memory, context.encode())
+    return memory
+
+
+def _as_end(status: int, started_s: float, ended_s: float) -> dict[str, Any]:
     ended = os.waitstatus_to_exitcode(status)
-    _send(
-        channel,
-        {
-            "event": "ended",
-            "status": ended if ended >= 0 else None,
-            "signal": -ended if ended < 0 else None,
-            "started_s": started_s,
-            "ended_s": ended_s,
-        },
-    )
+    return {
+        "event": "ended",
+        "status": ended if ended >= 0 else None,
+        "signal": -ended if ended < 0 else None,
+        "started_s": started_s,
+        "ended_s": ended_s,
+    }
 
 
 def _wait_for_go(channel: socket.socket) -> list[int] | None:
@@ -139,50 +184,6 @@ def _wait_for_go(channel: socket.socket) -> list[int] | None:
             return None
         text += more
     return [number for number in map(int, text.split()) if number != GO]
-
-
-def _guard_standard_streams() -> None:
-    """An inherited file of a public data set must not be a way around the read-only mount: /proc/self/fd/0 reopens.
-
-    Standard input is opened again inside the view; an output that leads there was opened for writing and is refused.
-    """
-    for descriptor in range(3):
-        kind = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
-            continue
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        inside = _open_same(path, descriptor)
-        if inside is None:
-            continue
-        if os.fstatvfs(inside).f_flag & os.ST_RDONLY:
-            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
-                raise MountError(
-                    "an output of the job is a file of a public data set", where=path, hint="write it elsewhere"
-                )
-            if stat.S_ISREG(kind):
-                os.lseek(inside, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
-            os.dup2(inside, descriptor, inheritable=True)
-        os.close(inside)
-
-
-def _open_same(path: str, descriptor: int) -> int | None:
-    """The file behind ``descriptor``, read-only through the view; nothing when the view does not show it there."""
-    try:
-        inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return None
-    if os.path.samestat(os.fstat(inside), os.fstat(descriptor)):
-        return inside
-    os.close(inside)
-    return None
-
-
-def _silence() -> None:
-    """The job alone holds its streams from here: a reader of them sees the end when the job has ended."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in range(3):
-        os.dup2(null, descriptor)
-    os.close(null)
 
 
 def _start(request: KeeperRequest, umask: int, namespace: int | None, rights: Rights) -> int:
@@ -218,72 +219,6 @@ def _become_command(
         os.write(report, json.dumps([step, error.errno]).encode())
     finally:
         os._exit(_NOT_EXECUTABLE)
-
-
-class _Watch:
-    """Waits for the command or for stager to end; meanwhile reaps orphans, forwards signals, closes new mounts."""
-
-    def __init__(self, command: int, channel: socket.socket, owner: int, guarded: Guarded) -> None:
-        self._command = command
-        self._channel = channel
-        self._owner = owner
-        self._guarded = guarded
-        self._waiting = b""
-
-    def wait(self) -> int | None:
-        """The command's wait status, or None when stager has ended first. `MountError` when a mount stays open."""
-        awake, wake = socket.socketpair()
-        wake.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno())
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-        try:
-            with open("/proc/self/mountinfo", "rb") as table:
-                return self._wait(awake, table.fileno())
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-            signal.set_wakeup_fd(-1)
-
-    def _wait(self, awake: socket.socket, table: int) -> int | None:
-        poll = select.poll()
-        poll.register(table, select.POLLPRI)
-        for descriptor in (awake.fileno(), self._channel.fileno(), self._owner):
-            poll.register(descriptor, select.POLLIN)
-        view.close_later_mounts(self._guarded)
-        while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if table in ready:
-                view.close_later_mounts(self._guarded)
-            if awake.fileno() in ready:
-                awake.recv(4096)
-                if (status := self._reap()) is not None:
-                    return status
-            if self._owner in ready or (self._channel.fileno() in ready and not self._forward_all()):
-                return None
-
-    def _reap(self) -> int | None:
-        """Take every child that has ended; the wait status of the command if it is among them."""
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == self._command:
-                return status
-            if pid == 0:
-                return None
-
-    def _forward_all(self) -> bool:
-        """Send on the signals that have come; False at the end of the socket."""
-        text = self._channel.recv(4096)
-        *numbers, self._waiting = (self._waiting + text).split(b"\n")
-        for number in numbers:
-            _forward(self._command, int(number))
-        return bool(text)
-
-
-def _forward(command: int, number: int) -> None:
-    if number in GROUP_SIGNALS:
-        os.killpg(command, number)
-    else:
-        os.kill(command, number)
 
 
 def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from stager.errors import MountError
 from stager.host import syscalls
 
-__all__ = ["enter", "hint", "make_job_namespace"]
+__all__ = ["KINDS", "enter", "hint", "join", "make_job_namespace"]
+
+KINDS: Final = {
+    "user": syscalls.CLONE_NEWUSER,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "pid_for_children": syscalls.CLONE_NEWPID,
+    "mnt": syscalls.CLONE_NEWNS,
+}
+"""What a view consists of, by its name in /proc/PID/ns, in the order in which it is joined: the user namespace gives
+the right to the others, and in the new mounts /proc may be another's.
+"""
 
 
 def enter() -> None:
@@ -28,6 +40,21 @@ def enter() -> None:
         raise MountError(
             f"cannot make a mount namespace: {error.strerror}", where="user namespaces", hint=hint()
         ) from error
+
+
+def join(namespaces: Mapping[str, int]) -> None:
+    """Move this process into open namespaces, named as `KINDS` has them, which are another process's.
+
+    Its next child is the first one in their PID namespace. `MountError` when the kernel refuses.
+    """
+    for name, kind in KINDS.items():
+        try:
+            if not os.path.samestat(os.fstat(namespaces[name]), os.stat(f"/proc/self/ns/{name}")):
+                syscalls.enter_namespace(namespaces[name], kind)
+        except OSError as error:
+            raise MountError(
+                f"cannot join the job's view: {error.strerror}", where=f"{name} namespace", hint="is it your job?"
+            ) from error
 
 
 def _try_privileged() -> bool:

@@ -21,10 +21,11 @@ from stager.errors import HostError, InternalError, NotFoundError, UsageError, f
 from stager.host.atomic import open_regular, read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
+from stager.host.ranks import forget_ranks
 from stager.host.workspace import boot_id
 from stager.model import JOB_ID, JobState
 
-__all__ = ["RECORD", "JobDirectory", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
+__all__ = ["RECORD", "JobDirectory", "KeptBy", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
 
 RECORD: Final = "job.json"
 """In a job's directory."""
@@ -41,13 +42,25 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class KeptBy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who keeps a job's view (`stager.host.keeper`), and its descriptors of the job's user namespace and of what those
+    who join have to know: /proc/PID/fd shows them to the job's principal.
+    """
+
+    holder: Holder
+    namespace: int
+    context: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept about a job; ``times`` has a Unix time for every state reached. Holds no secret.
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
     part of the job that it lies in (`stager.host.parts`). ``outside``: others than stager run its command, which nobody
-    here sees; root's `stager umount` says that it has ended.
+    here sees; root's `stager umount` says that it has ended. ``keeper``: while it runs and its view stands. ``launch``:
+    of which start of several processes at once (`stager.launches`) it is; "": of one alone. ``transient``: what failed
+    may succeed later.
     """
 
     id: str
@@ -63,6 +76,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     parts: dict[str, str] = {}
     outside: bool = False
+    keeper: KeptBy | None = None
+    launch: str = ""
+    transient: bool = False
     schema: int = 1
 
     def may_start_again(self) -> bool:
@@ -110,12 +126,13 @@ class JobDirectory:
     @classmethod
     def create(
         cls, scratch: str, job_id: str, name: str, *, restart: int = 0, state: JobState = JobState.STAGING,
-        starts_created: bool = False,
+        starts_created: bool = False, launch: str = "",
     ) -> JobDirectory:  # fmt: skip
         """A new job, or one in place of another of its id that never ran, or whose logs are kept.
 
         ``restart``: how often the scheduler says that the job was started before; the record may know of more.
-        ``state``: CREATED for one that is started later. ``starts_created``: that is this one.
+        ``state``: CREATED for one that is started later. ``starts_created``: that is this one. ``launch``: see
+        `Record`; who came to an earlier one has not come to this.
         Raises `UsageError`: the id is bad, or taken by another job. `HostError`: another stager is at work on it.
         """
         _check_id(job_id)
@@ -145,9 +162,10 @@ class JobDirectory:
                 claim = claim if old.has_run() else old.claim
             record = Record(
                 id=job_id, name=name, state=state, owner=Holder.of_self(), times=times, restart=restart, claim=claim,
-                parts=old.parts if old is not None else {},
+                parts=old.parts if old is not None else {}, launch=launch,
             )  # fmt: skip
             job = cls(path, record, fd, lock_fd)
+            forget_ranks(fd)
             job._write(record)
             undo.pop_all()
         return job
@@ -218,7 +236,7 @@ class JobDirectory:
             raise InternalError(f"a job's state never goes back from {self.record.state} to {state}")
         self._write(
             msgspec.structs.replace(
-                self.record, state=state, owner=Holder.of_self(), error=None,
+                self.record, state=state, owner=Holder.of_self(), error=None, keeper=None,
                 times={**self.record.times, state: time.time()}, outside=outside,
                 exit_code=self.record.exit_code if exit_code is None else exit_code,
             )
@@ -228,9 +246,13 @@ class JobDirectory:
         """Note where the logs go, if anywhere, and the count that made the job's places its own."""
         self._write(msgspec.structs.replace(self.record, persist=place, own_parts=own_parts, restart=restart))
 
-    def fail(self, error: str) -> None:
+    def keep_view(self, keeper: KeptBy) -> None:
+        """Note who keeps the job's view, for those who join it."""
+        self._write(msgspec.structs.replace(self.record, keeper=keeper))
+
+    def fail(self, error: str, *, transient: bool = False) -> None:
         """Note why the state was not left as it should have been."""
-        self._write(msgspec.structs.replace(self.record, error=error))
+        self._write(msgspec.structs.replace(self.record, error=error, transient=transient))
 
     def write_json(self, name: str, value: object) -> None:
         """A JSON file beside the record, durably; whole or not at all. Raises `HostError`, `NoSpaceError`."""

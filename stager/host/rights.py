@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn, Protocol
 
@@ -35,11 +35,16 @@ class Rights(Protocol):
     def enter(self) -> None:
         """Into a mount namespace of its own. `MountError`."""
 
+    def join(self, opened: Mapping[str, int]) -> None:
+        """Into those of another keeper's view, see `stager.host.namespaces.join`. `MountError`."""
+
     def job_namespace(self) -> int | None:
         """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
 
     def admit(self, mount: Any, source: int) -> None:
-        """Whether this `stager.host.view.MountRequest` may be made of its opened source. `MountError`: it may not."""
+        """Whether this `stager.host.view.MountRequest` may be made of its opened source, -1 for an export of NFS.
+        `MountError`: it may not.
+        """
 
     def confine(self, namespace: int | None) -> None:
         """In the forked child that becomes the job's command: what it may do from here. OSError."""
@@ -54,6 +59,10 @@ class OwnRights:
     def enter(self) -> None:
         """See `Rights`."""
         namespaces.enter()
+
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`."""
+        namespaces.join(opened)
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""
@@ -110,6 +119,10 @@ class PrincipalRights:
                 hint="root needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID on the node itself",
             ) from error
 
+    def join(self, opened: Mapping[str, int]) -> None:
+        """See `Rights`: none. A user's stager names the namespaces, and root's keeper believes no user."""
+        raise MountError("a view that root's part of stager keeps cannot be joined", where="stager --as-user")
+
     def job_namespace(self) -> int | None:
         """See `Rights`."""
         return self._namespace
@@ -120,6 +133,8 @@ class PrincipalRights:
         if (why := refuse_target(target, self._targets)) is not None:
             raise MountError(why, where=ascii(target))
         self._targets.append(target)
+        if mount["address"] is not None:
+            raise MountError("root mounts no NFS export for a user", where=target)
         if mount["lower"] is not None:
             raise MountError("root mounts no overlay for a user", where=target)
         if kind not in self._allowed:

@@ -18,7 +18,9 @@ __all__ = [
     "AT_NO_AUTOMOUNT",
     "AT_RECURSIVE",
     "AT_SYMLINK_NOFOLLOW",
+    "CLONE_NEWIPC",
     "CLONE_NEWNS",
+    "CLONE_NEWPID",
     "CLONE_NEWUSER",
     "MNT_DETACH",
     "MOUNT_ATTR_NODEV",
@@ -41,9 +43,11 @@ __all__ = [
     "enter_namespace",
     "exchange",
     "forbid_new_privileges",
+    "make_nfs",
     "make_overlay",
     "make_tmpfs",
     "mount_id_of",
+    "open_file_system",
     "open_resolved",
     "pivot_root",
     "set_capabilities",
@@ -62,7 +66,9 @@ AT_NO_AUTOMOUNT: Final = 0x800
 AT_EMPTY_PATH: Final = 0x1000
 AT_RECURSIVE: Final = 0x8000
 CLONE_NEWNS: Final = 0x20000
+CLONE_NEWIPC: Final = 0x8000000
 CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 MOUNT_ATTR_RDONLY: Final = 1
@@ -238,8 +244,22 @@ def make_overlay(lower: int, upper: int, work: int, *, attributes: int = 0) -> i
     return _make_file_system("overlay", attributes, options)
 
 
+def make_nfs(export: str, address: str, *, attributes: int = 0) -> int:
+    """The same of an export, ``HOST:/PATH``, of the NFS server at ``address``: version 4.2 over TCP, hard, as nfs(5).
+
+    OSError as mount(2) of it: ENODEV where the kernel cannot, EPERM without its rights, what the server says.
+    """
+    options = {"source": export, "addr": address, "vers": "4.2", "proto": "tcp"}
+    return _make_file_system("nfs4", attributes, options)
+
+
+def open_file_system(kind: str) -> int:
+    """A descriptor to configure a file system of this type with. OSError: ENODEV for a type that is not known."""
+    return _by_number(_FSOPEN, kind, 1)
+
+
 def _make_file_system(kind: str, attributes: int, options: Mapping[str, str | None]) -> int:
-    context = _by_number(_FSOPEN, kind, 1)
+    context = open_file_system(kind)
     try:
         for key, value in options.items():
             how = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING

@@ -32,14 +32,15 @@ from stager.view_paths import TMP_RAMFS
 
 __all__ = ["Guarded", "MountRequest", "RamDiskRequest", "ViewRequest", "build", "close_later_mounts"]
 
-_LIVE: Final = ("bind", "public")
+_LIVE: Final = ("bind", "nfs", "public")
 _LOCKED: Final = STAGED | syscalls.MOUNT_ATTR_RDONLY
 _SEALED: Final = _LOCKED | syscalls.MOUNT_ATTR_NOEXEC
 
 
 class MountRequest(TypedDict):
-    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source. With ``lower``
-    the source holds ``upper`` and ``work`` of an overlay. With ``owner`` it is this user's, and nobody else's.
+    """`stager.model.Mount` as it crosses the pipe; ``pinned`` is (st_dev, st_ino) of the checked source, ``address``
+    the NFS server's of one that is an export. With ``lower`` the source holds ``upper`` and ``work`` of an overlay.
+    With ``owner`` it is this user's, and nobody else's.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class MountRequest(TypedDict):
     target: str
     read_only: bool
     pinned: tuple[int, int]
+    address: str | None
     lower: str | None
     owner: int | None
 
@@ -129,6 +131,10 @@ def _build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> 
     trees: list[tuple[str, int]] = []
     public: list[Place] = []
     for mount in request["mounts"]:
+        if mount["address"] is not None:
+            admit(mount, -1)
+            trees.append((mount["target"], _mount_export(mount["source"], mount["address"])))
+            continue
         source = _open_pinned(mount)
         admit(mount, source)
         if mount["kind"] == "public":
@@ -172,6 +178,14 @@ def _open_pinned(mount: MountRequest) -> int:
             f"is not a directory of user {mount['owner']} alone", where=path, hint="close it to others (chmod 700)"
         )
     return source
+
+
+def _mount_export(export: str, address: str) -> int:
+    try:
+        return syscalls.make_nfs(export, address, attributes=STAGED)
+    except OSError as error:
+        hint = "is it exported to this node? `showmount -e` of the server says so"
+        raise MountError(f"cannot mount the export: {error.strerror}", where=export, hint=hint) from error
 
 
 def _copy_of(source: int, mount: MountRequest) -> int:

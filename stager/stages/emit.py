@@ -23,6 +23,9 @@ def emit(form: str, launch: Launch, environ: Mapping[str, str], image: ImageConf
     ``image``: what the job's image says of its command, for the forms that no runtime with images reads.
     Raises `UsageError`: what this form needs is not there, or what it cannot hold is.
     """
+    exports = [mount.source for mount in launch.mounts if mount.kind == "nfs"]
+    if exports and form in ("oci", "bwrap"):
+        raise UsageError(f"{form} mounts no NFS", where=exports[0], hint="mount it on the node, and say bind:/WHERE")
     if form == "oci":
         return oci_of(launch, environ, image)
     if form == "bwrap":

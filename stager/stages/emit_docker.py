@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Mapping
 
+from stager.host.nfs import split_export
 from stager.stages.emit_launch import Launch, LaunchMount, credential_names
 from stager.stages.emit_text import command_line, quoted
 from stager.stages.emit_words import capabilities_of, container_name, image_of
@@ -25,7 +26,7 @@ def docker_of(launch: Launch, environ: Mapping[str, str]) -> str:
         ["--user", f"{launch.uid}:{launch.gid}"],
         ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"],
         *(["--cap-add", name] for name in capabilities_of(launch)),
-        *(["--mount", _mount(mount)] for mount in launch.mounts if mount.kind == "bind"),
+        *(["--mount", _mount(mount)] for mount in launch.mounts if mount.kind != "memory"),
         *(["--tmpfs", _memory(mount)] for mount in launch.mounts if mount.kind == "memory"),
         *(["--env", f"{name}={value}"] for name, value in launch.environment.items()),
         *(["--env", name] for name in credential_names(launch, environ)),
@@ -39,7 +40,12 @@ def docker_of(launch: Launch, environ: Mapping[str, str]) -> str:
 
 def _mount(mount: LaunchMount) -> str:
     """The fields of ``--mount`` are one record of CSV (RFC 4180)."""
-    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+    if mount.kind == "nfs":
+        host, path = split_export(mount.source)
+        fields = ["type=volume", f"target={mount.target}", "volume-driver=local", "volume-opt=type=nfs4",
+                  f"volume-opt=device=:{path}", f"volume-opt=o=addr={host},vers=4.2,rw"]  # fmt: skip
+    else:
+        fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
     if mount.read_only:
         fields += ["readonly", "bind-recursive=readonly", "bind-propagation=rprivate"]
     elif mount.live:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stager.host.nfs import split_export
 from stager.stages.emit_launch import Launch, LaunchMount, credential_names
 from stager.stages.emit_text import yaml_of
 from stager.stages.emit_words import capabilities_of, image_of, label_of
@@ -76,4 +77,7 @@ def _volume(number: int, mount: LaunchMount) -> dict[str, Any]:
     if mount.kind == "memory":
         memory = {"medium": "Memory", "sizeLimit": str(mount.size_bytes)}
         return {"name": f"volume-{number}", "emptyDir": memory}
+    if mount.kind == "nfs":
+        host, path = split_export(mount.source)
+        return {"name": f"volume-{number}", "nfs": {"server": host, "path": path}}
     return {"name": f"volume-{number}", "hostPath": {"path": mount.source, "type": "Directory"}}

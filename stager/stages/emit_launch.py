@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stager.errors import HostError, UsageError
-from stager.model import JobSpec, Mount
+from stager.model import JobSpec, Mount, RamDisk
+from stager.view_paths import TMP_RAMFS
 
 __all__ = [
     "CREDENTIALS",
@@ -39,11 +40,11 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class LaunchMount(msgspec.Struct, frozen=True, kw_only=True):
-    """One mount. ``bind``: ``source`` of this node, read-only with all below it or not; ``memory``: a tmpfs of at most
-    ``size_bytes`` and ``inodes``.
+    """One mount. ``bind``: ``source`` of this node, read-only with all below it or not; ``nfs``: an export, HOST:/PATH;
+    ``memory``: a tmpfs of at most ``size_bytes`` and ``inodes``.
     """
 
-    kind: Literal["bind", "memory"]
+    kind: Literal["bind", "nfs", "memory"]
     target: str
     source: str = ""
     read_only: bool = False
@@ -81,20 +82,27 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def launch_of(
-    spec: JobSpec, job_id: str, mounts: Sequence[Mount], *, workdir: str, environment: Mapping[str, str]
-) -> Launch:
-    """``mounts``: as checked, of a tree that is used without a view; ``environment``: what stager sets for the job."""
+    spec: JobSpec, job_id: str, mounts: Sequence[Mount], *, disk: RamDisk, workdir: str,
+    environment: Mapping[str, str],
+) -> Launch:  # fmt: skip
+    """``mounts``: as checked, of a tree that is used without a view; ``disk``: what is at TMP_RAMFS_PATH;
+    ``environment``: what stager sets for the job.
+    """
     return Launch(
         job=job_id, name=spec.name, node=socket.gethostname(), uid=os.geteuid(), gid=os.getegid(),
         image=spec.container.image, entrypoint=spec.container.entrypoint, command=spec.command, workdir=workdir,
         environment=dict(environment), pass_credentials=spec.pass_credentials,
-        mounts=tuple(
-            LaunchMount(
-                kind="bind", source=mount.source, target=mount.target, live=mount.kind == "bind",
-                read_only=mount.read_only or mount.kind == "public",
-            )
-            for mount in mounts
+        mounts=(
+            LaunchMount(kind="memory", target=TMP_RAMFS, size_bytes=disk.size_bytes, inodes=disk.inodes),
+            *map(_launch_mount, mounts),
         ),
+    )  # fmt: skip
+
+
+def _launch_mount(mount: Mount) -> LaunchMount:
+    return LaunchMount(
+        kind="nfs" if mount.kind == "nfs" else "bind", source=mount.source, target=mount.target,
+        read_only=mount.read_only or mount.kind == "public", live=mount.kind == "bind",
     )  # fmt: skip
 
 

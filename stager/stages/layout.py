@@ -15,7 +15,6 @@ from stager.model import JobSpec
 __all__ = ["NO_LAYOUT", "Layout", "check_layout", "parse_layout"]
 
 _NAMES: Final = ("data", "code", "logs")
-_MOUNTED: Final = ("bind", "nfs")
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -60,12 +59,12 @@ def parse_layout(text: str | None) -> Layout:
 
 def check_layout(layout: Layout, spec: JobSpec) -> None:
     """Whether the job can be staged so. Raises `SpecError` with everything that has no place."""
-    mounted = [dataset.name for dataset in spec.datasets if dataset.source.scheme in _MOUNTED]
+    mounted = [dataset.name for dataset in spec.datasets if dataset.source.is_mounted]
     mounted += [f"/public/{public.name}" for public in spec.public]
     problems = [f"{name}: what is not copied has to be mounted by whoever mounts the volumes" for name in mounted]
     if spec.resources:
         problems.append("the job has resources, and TASK_PATH is no volume of the layout")
-    if layout.data is None and any(dataset.source.scheme not in _MOUNTED for dataset in spec.datasets):
+    if layout.data is None and any(not dataset.source.is_mounted for dataset in spec.datasets):
         problems.append("the job has datasets, the layout no data=DIR")
     if layout.code is None and spec.code is not None:
         problems.append("the job has code, the layout no code=DIR")

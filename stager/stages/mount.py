@@ -13,6 +13,7 @@ from stager import view_paths
 from stager.errors import AccessDeniedError, MountError, NotFoundError, StagerError
 from stager.host.allowed_sources import refused_to_users
 from stager.host.mounts import Row, fstab_points, is_network, lies_within, read_fstab, read_mountinfo
+from stager.host.nfs import ask_exports
 from stager.host.probe import Probe, probe_directories
 from stager.model import Mount, MountView
 
@@ -42,11 +43,12 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     a target outside the view's own directories, a writable source inside a public one, a live or public source in a
     masked directory).
     """
-    probes = probe_directories([mount.source for mount in view.mounts], limit_s=limit_s)
+    view, problems = _with_addresses(view, limit_s)
+    here = [mount for mount in view.mounts if mount.kind != "nfs"]
+    probes = probe_directories([mount.source for mount in here], limit_s=limit_s)
     rows = read_mountinfo()
-    problems: list[_Problem] = []
     mounts: list[Mount] = []
-    for mount, probe in zip(view.mounts, probes, strict=True):
+    for mount, probe in zip(here, probes, strict=True):
         problems += _problems_of(mount, probe)
         found_on = _found_on(probe, rows) if mount.kind in ("bind", "public") else None
         problems += _unmounted(mount, found_on)
@@ -58,7 +60,22 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
         raise _error(problems)
-    return replace(view, mounts=tuple(mounts))
+    return replace(view, mounts=(*mounts, *(mount for mount in view.mounts if mount.kind == "nfs")))
+
+
+def _with_addresses(view: MountView, limit_s: float) -> tuple[MountView, list[_Problem]]:
+    """With the address of the server of each export, and what keeps one from being mounted."""
+    exports = [mount.source for mount in view.mounts if mount.kind == "nfs"]
+    answers = dict(zip(exports, ask_exports(exports, limit_s=limit_s), strict=True))
+    asked = [
+        replace(mount, address=answers[mount.source].address) if mount.kind == "nfs" else mount for mount in view.mounts
+    ]
+    problems: list[_Problem] = [
+        (MountError, f"{mount.source} (for {mount.target}): {answers[mount.source].problem}")
+        for mount in view.mounts
+        if mount.kind == "nfs" and answers[mount.source].problem
+    ]
+    return replace(view, mounts=tuple(asked)), problems
 
 
 def _problems_of(mount: Mount, probe: Probe) -> list[_Problem]:

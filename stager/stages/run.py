@@ -1,84 +1,94 @@
-"""The job's command, run in its view until it ends; the signals stager gets meanwhile are the command's."""
+"""A command, run in a job's view until it ends; the signals stager gets meanwhile are the command's."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import IO, Any, Final
+from typing import IO, Final, NamedTuple
 
-from stager.errors import CommandError, InternalError, MountError
+from stager.errors import InternalError, MountError
 from stager.host import brokered, procs
-from stager.host.keeper import GO, KeeperRequest
+from stager.host.holders import Holder
+from stager.host.keeper import CommandRequest, KeeperRequest
 from stager.host.keepers import Keeper, start_keeper
 from stager.host.launch import give_up
 from stager.host.readers import end_uses, hand_over
-from stager.host.signals import receive
-from stager.host.view import MountRequest
+from stager.host.record import KeptBy
+from stager.host.view import MountRequest, ViewRequest
 from stager.model import Command, ExitInfo, Mount, MountView
+from stager.stages.run_talk import CONTINUE_EVERY_S, FORWARDED, Talk
 
-__all__ = ["FORWARDED", "run_command"]
+__all__ = ["FORWARDED", "Joined", "join_command", "run_command"]
 
-FORWARDED: Final = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
-"""Signals that go to the command while it runs."""
-
-_VIEW_LIMIT_S: Final = 120.0
 _END_LIMIT_S: Final = 10.0
-_CONTINUE_EVERY_S: Final = 0.5
 
 _Stream = int | IO[bytes] | None
 
 
+class Joined(NamedTuple):
+    """A job's view that another stager has made, open: what `stager.host.keeper.JoinRequest` names."""
+
+    namespaces: Mapping[str, int]
+    job: int
+    keeper: int
+
+    def descriptors(self) -> tuple[int, ...]:
+        """All of it."""
+        return (*self.namespaces.values(), self.job, self.keeper)
+
+
 async def run_command(
-    view: MountView, command: Command, *, stdin: _Stream = None, stdout: _Stream = None, stderr: _Stream = None
+    view: MountView,
+    command: Command,
+    *,
+    context: str = "",
+    note: Callable[[KeptBy], None] | None = None,
+    others: Callable[[], Awaitable[None]] | None = None,
+    stdin: _Stream = None,
+    stdout: _Stream = None,
+    stderr: _Stream = None,
 ) -> ExitInfo:
     """Build the view, run the command in it, and return how it ended; by then none of its processes is left.
 
-    ``view`` is what `stager.stages.mount.check_sources` returned: its sources are pinned. Streams left None are
-    inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and SIGHUP to its whole
-    process group, as a terminal would, the others to the command alone; afterwards to whoever had them before.
-    When this task is cancelled, or stager is killed, every process of the job is killed.
+    ``view`` is what `stager.stages.mount.check_sources` returned: its sources are pinned. ``note`` is told, in a thread
+    and before the command starts, who keeps the view for those who join it and learn ``context`` from it (of one that
+    root's part of stager keeps, nobody can); ``others`` returns when they have ended: the view stays until then.
+    Streams left None are inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and
+    SIGHUP to its whole process group, as a terminal would, the others to the command alone; afterwards to whoever had
+    them before. When this task is cancelled, or stager is killed, every process of the job is killed.
 
     `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
     cannot be built, when the job killed the process that keeps it, or when a process of the job cannot be ended.
     """
-    request = _request(view, command)
-    ours, theirs = socket.socketpair()
-    try:
-        process = await asyncio.to_thread(
-            start_keeper, theirs, view.uses, stdin=stdin, stdout=stdout, stderr=stderr
-        )  # fmt: skip
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    continuing = asyncio.ensure_future(_keep_going(process))
+    request: KeeperRequest = {
+        "view": _view(view), "join": None, "holds": others is not None, "context": context, **_what(command)
+    }  # fmt: skip
+    process, ours = await _start(view.uses, stdin, stdout, stderr)
     namespace: int | None = None
     try:
-        with receive({number: partial(_forward, process, writer, number) for number in FORWARDED}):
-            writer.write(json.dumps(request).encode() + b"\n")
-            namespace, mounts = await _await_view(reader, process.pid)
-            await asyncio.to_thread(hand_over, view.uses, process.pid, mounts)
-            writer.write(b"%d\n" % GO)
-            ended = await _await_end(reader)
+        async with Talk(process, ours, request) as talk:
+            if (ready := await talk.until_ready()) is None:
+                raise InternalError(
+                    "the process that builds the job's view ended without a word", hint="see its message above"
+                )
+            await asyncio.to_thread(hand_over, view.uses, process.pid, ready["mounts"])
+            if not brokered.is_brokered():
+                namespace = _open_namespace(process.pid, ready["namespace"])
+                if note is not None:
+                    holder = Holder.of(process.pid)
+                    kept = KeptBy(holder=holder, namespace=ready["namespace"], context=ready["context"])
+                    await asyncio.to_thread(note, kept)
+            if (ended := await talk.until_end()) is None:
+                raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
+            if others is not None:
+                await others()
     finally:
-        continuing.cancel()
-        writer.close()
         left = await asyncio.shield(asyncio.to_thread(_end, process, namespace))
         await asyncio.shield(asyncio.to_thread(end_uses, view.uses))
     if left:
@@ -86,96 +96,79 @@ async def run_command(
     return ended
 
 
-async def _keep_going(keeper: Keeper) -> None:
-    """A job may stop the keeper of its view, and nobody would see the job's end. To continue what runs is nothing."""
-    while True:
-        keeper.send_signal(signal.SIGCONT)
-        await asyncio.sleep(_CONTINUE_EVERY_S)
+async def join_command(joined: Joined, command: Command) -> ExitInfo:
+    """Run the command in a view that stands, and return how it ended: by SIGKILL when the view has ended first.
+
+    Its streams are inherited; signals as in `run_command`. Raises `CommandError`; `MountError`: it cannot be joined.
+    """
+    request: KeeperRequest = {
+        "view": {"mounts": [], "masked": [], "ramdisk": None},
+        "join": {"namespaces": dict(joined.namespaces), "job": joined.job, "keeper": joined.keeper},
+        "holds": False, "context": "", **_what(command),
+    }  # fmt: skip
+    started_s = time.time()
+    process, ours = await _start(joined.descriptors(), None, None, None)
+    try:
+        async with Talk(process, ours, request) as talk:
+            ended = await talk.until_end() if await talk.until_ready() is not None else None
+    finally:
+        await asyncio.shield(asyncio.to_thread(_end, process, None))
+    # Whoever keeps the view kills all in it before it ends itself, the command's own keeper too.
+    return ended or ExitInfo(status=None, signal=signal.SIGKILL, started_s=started_s, ended_s=time.time())
 
 
-def _forward(keeper: Keeper, writer: asyncio.StreamWriter, number: int) -> None:
-    keeper.send_signal(signal.SIGCONT)
-    writer.write(b"%d\n" % number)
+async def _start(
+    held: Sequence[int], stdin: _Stream, stdout: _Stream, stderr: _Stream
+) -> tuple[Keeper, socket.socket]:
+    ours, theirs = socket.socketpair()
+    try:
+        process = await asyncio.to_thread(
+            start_keeper, theirs, held, stdin=stdin, stdout=stdout, stderr=stderr
+        )  # fmt: skip
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
 
 
-def _request(view: MountView, command: Command) -> KeeperRequest:
+def _what(command: Command) -> CommandRequest:
+    return {
+        "argv": list(command.argv), "environment": dict(command.environment), "workdir": command.workdir
+    }  # fmt: skip
+
+
+def _view(view: MountView) -> ViewRequest:
     disk = view.ramdisk
     return {
-        "view": {
-            "mounts": [_mount(mount) for mount in view.mounts],
-            "masked": list(view.masked),
-            "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
-        },
-        "argv": list(command.argv),
-        "environment": dict(command.environment),
-        "workdir": command.workdir,
+        "mounts": [_mount(mount) for mount in view.mounts],
+        "masked": list(view.masked),
+        "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
     }
 
 
 def _mount(mount: Mount) -> MountRequest:
-    if mount.pinned is None:
+    if mount.pinned is None and mount.address is None:
         raise InternalError("the sources of this view were not checked", where=mount.source)
     return {
         "kind": mount.kind,
         "source": mount.source,
         "target": mount.target,
         "read_only": mount.read_only,
-        "pinned": mount.pinned,
+        "pinned": mount.pinned or (0, 0),
+        "address": mount.address,
         "lower": mount.lower,
         "owner": mount.owner,
     }
 
 
-async def _await_view(reader: asyncio.StreamReader, keeper: int) -> tuple[int | None, int]:
-    """A descriptor of the user namespace that the job will run in, taken over before there is a job (None: root's part
-    of stager has it), and the number of its mount namespace.
-    """
+def _open_namespace(keeper: int, number: int) -> int:
+    """A descriptor of the user namespace that the job will run in, taken over before there is a job."""
     try:
-        async with asyncio.timeout(_VIEW_LIMIT_S):
-            message = await _receive(reader)
-    except TimeoutError as error:
-        raise MountError(
-            f"the job's view was not ready after {_VIEW_LIMIT_S:.0f} s", hint="a mount of this node may hang"
-        ) from error
-    if message is None:
-        raise InternalError("the process that builds the job's view ended without a word", hint="see its message above")
-    _raise_failure(message)
-    if brokered.is_brokered():
-        return None, message["mounts"]
-    try:
-        return os.open(f"/proc/{keeper}/fd/{message['namespace']}", os.O_RDONLY), message["mounts"]
+        return os.open(f"/proc/{keeper}/fd/{number}", os.O_RDONLY)
     except OSError as error:
         raise MountError(f"cannot watch the job's view: {error.strerror}", where=f"process {keeper}") from error
-
-
-async def _await_end(reader: asyncio.StreamReader) -> ExitInfo:
-    message = await _receive(reader)
-    if message is None:
-        raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
-    _raise_failure(message)
-    return ExitInfo(
-        status=message["status"],
-        signal=message["signal"],
-        started_s=message["started_s"],
-        ended_s=message["ended_s"],
-    )
-
-
-async def _receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    try:
-        line = await reader.readline()
-    except ConnectionResetError:
-        return None
-    return dict(json.loads(line)) if line else None
-
-
-def _raise_failure(message: dict[str, Any]) -> None:
-    if message["event"] != "failed":
-        return
-    what, where, hint, status = (message[key] for key in ("what", "where", "hint", "status"))
-    if status is not None:
-        raise CommandError(what, status=status, where=where, hint=hint)
-    raise MountError(what, where=where, hint=hint)
 
 
 def _end(keeper: Keeper, namespace: int | None) -> list[int]:
@@ -187,7 +180,7 @@ def _end(keeper: Keeper, namespace: int | None) -> list[int]:
     while time.monotonic() < deadline_s:
         keeper.send_signal(signal.SIGCONT)
         with suppress(subprocess.TimeoutExpired):
-            keeper.wait(_CONTINUE_EVERY_S)
+            keeper.wait(CONTINUE_EVERY_S)
             break
     else:
         give_up(keeper)

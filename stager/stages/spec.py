@@ -307,7 +307,7 @@ def _code_source(place: str, text: str, ref: str | None, base: str, problems: Pr
 
 
 def _source(place: str, text: str, ref: str | None, problems: Problems) -> SourceRef | None:
-    if text.startswith(("nfs:", "gs:", "http:", "https:")):
+    if text.startswith(("gs:", "http:", "https:")):
         problems.add(place, f"{text.partition(':')[0]}:// sources are {_LATER}")
         return None
     try:

@@ -36,7 +36,7 @@ def check_choices(choices: Choices, source: SourceRef, named: Callable[[str], st
     """
     if choices.frozen is not None and (source.scheme not in LISTED or not choices.frozen or "\0" in choices.frozen):
         problems.add(named("frozen"), "names the file of a listing, of an s3:// or git+ source")
-    if source.scheme == "bind":
+    if source.is_mounted:
         for name in ("integrity", "require_integrity"):
             if getattr(choices, name) is not None:
                 problems.add(named(name), "is for what is copied")

@@ -57,7 +57,7 @@ def resource_of(
     problems: Problems,
 ) -> DatasetSpec:
     """The same of a resource, which is always copied, and lies among others: no ``.git`` could be that of all."""
-    if source.scheme == "bind":
+    if source.is_mounted:
         problems.add(f"{place}.source", "a resource is copied: write file:// for a directory of this host")
     if table.history:
         problems.add(f"{place}.history", "is for [code] and [[dataset]]: resources are put together in one directory")

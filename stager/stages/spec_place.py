@@ -18,12 +18,12 @@ def place_of(place: str, table: DatasetTable, source: SourceRef, problems: Probl
     """The ``place`` of one ``[[dataset]]``, as `stager.placement.Wanted` has it. Mistakes go to ``problems``."""
     wanted = table.place
     if wanted in _KINDS:
-        if wanted != ANYWHERE and source.scheme == "bind":
+        if wanted != ANYWHERE and source.is_mounted:
             problems.add(f"{place}.place", "is for what is copied")
         return wanted
     if not wanted.startswith("/") or "\0" in wanted or ".." in wanted.split("/"):
         kinds = ", ".join(f'"{kind}"' for kind in _KINDS)
         problems.add(f"{place}.place", f"{shown(wanted)} is none of {kinds}, and no absolute path")
-    elif source.scheme == "bind":
+    elif source.is_mounted:
         problems.add(f"{place}.place", "is for what is copied")
     return "/" + os.path.normpath(wanted).lstrip("/")

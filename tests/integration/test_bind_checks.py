@@ -7,13 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from integration.job_driver import Node
 from servers.slow_fuse import SlowFuse
 from servers.sshfs import sshfs
-from stager.errors import MountError
+from stager.errors import MountError, UsageError
 from stager.host.alive import confirm_alive
 from stager.model import Command, Mount, MountView
+from stager.stages.emit import emit
+from stager.stages.emit_launch import Launch, LaunchMount
 from stager.stages.mount import check_sources
 from stager.stages.run import run_command
 
@@ -66,3 +69,32 @@ def test_mount_that_does_not_answer_where_it_was_bound_is_given_up(slow_disk: Sl
     with slow_disk.holding("readdir"), pytest.raises(MountError, match="no answer where it was mounted"):
         confirm_alive([str(tmp_path), str(slow_disk.mountpoint)], limit_s=0.2)
     confirm_alive([str(tmp_path), str(slow_disk.mountpoint)])
+
+
+def test_nfs_export_is_mounted_where_the_kernel_can_and_else_the_reason_is_said(tmp_path: Path) -> None:
+    """That it is mounted where the kernel has NFS is for `make test-nfs`; no server answers here."""
+    node = Node(tmp_path)
+    job = node.write_job(
+        "command = 'true'\n[[dataset]]\nname = 'lab/scans'\nsource = 'nfs://127.0.0.1/export'\n"
+        f"[[dataset]]\nname = 'lab/other'\nsource = 'bind:{tmp_path}/missing'\n"
+    )
+    done = node.stager("run", job)
+    assert done.code == 125
+    expected = "takes root" if os.geteuid() else "has no nfs4 (modprobe nfsv4)"
+    if "nfs4" in Path("/proc/filesystems").read_text().split() and not os.geteuid():
+        expected = "does not answer at port 2049"
+    assert "127.0.0.1:/export (for /data/lab/scans): " in done.err and expected in done.err
+    assert f"{tmp_path}/missing (for /data/lab/other): no such directory" in done.err
+
+
+def test_nfs_export_is_told_to_runtimes_that_mount_it() -> None:
+    mounts = (LaunchMount(kind="nfs", source="[fd00::1]:/lab/sc,ans", target="/data/lab/scans"),)
+    launch = Launch(
+        job="1", name="job", node="n", uid=1, gid=1, image="train", entrypoint=(), command=(), workdir="/",
+        environment={}, pass_credentials=False, mounts=mounts,
+    )  # fmt: skip
+    (volume,) = yaml.safe_load(emit("k8s", launch, {}))["spec"]["template"]["spec"]["volumes"]
+    assert volume["nfs"] == {"server": "fd00::1", "path": "/lab/sc,ans"}
+    assert '"volume-opt=device=:/lab/sc,ans","volume-opt=o=addr=fd00::1,vers=4.2,rw"' in emit("docker", launch, {})
+    with pytest.raises(UsageError, match="mounts no NFS"):
+        emit("oci", launch, {})

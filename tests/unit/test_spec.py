@@ -135,7 +135,9 @@ MISTAKES = [
         "dataset[2].name (line 8): 'a/b' is there twice",
     ),
     ("unknown source", HEAD + '[[dataset]]\nname = "a/b"\nsource = "ftp://x"\n', "unknown kind of source"),
-    ("nfs source", HEAD + '[[dataset]]\nname = "a/b"\nsource = "nfs://h/e"\n', "nfs:// sources are not available"),
+    ("nfs source", HEAD + '[[dataset]]\nname = "a/b"\nsource = "nfs://h/../e"\n', "not an NFS export"),
+    ("nfs and a type", HEAD + '[[dataset]]\nname = "a/b"\nsource = "nfs://h/e"\nmounted = "nfs4"\n', "is for bind:"),
+    ("no type", HEAD + '[[dataset]]\nname = "a/b"\nsource = "bind:/e"\nmounted = "NFS 4"\n', "is no type of"),
     ("source with password", HEAD + '[[dataset]]\nname="a/b"\nsource="git+https://u:hunter2@h/r"\n', "is refused"),
     ("unknown remote", HEAD + '[[dataset]]\nname="a/b"\nsource="s3://bkt"\nremote="x"\n', "no [s3.x] in this file"),
     ("remote for git", HEAD + '[[dataset]]\nname="a/b"\nsource="file:///x"\nremote="x"\n[s3.x]\n', "is for s3://"),
@@ -172,7 +174,6 @@ def test_mistake_is_told_with_its_place(text: str, told: str) -> None:
 
 LATER = [
     ("strict", HEAD + '[view]\nprofile = "strict"\n', "view.profile"),
-    ("nfs", HEAD + '[[dataset]]\nname="a/b"\nsource="nfs://h/e"\n', "dataset[1].source"),
 ]
 
 

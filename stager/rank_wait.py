@@ -1,0 +1,31 @@
+"""Rank 0 of a launch waits for the others before the view that all are in ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Final
+
+from stager.host.ranks import Presence, rank_presence
+
+__all__ = ["wait_for_ranks"]
+
+_LOOK_S: Final = 0.05
+_COME_WITHIN_S: Final = 60.0
+"""After the end of rank 0's own command: all are started at the same time, and what is staged is there at once."""
+
+
+async def wait_for_ranks(job: str, ranks: int, *, come_within_s: float = _COME_WITHIN_S) -> None:
+    """Return when ranks 1 to ``ranks`` - 1 have come and ended. ``job``: the job's directory.
+
+    One that has not come in time is not waited for: its stager may have died before it could say anything. When it
+    does come, it is told that the job has ended.
+    """
+    look = partial(rank_presence, job, range(1, ranks))
+    deadline_s = time.monotonic() + come_within_s
+    while True:
+        found = (await asyncio.to_thread(look)).values()
+        if Presence.HERE not in found and (Presence.ABSENT not in found or time.monotonic() > deadline_s):
+            return
+        await asyncio.sleep(_LOOK_S)
