@@ -187,6 +187,21 @@ class JobDirectory:
             undo.pop_all()
         return cls(path, record, fd, lock_fd)
 
+    @classmethod
+    def look(cls, scratch: str, job_id: str) -> JobDirectory:
+        """The same to look at, without the lock. Raises as `open`, but for who is at work."""
+        _check_id(job_id)
+        path = os.path.join(scratch, "jobs", job_id)
+        if not os.path.lexists(path):
+            raise _no_job(job_id, scratch)
+        with ExitStack() as undo:
+            fd = _open_directory(path, undo)
+            record = _read(fd, path)
+            if record is None:
+                raise _no_job(job_id, scratch)
+            undo.pop_all()
+        return cls(path, record, fd, os.dup(fd))
+
     def __enter__(self) -> Self:
         return self
 
@@ -232,8 +247,8 @@ class JobDirectory:
             )
         )
 
-    def keep_logs_in(self, place: str, *, own_parts: int, restart: int) -> None:
-        """Note where the logs go, and the count that made this place the job's own."""
+    def keep_logs_in(self, place: str | None, *, own_parts: int, restart: int) -> None:
+        """Note where the logs go, if anywhere, and the count that made the job's places its own."""
         self._write(msgspec.structs.replace(self.record, persist=place, own_parts=own_parts, restart=restart))
 
     def keep_view(self, keeper: KeptBy) -> None:
