@@ -221,7 +221,8 @@ def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alon
         shown = """
         id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID
         kill -STOP $PPID || kill -KILL $PPID || ls /proc/$PPID/root || echo keeper is closed
-        find /var/tmp/stager-$(id -u) -mindepth 1; for n in 3 4 5 6 7 8 9; do readlink /proc/$$/fd/$n; done; true
+        find /var/tmp/stager-$(id -u) -mindepth 1
+        for n in 3 4 5 6 7 8 9 10 11 12; do readlink /proc/$$/fd/$n; done; true
         """
         look = ["exec", "joined", "--", "sh", "-c", shown]
         done = node.for_alice(*look)
