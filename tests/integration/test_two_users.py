@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 
 CANARY = "what only bob may read"
 AT_ONCE = 3
-JOB = 'version = 1\n[job]\nname = "aimed"\ncommand = ["true"]\n'
+JOB = 'version = 1\n[job]\nname = "aimed"\ncommand = "true"\n'
 SHOW = ["--", "sh", "-c", "find /data /public /code /task -type f | xargs cat"]
 
 LOOK = """
@@ -114,12 +114,14 @@ def aims(node: TwoUsers, data: str, repo: str, out: str, name: str, *, most: boo
     mine, home = f"{node.fs}/alices/real", node.home(ALICE)
     job = f"{home}/{name}.toml"
     node.write(job, JOB + f'[logs]\npersist = "{out}"\n[[resource]]\nsource = "file://{data}"\n', ALICE)
+    kept = f'[logs]\npersist = "{out}"\n[results]\npersist = "{out}"\n'
+    node.write(f"{home}/{name}-kept.toml", JOB.replace("true", "touch /logs/x /task/x") + kept, ALICE)
     own = ["--data", f"a/d=file://{mine}"]
     few = [
         ["sync", "--delete=all", f"file://{mine}", data],
         ["run", "--data", f"b/d=bind:{data}", *SHOW],
         ["run", "--public", f"d={data}", *SHOW],
-        ["run", *own, "--logs", out, "--", "sh", "-c", "echo x > /logs/x"],
+        ["run", f"{home}/{name}-kept.toml"],
         ["run", *own, "--scratch", out, *SHOW],
     ]
     if not most:
