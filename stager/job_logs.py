@@ -17,7 +17,7 @@ from stager.host.atomic import write_all
 from stager.host.tree_files import TreeFile, open_in_tree, walk_files
 from stager.job_look import JobLook
 from stager.model import JobState
-from stager.stages.collect_place import MARK
+from stager.stages.collect_directory import OWN_FILES
 
 __all__ = ["Downloaded", "download_log", "kept_logs", "list_logs", "logs_now", "open_target"]
 
@@ -61,13 +61,12 @@ def logs_now(look: JobLook) -> str:
 
 
 def list_logs(where: str) -> list[TreeFile]:
-    """Every file in them by its path, but for stager's mark; none where they are not there. Blocks.
+    """Every file in them by its path, but for stager's own; none where they are not there. Blocks.
 
     Raises `HostError`: they cannot be read, or have more than a million files.
     """
-    mark = MARK.encode()
     try:
-        found = list(islice((file for file in walk_files(where) if file.path != mark), _MOST_FILES + 1))
+        found = list(islice((file for file in walk_files(where) if file.path not in OWN_FILES), _MOST_FILES + 1))
     except OSError as error:
         raise from_os_error(error, doing="look into the logs", where=where) from error
     if len(found) > _MOST_FILES:
