@@ -27,12 +27,17 @@ site.SITE_FILE, scratch.DEFAULT_TOP = sys.argv.pop(1), sys.argv.pop(1)
 from stager.cli import main
 sys.exit(main())
 """
-BUCKET = """
+SITE = """
 [cloud]
 bucket = "acme"
 region = "eu-west-1"
 org_id = "org_1"
 cloud_id = "cld_1"
+[view.public]
+site = "{0}/sites"
+[view.binds]
+"lab/efs" = "{0}/efs"
+"lab/closed" = "{0}/closed"
 """
 EVERYTHING = """
 version = 1
@@ -54,7 +59,7 @@ source = "file://{0}/resource"
 """
 PATHS = {
     "/data/alice/copied": "copied", "/data/lab/bound": "bound", "/public/p": "public", "/code": "code",
-    "/task": "resource",
+    "/task": "resource", "/public/site": "sites", "/data/lab/efs": "efs",
 }  # fmt: skip
 WRITABLE = [
     "/data/alice/copied", "/data/lab/bound", "/code", "/logs", "/task", "/task_tmp", "/task_ramfs",
@@ -81,8 +86,11 @@ class Clouds:
                 self.open_to_all(base / "nfs" / kind / cloud)
         for cloud in ("one", "two"):
             places = f'cluster = "{base}/nfs/cluster"\nuser = "{base}/nfs/users"\nshared = "{base}/nfs/shared"\n'
-            (base / f"{cloud}.toml").write_text(f'[storage]\n{places}cloud = "{cloud}"\n{BUCKET}')
+            (base / f"{cloud}.toml").write_text(f'[storage]\n{places}cloud = "{cloud}"\n{SITE.format(base)}')
         (base / "none.toml").touch()
+        self.furnish("sites")
+        self.furnish("efs").chmod(0o777)
+        self.furnish("closed").chmod(0o700)
 
     def open_to_all(self, path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
@@ -102,12 +110,16 @@ class Clouds:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    def furnish(self, name: str) -> Path:
+        (self.base / name).mkdir()
+        (self.base / name / "what").write_text(f"{name}\n")
+        return self.base / name
+
     def write_job(self) -> str:
         """One of every kind of source, each with its own name in it."""
-        for name in ("code", "copied", "bound", "public", "resource"):
-            (self.base / name).mkdir()
-            (self.base / name / "what").write_text(f"{name}\n")
-        (self.base / "bound").chmod(0o777)
+        for name in ("code", "copied", "public", "resource"):
+            self.furnish(name)
+        self.furnish("bound").chmod(0o777)
         (self.base / "job.toml").write_text(EVERYTHING.format(self.base))
         return str(self.base / "job.toml")
 
@@ -136,15 +148,16 @@ def clouds() -> Iterator[Clouds]:
         shutil.rmtree(base)
 
 
-def test_x1_a11_every_path_and_variable_is_there_at_once_and_none_hides_another(clouds: Clouds) -> None:
+def test_x1_a11_c12_c13_every_path_and_variable_is_there_at_once_and_none_hides_another(clouds: Clouds) -> None:
     show = [f"cat {path}/what" for path in PATHS]
     mark = [f"test ! -e {path}/mark && echo {path} > {path}/mark" for path in WRITABLE]
     read = [f"cat {path}/mark" for path in WRITABLE]
-    rest = [f'printf "%s\\n" "${name}"' for name in VARIABLES] + ["pwd -P", "ls -d /mnt/*", "! touch /public/p/x"]
-    done = clouds.run(ALICE, "\n".join(["set -e", *show, *mark, *read, *rest]), "--job-id", "11", clouds.write_job())
+    rest = [f'printf "%s\\n" "${name}"' for name in VARIABLES] + ["pwd -P", "ls -d /mnt/*", "ls /data/lab"]
+    script = ["set -e", *show, *mark, *read, *rest, "! touch /public/p/x /public/site/x"]
+    done = clouds.run(ALICE, "\n".join(script), "--job-id", "11", clouds.write_job())
     assert done.code == 0, done.err
     mnt = sorted({f"/mnt/{name}" for name in os.listdir("/mnt")} | set(WRITABLE[-4:]))
-    assert done.out.splitlines() == [*PATHS.values(), *WRITABLE, *VARIABLES.values(), "/task", *mnt]
+    assert done.out.splitlines() == [*PATHS.values(), *WRITABLE, *VARIABLES.values(), "/task", *mnt, "bound", "efs"]
     assert (clouds.base / "bound" / "mark").exists() and not (clouds.base / "copied" / "mark").exists()
 
 
