@@ -20,6 +20,7 @@ from stager.errors import SpecError, UsageError
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
+    PUBLIC_NAME,
     CodeSpec,
     DatasetSpec,
     JobSpec,
@@ -58,7 +59,6 @@ from stager.variables import is_own
 
 __all__ = ["load_spec", "parse_spec", "read_spec", "with_options"]
 
-_PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LATER = "not available in this version"
 _NO_CHOICES: Final = Choices()
@@ -276,7 +276,7 @@ def _publics(given: object, problems: Problems) -> tuple[PublicSpec, ...]:
 def _public(place: str, name: str, path: str, problems: Problems) -> PublicSpec | None:
     before = len(problems.found)
     plain = "/" + os.path.normpath(path).lstrip("/")
-    if not _PUBLIC_NAME.fullmatch(name):
+    if not PUBLIC_NAME.fullmatch(name):
         problems.add(f"{place}.name", f"{shown(name)}: letters, digits, '.', '_' and '-', not starting with '.'")
     if not path.startswith("/") or "\0" in path or plain == "/":
         problems.add(f"{place}.source", f"{shown(path)} is not the absolute path of a directory on this host")
