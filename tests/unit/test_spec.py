@@ -174,7 +174,6 @@ def test_mistake_is_told_with_its_place(text: str, told: str) -> None:
 
 LATER = [
     ("results", HEAD + '[results]\npersist = "/srv"\n', "results"),
-    ("strict", HEAD + '[view]\nprofile = "strict"\n', "view.profile"),
     ("logs in s3", HEAD + '[logs]\npersist = "s3://results/logs/"\n', "logs.persist"),
 ]
 
