@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, UsageError
+from stager.host import brokered
 from stager.host.holders import Life
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
@@ -162,6 +163,9 @@ def _open_keeper(keeper: KeptBy, held: ExitStack) -> tuple[Joined, bytes] | None
     process = hold(os.pidfd_open(pid))
     if keeper.holder.state() is not Life.ALIVE:
         return None
+    if brokered.is_brokered() and not os.access(f"/proc/{pid}/ns/mnt", os.R_OK):  # root's
+        context = hold(brokered.open_context(pid, keeper.context))
+        return Joined({}, -1, -1, of_root=pid), os.pread(context, _MOST_CONTEXT_BYTES, 0)
     namespaces = {kind: hold(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS}
     job = hold(os.open(f"/proc/{pid}/fd/{keeper.namespace}", os.O_RDONLY | os.O_CLOEXEC))
     context = hold(os.open(f"/proc/{pid}/fd/{keeper.context}", os.O_RDONLY | os.O_CLOEXEC))

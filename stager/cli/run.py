@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 
+from stager.cli.advise import Told, advise_at_end, advising, tell_waiting
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
@@ -23,11 +24,14 @@ from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
 from stager.cli.text import count, size
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
+from stager.connecting import connected, live_paths
 from stager.copies import caches_for
+from stager.creating import live_view
 from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
@@ -102,6 +106,8 @@ def command(
     What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
     behind all of them; each dataset of a job file says its own.
 
+    Of several --instances that no array tells apart each is run, one after another, as a job ID_INSTANCE.
+
     Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
     """
     state: State = ctx.obj
@@ -126,7 +132,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = _adjusted(take_job(ctx, jobfile, options, argv=argv), how)
+    arguments = _adjusted(take_job(ctx, jobfile, dict(options), argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -135,8 +141,10 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     facts = scheduler_facts(os.environ)
-    refuse_unknown_task(arguments.spec, facts)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
+    if instance_of(arguments.spec.instances, facts) is None:
+        return _run_each(ctx, jobfile, how, status_file, options, outcome, arguments.spec.instances.ids)
+    refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
     if how.launch is not None and (how.plain or brokered.is_brokered()):
@@ -146,7 +154,7 @@ def _run(
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
-    start = _join if is_led else _stage_and_run
+    start = _join if is_led else _connect_and_run
     return run_async(
         start(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
@@ -165,6 +173,32 @@ def _adjusted(arguments: JobArguments, how: _How) -> JobArguments:
     if how.profile in ("host", "strict"):
         profile = "strict" if how.profile == "strict" else "host"
     return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit, profile=profile))
+
+
+def _run_each(
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
+    outcome: _Outcome, ids: Sequence[int],
+) -> int:  # fmt: skip
+    """All instances, one after another, each a job of its own; one that fails does not keep the others from running.
+    The first failure is what is told in the end.
+    """
+    base, told, code = outcome.job_id, _Outcome(), 0
+    for number in ids:
+        outcome.ended = None
+        one = {**options, "instance": number, "job_id": f"{base}_{number}"}
+        status = _run(ctx, jobfile, how, status_file, one, outcome)
+        if number == ids[0] or (status and not code):
+            told, code = replace(outcome), status
+    outcome.job_id, outcome.ended = told.job_id, told.ended
+    return code
+
+
+async def _connect_and_run(
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
+    """Not before its turn has come, where the site counts who has an export."""
+    async with connected(live_paths(arguments.spec), waits=partial(tell_waiting, state)):
+        return await _stage_and_run(state, arguments, argv, how, outcome)
 
 
 async def _join(
@@ -186,7 +220,7 @@ async def _join(
 async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
-    spec = arguments.spec
+    spec, told = arguments.spec, Told()
     if outcome.job_id is None:
         raise InternalError("a job without an id")
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
@@ -206,10 +240,11 @@ async def _stage_and_run(
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
-            view = await stage_job(
-                spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
-            )  # fmt: skip
+            async with advising(state, live_view(spec), told):
+                view = await stage_job(
+                    spec, job, placement, transfer=transfer, remote=arguments.remote,
+                    save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
+                )  # fmt: skip
         staged = opened.pop_all()
     with staged:
         try:
@@ -218,6 +253,7 @@ async def _stage_and_run(
                 warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
+                await asyncio.to_thread(advise_at_end, state, view, told)
                 await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 

@@ -16,7 +16,7 @@ from stager.errors import InternalError, MountError
 from stager.host import brokered, procs
 from stager.host.holders import Holder
 from stager.host.keeper import CommandRequest, KeeperRequest
-from stager.host.keepers import Keeper, start_keeper
+from stager.host.keepers import OWN, Keeper, start_keeper
 from stager.host.launch import give_up
 from stager.host.readers import end_uses, hand_over
 from stager.host.record import KeptBy
@@ -38,10 +38,11 @@ class Joined(NamedTuple):
     namespaces: Mapping[str, int]
     job: int
     keeper: int
+    of_root: int = OWN  # else the number of root's keeper, which root's part of stager opens
 
     def descriptors(self) -> tuple[int, ...]:
         """All of it."""
-        return (*self.namespaces.values(), self.job, self.keeper)
+        return (*self.namespaces.values(), self.job, self.keeper) if self.of_root == OWN else ()
 
 
 async def run_command(
@@ -81,12 +82,12 @@ async def run_command(
                     "the process that builds the job's view ended without a word", hint="see its message above"
                 )
             await asyncio.to_thread(hand_over, view.uses, process.pid, ready["mounts"])
-            if not brokered.is_brokered():
+            if not brokered.is_brokered():  # else root's part of stager has it, and ends what is in it
                 namespace = _open_namespace(process.pid, ready["namespace"])
-                if note is not None:
-                    holder = Holder.of(process.pid)
-                    kept = KeptBy(holder=holder, namespace=ready["namespace"], context=ready["context"])
-                    await asyncio.to_thread(note, kept)
+            if note is not None:
+                holder = Holder.of(process.pid)
+                kept = KeptBy(holder=holder, namespace=ready["namespace"] or 0, context=ready["context"])
+                await asyncio.to_thread(note, kept)
             if (ended := await talk.until_end(deadline)) is None:
                 raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
             if others is not None:
@@ -111,7 +112,7 @@ async def join_command(joined: Joined, command: Command, *, deadline: Deadline |
         "holds": False, "context": "", **_what(command),
     }  # fmt: skip
     started_s = time.time()
-    process, ours = await _start(joined.descriptors(), None, None, None)
+    process, ours = await _start(joined.descriptors(), None, None, None, joins=joined.of_root)
     try:
         async with Talk(process, ours, request) as talk:
             ended = await talk.until_end(deadline) if await talk.until_ready() is not None else None
@@ -122,12 +123,12 @@ async def join_command(joined: Joined, command: Command, *, deadline: Deadline |
 
 
 async def _start(
-    held: Sequence[int], stdin: _Stream, stdout: _Stream, stderr: _Stream
+    held: Sequence[int], stdin: _Stream, stdout: _Stream, stderr: _Stream, joins: int | None = None
 ) -> tuple[Keeper, socket.socket]:
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.to_thread(
-            start_keeper, theirs, held, stdin=stdin, stdout=stdout, stderr=stderr
+            start_keeper, theirs, held, stdin=stdin, stdout=stdout, stderr=stderr, joins=joins
         )  # fmt: skip
     except BaseException:
         ours.close()

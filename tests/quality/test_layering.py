@@ -59,8 +59,10 @@ LAYERS = (
     (
         "pipeline",
         {
+            "advice",
             "caching",
             "checking",
+            "connecting",
             "copies",
             "creating",
             "decision",
