@@ -173,7 +173,7 @@ def test_mistake_is_told_with_its_place(text: str, told: str) -> None:
 
 
 LATER = [
-    ("strict", HEAD + '[view]\nprofile = "strict"\n', "view.profile"),
+    ("gs", HEAD + '[[dataset]]\nname = "a/b"\nsource = "gs://bucket/p"\n', "dataset[1].source"),
 ]
 
 
