@@ -23,6 +23,7 @@ from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, holds_anything
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
+from stager.storages import release_storage
 from stager.view_paths import CODE, TASK
 
 __all__ = [
@@ -66,6 +67,7 @@ def collect_job(
         return ()
     if record.state is JobState.RUNNING:
         job.advance(JobState.ENDED)
+        release_storage(job)
     keeps = keeps_of(job)
     found: list[Collected] = []
     failed: list[StagerError] = []
@@ -205,6 +207,7 @@ def remove_copies(job: JobDirectory) -> None:
 
     Raises `MountError`, `HostError`.
     """
+    release_storage(job)
     remove_data(job)
     if job.record.state is not JobState.PERSISTED:
         release_keeps(job)

@@ -50,6 +50,7 @@ from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
 from stager.stages.unknown import refuse_unknown
+from stager.storages import open_storages, release_storage
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -133,8 +134,9 @@ async def stage_job(
         if JobState.CREATED not in job.record.times:
             await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
+        storages = await asyncio.to_thread(open_storages, job, placement.scratch, os.environ)
         await asyncio.to_thread(write_environment, spec, job, os.environ)
-        view = view_of(spec, job, placement.scratch, copies)
+        view = view_of(spec, job, placement.scratch, copies, storages)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
@@ -163,6 +165,7 @@ async def stage_job(
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "storage": {one.target: {"path": one.path, "told": one.told, "fallback": one.fallback} for one in storages},
         "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
@@ -186,18 +189,19 @@ async def run_job(
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
         if plain:
+            await asyncio.to_thread(link_mounted, checked, job)
             command = await asyncio.to_thread(
                 plain_command, spec, job, os.environ, tuple(argv), workdir=command.workdir
             )
-            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
+    deadline = spec.limit.after(job.record.times[JobState.RUNNING])
     try:
-        ended = await (run_plain(command) if plain else run_command(
-            checked, command, context=context_of(spec, os.environ), note=job.keep_view,
-            others=partial(wait_for_ranks, job.path, launch.ranks) if launch is not None else None,
+        ended = await (run_plain(command, deadline=deadline) if plain else run_command(
+            checked, command, context=context_of(spec, os.environ), note=job.keep_view, deadline=deadline,
+            others=partial(wait_for_ranks, job.path, launch.ranks, deadline=deadline) if launch is not None else None,
         ))  # fmt: skip
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
@@ -205,6 +209,7 @@ async def run_job(
     how = {
         "status": ended.status, "signal": ended.signal, "code": ended.code,
         "started": rfc3339(ended.started_s), "ended": rfc3339(ended.ended_s),
+        **({"reason": "time limit"} if ended.limited else {}),
     }  # fmt: skip
     await asyncio.to_thread(_end, job, ended.code, how)
     return ended
@@ -295,6 +300,7 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
 
 def _end(job: JobDirectory, code: int | None, how: dict[str, Any]) -> None:
     job.advance(JobState.ENDED, exit_code=code)
+    release_storage(job)
     receipt = read_receipt(job)
     receipt["exit"] = how
     receipt["times"] = {state: rfc3339(seconds) for state, seconds in job.record.times.items()}

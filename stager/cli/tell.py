@@ -14,16 +14,18 @@ from stager.cli.render import write
 from stager.cli.state import State
 from stager.cli.text import count, size
 from stager.host.record import JobDirectory, rfc3339
-from stager.job_end import find_losses
+from stager.job_end import find_losses, read_receipt
 from stager.job_keeps import keeps_of
 from stager.names import show, to_json
 from stager.stages.collect import Collected, holds_anything
 from stager.stages.place import Placement
+from stager.view_paths import LOCAL_STORAGE
 
 __all__ = [
     "tell",
     "tell_collected",
     "tell_placement",
+    "tell_storage",
     "warn",
     "warn_of_losses",
     "warn_of_uncollected",
@@ -60,6 +62,18 @@ def tell_placement(state: State, placement: Placement) -> None:
         body = {"scratch": to_json(os.fsencode(other.scratch)), "name": name, **other.told()}
         text = f"stager: {name} goes to {where} ({other.device_class}): {other.why}"
         tell(state, "placed", body, text, err=True)
+
+
+def tell_storage(state: State, job: JobDirectory) -> None:
+    """Say which of the storages below /mnt are not what they are where a site has places for them."""
+    storage = read_receipt(job).get("storage", {})
+    lacking = {target: one for target, one in storage.items() if one["fallback"]}
+    local = lacking.pop(LOCAL_STORAGE, None)
+    said = [f"{LOCAL_STORAGE} is {local['told']}"] if local else []
+    if lacking:
+        said.append(f"{', '.join(map(os.path.basename, lacking))} on this node alone, and yours alone (no [storage])")
+    if said:
+        tell(state, "storage", {"job": job.record.id, "storage": storage}, f"stager: {'; '.join(said)}", err=True)
 
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:

@@ -57,10 +57,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
-    part of the job that it lies in (`stager.host.parts`). ``outside``: others than stager run its command, which nobody
-    here sees; root's `stager umount` says that it has ended. ``keeper``: while it runs and its view stands. ``launch``:
-    of which start of several processes at once (`stager.launches`) it is; "": of one alone. ``transient``: what failed
-    may succeed later.
+    part of the job that it lies in (`stager.host.parts`). ``cluster``: its storage (`stager.host.cluster_storage`).
+    ``outside``: others than stager run its command, which nobody here sees; root's `stager umount` says that it has
+    ended. ``keeper``: while it runs and its view stands. ``launch``: of which start of several processes at once
+    (`stager.launches`) it is; "": of one alone. ``transient``: what failed may succeed later.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error: str | None = None
     parts: dict[str, str] = {}
+    cluster: str = ""
     outside: bool = False
     keeper: KeptBy | None = None
     launch: str = ""
@@ -229,6 +230,10 @@ class JobDirectory:
     def lie_in(self, parts: dict[str, str]) -> None:
         """Note the parts of the job, durably, before they are made. Raises `HostError`, `NoSpaceError`."""
         self._write(msgspec.structs.replace(self.record, parts=parts))
+
+    def store_in(self, cluster: str) -> None:
+        """Note its cluster storage. Raises `HostError`, `NoSpaceError`."""
+        self._write(msgspec.structs.replace(self.record, cluster=cluster))
 
     def advance(self, state: JobState, *, exit_code: int | None = None, outside: bool = False) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
