@@ -67,7 +67,7 @@ class _How:
     profile: str | None
     time_limit: str | None
     grace: str | None
-    keep_within_s: float | None = None
+    keep_within_s: float | None
     launch: Launch | None = None
 
     @property
@@ -127,10 +127,8 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        how = _How(
-            keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace,
-            keep_within_s=options.pop("keep_within"),
-        )  # fmt: skip
+        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace,
+                   keep_within_s=options.pop("keep_within"))  # fmt: skip
         code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))

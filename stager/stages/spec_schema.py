@@ -1,5 +1,4 @@
-"""The job file's tables as msgspec structs, and the check that finds every mistake of a table, not just the first.
-"""
+"""The job file's tables as msgspec structs, and the check that finds every mistake of a table, not just the first."""
 
 from __future__ import annotations
 
