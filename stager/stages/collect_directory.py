@@ -47,6 +47,19 @@ class DirectorySink:
         self.place = place
         self._own_parts = own_parts
 
+    def ask(self, within_s: float) -> None:
+        """See `Sink`: the nearest directory above the place that is there is one to write to."""
+        above = self.place
+        while not os.path.lexists(above):
+            above = os.path.dirname(above)
+        try:
+            if not os.path.isdir(above):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise from_os_error(error, doing="keep anything there", where=above) from error
+
     def claim(self, token: str) -> bool:
         """See `Sink`."""
         return claim_place(self.place, token, own_parts=self._own_parts)
