@@ -163,3 +163,25 @@ def test_clusterone_page_runs(tmp_path: Path) -> None:
     (line,) = page.lines()
     page.run(f"{line} --job-id 4711")
     assert (tmp_path / "kept/4711/0/images.txt").read_text() == "2 images 1 public\n"
+
+
+def test_qarnot_page_runs(weed: SeaweedFS, tmp_path: Path) -> None:
+    page = Pages(tmp_path, "Your Qarnot task here", {})
+    weed.make_bucket("inputs")
+    weed.make_bucket("results")
+    weed.fill("inputs", {"common/input.txt": b"common CASE\n", "common/big": b"0", "case-7/input.txt": b"case CASE\n"})
+    (line,) = page.lines()
+    page.run(f"{line} --job-id 4711", **weed.environment())
+    client = weed.client()
+    listed = client.list_objects_v2(Bucket="results", Prefix="case-7/")["Contents"]
+    (key,) = [entry["Key"] for entry in listed if "/.stager" not in entry["Key"]]
+    assert key.endswith("/out-15.txt")
+    assert client.get_object(Bucket="results", Key=key)["Body"].read() == b"case 15\n"
+    client.close()
+
+
+def test_anyscale_page_runs(tmp_path: Path) -> None:
+    page = Pages(tmp_path, "Your Anyscale job here", {})
+    first, second = page.lines()
+    assert page.run(first) == "epoch 0\n"
+    assert page.run(second) == "epoch 1\n"
