@@ -57,10 +57,6 @@ LAYERS = (
     ("stages", {"stages"}),
     (
         "pipeline",
-        {"decision", "hosting", "jobs", "job_end", "launching", "leftovers", "moving", "opening"}
-        | {"pipeline", "placing", "planning"}
-        | {"caching", "copies", "eviction", "history", "progress", "repair", "reserving", "sync_options", "telling"}
-        | {"creating", "job_settings", "resources", "slurm", "slurm_told", "verify"},
         {
             "caching",
             "checking",
@@ -95,6 +91,8 @@ LAYERS = (
             "repair",
             "reserving",
             "resources",
+            "slurm",
+            "slurm_told",
             "sync_options",
             "telling",
             "verify",
