@@ -20,13 +20,13 @@ from stager.host.host_journal import RUN
 from stager.host.host_mounts import HostMount, begun_mounts, make_mounts, remove_mounts
 from stager.host.principal import Principal, find_principal
 from stager.host.rights import refuse_target, why_not_allowed
-from stager.host.site import site_principals
+from stager.host.site import site_principals, site_storage
 from stager.launching import launch_of_job
 from stager.model import JobState, Mount, MountView
 from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
-from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, TASK, TMP, TMP_RAMFS
+from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
 
 __all__ = ["Offer", "end_outside", "mount_job", "offered", "umount_job"]
 
@@ -215,7 +215,8 @@ def _admit(mount: HostMount, kind: str, user: Principal, others: Sequence[str]) 
         return
     here = os.readlink(f"/proc/self/fd/{source}")
     if kind not in ("bind", "public"):
-        if found.st_uid != user.uid:
+        shared = site_storage().shared
+        if found.st_uid != user.uid and not (target == SHARED_STORAGE and shared and here == os.path.realpath(shared)):
             raise AccessDeniedError("is not a directory of the user's", where=here)
         return
     site = site_principals()
