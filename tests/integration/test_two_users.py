@@ -223,7 +223,7 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
     targets = [name for name in told if name.startswith("target ")]
     assert len(targets) == 12
     assert {told.pop(name) for name in targets} == {"is no place of a view's for data"}
-    ran = {"own directory as a copy": "status 0", "command": "status 9", "join": "status 9",
+    ran = {"own directory as a copy": "status 0", "command": "status 9", "strict": "status 9", "join": "status 9",
            "workdir of another": "cannot enter the working directory: Permission denied",
            "program of another": "cannot execute the command: Permission denied"}  # fmt: skip
     assert {name: told.pop(name) for name in ran} == ran
@@ -236,6 +236,7 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
     site = "this site lets root mount no {} of it for users; the administrator adds it to [principals] {}"
     assert told == {
         "another's as a copy": "is not a directory of the user's",
+        "another's, strict": "is not a directory of the user's",
         "another's as code": "is not a directory of the user's",
         "not allowed": site.format("bind mounts", "allowed_binds"),
         "not allowed as public": site.format("public data", "allowed_public"),
