@@ -266,8 +266,8 @@ def test_strict_view_is_no_easier_to_leave(box: Sandbox, nested: tuple[str, ...]
     box.host("cp", f"{box.library}/view_attacker.py", f"{box.job}/code")
     box.open_up()
     attacks = [["change", "/public/imagenet"], ["clones", "/", "/usr", "/public/imagenet", "/data", "/mnt"],
-               ["undo", "/public/imagenet", "/data/kept/tree", "/mnt"], ["processes", "/public/imagenet/train.txt", "1"],
-               ["handle", "/public/imagenet", *OWN], ["escape", box.canary]]  # fmt: skip
+               ["undo", "/public/imagenet", "/data/kept/tree", "/mnt"], ["handle", "/public/imagenet", *OWN],
+               ["processes", "/public/imagenet/train.txt", "1"], ["escape", box.canary]]  # fmt: skip
     several = [word for attack in attacks for word in (*attack, "+")]
     script = ["/usr/bin/python3", "-I", "-S", "/code/view_attacker.py", *nested, *several]
     outcome = box.run(*script, mounts=mounts, ramdisk=True, profile="strict")
