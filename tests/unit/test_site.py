@@ -10,7 +10,8 @@ import pytest
 from stager.config import SiteLimits
 from stager.errors import HostError
 from stager.host.node_settings import NodeSettings
-from stager.host.site import SITE_FILE, site_limits, site_node
+from stager.host.principal_settings import PrincipalSettings
+from stager.host.site import SITE_FILE, site_limits, site_node, site_principals
 
 OWN = os.getuid()
 
@@ -126,3 +127,19 @@ def test_what_all_stagers_of_the_node_share_is_read(tmp_path: Path) -> None:
 def test_what_is_not_understood_of_the_node_is_an_error_too(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(HostError, match=said):
         site_node(write(tmp_path / "site.toml", text), owner=OWN)
+
+
+def test_nothing_is_allowed_to_principals_but_what_stands_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "site.toml", '[principals]\nallowed_binds = ["/mnt/efs", "/nfs"]\n')
+    assert site_principals(str(tmp_path / "none"), owner=OWN) == PrincipalSettings()
+    assert site_principals(path, owner=OWN) == PrincipalSettings(file=path, allowed_binds=("/mnt/efs", "/nfs"))
+
+
+PATHS = ('"/m"', '["m"]', '["/"]', '["//"]', '["/m/"]', '["/m/../etc"]', '["//m"]', "[1]", '[""]')
+
+
+@pytest.mark.parametrize("said", PATHS)
+@pytest.mark.parametrize("key", ["allowed_binds", "allowed_public"])
+def test_paths_that_could_mean_another_place_are_refused(tmp_path: Path, key: str, said: str) -> None:
+    with pytest.raises(HostError, match=f"principals.{key}: a list of absolute paths"):
+        site_principals(write(tmp_path / "site.toml", f"[principals]\n{key} = {said}\n"), owner=OWN)
