@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from stager.config import Remote
 from stager.copies import Copy, copies_of
+from stager.creating import live_view
 from stager.errors import (
     AccessDeniedError,
     InternalError,
@@ -25,14 +26,14 @@ from stager.errors import (
     TransientError,
     from_os_error,
 )
-from stager.host.mounts import read_fstab, read_mountinfo
 from stager.host.probe import Probe, probe_directories
-from stager.model import JobSpec
+from stager.model import JobSpec, Mount, MountView
 from stager.opening import open_source
 from stager.sources.base import everything
 from stager.stages.collect_place import persist_path
-from stager.stages.mount import missing_network_mounts
+from stager.stages.mount import check_sources
 from stager.transfer import Transfer
+from stager.view_paths import DATA, PUBLIC
 
 __all__ = ["Checked", "check_job"]
 
@@ -57,8 +58,9 @@ async def check_job(
     copies = [copy for copy in copies_of(spec, remote, None) if copy.source.scheme != "file"]
     directories = asyncio.to_thread(_check_directories, spec)
     asked = [_check_copy(copy, transfer, limit_s) for copy in copies]
-    here, over = await asyncio.gather(directories, asyncio.gather(*asked))
-    checked = [*over, *here]
+    live = [asyncio.to_thread(_check_live, mount) for mount in live_view(spec).mounts]
+    here, over, mounted = await asyncio.gather(directories, asyncio.gather(*asked), asyncio.gather(*live))
+    checked = [*over, *here, *mounted]
     if spec.logs.persist is not None:
         checked.append(await asyncio.to_thread(_check_logs, spec, spec.logs.persist, environ))
     return checked
@@ -96,24 +98,30 @@ async def _look(copy: Copy, transfer: Transfer) -> str:
     return f"can be listed and read{frozen}" if len(found.table) else "can be listed, and is empty"
 
 
+def _check_live(mount: Mount) -> Checked:
+    """What will be mounted, by the rules of the view itself. Blocks."""
+    name = mount.target.removeprefix(f"{DATA}/")
+    name = f"public {mount.target.removeprefix(f'{PUBLIC}/')}" if mount.kind == "public" else _called(name)
+    try:
+        check_sources(MountView(mounts=(mount,)), limit_s=_DIRECTORY_S)
+    except StagerError as error:
+        return Checked(name=name, source=mount.source, error=error)
+    return Checked(name=name, source=mount.source, found="can be mounted")
+
+
 def _check_directories(spec: JobSpec) -> list[Checked]:
-    """Of this host: what is copied from it, mounted from it, and public data."""
+    """What is copied from this host. Blocks."""
     named = [
         (_called(dataset.name), dataset.source.location)
         for dataset in (*spec.datasets, *spec.resources)
-        if dataset.source.scheme in ("file", "bind")
+        if dataset.source.scheme == "file"
     ]
-    named += [(f"public {public.name}", public.source) for public in spec.public]
     if spec.code is not None and spec.code.source.scheme == "file":
         named.append(("code", spec.code.source.location))
-    rows, fstab = read_mountinfo(), read_fstab()
+    probes = probe_directories([path for _, path in named], limit_s=_DIRECTORY_S) if named else []
     checked = []
-    for (name, path), probe in zip(
-        named, probe_directories([path for _, path in named], limit_s=_DIRECTORY_S), strict=True
-    ):
+    for (name, path), probe in zip(named, probes, strict=True):
         error = _error_of(probe)
-        if error is None and (points := missing_network_mounts(probe.real, fstab, rows)):
-            error = MountError(f"{points[0]} stands in /etc/fstab but is not mounted", where=path)
         checked.append(Checked(name=name, source=path, found="" if error else "can be read", error=error))
     return checked
 

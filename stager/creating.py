@@ -39,8 +39,9 @@ from stager.stages.pin import Pinning
 from stager.stages.place import Placement
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
+from stager.view_paths import DATA, PUBLIC
 
-__all__ = ["Created", "create_job", "find_created", "settings_of"]
+__all__ = ["Created", "create_job", "find_created", "live_view", "settings_of"]
 
 _UNFINISHED: Final = "its creation was not finished"
 
@@ -84,7 +85,8 @@ async def _create(
     await asyncio.to_thread(_make_anew, made)
     await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
     copies = [_listed(copy, os.path.join(made, "listings")) for copy in copies_of(spec, remote, None)]
-    await asyncio.to_thread(check_sources, _live(spec))
+    here = tuple(mount for mount in live_view(spec).mounts if mount.kind != "nfs")  # those are mounted where it runs
+    await asyncio.to_thread(check_sources, MountView(mounts=here))
 
     def where(copy: Copy) -> str:
         return os.path.join(made, "code", "tree") if _is_taken(copy) else os.path.join(NOWHERE, copy.below)
@@ -131,21 +133,21 @@ def _listed(copy: Copy, listings: str) -> Copy:
     return dataclasses.replace(copy, pinning=Pinning(save_listing=os.path.join(listings, f"{copy.below}.jsonl")))
 
 
-def _live(spec: JobSpec) -> MountView:
-    """What will be mounted, for a look whether it is there now."""
-    binds = [
+def live_view(spec: JobSpec) -> MountView:
+    """What of this host and of servers will be mounted: for a look whether it is there now, and what is in it."""
+    live: list[Mount] = [
         Mount(
-            kind="nfs" if dataset.source.scheme == "nfs" else "bind",
-            source=dataset.source.location,
-            target=f"/data/{dataset.name}",
-            mounted=dataset.mounted,
+            kind="nfs" if dataset.source.scheme == "nfs" else "bind", source=dataset.source.location,
+            target=f"{DATA}/{dataset.name}", mounted=dataset.mounted,
         )
         for dataset in spec.datasets
-        if dataset.source.is_mounted
+        if dataset.source.scheme in ("bind", "nfs")
+    ]  # fmt: skip
+    live += [
+        Mount(kind="public", source=public.source, target=f"{PUBLIC}/{public.name}", read_only=True)
+        for public in spec.public
     ]
-    public = [Mount(kind="public", source=one.source, target=f"/public/{one.name}", read_only=True)
-              for one in spec.public]  # fmt: skip
-    return MountView(mounts=(*binds, *public))
+    return MountView(mounts=tuple(live))
 
 
 def _pinned(spec: JobSpec, found: Mapping[str, tuple[Copy, DatasetReceipt]], code: str) -> JobSpec:

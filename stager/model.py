@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
 from stager.tasks import DistributedSpec, Instances
+from stager.time_limits import TimeLimit
 
 __all__ = [
     "DATASET_NAME",
@@ -37,8 +38,10 @@ __all__ = [
     "LogsSpec",
     "Mount",
     "MountView",
+    "Profile",
     "PublicSpec",
     "RamDisk",
+    "ResultsSpec",
     "SourceRef",
     "TmpSpec",
 ]
@@ -53,6 +56,7 @@ DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
 
 Access = Literal["read-write", "read-only"]
+Profile = Literal["host", "strict"]
 
 
 class Grade(StrEnum):
@@ -137,9 +141,26 @@ class CodeSpec(Struct, frozen=True, kw_only=True):
 
 
 class LogsSpec(Struct, frozen=True, kw_only=True):
-    """``[logs]``: where /logs goes after the job."""
+    """``[logs]``: where /logs goes after the job, and every ``drain_s`` while it runs (0: not). ``remote``: of s3://,
+    where it is not the default.
+    """
 
     persist: str | None = None
+    remote: Remote | None = None
+    drain_s: float = 0.0
+
+
+class ResultsSpec(Struct, frozen=True, kw_only=True):
+    """``[results]``: where what the job writes to TASK_PATH goes after it, and a copy of it every ``snapshot_s`` (0:
+    none). Of what ``filter`` wants, paths in which the expression ``whitelist`` is found and ``blacklist`` is not.
+    """
+
+    persist: str | None = None
+    remote: Remote | None = None
+    filter: Filter = EVERYTHING
+    whitelist: str = ""
+    blacklist: str = ""
+    snapshot_s: float = 0.0
 
 
 class TmpSpec(Struct, frozen=True, kw_only=True):
@@ -167,6 +188,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     public: tuple[PublicSpec, ...] = ()
     resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
+    results: ResultsSpec = field(default_factory=ResultsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     tmp: TmpSpec = TmpSpec()
@@ -174,6 +196,8 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     distributed: DistributedSpec | None = None
     clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
+    limit: TimeLimit = TimeLimit()
+    profile: Profile = "host"
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -228,7 +252,7 @@ class MountView(Struct, frozen=True, kw_only=True):
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
     ramdisk: RamDisk | None = None
-    profile: Literal["host"] = "host"
+    profile: Profile = "host"
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -240,16 +264,22 @@ class Command(Struct, frozen=True, kw_only=True):
 
 
 class ExitInfo(Struct, frozen=True, kw_only=True):
-    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
+    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds.
+
+    ``limited``: it was told to end because its time was over.
+    """
 
     status: int | None
     signal: int | None
     started_s: float
     ended_s: float
+    limited: bool = False
 
     @property
     def code(self) -> int:
-        """What ``stager run`` exits with: the command's status, or 128 + the signal."""
+        """What ``stager run`` exits with: the command's status, or 128 + the signal; 124, as timeout(1), at a limit."""
+        if self.limited:
+            return 124
         return 128 + self.signal if self.signal is not None else (self.status or 0)
 
 

@@ -19,11 +19,13 @@ from stager.cli.tell import tell
 from stager.config import Limits, SiteLimits
 from stager.errors import UsageError
 from stager.host import site
+from stager.host.advice_settings import AdviceSettings, chosen_large_file, user_advice
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.cloud_settings import CloudSettings
 from stager.host.node_settings import NodeSettings
 from stager.host.placement_settings import Chosen, user_file
 from stager.host.proxies import proxy_for
+from stager.host.storage_settings import StorageSettings
 from stager.names import lossless, show
 from stager.scheduler import scheduler_facts
 from stager.stages.place_candidates import asked_scratch, placement_in_force
@@ -80,8 +82,10 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_files(os.environ),
         *_placement(scratch, placement_in_force(os.environ), os.environ),
         *_cache(site.site_cache(), user_cache(os.environ)),
+        *_advice(site.site_advice(), user_advice(os.environ)),
         *_limits(given, options),
         *_node(site.site_node()),
+        *_storage(site.site_storage()),
         *_cloud(site.site_cloud()),
         *_environment(os.environ),
     ]
@@ -138,6 +142,16 @@ def _cache(site_says: CacheSettings, user_says: CacheSettings) -> Iterator[Setti
         yield Setting(name=f"cache.{name}", value=value, text=text, source=said[0] if said else _DEFAULT)
 
 
+def _advice(site_says: AdviceSettings, user_says: AdviceSettings) -> Iterator[Setting]:
+    large = chosen_large_file(site_says, user_says)
+    said = [each.file for each in (user_says, site_says) if each.large_file is not None]
+    yield Setting(name="advice.large_file", value=large, text=show_bytes(large), source=said[0] if said else _DEFAULT)
+    connections = site.site_connections()
+    for glob, most in connections.limits:
+        text = f"{most} jobs of this node"
+        yield Setting(name=f"connections.{show(os.fsencode(glob))}", value=most, text=text, source=connections.file)
+
+
 def _limits(given: set[str], options: dict[str, Any]) -> Iterator[Setting]:
     allowed, usual = site.site_limits(), Limits()
     limits, timeouts, retry = limits_of(options)
@@ -164,6 +178,14 @@ def _node(settings: NodeSettings) -> Iterator[Setting]:
         usual = "50% of each disk, as others count it" if name == "reserved_per_user" else "no limit"
         yield Setting(name=f"node.{name}", value=values[name], text=told.get(name, usual),
                       source=source if name in told else _DEFAULT)  # fmt: skip
+
+
+def _storage(settings: StorageSettings) -> Iterator[Setting]:
+    for name in ("cluster", "user", "shared"):
+        path = getattr(settings, name)
+        text = show(os.fsencode(path)) or "this node's, in the scratch of each user"
+        yield Setting(name=f"storage.{name}", value=path or None, text=text,
+                      source=settings.file if path else _DEFAULT)  # fmt: skip
 
 
 def _source_of_limit(name: str, value: float, allowed: SiteLimits, usual: Limits) -> str:

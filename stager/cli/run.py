@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,29 +17,43 @@ from typing import Any
 import click
 import msgspec
 
+from stager.cli.advise import Told, advise_at_end, advising, tell_waiting
+from stager.cli.figure import Figure
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
-from stager.cli.text import count, size
+from stager.cli.tell import (
+    tell_collected,
+    tell_placement,
+    tell_storage,
+    warn,
+    warn_of_losses,
+    warn_of_uncollected,
+)
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
+from stager.connecting import connected, live_paths
 from stager.copies import caches_for
+from stager.creating import live_view
 from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.host.signals import heard_s
 from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.joining import join_launch
+from stager.keeping_up import keeping_up
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
+from stager.stages.spec_limit import limit_of
+from stager.stages.spec_schema import Problems
 
 __all__ = ["command"]
 
@@ -48,6 +64,10 @@ class _How:
 
     keep: bool
     plain: bool
+    profile: str | None
+    time_limit: str | None
+    grace: str | None
+    keep_within_s: float | None
     launch: Launch | None = None
 
     @property
@@ -67,23 +87,30 @@ class _Outcome:
         """What to do after a signal has ended stager."""
         if self.ended is None:
             return "run the same command again"
-        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs"
+        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs and results"
 
 
 @click.command("run", cls=WithCommand)
 @click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
-@click.option("--view", type=click.Choice(["host", "none"]), default="host",
-              help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
+@click.option("--view", type=click.Choice(["host", "strict", "none"]),
+              help="host: the node, with the job's paths. strict: a system, processes and an environment of its own. "
+              "none: the tree and its environment only, where mounts are forbidden. [the job file's, else host]")
+@click.option("--time-limit", metavar="DURATION",
+              help="End the command after so long, like 90s or 2h30m: exit code 124.")
+@click.option("--grace", metavar="DURATION", help="Between SIGTERM and SIGKILL then. [30s]")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
+@click.option("--keep-within", type=Figure(0.0, 86400.0), metavar="SECONDS",
+              help="After a SIGTERM while the command ran: so long for logs and results, small and new files first.")
 @speed_options
 @remote_options
 @common
 @click.pass_context
 def command(
-    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, **options: Any
-) -> int:
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str | None, keep: bool,
+    time_limit: str | None, grace: str | None, **options: Any,
+) -> int:  # fmt: skip
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
     The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
@@ -100,7 +127,9 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
+        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace,
+                   keep_within_s=options.pop("keep_within"))  # fmt: skip
+        code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -118,7 +147,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = take_job(ctx, jobfile, dict(options), argv=argv)
+    arguments = _adjusted(take_job(ctx, jobfile, dict(options), argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -140,12 +169,25 @@ def _run(
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
-    start = _join if is_led else _stage_and_run
+    start = _join if is_led else _connect_and_run
     return run_async(
         start(ctx.obj, arguments, argv, how, outcome),
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
+
+
+def _adjusted(arguments: JobArguments, how: _How) -> JobArguments:
+    problems = Problems()
+    limit = limit_of(how.time_limit, how.grace, problems, known=arguments.spec.limit, prefix="--")
+    if problems.found:
+        raise UsageError("; ".join(problems.found), where="stager run")
+    profile = arguments.spec.profile
+    if how.plain and profile == "strict":
+        raise UsageError("the job file wants the strict profile", where="--view none", hint="leave one of them out")
+    if how.profile in ("host", "strict"):
+        profile = "strict" if how.profile == "strict" else "host"
+    return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit, profile=profile))
 
 
 def _run_each(
@@ -166,6 +208,14 @@ def _run_each(
     return code
 
 
+async def _connect_and_run(
+    state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
+) -> int:
+    """Not before its turn has come, where the site counts who has an export."""
+    async with connected(live_paths(arguments.spec), waits=partial(tell_waiting, state)):
+        return await _stage_and_run(state, arguments, argv, how, outcome)
+
+
 async def _join(
     _: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
@@ -176,14 +226,16 @@ async def _join(
     def command(record: Record) -> Command:
         return command_of(arguments.spec, record, argv, os.environ)
 
-    outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
+    outcome.ended = await join_launch(
+        outcome.job_id, how.launch, command, arguments.spec.limit, arguments.scratch, os.environ
+    )
     return outcome.ended.code
 
 
 async def _stage_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
-    spec = arguments.spec
+    spec, told = arguments.spec, Told()
     if outcome.job_id is None:
         raise InternalError("a job without an id")
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
@@ -196,42 +248,45 @@ async def _stage_and_run(
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(
-                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created,
+                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created,
                     launch=how.launch.token if how.launch else "",
                 )
             )
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
-            view = await stage_job(
-                spec, job, placement, transfer=transfer, remote=arguments.remote,
-                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
-            )  # fmt: skip
+            async with advising(state, live_view(spec), told):
+                view = await stage_job(
+                    spec, job, placement, transfer=transfer, remote=arguments.remote,
+                    save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
+                )  # fmt: skip
+            tell_storage(state, job)
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            async with keeping_up(job, partial(warn, state)):
+                outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            if ended.limited:
+                warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
-                await stoppable(partial(_finish, state, job, how.keep))
+                await asyncio.to_thread(advise_at_end, state, view, told)
+                await stoppable(partial(_finish, state, job, how))
     return outcome.ended.code
 
 
-def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:
-    """Keep the logs; then the copies have served. A tree with logs that are kept nowhere else stays, and is named."""
-    collected = collect_job(job, stopped=stopped)
-    if collected is not None:
-        amount = f"{count(collected.total.objects)}, {size(collected.total.bytes)}"
-        text = f"logs ({amount}) are kept in {collected.destination}" if collected.total.objects else "no logs to keep"
-        tell(state, "collected", {"job": job.record.id, **msgspec.to_builtins(collected)}, f"stager: {text}", err=True)
-        for name in collected.left_out:
-            warn(state, f"left out of the logs: {name}")
+def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bool]) -> None:
+    """Keep logs and results; then the copies have served. A tree with what is kept nowhere else stays, and is named.
+
+    Whoever sent SIGTERM sends SIGKILL soon: what is most, and what is likeliest to be missed, is safe by then.
+    """
+    told_s = heard_s(signal.SIGTERM)
+    within_s = math.inf if how.keep_within_s is None else how.keep_within_s
+    for collected in collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s):
+        tell_collected(state, job.record.id, collected, err=True)
     if job.record.state is not JobState.PERSISTED:
-        warn(
-            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
-            f"stager teardown --discard-uncollected {job.record.id} removes them",
-        )  # fmt: skip
-    elif not keep:
+        warn_of_uncollected(state, job)
+    elif not how.keep:
         warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)
 
@@ -248,6 +303,8 @@ def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, 
     body: dict[str, Any] = {"schema": 1, "time": rfc3339(time.time()), "job": outcome.job_id, "exit_code": code}
     if outcome.ended is not None:
         body["command"] = {"status": outcome.ended.status, "signal": outcome.ended.signal}
+        if outcome.ended.limited:
+            body["command"]["reason"] = "time limit"
     if error is not None:
         told = error if isinstance(error, StagerError) else InternalError(type(error).__name__)
         body["error"] = {

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from stager.host.holders import Holder, Life
 
-__all__ = ["Board", "Claimed", "Record", "Taking"]
+__all__ = ["Board", "Claimed", "Connected", "Record", "Taking"]
 
 _NAME: Final = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}")
 _FRESH: Final = "~"
@@ -64,12 +64,21 @@ class Taking(Struct, frozen=True, kw_only=True, tag="share"):
     requests: _Rate = 0.0
 
 
+class Connected(Struct, frozen=True, kw_only=True, tag="connection"):
+    """A job has an export of a network file system, or waits for it. ``ticket_ns`` of CLOCK_BOOTTIME, taken after the
+    record was on the board; 0: it is about to be.
+    """
+
+    export: Annotated[str, msgspec.Meta(max_length=64)]  # its digest
+    ticket_ns: _Count = 0
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """What a living stager says; ``who`` and the file's owner agree."""
 
     name: str
     who: Holder
-    says: Claimed | Taking
+    says: Claimed | Connected | Taking
 
 
 class Board:
@@ -95,7 +104,7 @@ class Board:
         """For a record of this process."""
         return f"{self._me.uid}.{secrets.token_hex(8)}"
 
-    def post(self, name: str, says: Claimed | Taking) -> None:
+    def post(self, name: str, says: Claimed | Connected | Taking) -> None:
         """Say it, in place of what was said under this name."""
         text = msgspec.json.encode(Record(name=name, who=self._me, says=says))
         fresh = name + _FRESH

@@ -39,7 +39,7 @@ __all__ = [
 USERS: Final = "your configuration"
 """What the user's file is called in errors."""
 
-_KNOWN: Final = ("placement", "cache")
+_KNOWN: Final = ("placement", "cache", "advice")
 _KEYS: Final = ("roots", "discover", "floor")
 _ROOT_KEYS: Final = ("path", "class")
 _PERCENT: Final = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%")

@@ -14,13 +14,23 @@
     [placement]                       # see stager.host.placement_settings
     roots = ["/nvme0", "/nvme1"]
 
+    [storage]                         # see stager.host.storage_settings
+    user = "/nfs/stager/users"
+
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
 
     [principals]                      # see stager.host.principal_settings
     allowed_binds = ["/mnt/efs"]
+
     [cloud]                           # see stager.host.cloud_settings
     bucket = "acme-training"
+
+    [advice]                          # see stager.host.advice_settings
+    large_file = "10G"
+
+    [connections]                     # see stager.host.connection_settings
+    limits = { "10.0.0.2:/vol1" = 20 }
 """
 
 from __future__ import annotations
@@ -30,20 +40,36 @@ from functools import partial
 from typing import Any, Final
 
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
+from stager.host.advice_settings import AdviceSettings, advice_in
 from stager.host.cache_settings import CacheSettings, cache_in
 from stager.host.cloud_settings import CloudSettings, cloud_in
+from stager.host.connection_settings import ConnectionSettings, connections_in
 from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
+from stager.host.storage_settings import StorageSettings, storage_in
 
-__all__ = ["SITE_FILE", "site_cache", "site_cloud", "site_limits", "site_node", "site_placement", "site_principals"]
+__all__ = [
+    "SITE_FILE",
+    "site_advice",
+    "site_cache",
+    "site_cloud",
+    "site_connections",
+    "site_limits",
+    "site_node",
+    "site_placement",
+    "site_principals",
+    "site_storage",
+]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "cloud")
+_KNOWN: Final = (
+    "limits", "node", "placement", "storage", "cache", "principals", "cloud", "advice", "connections"
+)  # fmt: skip
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -76,6 +102,12 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     return cache_in(_tables(path, owner), path, _WHAT)
 
 
+def site_storage(path: str | None = None, *, owner: int | None = None) -> StorageSettings:
+    """What the file says of the storages below /mnt. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return storage_in(_tables(path, owner), path, _WHAT)
+
+
 def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:
     """What the file says of jobs that root starts for users. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
@@ -86,6 +118,18 @@ def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSet
     """What the file says of the cloud that its jobs belong to. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return cloud_in(_tables(path, owner), path, _WHAT)
+
+
+def site_advice(path: str | None = None, *, owner: int | None = None) -> AdviceSettings:
+    """What the file says of what is too large for a network file system. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return advice_in(_tables(path, owner), path, _WHAT)
+
+
+def site_connections(path: str | None = None, *, owner: int | None = None) -> ConnectionSettings:
+    """What the file says of exports and the jobs that have them. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return connections_in(_tables(path, owner), path, _WHAT)
 
 
 def _tables(path: str, owner: int | None) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final, Literal
-
-from msgspec import Struct
+from typing import Final, Literal, NamedTuple
 
 from stager.errors import HostError
 from stager.host.names_in import names_in
@@ -25,7 +23,7 @@ _FOLLOWS_NOTHING: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLO
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class TreeFile(Struct, frozen=True, kw_only=True):
+class TreeFile(NamedTuple):
     """``path`` below the top; ``size`` in bytes, ``disk_bytes`` what of that takes space. ``kind`` "other": FIFOs,
     sockets, devices, and directories that cannot be looked into.
     """

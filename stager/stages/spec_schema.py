@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from stager.model import Profile
+
 __all__ = [
     "NOT_YET",
     "TABLES",
@@ -23,6 +25,7 @@ __all__ = [
     "LogsTable",
     "Problems",
     "PublicTable",
+    "ResultsTable",
     "S3Table",
     "SourceTable",
     "Table",
@@ -41,13 +44,14 @@ TABLES: Final = (
     "public",
     "resource",
     "logs",
+    "results",
     "tmp",
     "view",
     "s3",
     "distributed",
 )
 
-NOT_YET: Final = ("results",)
+NOT_YET: Final[tuple[str, ...]] = ()
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -67,6 +71,8 @@ class JobTable(Table, frozen=True, kw_only=True):
     clusterone_shim: bool = False
     image: str | None = None
     entrypoint: list[str] | str = ()  # type: ignore[assignment]
+    time_limit: str | None = None
+    grace: str | None = None
 
 
 class GitTable(Table, frozen=True, kw_only=True):
@@ -125,6 +131,20 @@ class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+    remote: str | None = None
+    drain: str | None = None
+
+
+class ResultsTable(Table, frozen=True, kw_only=True):
+    """``[results]``."""
+
+    persist: str | None = None
+    remote: str | None = None
+    include: list[str] = []
+    exclude: list[str] = []
+    whitelist: str = ""
+    blacklist: str = ""
+    snapshot: str | None = None
 
 
 class TmpTable(Table, frozen=True, kw_only=True):
@@ -137,7 +157,7 @@ class TmpTable(Table, frozen=True, kw_only=True):
 class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
-    profile: Literal["host", "strict"] = "host"
+    profile: Profile = "host"
 
 
 class S3Table(Table, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ def test_everything_that_is_wrong_with_a_job_file_is_told_at_once_and_nothing_mo
     }  # fmt: skip
     assert {event["name"]: event["found"] for event in events if not event["error"]} == {
         "dataset a/whole": "can be listed and read", "dataset a/main": f"answers; is at commit {commit}",
-        "dataset a/file": "can be read", "public p": "can be read",
+        "dataset a/file": "can be read", "public p": "can be mounted",
     }  # fmt: skip
     assert done.code == 3
     whole = [(method, target) for method, target in strict.requests if "d%2F" in target or "/d/" in target]

@@ -83,6 +83,8 @@ def test_creation_that_fails_says_why_and_leaves_no_job(node: Node, tmp_path: Pa
     assert unknown.code == 3 and "no job nobody on this node" in unknown.err
     node.stager("stage", "--job-id", "7", "--code", "code")
     settings = node.scratch / "jobs" / "7" / "settings.json"
+    wrong = node.stager("create", "--cod", "code", "--", "true")
+    assert wrong.code == 2 and "No such option '--cod'" in wrong.err and "'--code'" in wrong.err
     assert settings.stat().st_mode & 0o777 == 0o600
     spec = json.loads(settings.read_text())
     settings.write_text(json.dumps({**spec, "spec": {"name": 7}}))

@@ -138,25 +138,37 @@ def test_q13_q15_shell_that_is_asked_for_expands_and_starts_in_task_path(node: N
     assert (node.tree("7") / "task" / "result").read_text() == "r\n"
 
 
-def test_changes_to_copied_data_never_reach_the_source(node: Node, source: Path, tmp_path: Path) -> None:
+def test_c10_c11_changes_to_copied_data_never_reach_the_source_and_go_with_the_job(
+    node: Node, source: Path, tmp_path: Path
+) -> None:
     make_repository(tmp_path / "repo", {"g": b"git"})
     before = fingerprint(source), fingerprint(tmp_path / "repo")
     each = "echo new > $f; echo more >> $f; chmod 0 $f; mv $f $f.n; ln $f.n $f.m"
-    change = f"set -e; cd /data/me; for f in $(find . -type f); do {each}; done; rm -r x/sub"
-    done = node.stager(
-        "run", "--data", f"me/x=file://{source}", "--data", f"me/g=git+file://{tmp_path}/repo", "--", "sh", "-c", change
-    )
-    assert done.code == 0, done.err
+    change = f"cat g/g x/a x/sub/b; ls x; for f in $(find . -type f); do {each}; done; rm -r x/sub"
+    data = ["--data", f"me/x=file://{source}", "--data", f"me/g=git+file://{tmp_path}/repo"]
+    for job in ("one", "next"):  # the next one finds what the first found, also out of a warm cache
+        done = node.stager("run", "--job-id", job, *data, "--", "sh", "-c", f"set -e; cd /data/me; {change}")
+        assert done.code == 0, done.err
+        assert done.out == "gitalphabetaa\nsub\n"
+        assert not node.tree(job).exists()
     assert (fingerprint(source), fingerprint(tmp_path / "repo")) == before
 
 
-def test_git_dataset_follows_its_branch_unless_pinned(node: Node, tmp_path: Path) -> None:
+def test_c7_git_dataset_is_the_commit_of_the_start_of_its_job_unless_pinned(node: Node, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     first = make_repository(repo, {"v": b"1"})
-    commit_files(repo, {"v": b"2"}, "second")
+    data = f"a/b=git+file://{repo}"
+    watch = "echo up; read go < /logs/go; cat /data/a/b/v; echo x > /data/a/b/v"
+    with node.start("run", "--job-id", "7", "--data", data, "--", "sh", "-c", f"mkfifo /logs/go; {watch}") as running:
+        wait_for(running, "up")
+        commit_files(repo, {"v": b"2"}, "second")
+        (node.tree("7") / "logs" / "go").write_text("go\n")
+        assert running.communicate(timeout=60)[0] == "1" and running.returncode == 0
     for ref, content in (("main", "2"), (first, "1")):
-        done = node.stager("run", "--data", f"a/b=git+file://{repo}@{ref}", "--", "cat", "/data/a/b/v")
+        done = node.stager("run", "--data", f"{data}@{ref}", "--", "cat", "/data/a/b/v")
         assert done.out == content
+    bad = node.stager("run", "--data", f"{data}@{first[::-1]}", "--", "echo", "ran")
+    assert (bad.code, bad.out) == (125, "") and "a/b: " in bad.err
     assert git(repo, "status", "--porcelain") == ""
 
 
@@ -357,7 +369,7 @@ def test_job_cannot_reach_scratch(node: Node, source: Path) -> None:
     look = f"ls -A {node.scratch}; touch {node.scratch}/x"
     done = node.stager("run", "--data", f"a/b=file://{source}", "--", "sh", "-c", look)
     assert done.out == "" and done.code != 0
-    assert sorted(os.listdir(node.scratch)) == ["jobs", "trash"]
+    assert sorted(os.listdir(node.scratch)) == ["jobs", "storage", "trash"]
 
 
 def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(

@@ -1,0 +1,90 @@
+"""A job and the exports of network file systems that it has, of which the site gives each node so many."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final
+
+from stager.errors import BusyError, HostError
+from stager.host.connection_settings import ConnectionSettings
+from stager.host.connections import Connections, Export, limited_exports
+from stager.host.mounts import read_mountinfo
+from stager.host.node import open_node
+from stager.host.site import site_connections
+from stager.model import JobSpec
+
+__all__ = ["connected", "live_paths"]
+
+_LOOK_S: Final = 0.2
+_SAY_AGAIN_S: Final = 20.0  # who is not seen to live counts for a minute
+
+
+def live_paths(spec: JobSpec, others: Iterable[str] = ()) -> list[str]:
+    """What will be mounted for a job: paths of this host, and NFS exports; ``others``: its storage."""
+    binds = [dataset.source.location for dataset in spec.datasets if dataset.source.scheme in ("bind", "nfs")]
+    return [*binds, *(public.source for public in spec.public), *others]
+
+
+@asynccontextmanager
+async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None]) -> AsyncIterator[None]:
+    """Have the exports that these paths lie on while the block is entered; ``waits`` is called once when that has to be
+    waited for, with how many have it.
+
+    Raises `BusyError`: as many jobs of this node have it as the site allows, and waiting is not allowed, or was for
+    nothing. `HostError`.
+    """
+    settings = await asyncio.to_thread(site_connections)
+    if not settings.limits:
+        yield
+        return
+    with ExitStack() as held:
+        connections = await asyncio.to_thread(_take, list(paths), settings, held)
+        if connections is None:
+            yield
+            return
+        await _wait(connections, settings, waits)
+        saying = asyncio.create_task(_say_again_and_again(connections))
+        try:
+            yield
+        finally:
+            saying.cancel()
+            await asyncio.gather(saying, return_exceptions=True)
+
+
+def _take(paths: list[str], settings: ConnectionSettings, held: ExitStack) -> Connections | None:
+    plain = [os.path.realpath(path) if path.startswith("/") else path for path in paths]
+    exports = limited_exports(plain, read_mountinfo(), settings)
+    if not exports:
+        return None
+    node = open_node()
+    held.callback(node.close)
+    if node.board is None:
+        hint = "the administrator names a directory for this: [node] directory of the site's configuration"
+        raise HostError("the site limits who has it, and nobody can be seen here", where=exports[0].name, hint=hint)
+    return held.enter_context(Connections(node.board, exports))
+
+
+async def _wait(
+    connections: Connections, settings: ConnectionSettings, waits: Callable[[Export, int], None]
+) -> None:
+    until, told = time.monotonic() + settings.wait_s, False
+    while (missing := await asyncio.to_thread(connections.waits_for)) is not None:
+        export, before = missing
+        if time.monotonic() >= until:
+            what = f"{before} jobs of this node have it or wait for it, and the site allows {export.most}"
+            raise BusyError(f"{what} ({settings.file})", where=export.name, hint="try again when one has ended")
+        if not told:
+            waits(export, before)
+            told = True
+        await asyncio.sleep(_LOOK_S)
+        await asyncio.to_thread(connections.say_again)
+
+
+async def _say_again_and_again(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(_SAY_AGAIN_S)
+        await asyncio.to_thread(connections.say_again)
