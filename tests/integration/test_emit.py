@@ -64,7 +64,7 @@ class Staged:
             f"environment = {{ HOSTILE = {json.dumps(HOSTILE)} }}\n"
             f"[code]\nsource = '{root}/code'\n[[dataset]]\nname = 'lab/words'\nsource = 'file://{root}/words'\n"
             f"[[dataset]]\nname = 'lab/live'\nsource = {json.dumps(f'bind:{self.live}')}\n"
-            f"[[public]]\nname = 'set'\nsource = '{self.public}'\n[view]\n"
+            f"[[public]]\nname = 'set'\nsource = '{self.public}'\n[logs]\npersist = '{root}/kept'\n"
         )
         done = self.node.stager("stage", "JOB.toml", "--job-id", "job-1", **CREDENTIALS)
         assert done.code == 0, done.err
@@ -193,6 +193,20 @@ def test_k8s_manifest_holds_by_the_schema_with_secrets_by_reference(staged: Stag
         container["volumeMounts"], pod["volumes"], strict=True)}  # fmt: skip
     assert places["/public/set"][0]["recursiveReadOnly"] == "Enabled"
     assert places["/data/lab/live"][1]["hostPath"] == {"path": str(staged.live), "type": "Directory"}
+
+
+def test_what_a_container_leaves_is_kept_once_it_is_said_to_have_ended(
+    staged: Staged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last of those that use the job."""
+    (staged.node.tree("job-1") / "logs/log").write_text("container's")
+    monkeypatch.setenv("STAGER_SCRATCH", str(staged.node.scratch))
+    assert run(["collect", "job-1"]) == 2
+    assert "say --ended" in "".join(capsys.readouterr())
+    assert run(["collect", "--ended", "job-1"]) == 0
+    assert (staged.node.root / "kept/job-1/0/log").read_text() == "container's"
+    assert run(["teardown", "-q", "job-1"]) == 0
+    assert not staged.node.tree("job-1").exists()
 
 
 def test_q16_entrypoint_goes_before_the_command_and_what_is_wrong_is_refused(
