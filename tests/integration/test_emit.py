@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from integration.job_driver import Node
 from servers.docker_socket import docker_socket
 from stager.cli.group import run
+from stager.stages.emit_words import label_of
 
 CANARY = "untouched\n"
 SECRET = "CANARY-secret-key-0815"
@@ -235,3 +237,10 @@ def test_q16_entrypoint_goes_before_the_command_and_what_is_wrong_is_refused(
     assert run(["stage", bad]) == 2
     text = "".join(capsys.readouterr())
     assert "is no image" in text and "cannot be split" in text
+
+
+def test_names_that_kubernetes_does_not_take_stay_apart() -> None:
+    names = ["stager-4711", "stager-Job.7", "stager-job-7", f"stager-{'x' * 100}-1", f"stager-{'x' * 100}-2"]
+    labels = [label_of(name) for name in names]
+    assert labels[0] == "stager-4711" and len(set(labels)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels)
