@@ -49,6 +49,8 @@ def k8s_of(launch: Launch, environ: Mapping[str, str]) -> str:
             "backoffLimit": 0,
             "template": {
                 "spec": {
+                    **({"activeDeadlineSeconds": launch.limit.seconds} if launch.limit.seconds is not None else {}),
+                    "terminationGracePeriodSeconds": launch.limit.grace_s,
                     "restartPolicy": "Never",
                     "nodeSelector": {"kubernetes.io/hostname": launch.node},
                     "securityContext": {"runAsUser": launch.uid, "runAsGroup": launch.gid},

@@ -61,7 +61,7 @@ class Staged:
         (self.public / "sub/b.txt").write_text(CANARY)
         (root / "JOB.toml").write_text(
             "version = 1\n[job]\nname = 'job'\nimage = 'registry.example:5000/lab/train:1.2'\n"
-            "clusterone_shim = true\npass_credentials = true\n"
+            "clusterone_shim = true\npass_credentials = true\ntime_limit = '2h'\ngrace = '1m'\n"
             f"command = ['/code/check.py', {json.dumps(HOSTILE)}]\n"
             f"environment = {{ HOSTILE = {json.dumps(HOSTILE)} }}\n"
             f"[code]\nsource = '{root}/code'\n[[dataset]]\nname = 'lab/words'\nsource = 'file://{root}/words'\n"
@@ -187,6 +187,7 @@ def test_k8s_manifest_holds_by_the_schema_with_secrets_by_reference(staged: Stag
     kubernetes_validate.validate(manifest, "1.31", strict=True)
     pod = manifest["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    assert (pod["activeDeadlineSeconds"], pod["terminationGracePeriodSeconds"]) == (7200, 60)
     assert container["args"] == ["/code/check.py", HOSTILE.replace("$", "$$")]
     variables = {one["name"]: one for one in container["env"]}
     assert variables["HOSTILE"]["value"] == HOSTILE.replace("$", "$$")
