@@ -40,7 +40,6 @@ from stager.stages.spec_limit import limit_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
-    NOT_YET,
     TABLES,
     CodeTable,
     DatasetTable,
@@ -150,10 +149,7 @@ def _mistakes(problems: Problems, where: str) -> SpecError:
 
 
 def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | None:
-    for name in NOT_YET:
-        if name in table:
-            problems.add(name, _LATER)
-    find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
+    find_unknown("", table, TABLES, problems)
     _check_version(table, problems)
     remotes = read_remotes(table.get("s3", {}), problems)
     datasets = _datasets(table.get("dataset", []), remotes, base, problems)
