@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, from_os_error
+from stager.host.storage_settings import StorageSettings
 
-__all__ = ["open_own_in", "open_top"]
+__all__ = ["open_own_in", "open_top", "to_be_hidden"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -37,6 +38,18 @@ def open_top(path: str) -> int:
             hint="the administrator makes it sticky (chmod 1777)",
         )  # fmt: skip
     return fd
+
+
+def to_be_hidden(settings: StorageSettings) -> list[str]:
+    """What no job reaches by its own path: what others have of cluster and user storage, and the shared storage of
+    other clouds, as far as it is there. Blocks.
+    """
+    hidden = [os.path.dirname(path) if settings.cloud else path for path in (settings.cluster, settings.user) if path]
+    if settings.cloud and settings.shared:
+        top, own = os.path.split(settings.shared)
+        with suppress(OSError):
+            hidden += [os.path.join(top, name) for name in os.listdir(top) if name != own]
+    return hidden
 
 
 def open_own_in(top_fd: int, name: str, where: str) -> int:
