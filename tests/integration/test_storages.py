@@ -214,6 +214,10 @@ def test_a9_place_that_another_user_has_taken_is_refused(clouds: Clouds) -> None
         name = place / str(victim)
         name.symlink_to("/tmp") if victim == BOB else name.mkdir()
         os.chown(name, ALICE, ALICE, follow_symlinks=False)
+    (clouds.base / "nfs" / "shared" / "two").chmod(0o700)
+    alone = clouds.run(ALICE, "echo x > /mnt/shared_storage/mine", "--job-id", "12", cloud="two")
+    assert "you may not enter" in clouds.storage_of(ALICE, "12")["/mnt/shared_storage"]["told"], alone.err
+    assert os.listdir(clouds.base / "nfs" / "shared" / "two") == []
     taken = clouds.run(47023, "true")
     assert (taken.code, f"belongs to another user (uid {ALICE})" in taken.err) == (125, True), taken.err
     led = clouds.run(BOB, "true", cloud="two")
