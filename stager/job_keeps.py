@@ -21,7 +21,7 @@ from stager.errors import HostError, UsageError
 from stager.filters import EVERYTHING, Filter
 from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
-from stager.host.leaves import Leaf
+from stager.host.leaves import Identity, Leaf
 from stager.host.record import JobDirectory
 from stager.host.workspace import boot_id
 from stager.model import Counts, JobSpec, JobState
@@ -284,13 +284,28 @@ def written_results(job: JobDirectory, leaves: Iterable[Leaf]) -> Iterator[Leaf]
     return _written(job, leaves, ChangedInputs())
 
 
-def drain_logs(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:
-    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`."""
+def drain_logs(
+    job: JobDirectory, keep: Keep, known: dict[bytes, Identity], *, stopped: Callable[[], bool] = lambda: False
+) -> Collected:
+    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`.
+
+    ``known``: what earlier calls have brought and has not changed since is not looked at again; this one adds to it.
+    """
+    seen: dict[bytes, Identity] = {}
+
+    def pick(leaves: Iterator[Leaf], _tally: Tally) -> Iterator[Leaf]:
+        for leaf in leaves:
+            if known.get(leaf.path) != leaf.identity:
+                seen[leaf.path] = leaf.identity
+                yield leaf
+
     with closing(_open_sink(keep)) as sink:
         tally = Tally(what=keep.what, stopped=stopped, running=True)
-        return collect_tree(
-            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, receipt=None
+        found = collect_tree(
+            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, pick=pick, receipt=None
         )
+    known.update(seen)
+    return found
 
 
 def snapshot_results(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:
