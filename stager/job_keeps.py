@@ -23,7 +23,6 @@ from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
 from stager.host.leaves import Identity, Leaf
 from stager.host.record import JobDirectory
-from stager.host.workspace import boot_id
 from stager.model import Counts, JobSpec, JobState
 from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, Pick, collect_tree, everything, files_only, holds_anything
@@ -207,10 +206,16 @@ def _open_sink(keep: Keep) -> Sink:
 
 
 def collect_keep(
-    job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False, deadline_s: float | None = None
+    job: JobDirectory,
+    keep: Keep,
+    *,
+    trusted: bool,
+    stopped: Callable[[], bool] = lambda: False,
+    deadline_s: float | None = None,
 ) -> Collected:
     """Bring it to its place after the job's end, receipt and all. Idempotent. Blocks. Raises as `collect_tree`.
 
+    ``trusted``: the node was not restarted since the job began, so what is at its place has not lost data.
     ``deadline_s``: when there is no more time, on the monotonic clock.
     """
     record = job.record
@@ -219,9 +224,7 @@ def collect_keep(
         if keep.what == "logs" and not holds_anything(tree):
             sink.release(record.claim)
             return Collected(what=keep.what, destination=keep.place, total=Counts())
-        tally = Tally(
-            what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=record.owner.boot == boot_id()
-        )  # fmt: skip
+        tally = Tally(what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=trusted)
         return _collect(job, keep, sink, record.claim, tally)
 
 
