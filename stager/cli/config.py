@@ -176,7 +176,8 @@ def _node(settings: NodeSettings) -> Iterator[Setting]:
     text = show(os.fsencode(settings.directory)) or "none: each user's stagers see one another"
     yield Setting(name="node.directory", value=settings.directory or None, text=text,
                   source=source if settings.directory else _DEFAULT)  # fmt: skip
-    for name in ("max_bandwidth", "max_requests_per_second", "reserved_per_user", "trees_per_user"):
+    for name in ("max_bandwidth", "max_requests_per_second", "reserved_per_user", "trees_per_user",
+                 "jobs_per_node"):  # fmt: skip
         usual = "50% of each disk, as others count it" if name == "reserved_per_user" else "no limit"
         yield Setting(name=f"node.{name}", value=values[name], text=told.get(name, usual),
                       source=source if name in told else _DEFAULT)  # fmt: skip

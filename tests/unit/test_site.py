@@ -95,16 +95,17 @@ def test_symlink_loop_is_an_error_and_not_no_limit(tmp_path: Path) -> None:
 def test_what_all_stagers_of_the_node_share_is_read(tmp_path: Path) -> None:
     text = (
         '[node]\ndirectory = "/run/stager/"\nmax_bandwidth = "2G"\nmax_requests_per_second = 10000\n'
-        'reserved_per_user = "12.5%"\ntrees_per_user = 20\n[limits]\nmax_connections = 4\n'
+        'reserved_per_user = "12.5%"\ntrees_per_user = 20\njobs_per_node = 1\n[limits]\nmax_connections = 4\n'
     )
     path = write(tmp_path / "site.toml", text)
     found = site_node(path, owner=OWN)
     assert found == NodeSettings(
         file=path, directory="/run/stager", max_bandwidth=2 << 30, max_requests_per_second=10000.0,
-        reserved_share=0.125, trees_per_user=20,
+        reserved_share=0.125, trees_per_user=20, jobs_per_node=1,
     )  # fmt: skip
     assert found.told() == {
         "max_bandwidth": "2G", "max_requests_per_second": "10000", "reserved_per_user": "12.5%", "trees_per_user": "20",
+        "jobs_per_node": "1",
     }  # fmt: skip
     assert site_limits(path, owner=OWN).max_connections == 4
     write(tmp_path / "site.toml", '[node]\nreserved_per_user = "2T"\n')
