@@ -16,7 +16,8 @@ from integration.user_node import USER, user_node
 
 pytestmark = pytest.mark.root
 
-LOOK = "readlink /proc/self/ns/mnt /proc/self/ns/user; pwd; ls /data/me/d; echo $COLOR ${AWS_SECRET_ACCESS_KEY-none}"
+LOOK = """readlink /proc/self/ns/mnt /proc/self/ns/user; pwd; ls /data/me/d; echo $COLOR ${AWS_SECRET_ACCESS_KEY-none}
+grep -E "Cap|NoNewPrivs|Uid|Gid" /proc/self/status | cksum; ls /proc/self/fd | wc -l"""
 
 
 @pytest.fixture(params=["root", "user"])
@@ -46,14 +47,15 @@ source = "file://{source}"
     with node.start("run", "--job-id", "7", job) as process:
         try:
             assert process.stdout is not None
-            yield process, [process.stdout.readline() for _ in range(5)]
+            yield process, [process.stdout.readline() for _ in range(7)]
         finally:
             process.terminate()
 
 
 def test_exec_is_in_the_view_of_the_job_and_ends_with_it(node: Node) -> None:
     with running_job(node) as (process, seen):
-        assert seen[2:] == ["/task\n", "file\n", "blue none\n"]
+        assert seen[2:5] == ["/task\n", "file\n", "blue none\n"]
+        assert seen[6] == "4\n"  # no descriptor but the standard streams, and that of the directory
         keeper = json.loads((node.scratch / "jobs" / "7" / "job.json").read_text())["keeper"]
         pid, context = keeper["holder"]["pid"], keeper["context"]
         door = f"cat /proc/{pid}/fd/{context} || ls /proc/{pid}/cwd/. || nsenter -t {pid} -m true"
