@@ -160,6 +160,9 @@ def _open_view(record: Record) -> Iterator[tuple[Joined, bytes]]:
     """The view of a job, and its context. Raises `UsageError`: the job has none here; `AccessDeniedError`."""
     where = f"job {record.id}"
     keeper = record.keeper
+    if keeper is None and record.is_active() and record.state is JobState.RUNNING:
+        hint = "with `--view none` and `stager mount` there is none"
+        raise UsageError("has no view, or none yet", where=where, hint=hint)
     if keeper is None or record.state is not JobState.RUNNING:
         raise UsageError(f"does not run, it is {record.shown_state()}", where=where, hint=_HINT)
     if keeper.holder.uid != os.geteuid():

@@ -93,7 +93,7 @@ def test_end_of_exec_ends_what_it_started_and_not_the_job(tmp_path: Path) -> Non
 
 
 def test_ranks_of_one_launch_share_one_view_and_each_has_its_status(node: Node, soak: int) -> None:
-    ranks = 8 if soak > 1 else 4
+    ranks = 8 if soak > 1 else 3
     source = node.root / "source"
     source.mkdir()
     (source / "file").touch()
