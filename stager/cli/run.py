@@ -37,7 +37,6 @@ from stager.connecting import connected, live_paths
 from stager.copies import caches_for
 from stager.creating import live_view
 from stager.errors import InternalError, StagerError, UsageError
-from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
 from stager.host.signals import heard_s
@@ -164,10 +163,9 @@ def _run(
     refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
-    if how.launch is not None and (how.plain or brokered.is_brokered()):
+    if how.launch is not None and how.plain:
         raise UsageError(
-            "several ranks of a node share a view, and there is none that they could join",
-            where="--view none" if how.plain else "stager --as-user",
+            "several ranks of a node share a view, and there is none", where="--view none",
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
