@@ -195,6 +195,8 @@ def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> Ho
     if files:
         return HostMount(target, files[0], locked=bool(message["read_only"]) or target.startswith(f"{PUBLIC}/"))
     size, inodes = int(message["bytes"]), int(message["inodes"])
+    if target != TMP_RAMFS or size < 1 or inodes < 1:
+        raise MountError("is no place in memory, or one without an end", where=ascii(target))
     options = {"mode": "0700", "uid": str(user.uid), "gid": str(user.gid), "size": str(size), "nr_inodes": str(inodes)}
     return HostMount(target, None, tmpfs_options=options)
 

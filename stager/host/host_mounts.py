@@ -66,6 +66,7 @@ def make_mounts(job: str, uid: int, gid: int, wanted: Sequence[HostMount], *, di
                 return False
             if left := _undo(journal):
                 raise _left_over(begun.job, left)
+        wanted = [mount for mount in wanted if not _is_there(mount)]
         _refuse_what_is_there(wanted)
         journal.begin(job, uid)
         umask = os.umask(0o022)
@@ -104,6 +105,13 @@ def _canonical(target: str) -> str:
     """The table of mounts knows no symlinks, and on some nodes /mnt is one."""
     above, name = os.path.split(target)
     return target if _is_on_a_shelf(target) else os.path.join(os.path.realpath(above), name)
+
+
+def _is_there(mount: HostMount) -> bool:
+    """Whether the node has just that directory there, as a storage that is mounted at its path on every node."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return mount.source is not None and os.path.samestat(os.stat(mount.target), os.fstat(mount.source))
+    return False
 
 
 def _is_on_a_shelf(target: str) -> bool:

@@ -82,11 +82,16 @@ def test_one_job_at_a_time_has_the_paths_and_nothing_of_the_node_is_covered(node
     code, text = node.stager("mount", "21", *SCRATCH)
     assert code == 6 and "/code: something is mounted there" in text and "/logs: is not empty" in text
     node.sh("umount /code; rmdir /logs/old")  # empty directories are mount points: used, and kept
+    launch = json.loads(node.sh("cat /mnt/scratch/jobs/21/launch.json"))
+    sources = {mount["target"]: mount["source"] for mount in launch["mounts"]}
+    node.sh(f"mkdir /mnt/user_storage; mount --bind {sources['/mnt/user_storage']} /mnt/user_storage")  # is there
     assert node.stager("mount", "21", *SCRATCH).code == 0
+    assert node.mounted().count("/mnt/user_storage") == 1
     code, text = node.stager("mount", "22", *SCRATCH)
     assert code == 7 and "only one job at a time" in text and "job 21" in text
     assert node.stager("umount", "21", *SCRATCH).code == 0
     assert node.sh("ls -d /code /logs; rmdir /code /logs").split() == ["/code", "/logs"]
+    node.sh("umount /mnt/user_storage; rmdir /mnt/user_storage")
 
 
 def test_mounts_of_the_administrator_on_and_in_ours_survive_and_are_named(node: OwnRoot) -> None:
