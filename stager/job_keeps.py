@@ -34,6 +34,7 @@ from stager.stages.collect_sink import Sink, Tally
 
 __all__ = [
     "Keep",
+    "ask_place",
     "claim_keeps",
     "collect_keep",
     "drain_logs",
@@ -42,6 +43,7 @@ __all__ = [
     "release_keeps",
     "snapshot_of",
     "snapshot_results",
+    "would_be_kept",
     "written_results",
 ]
 
@@ -109,6 +111,19 @@ def places_of(
     for place in places:
         refuse_own_places(place, tops)
     return places
+
+
+def would_be_kept(spec: JobSpec, remote: Remote | None, environ: Mapping[str, str]) -> list[Keep]:
+    """For a job with the id JOB. Raises `UsageError`: no place."""
+    return [
+        replace(keep, place=_place(keep, "JOB", spec.name, environ, 0)) for keep in _wanted(spec, remote)
+    ]  # fmt: skip
+
+
+def ask_place(keep: Keep, within_s: float) -> None:
+    """Raise why this user could bring nothing there: see `Sink.ask`. Blocks."""
+    with closing(_open_sink(keep)) as sink:
+        sink.ask(within_s)
 
 
 def _place(keep: Keep, job_id: str, name: str, environ: Mapping[str, str], restart: int) -> str:

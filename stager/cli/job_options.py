@@ -17,11 +17,13 @@ from stager.cli.options import limits_of, remote_of, remote_options
 from stager.config import Remote
 from stager.creating import Created, find_created
 from stager.errors import UsageError
+from stager.host.site import site_view
 from stager.job_settings import Settings
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, with_options
 from stager.stages.spec_distributed import instances_of
 from stager.stages.spec_schema import Problems
+from stager.stages.spec_site import with_site_data
 from stager.tasks import Instances
 from stager.transfer import Transfer
 
@@ -110,6 +112,7 @@ def take_job(
         instances=Instances(ids=instances.ids or spec.instances.ids, this=options["instance"]),
         clusterone_shim=spec.clusterone_shim or options["clusterone"],
     )
+    spec = with_site_data(spec, site_view())
     limits, timeouts, retry = limits_of(options)
     remote = remote_of(options)
     return JobArguments(

@@ -50,6 +50,7 @@ from stager.keeping_up import keeping_up
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
+from stager.rank_wait import leading
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
 from stager.stages.spec_limit import limit_of
@@ -241,17 +242,19 @@ async def _stage_and_run(
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
-            placement = await place_job(
-                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
-                for_view=how.for_view, cache=arguments.cache,
-            )  # fmt: skip
-            tell_placement(state, placement)
-            job = opened.enter_context(
-                await asyncio.to_thread(
-                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created,
-                    launch=how.launch.token if how.launch else "",
+            async with leading(outcome.job_id, how.launch):
+                placement = await place_job(
+                    spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+                    for_view=how.for_view, cache=arguments.cache,
+                )  # fmt: skip
+                tell_placement(state, placement)
+                job = opened.enter_context(
+                    await asyncio.to_thread(
+                        open_job, spec, outcome.job_id, placement, os.environ, arguments.remote,
+                        created=arguments.created,
+                        launch=how.launch.token if how.launch else "",
+                    )
                 )
-            )
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)

@@ -38,6 +38,7 @@ _LEAST_BYTES: Final = 256 << 10  # what an object counts for at least: so many a
 _CONNECTIONS: Final = 32
 _TRIES: Final = 3
 _ABORT_WITHIN_S: Final = 0.5  # a signal ends stager within a second
+_WRITES: Final = ("put_object", "complete_multipart_upload")
 _MARK: Final = "stager-job"  # x-amz-meta-stager-job
 
 Read = Callable[[int, int], bytes]
@@ -112,7 +113,7 @@ class Prefix:
                 raise NotFoundError("is not there", where=where) from None
             if status == 412:
                 raise _IsThereError(where) from None
-            if status == 501 and "IfNoneMatch" in arguments:
+            if status == 501 and name in _WRITES and arguments.keys() & {"IfNoneMatch", "IfMatch"}:
                 raise _NoConditionsError from None
             raise self._session.explained(error, where) from None
         except (BotoCoreError, OSError, ValueError) as error:

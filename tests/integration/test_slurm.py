@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ source = "file:///mnt/words"
 persist = "/mnt/kept"
 """
 PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
+README = Path(__file__).parents[2] / "README.md"
 WRONG = JOB.replace("file:///mnt/words", "file:///mnt/wrods").replace("persist", "presist")
 REQUEUED = """
 echo ${SLURM_RESTART_COUNT:-0} > $STAGER_TREE/logs/attempt
@@ -79,7 +83,8 @@ def cluster() -> Iterator[Cluster]:
             (home / name).chmod(0o755)
         node.sh(
             "mkdir /mnt/words; echo one > /mnt/words/one; mkdir -m 1777 /mnt/work /mnt/kept /mnt/scratch; cd /mnt/work;"
-            'printf "%s" "$1" > job.toml; printf "%s" "$2" > wrong.toml; ln -s "$3" .', JOB, WRONG, str(stager),
+            'printf "%s" "$1" > job.toml; printf "%s" "$2" > wrong.toml; ln -s "$3" .',
+            JOB, WRONG, str(stager),
         )  # fmt: skip
         conf = {name: home / name for name in ("Prolog", "TaskProlog", "Epilog")}
         with slurm(home, node.enter, conf) as running:
@@ -99,7 +104,7 @@ def test_job_finds_its_data_at_its_paths_and_leaves_its_logs_and_nothing_else(cl
     assert cluster.kept(number) == {"0/rank-0": f"{number}\n", "0/rank-1": f"{number}\n"}
     assert cluster.node.sh("cat /mnt/words/one") == "one\n"
     assert cluster.traces(number) == ""
-    assert "drain" not in cluster.slurm.node_state()  # nor idle: the job that is requeued may have come again
+    assert cluster.slurm.node_state().endswith(" none")  # nothing has drained it
 
 
 def test_a_users_mistake_fails_the_job_with_its_line_and_the_others_go_on(cluster: Cluster) -> None:
@@ -114,7 +119,7 @@ def test_a_users_mistake_fails_the_job_with_its_line_and_the_others_go_on(cluste
     assert {job.state for job in cluster.slurm.wait(*numbers)} == {"COMPLETED"}
     assert [cluster.output(number) for number in numbers] == [f"one\n{number}\n" for number in numbers]
     assert cluster.traces(*numbers, wrong, missing) == ""
-    assert "drain" not in cluster.slurm.node_state()  # nor idle: the job that is requeued may have come again
+    assert cluster.slurm.node_state().endswith(" none")  # nothing has drained it
 
 
 def test_node_whose_paths_cannot_be_cleared_is_drained_and_says_why(cluster: Cluster) -> None:
@@ -134,7 +139,7 @@ def test_batch_script_stages_and_runs_without_a_prolog(cluster: Cluster) -> None
     script = (
         "export STAGER_SCRATCH=/mnt/scratch;"
         "tree=$(srun --ntasks-per-node=1 ./stager stage -q job.toml --job-id mine); cat $tree/data/lab/words/one;"
-        "./stager run -q job.toml -- cat /data/lab/words/one; ./stager teardown -q mine"
+        "./stager teardown -q mine"
     )
     eight = cluster.submit(
         "export STAGER_SCRATCH=/mnt/scratch;"
@@ -144,7 +149,7 @@ def test_batch_script_stages_and_runs_without_a_prolog(cluster: Cluster) -> None
     )  # fmt: skip
     number = cluster.submit(script, job=None)
     (job,) = cluster.slurm.wait(number)
-    assert (job.state, cluster.output(number)) == ("COMPLETED", "one\none\n")
+    assert (job.state, cluster.output(number)) == ("COMPLETED", "one\n")
     (job,) = cluster.slurm.wait(eight)
     assert job.state == "COMPLETED", cluster.output(eight)
     assert len(cluster.kept(eight)) == 8 + 1  # eight tasks in one view
@@ -160,3 +165,37 @@ def test_logs_of_a_job_that_is_requeued_or_cancelled_are_kept(cluster: Cluster) 
     cluster.slurm.wait_for(cluster.requeued, lambda job: job.state == "COMPLETED")
     assert cluster.kept(cluster.requeued) == {"0/attempt": "0\n", "0.restart-1/attempt": "1\n"}
     assert cluster.traces(cancelled, cluster.requeued) == ""
+
+
+def test_page_of_the_readme_runs(cluster: Cluster) -> None:
+    """A batch script that starts stager in each task, and one whose job the prolog has staged."""
+    page = README.read_text().partition("### Slurm\n")[2].partition("\n### ")[0]
+    found = re.findall(r"^```(?:toml|sh)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    job, alone, staged = (block.replace("s3://datasets/", "file:///mnt/").replace("/srv/logs", "/mnt/kept")
+                          for block in found)  # fmt: skip
+    cluster.node.sh("mkdir /mnt/page; cp /mnt/words/one /mnt/words/all")
+    for name, text in (("words.toml", job), ("alone.sh", alone), ("staged.sh", staged)):
+        cluster.node.sh('printf "%s" "$2" > /mnt/page/$1', name, text)
+    environment = (f"PATH=/mnt/work:{os.environ['PATH']}", "STAGER_SCRATCH=/mnt/scratch")
+
+    def submit(script: str, *more: str) -> str:
+        return cluster.slurm.run(
+            "env", *environment, "sbatch", "--parsable", "--output=/mnt/work/%j.out", *more, script,
+            user=USER, cwd="/mnt/page",
+        ).strip()  # fmt: skip
+
+    numbers = [submit("alone.sh"), submit("staged.sh", "--partition=whole")]
+    jobs = cluster.slurm.wait(*numbers)
+    assert [job.state for job in jobs] == ["COMPLETED"] * 2, [cluster.output(number) for number in numbers]
+    assert cluster.kept(numbers[0]) == {"0/task-0": "1\n", "0/task-1": "1\n"}
+    assert cluster.kept(numbers[1]) == {"0/lines": "1\n"}
+
+
+def test_logs_of_a_job_that_meets_its_time_limit_are_kept(cluster: Cluster, soak: int) -> None:
+    """Slurm's limits are minutes, and it looks at them twice in one."""
+    if soak == 1:
+        pytest.skip("takes two minutes: --soak")
+    number = cluster.submit("echo begun > /logs/log; sleep 600", "--partition=whole", "--time=1")
+    (job,) = cluster.slurm.wait(number)
+    assert (job.state, cluster.kept(number)) == ("TIMEOUT", {"0/log": "begun\n"})
+    assert cluster.traces(number) == ""

@@ -69,3 +69,14 @@ def test_mnt_that_has_places_for_the_storages_is_shown_as_it_is(box: Sandbox) ->
     assert (outcome.info["status"], outcome.out) == (0, "disk\n"), outcome.err
     assert box.host("cat", "/mnt/new", f"{box.job}/logs/new") == "x\nx\n"
     assert box.host("ls", "/mnt/local_storage") == ""
+
+
+def test_a9_storage_that_others_could_enter_is_not_mounted(box: Sandbox) -> None:
+    own = f"{box.scratch}/own"
+    box.host("sh", "-c", f"mkdir -m 0700 {own}; chown {box.uid} {own}")
+    mounts = [{"kind": "storage", "source": own, "target": "/mnt/user_storage", "owner": box.uid}]
+    assert box.run("touch", "/mnt/user_storage/x", mounts=mounts).info["status"] == 0
+    for change in (f"chmod 0750 {own}", f"chmod 0755 {own}; chown 4242 {own}"):
+        box.host("sh", "-c", change)
+        outcome = box.run("true", mounts=mounts)
+        assert f"is not a directory of user {box.uid} alone" in outcome.info.get("text", ""), outcome
