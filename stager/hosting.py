@@ -30,6 +30,7 @@ from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, SHARED_STORAGE,
 
 __all__ = ["Offer", "end_outside", "mount_job", "offered", "umount_job"]
 
+_MOST_MOUNTS: Final = 1000
 _OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
 
@@ -184,10 +185,17 @@ def _take(channel: Channel, user: Principal) -> list[HostMount]:
                 return wanted
             mount = _asked(message, files, user)
             wanted.append(mount)
+            _refuse_too_many(wanted)
             _admit(mount, str(message.get("kind")), user, [one.target for one in wanted[:-1]])
     except BaseException:
         _close_all(wanted)
         raise
+
+
+def _refuse_too_many(wanted: Sequence[HostMount]) -> None:
+    """A node has room for so many in all (fs.mount-max)."""
+    if len(wanted) > _MOST_MOUNTS:
+        raise MountError(f"more than {_MOST_MOUNTS} mounts", where="the job", hint="put data sets together")
 
 
 def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> HostMount:

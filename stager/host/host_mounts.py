@@ -200,7 +200,10 @@ def _mount(journal: HostJournal, mount: HostMount, rows: Sequence[Row]) -> None:
         tree = syscalls.make_tmpfs(attributes=_STAGED, **(mount.tmpfs_options or {}))
         device, root, inside = _device_of(tree), "/", list[tuple[Row, str]]()
     else:
-        place = place_of(mount.source, rows)
+        try:
+            place = place_of(mount.source, rows)
+        except LookupError as error:
+            raise MountError("cannot tell which mount its source is on", where=mount.target) from error
         path = os.readlink(f"/proc/self/fd/{mount.source}")
         device, root = place
         inside = [(row, row.mountpoint[len(path) + 1 :]) for row in rows if row.mountpoint.startswith(f"{path}/")]
