@@ -17,7 +17,7 @@ from stager.host.own_command import Ran, run_stager
 from stager.host.principal import Principal
 from stager.slurm_told import Told, job_file_of, open_told, read_told, task_lines, tell_tasks
 
-ALICE = Principal(4711, 4711, (4711,), "alice", "/home/alice", "/bin/sh")
+ALICE = Principal(4711, 4711, (4711,), "alice", "/users/alice", "/bin/sh")
 SELF = Principal(os.geteuid(), os.getegid(), (os.getegid(),), "self", "/", "/bin/sh")
 
 
@@ -28,14 +28,14 @@ SELF = Principal(os.geteuid(), os.getegid(), (os.getegid(),), "self", "/", "/bin
         ("weekly run", None),
         ("stager=", None),
         ("restager=a.toml", None),
-        ("weekly stager=a.toml", "/home/alice/a.toml"),
+        ("weekly stager=a.toml", "/users/alice/a.toml"),
         ("stager=/srv/a.toml x", "/srv/a.toml"),
-        ("stager='my jobs/a.toml'", "/home/alice/my jobs/a.toml"),
-        ("alice's stager=a.toml", "/home/alice/a.toml"),
+        ("stager='my jobs/a.toml'", "/users/alice/my jobs/a.toml"),
+        ("alice's stager=a.toml", "/users/alice/a.toml"),
     ],
 )
 def test_comment_names_the_job_file(comment: str, file: str | None) -> None:
-    assert job_file_of({"SLURM_JOB_COMMENT": comment, "SLURM_JOB_WORK_DIR": "/home/alice"}) == file
+    assert job_file_of({"SLURM_JOB_COMMENT": comment, "SLURM_JOB_WORK_DIR": "/users/alice"}) == file
 
 
 @pytest.mark.parametrize(
