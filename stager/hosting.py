@@ -26,12 +26,12 @@ from stager.model import JobState, Mount, MountView
 from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
-from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
+from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, MODULES, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
 
 __all__ = ["Offer", "end_outside", "mount_job", "offered", "umount_job"]
 
 _MOST_MOUNTS: Final = 1000
-_OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
+_OWN: Final = frozenset({CODE, LOGS, MODULES, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
 
 

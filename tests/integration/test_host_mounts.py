@@ -17,6 +17,7 @@ SCRATCH = ("--scratch", "/mnt/scratch")
 JOB = """version = 1
 [job]
 name = "job"
+clusterone_shim = true
 [[dataset]]
 name = "alice/words"
 source = "file:///mnt/words"
@@ -155,9 +156,15 @@ def test_a_users_job_is_mounted_for_that_user_alone(node: OwnRoot) -> None:
     assert code == 6 and "only root can mount" in text
     assert node.stager("mount", "6", *scratch).code == 3  # root has no such job
     assert node.stager("mount", "6", *scratch, "--user", "nobody") == Told(0, "job 6: mounted\n")
-    node.run("sh", "-ec", "test $(cat /data/alice/words/one) = one; echo mine > /data/alice/words/two", user=USER)
-    refused = node.run("ls", "/data", "/public", "/code", "/logs", user=12345, check=False).stderr
-    assert refused.count("Permission denied") == 4
+    node.run(
+        "sh", "-ec", "test $(cat /data/alice/words/one) = one; echo mine > /data/alice/words/two;"
+        "df -T /task_ramfs | grep tmpfs; ls /stager_modules/clusterone.py;"
+        "touch /task/a /task_tmp/a /task_ramfs/a /mnt/local_storage/a /mnt/user_storage/a",
+        user=USER,
+    )  # fmt: skip
+    private = ["/data", "/public", "/code", "/logs", "/task", "/task_tmp", "/task_ramfs", "/mnt/local_storage"]
+    refused = node.run("ls", *private, user=12345, check=False).stderr
+    assert refused.count("Permission denied") == len(private)
     assert node.stager("umount", "6", *scratch) == Told(0, "job 6: unmounted\n")  # the journal knows whose it is
     assert "ended" in node.stager("ls", *scratch, user=USER).text
 
