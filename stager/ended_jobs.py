@@ -8,7 +8,7 @@ is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -18,8 +18,9 @@ from stager.errors import HostError, StagerError, UsageError
 from stager.host.forgetting import forget_job
 from stager.host.record import JobDirectory, Record, list_jobs
 from stager.host.tree_files import walk_files
-from stager.job_end import check_teardown, remove_creation, teardown_job
+from stager.job_end import check_teardown, find_losses, remove_creation, teardown_job
 from stager.model import Counts, JobState
+from stager.stages.discard import Discarded
 
 __all__ = ["EndedJob", "find_ended", "remove_ended"]
 
@@ -46,17 +47,18 @@ class EndedJob(Struct, frozen=True, kw_only=True):
                     files, size = files + 1, size + file.disk_bytes
         return Counts(objects=files, bytes=size)
 
-    def why_kept(self, *, discard_uncollected: bool) -> str:
-        """Why it may not go; "" when it may. Blocks."""
+    def judge(self, *, discard_uncollected: bool) -> tuple[str, Mapping[str, Discarded]]:
+        """Why it may not go, "" when it may; and what is lost with it then. Blocks."""
         try:
             with JobDirectory.open(self.scratch, self.record.id) as job:
                 if job.record != self.record:
-                    return "it has been started again"
+                    return "it has been started again", {}
                 if self.what == "tree":
                     check_teardown(job, discard_uncollected=discard_uncollected)
+                    return "", find_losses(job)
         except StagerError as error:
-            return error.what
-        return ""
+            return error.what, {}
+        return "", {}
 
 
 def find_ended(scratches: Sequence[str], *, before_s: float, records: bool) -> list[EndedJob]:

@@ -11,7 +11,7 @@ import click
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common
 from stager.cli.state import State
-from stager.cli.tell import tell, warn
+from stager.cli.tell import tell, tell_losses, warn
 from stager.cli.text import count, size
 from stager.ended_jobs import EndedJob, find_ended, remove_ended
 from stager.errors import StagerError, UsageError
@@ -48,10 +48,12 @@ def command(
         sweep_trash(top)
     failed: list[StagerError] = []
     for ended in find_ended(scratches, before_s=before_s, records=older_than is not None):
-        if why := ended.why_kept(discard_uncollected=discard_uncollected):
+        why, losses = ended.judge(discard_uncollected=discard_uncollected)
+        if why:
             _tell_kept(state, ended, why)
             continue
         amount = ended.size()
+        tell_losses(state, losses)
         if not dry_run:
             try:
                 remove_ended(ended, discard_uncollected=discard_uncollected)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from stager.cli.render import write
@@ -14,9 +15,10 @@ from stager.cli.text import count, size
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import find_losses
 from stager.names import show, to_json
+from stager.stages.discard import Discarded
 from stager.stages.place import Placement
 
-__all__ = ["tell", "tell_placement", "warn", "warn_of_losses"]
+__all__ = ["tell", "tell_losses", "tell_placement", "warn", "warn_of_losses"]
 
 _SCHEMA = 1
 
@@ -53,7 +55,12 @@ def tell_placement(state: State, placement: Placement) -> None:
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:
     """Say what goes with the tree of a job and is nowhere else."""
-    for target, lost in find_losses(job).items():
+    tell_losses(state, find_losses(job))
+
+
+def tell_losses(state: State, losses: Mapping[str, Discarded]) -> None:
+    """The same, of what was found, by its path in the view."""
+    for target, lost in losses.items():
         names = ", ".join(lost.first) + (", ..." if lost.total.objects > len(lost.first) else "")
         amount = f"{count(lost.total.objects, 'file')} ({size(lost.total.bytes)})"
         warn(state, f"discarded with the job: {amount} written or changed in {target}: {names}")
