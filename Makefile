@@ -17,10 +17,12 @@ BUILD_STAMP := build/stamps/extension
 CLANG_STAMP := build/stamps/clang
 LIBCURL_STAMP := build/stamps/libcurl
 ARM_STAMP := build/stamps/arm
+NFS_STAMP := build/stamps/nfs
+NFS_PACKAGES := user-mode-linux kmod nfs-common iproute2
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 NATIVE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h stager/*.pyx stager/*.pxi stager/*.pxd)
 
-.PHONY: help setup build test test-arm pytest demo lint check-c soak fuzz fuzz-minute bench bench-full bench-check clean
+.PHONY: help setup build test test-arm test-nfs pytest demo lint check-c soak fuzz fuzz-minute bench bench-full bench-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ check-c: $(SYSTEM_STAMP) ## the C code: unit tests, then the same under ASan+UBS
 
 test-arm: $(ARM_STAMP) ## the C code built for aarch64, its unit tests run under qemu-user (Debian)
 	$(MAKE) --silent --no-print-directory -C csrc arm
+
+test-nfs: build $(NFS_STAMP) ## stager on a real NFS mount, in User Mode Linux (Debian, x86-64); a minute
+	$(PYTHON) -m pytest -n 0 --timeout 600 -s tests/nfs/nfs_client.py
 
 soak: build ## the same tests at larger counts, for hours; prints its seeds
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --soak
@@ -123,6 +128,19 @@ $(ARM_STAMP): Makefile
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES) || exit; \
 	fi
+	@mkdir -p $(@D) && touch $@
+
+# The server's package is unpacked and not installed: a machine gets no NFS service by a test.
+$(NFS_STAMP): Makefile tests/nfs/xstate.c
+	@as_root=; [ "$$(id -u)" -eq 0 ] || as_root=sudo; \
+	has() { PATH=$$PATH:/usr/sbin:/sbin command -v "$$1" >/dev/null; }; \
+	if ! { has linux.uml && has modprobe && has mount.nfs && has ip; }; then \
+		$$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(NFS_PACKAGES) || exit; \
+	fi; \
+	rm -rf build/nfs && mkdir -p build/nfs/modules/lib && cd build/nfs && ln -s /usr/lib/uml/modules modules/lib/modules && \
+	apt-get download -qq nfs-kernel-server && dpkg -x nfs-kernel-server_*.deb server
+	$(CC) -O1 -shared -fPIC -o build/nfs/xstate.so tests/nfs/xstate.c
 	@mkdir -p $(@D) && touch $@
 
 # libFuzzer comes with clang; without it our own driver mutates the corpus, and finds less.

@@ -14,6 +14,7 @@ from stager.job_view import workdir_of
 from stager.model import Command, JobSpec
 from stager.scheduler import JobIdentity, SchedulerFacts, scheduler_facts
 from stager.stages.environment import job_environment
+from stager.strict_environment import clean_environ
 
 __all__ = ["command_of", "context_of", "joining_command"]
 
@@ -55,6 +56,8 @@ def _command(
     spec: JobSpec, record: Record, facts: SchedulerFacts, argv: Sequence[str], environ: Mapping[str, str]
 ) -> Command:
     workdir = workdir_of(spec)
+    if spec.profile == "strict":
+        environ = clean_environ(environ, credentials=spec.pass_credentials)
     identity = JobIdentity(id=record.id, attempt=record.restart)
     environment = job_environment(spec, identity, facts, environ, workdir=workdir, cloud=site_cloud())
     return Command(argv=tuple(argv), environment=environment, workdir=workdir)

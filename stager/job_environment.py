@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -11,8 +12,10 @@ from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory
 from stager.host.site import site_cloud
+from stager.job_view import MODULES_BELOW
 from stager.model import JobSpec
 from stager.scheduler import JobIdentity, scheduler_facts
+from stager.shim import DIRECTORY
 from stager.stages.environment import Places, job_environment, own_environment
 from stager.stages.environment_file import for_docker, for_shell
 
@@ -51,10 +54,20 @@ def own_variables(
 def write_environment(
     spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
 ) -> None:
-    """Write both files. Blocks. Raises as `command_environment`, and `NoSpaceError`."""
+    """Write both files, and the modules that the job asks for into its tree. Blocks.
+
+    Raises as `command_environment`, and `NoSpaceError`.
+    """
     own = own_variables(spec, job, environ, places=places)
     for name, body in ((SHELL_FILE, for_shell(own)), (DOCKER_FILE, for_docker(own))):
         write_file(job.fd, name, [body], mode=0o600)
+    if spec.clusterone_shim:
+        place = os.path.join(job.tree, MODULES_BELOW)
+        try:
+            os.makedirs(place, mode=0o755, exist_ok=True)
+            shutil.copyfile(f"{DIRECTORY}/clusterone.py", f"{place}/clusterone.py")
+        except OSError as error:
+            raise from_os_error(error, doing="write the job's modules", where=place) from error
 
 
 def remove_environment(job: JobDirectory) -> None:

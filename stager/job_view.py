@@ -14,7 +14,7 @@ from stager.host.record import JobDirectory
 from stager.host.scratch import CACHE, PARTS, known_scratches
 from stager.model import JobSpec, Mount, MountView
 
-__all__ = ["OWN", "masked", "view_of", "workdir_of"]
+__all__ = ["MODULES_BELOW", "OWN", "masked", "view_of", "workdir_of"]
 
 OWN: Final = {
     "code": view_paths.CODE,
@@ -24,6 +24,9 @@ OWN: Final = {
     "local": view_paths.LOCAL_STORAGE,
 }
 """Directories in the tree of every job, and where they are in its view."""
+
+MODULES_BELOW: Final = "modules"
+"""In the tree of a job that asks for them."""
 
 
 def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Copy]) -> MountView:
@@ -38,6 +41,9 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
         for below, target in OWN.items()
         if target != view_paths.CODE or spec.code is None
     ]
+    if spec.clusterone_shim:
+        modules = os.path.join(job.tree, MODULES_BELOW)
+        mounts.append(Mount(kind="own", source=modules, target=view_paths.MODULES, read_only=True))
     mounts += [
         Mount(
             kind="nfs" if dataset.source.scheme == "nfs" else "bind",
@@ -52,7 +58,7 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
         Mount(kind="public", source=public.source, target=f"{view_paths.PUBLIC}/{public.name}", read_only=True)
         for public in spec.public
     ]
-    return MountView(mounts=tuple(mounts), masked=masked(scratch, job))
+    return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
 
 
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:

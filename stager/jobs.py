@@ -202,10 +202,11 @@ async def run_job(
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
     await asyncio.to_thread(job.advance, JobState.RUNNING)
+    deadline = spec.limit.after(job.record.times[JobState.RUNNING])
     try:
-        ended = await (run_plain(command) if plain else run_command(
-            checked, command, context=context_of(spec, os.environ), note=job.keep_view,
-            others=partial(wait_for_ranks, job.path, launch.ranks) if launch is not None else None,
+        ended = await (run_plain(command, deadline=deadline) if plain else run_command(
+            checked, command, context=context_of(spec, os.environ), note=job.keep_view, deadline=deadline,
+            others=partial(wait_for_ranks, job.path, launch.ranks, deadline=deadline) if launch is not None else None,
         ))  # fmt: skip
     except StagerError as error:
         await asyncio.to_thread(_end, job, None, {"error": type(error).__name__, "message": str(error)})
@@ -213,6 +214,7 @@ async def run_job(
     how = {
         "status": ended.status, "signal": ended.signal, "code": ended.code,
         "started": rfc3339(ended.started_s), "ended": rfc3339(ended.ended_s),
+        **({"reason": "time limit"} if ended.limited else {}),
     }  # fmt: skip
     await asyncio.to_thread(_end, job, ended.code, how)
     return ended

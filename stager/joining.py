@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, UsageError
+from stager.host import brokered
 from stager.host.holders import Life
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
@@ -29,6 +30,7 @@ from stager.launches import Launch
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import job_scratches
 from stager.stages.run import Joined, join_command
+from stager.time_limits import TimeLimit
 
 __all__ = ["exec_in_job", "join_launch"]
 
@@ -56,9 +58,11 @@ async def exec_in_job(job_id: str, argv: Sequence[str], asked: str | None, envir
 
 
 async def join_launch(
-    job_id: str, launch: Launch, command: Callable[[Record], Command], asked: str | None, environ: Mapping[str, str]
-) -> ExitInfo:
-    """Run a rank's ``command`` in the view that rank 0 of its launch makes, as soon as it stands.
+    job_id: str, launch: Launch, command: Callable[[Record], Command], limit: TimeLimit, asked: str | None,
+    environ: Mapping[str, str],
+) -> ExitInfo:  # fmt: skip
+    """Run a rank's ``command`` in the view that rank 0 of its launch makes, as soon as it stands. ``limit`` counts from
+    when the job ran, so all ranks are told to end at the same time.
 
     Raises `BusyError` (rank 0 has not come), `HostError` (it has failed, or its job has ended), and what
     `join_command` raises.
@@ -67,7 +71,8 @@ async def join_launch(
     await asyncio.to_thread(note_rank, path, launch.rank, ended=False)
     try:
         with _open_view(record) as (joined, _):
-            return await join_command(joined, await asyncio.to_thread(command, record))
+            deadline = limit.after(record.times[JobState.RUNNING])
+            return await join_command(joined, await asyncio.to_thread(command, record), deadline=deadline)
     finally:
         await asyncio.shield(asyncio.to_thread(note_rank, path, launch.rank, ended=True))
 
@@ -158,6 +163,9 @@ def _open_keeper(keeper: KeptBy, held: ExitStack) -> tuple[Joined, bytes] | None
     process = hold(os.pidfd_open(pid))
     if keeper.holder.state() is not Life.ALIVE:
         return None
+    if brokered.is_brokered() and not os.access(f"/proc/{pid}/ns/mnt", os.R_OK):  # root's
+        context = hold(brokered.open_context(pid, keeper.context))
+        return Joined({}, -1, -1, of_root=pid), os.pread(context, _MOST_CONTEXT_BYTES, 0)
     namespaces = {kind: hold(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS}
     job = hold(os.open(f"/proc/{pid}/fd/{keeper.namespace}", os.O_RDONLY | os.O_CLOEXEC))
     context = hold(os.open(f"/proc/{pid}/fd/{keeper.context}", os.O_RDONLY | os.O_CLOEXEC))

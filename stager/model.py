@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from stager.config import GitOptions, Integrity, Remote
 from stager.filters import EVERYTHING, Filter
 from stager.tasks import DistributedSpec, Instances
+from stager.time_limits import TimeLimit
 
 __all__ = [
     "DATASET_NAME",
@@ -37,6 +38,7 @@ __all__ = [
     "LogsSpec",
     "Mount",
     "MountView",
+    "Profile",
     "PublicSpec",
     "RamDisk",
     "SourceRef",
@@ -53,6 +55,7 @@ DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
 
 Access = Literal["read-write", "read-only"]
+Profile = Literal["host", "strict"]
 
 
 class Grade(StrEnum):
@@ -174,6 +177,8 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     distributed: DistributedSpec | None = None
     clusterone_shim: bool = False  # whether scripts find get_data_path and get_logs_path as the module clusterone
     container: ContainerSpec = ContainerSpec()
+    limit: TimeLimit = TimeLimit()
+    profile: Profile = "host"
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -228,7 +233,7 @@ class MountView(Struct, frozen=True, kw_only=True):
     masked: tuple[str, ...] = ()
     uses: tuple[int, ...] = ()
     ramdisk: RamDisk | None = None
-    profile: Literal["host"] = "host"
+    profile: Profile = "host"
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -240,16 +245,22 @@ class Command(Struct, frozen=True, kw_only=True):
 
 
 class ExitInfo(Struct, frozen=True, kw_only=True):
-    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds."""
+    """How the command ended: exactly one of ``status`` (0..255) and ``signal`` is set. Times are Unix seconds.
+
+    ``limited``: it was told to end because its time was over.
+    """
 
     status: int | None
     signal: int | None
     started_s: float
     ended_s: float
+    limited: bool = False
 
     @property
     def code(self) -> int:
-        """What ``stager run`` exits with: the command's status, or 128 + the signal."""
+        """What ``stager run`` exits with: the command's status, or 128 + the signal; 124, as timeout(1), at a limit."""
+        if self.limited:
+            return 124
         return 128 + self.signal if self.signal is not None else (self.status or 0)
 
 

@@ -11,7 +11,7 @@ from stager.errors import UsageError, from_os_error
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
 from stager.job_environment import command_environment
-from stager.job_view import OWN
+from stager.job_view import MODULES_BELOW, OWN
 from stager.model import Command, JobSpec, MountView
 from stager.stages.environment import Places
 
@@ -52,7 +52,8 @@ def plain_command(
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
     task, tmp = f"{job.tree}/{_PLACES[view_paths.TASK]}", f"{job.tree}/{_PLACES[view_paths.TMP]}"
-    places = Places(task=task, tmp=tmp, tmp_ramfs=tmp)  # nothing can be mounted, no memory either
+    modules = f"{job.tree}/{MODULES_BELOW}"
+    places = Places(task=task, tmp=tmp, tmp_ramfs=tmp, modules=modules)  # nothing can be mounted, no memory either
     environment = command_environment(spec, job, environ, workdir=where, places=places)
     environment.pop(_CLOUD, None)
     environment["STAGER_TREE"] = job.tree

@@ -29,7 +29,6 @@ __all__ = ["JobIdentity", "SchedulerFacts", "choose_job_id", "identity_of", "sch
 
 _MOST_DIGITS: Final = 9
 _BLOCK: Final = frozenset({"", "*", "block", "pack", "nopack"})
-_CYCLIC: Final = frozenset({"cyclic"})
 
 
 class SchedulerFacts(Struct, frozen=True, kw_only=True):
@@ -96,7 +95,6 @@ def _of_slurm(environ: Mapping[str, str]) -> SchedulerFacts:
 
 def _hosts_of_ranks(environ: Mapping[str, str], size: int) -> tuple[str, ...]:
     """The host of each rank, in ranks' order; none where the distribution is one that variables do not tell."""
-    how = environ.get("SLURM_DISTRIBUTION", "block").partition(":")[0].partition(",")[0].lower()
     try:
         nodes = expand_hosts(environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", ""))
         counts = expand_counts(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
@@ -106,12 +104,23 @@ def _hosts_of_ranks(environ: Mapping[str, str], size: int) -> tuple[str, ...]:
         counts = (1,) * size
     if size > MOST_HOSTS or len(counts) != len(nodes) or sum(counts) != size:
         return ()
-    if how in _BLOCK or max(counts) == 1:
-        return tuple(node for node, count in zip(nodes, counts, strict=True) for _ in range(count))
-    if how in _CYCLIC:
-        rounds = range(max(counts))
-        return tuple(node for turn in rounds for node, count in zip(nodes, counts, strict=True) if turn < count)
-    return ()
+    at_once = _in_a_row(environ, max(counts))
+    return tuple(
+        node
+        for first in range(0, max(counts) if at_once else 0, at_once or 1)
+        for node, count in zip(nodes, counts, strict=True)
+        for _ in range(first, min(first + at_once, count))
+    )
+
+
+def _in_a_row(environ: Mapping[str, str], most: int) -> int:
+    """How many ranks in a row a node gets before the next node has its turn; 0: nobody says."""
+    how = environ.get("SLURM_DISTRIBUTION", "block").partition(":")[0].partition(",")[0].lower()
+    if how in _BLOCK or most == 1:
+        return most
+    if how.startswith("plane"):
+        return _number(environ, "SLURM_DIST_PLANESIZE") or 0
+    return 1 if how == "cyclic" else 0
 
 
 def _with_torchrun(facts: SchedulerFacts, environ: Mapping[str, str]) -> SchedulerFacts:

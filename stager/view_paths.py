@@ -14,6 +14,7 @@ __all__ = [
     "DATA",
     "LOCAL_STORAGE",
     "LOGS",
+    "MODULES",
     "PUBLIC",
     "SHARED_STORAGE",
     "TASK",
@@ -32,6 +33,8 @@ TMP: Final = "/task_tmp"
 """TMP_PATH: on the disk, empty at first, gone at the end."""
 TMP_RAMFS: Final = "/task_ramfs"
 """TMP_RAMFS_PATH: the same in memory."""
+MODULES: Final = "/stager_modules"
+"""Python modules that the job file asks for; not there otherwise."""
 LOCAL_STORAGE: Final = "/mnt/local_storage"
 CLUSTER_STORAGE: Final = "/mnt/cluster_storage"
 USER_STORAGE: Final = "/mnt/user_storage"

@@ -21,10 +21,12 @@ from stager.errors import UsageError
 from stager.host import site
 from stager.host.advice_settings import AdviceSettings, chosen_large_file, user_advice
 from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
+from stager.host.cloud_settings import CloudSettings
 from stager.host.node_settings import NodeSettings
 from stager.host.placement_settings import Chosen, user_file
 from stager.host.proxies import proxy_for
 from stager.names import lossless, show
+from stager.scheduler import scheduler_facts
 from stager.stages.place_candidates import asked_scratch, placement_in_force
 
 __all__ = ["command"]
@@ -39,7 +41,6 @@ _LIMITS: Final[tuple[tuple[str, str, bool], ...]] = (
 """Name in `Limits`, option, whether it is bytes."""
 
 _VARIABLES: Final = (
-    ("job.id", ("SLURM_JOB_ID",)),
     ("s3.profile", ("AWS_PROFILE",)),
     ("s3.region", ("AWS_REGION", "AWS_DEFAULT_REGION")),
     ("s3.ca_bundle", ("AWS_CA_BUNDLE", "SSL_CERT_FILE")),
@@ -83,6 +84,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_advice(site.site_advice(), user_advice(os.environ)),
         *_limits(given, options),
         *_node(site.site_node()),
+        *_cloud(site.site_cloud()),
         *_environment(os.environ),
     ]
     width = max(len(setting.name) for setting in settings)
@@ -182,7 +184,19 @@ def _source_of_limit(name: str, value: float, allowed: SiteLimits, usual: Limits
     return site.SITE_FILE if value == getattr(allowed, name) else "the limit of open files, ulimit -n"
 
 
+def _cloud(settings: CloudSettings) -> Iterator[Setting]:
+    if settings.bucket:
+        where = settings.artifact_storage
+        yield Setting(name="cloud.artifact_storage", value=where, text=where, source=site.SITE_FILE)
+        yield Setting(name="cloud.region", value=settings.region, text=settings.region, source=site.SITE_FILE)
+
+
 def _environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    facts = scheduler_facts(environ)
+    if facts.job_id:
+        array = "SLURM_ARRAY_JOB_ID" if facts.array_index is not None else "SLURM_JOB_ID"
+        source = array if facts.kind == "slurm" else "POD_UID"
+        yield Setting(name="job.id", value=facts.job_id, text=show(os.fsencode(facts.job_id)), source=source)
     for name, variables in _VARIABLES:
         found = next((variable for variable in variables if environ.get(variable)), None)
         if found is not None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,7 @@ from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
@@ -40,6 +41,8 @@ from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
+from stager.stages.spec_limit import limit_of
+from stager.stages.spec_schema import Problems
 
 __all__ = ["command"]
 
@@ -50,6 +53,9 @@ class _How:
 
     keep: bool
     plain: bool
+    profile: str | None
+    time_limit: str | None
+    grace: str | None
     launch: Launch | None = None
 
     @property
@@ -76,16 +82,21 @@ class _Outcome:
 @click.argument("jobfile", metavar="[JOB.toml|ID]", required=False, type=click.Path())
 @job_options
 @click.option("--status-file", metavar="FILE", type=click.Path(), help="Write there how it ended, as JSON.")
-@click.option("--view", type=click.Choice(["host", "none"]), default="host",
-              help="none: the tree and its environment only, where mounts and namespaces are forbidden.")
+@click.option("--view", type=click.Choice(["host", "strict", "none"]),
+              help="host: the node, with the job's paths. strict: a system, processes and an environment of its own. "
+              "none: the tree and its environment only, where mounts are forbidden. [the job file's, else host]")
+@click.option("--time-limit", metavar="DURATION",
+              help="End the command after so long, like 90s or 2h30m: exit code 124.")
+@click.option("--grace", metavar="DURATION", help="Between SIGTERM and SIGKILL then. [30s]")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
 @speed_options
 @remote_options
 @common
 @click.pass_context
 def command(
-    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str, keep: bool, **options: Any
-) -> int:
+    ctx: click.Context, /, jobfile: str | None, status_file: str | None, view: str | None, keep: bool,
+    time_limit: str | None, grace: str | None, **options: Any,
+) -> int:  # fmt: skip
     """Stage a job's data, run its command, keep its logs, remove its tree.
 
     The command sees its data at /data/OWNER/NAME and /public/NAME, its code at /code, and writes to /logs. It is run
@@ -95,12 +106,15 @@ def command(
     What chooses files, and how sure they have to be, is for every --data of the command line, and written before or
     behind all of them; each dataset of a job file says its own.
 
+    Of several --instances that no array tells apart each is run, one after another, as a job ID_INSTANCE.
+
     Example: stager run --data vision/mnist=s3://datasets/mnist/ -- python train.py
     """
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        code = _run(ctx, jobfile, _How(keep=keep, plain=view == "none"), status_file, options, outcome)
+        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace)
+        code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
         raise
@@ -118,7 +132,7 @@ def _run(
     outcome: _Outcome,
 ) -> int:  # fmt: skip
     argv: tuple[str, ...] = ctx.meta[COMMAND]
-    arguments = take_job(ctx, jobfile, options, argv=argv)
+    arguments = _adjusted(take_job(ctx, jobfile, dict(options), argv=argv), how)
     argv = argv or arguments.spec.command
     container = arguments.spec.container
     if container.image is not None:
@@ -127,8 +141,10 @@ def _run(
     if not argv:
         raise UsageError("no command", where="stager run", hint="name one after --, or in the job file")
     facts = scheduler_facts(os.environ)
-    refuse_unknown_task(arguments.spec, facts)
     outcome.job_id = choose_job_id(arguments.job_id, arguments.spec.name, facts)
+    if instance_of(arguments.spec.instances, facts) is None:
+        return _run_each(ctx, jobfile, how, status_file, options, outcome, arguments.spec.instances.ids)
+    refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
     if how.launch is not None and (how.plain or brokered.is_brokered()):
@@ -144,6 +160,37 @@ def _run(
         how_to_continue=outcome.how_to_continue,
         at_end=lambda code: _write_status(status_file, outcome, None, code),
     )
+
+
+def _adjusted(arguments: JobArguments, how: _How) -> JobArguments:
+    problems = Problems()
+    limit = limit_of(how.time_limit, how.grace, problems, known=arguments.spec.limit, prefix="--")
+    if problems.found:
+        raise UsageError("; ".join(problems.found), where="stager run")
+    profile = arguments.spec.profile
+    if how.plain and profile == "strict":
+        raise UsageError("the job file wants the strict profile", where="--view none", hint="leave one of them out")
+    if how.profile in ("host", "strict"):
+        profile = "strict" if how.profile == "strict" else "host"
+    return replace(arguments, spec=msgspec.structs.replace(arguments.spec, limit=limit, profile=profile))
+
+
+def _run_each(
+    ctx: click.Context, jobfile: str | None, how: _How, status_file: str | None, options: dict[str, Any],
+    outcome: _Outcome, ids: Sequence[int],
+) -> int:  # fmt: skip
+    """All instances, one after another, each a job of its own; one that fails does not keep the others from running.
+    The first failure is what is told in the end.
+    """
+    base, told, code = outcome.job_id, _Outcome(), 0
+    for number in ids:
+        outcome.ended = None
+        one = {**options, "instance": number, "job_id": f"{base}_{number}"}
+        status = _run(ctx, jobfile, how, status_file, one, outcome)
+        if number == ids[0] or (status and not code):
+            told, code = replace(outcome), status
+    outcome.job_id, outcome.ended = told.job_id, told.ended
+    return code
 
 
 async def _connect_and_run(
@@ -164,7 +211,9 @@ async def _join(
     def command(record: Record) -> Command:
         return command_of(arguments.spec, record, argv, os.environ)
 
-    outcome.ended = await join_launch(outcome.job_id, how.launch, command, arguments.scratch, os.environ)
+    outcome.ended = await join_launch(
+        outcome.job_id, how.launch, command, arguments.spec.limit, arguments.scratch, os.environ
+    )
     return outcome.ended.code
 
 
@@ -199,7 +248,9 @@ async def _stage_and_run(
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            if ended.limited:
+                warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
                 await asyncio.to_thread(advise_at_end, state, view, told)
@@ -238,6 +289,8 @@ def _write_status(path: str | None, outcome: _Outcome, error: Exception | None, 
     body: dict[str, Any] = {"schema": 1, "time": rfc3339(time.time()), "job": outcome.job_id, "exit_code": code}
     if outcome.ended is not None:
         body["command"] = {"status": outcome.ended.status, "signal": outcome.ended.signal}
+        if outcome.ended.limited:
+            body["command"]["reason"] = "time limit"
     if error is not None:
         told = error if isinstance(error, StagerError) else InternalError(type(error).__name__)
         body["error"] = {

@@ -51,8 +51,13 @@ def confirm_alive(targets: Sequence[str], *, limit_s: float = _LIMIT_S) -> None:
 
 
 def _read_all(targets: Sequence[str], answer: int) -> None:
-    """The child: an errno for each, a byte; it ends here."""
+    """The child: an errno for each, a byte; it ends here. One that sleeps may outlive all: it holds nothing open."""
     try:
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        answer = os.dup2(answer, 3)
+        os.closerange(4, 1 << 16)
         for target in targets:
             os.write(answer, bytes([_read_one(target)]))
     finally:

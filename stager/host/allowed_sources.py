@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from stager.host import brokered
-from stager.host.rights import why_not_allowed
+from stager.host.rights import NO_EXPORT, why_not_allowed
 from stager.host.site import site_principals
 
 __all__ = ["refused_to_users"]
@@ -26,7 +26,7 @@ class _Mount(Protocol):
         """Without symlinks."""
 
 
-def refused_to_users(mounts: Iterable[_Mount]) -> list[str]:
+def refused_to_users(mounts: Sequence[_Mount]) -> list[str]:
     """Why the site does not let root mount these, where root started this stager for its user. Blocks.
 
     Raises `HostError` as `stager.host.site.site_principals`.
@@ -36,9 +36,10 @@ def refused_to_users(mounts: Iterable[_Mount]) -> list[str]:
     site = site_principals()
     allowed = {"bind": site.allowed_binds, "public": site.allowed_public}
     real = {kind: [os.path.realpath(path) for path in paths] for kind, paths in allowed.items()}
-    told = (
-        (mount.source, why_not_allowed(mount.kind, mount.source, real[mount.kind]))
+    told = [(mount.source, NO_EXPORT) for mount in mounts if mount.kind == "nfs"]
+    told += [
+        (mount.source, why)
         for mount in mounts
-        if mount.kind in real
-    )
-    return [f"{source}: {why}" for source, why in told if why is not None]
+        if mount.kind in real and (why := why_not_allowed(mount.kind, mount.source, real[mount.kind])) is not None
+    ]
+    return [f"{source}: {why}" for source, why in told]

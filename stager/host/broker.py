@@ -20,15 +20,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
 from stager.errors import HostError, MountError, StagerError
 from stager.host import namespaces, procs, syscalls
+from stager.host.broker_register import Noted, find_keeper, forget_keeper, note_keeper
 from stager.host.brokered import MOST_BYTES, MOST_DESCRIPTORS
 from stager.host.launch import PACKAGE_PARENT, give_up, start_module
+from stager.host.namespaces import KINDS
 from stager.host.principal import Principal, be_ordinary, become, environment_of
 from stager.host.principal_keeper import Terms
+from stager.host.rights import JoinRequest
 from stager.host.site import site_principals
 
 __all__ = ["run_as"]
@@ -42,6 +45,7 @@ _BOOT: Final = (
 )
 _STREAMS: Final = 4  # a keeper's socket, then its standard streams
 _MOST_KEEPERS: Final = 8
+_CONTEXT: Final = "/memfd:context"  # as stager.host.keeper makes it
 _END_WITHIN_S: Final = 15.0  # a keeper allows its job 10
 
 
@@ -69,7 +73,7 @@ def run_as(principal: Principal, arguments: Sequence[str], environ: Mapping[str,
             raise HostError(what, where=where, hint=hint)
     terms: Terms = {
         "uid": principal.uid, "gid": principal.gid, "groups": list(principal.groups),
-        "binds": list(site.allowed_binds), "public": list(site.allowed_public), "namespace": None,
+        "binds": list(site.allowed_binds), "public": list(site.allowed_public), "namespace": None, "joined": None,
     }  # fmt: skip
     return _Broker(child, ours, terms).serve()
 
@@ -190,42 +194,93 @@ class _Broker:
             self._channel = None
 
     def _do(self, question: dict[str, Any], descriptors: Sequence[int]) -> None:
-        if question["do"] == "end":
-            if question["keeper"] in self._keepers:
-                self._end(question["keeper"])
-            self._say({"done": True}, [])
-            return
-        if question["do"] != "keep" or len(descriptors) < _STREAMS:
-            raise ValueError
-        if len(self._keepers) >= _MOST_KEEPERS:
-            self._say({"failed": ("too many views at once", "root's part of stager", "")}, [])
-            return
         try:
-            kept = self._start(descriptors)
+            if question["do"] == "end":
+                if question["keeper"] in self._keepers:
+                    self._end(question["keeper"])
+                self._say({"done": True}, [])
+            elif question["do"] == "context":
+                self._tell_context(int(question["keeper"]), int(question["descriptor"]))
+            elif question["do"] in ("keep", "join") and len(descriptors) >= _STREAMS:
+                self._keep(descriptors, int(question["keeper"]) if question["do"] == "join" else None)
+            else:
+                raise ValueError
         except (OSError, StagerError) as error:
             self._say({"failed": (str(error), "root's part of stager", "look at the node")}, [])
-            return
-        self._keepers[kept.process.pid] = kept
-        pidfd = os.pidfd_open(kept.process.pid)
-        try:
+
+    def _keep(self, descriptors: Sequence[int], joins: int | None) -> None:
+        if len(self._keepers) >= _MOST_KEEPERS:
+            raise MountError("too many views at once")
+        with ExitStack() as opened:
+            joined = None if joins is None else self._open_keeper(joins, opened)
+            kept = self._start(descriptors, joined)
+            self._keepers[kept.process.pid] = kept
+            pidfd = os.pidfd_open(kept.process.pid)
+            opened.callback(os.close, pidfd)
             self._say({"pid": kept.process.pid}, [pidfd])
+
+    def _noted(self, keeper: int) -> Noted:
+        noted = find_keeper(keeper, uid=self._terms["uid"])
+        if noted is None:
+            raise MountError("root keeps no such view for this user")
+        return noted
+
+    def _open_keeper(self, number: int, opened: ExitStack) -> JoinRequest:
+        """The view of a keeper that root has started for the same user. OSError; `MountError`: it is none, or gone.
+
+        Opened first, then known to live still: so all of it is its.
+        """
+
+        def hold(descriptor: int) -> int:
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        noted = self._noted(number)
+        process = hold(os.pidfd_open(number))
+        found = {kind: hold(os.open(f"/proc/{number}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS}
+        job = None
+        if noted.namespace is not None:
+            job = hold(os.open(f"/proc/{number}/fd/{noted.namespace}", os.O_RDONLY | os.O_CLOEXEC))
+        if self._noted(number) != noted or select.select([process], [], [], 0)[0]:
+            raise MountError("the view has ended")
+        return {"namespaces": found, "job": job, "keeper": process}
+
+    def _tell_context(self, keeper: int, number: int) -> None:
+        """What the user's own stager left there for those who join: memory of that name, nothing else of a keeper's.
+
+        OSError; `MountError`.
+        """
+        self._noted(keeper)
+        descriptor = os.open(f"/proc/{keeper}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(_CONTEXT):
+                raise MountError("that is not what a keeper tells")
+            context = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         finally:
-            os.close(pidfd)
+            os.close(descriptor)
+        try:
+            self._say({"done": True}, [context])
+        finally:
+            os.close(context)
 
     def _say(self, answer: dict[str, Any], descriptors: list[int]) -> None:
         if self._channel is not None:
             socket.send_fds(self._channel, [json.dumps(answer).encode()], descriptors, socket.MSG_DONTWAIT)
 
-    def _start(self, descriptors: Sequence[int]) -> _Kept:
+    def _start(self, descriptors: Sequence[int], joined: JoinRequest | None) -> _Kept:
         channel, stdin, stdout, stderr, *uses = descriptors
-        namespace = _job_namespace()
+        namespace = _job_namespace() if joined is None else None
+        also = [] if namespace is None else [namespace]
+        if joined is not None:
+            of_job = [] if joined["job"] is None else [joined["job"]]
+            also = [*joined["namespaces"].values(), joined["keeper"], *of_job]
         held, leash = os.pipe()
         try:
             numbers = (*uses, channel, held)
-            terms: Terms = {**self._terms, "namespace": namespace}
+            terms: Terms = {**self._terms, "namespace": namespace, "joined": joined}
             process = start_module(
                 "stager.host.principal_keeper", json.dumps(terms), *map(str, numbers),
-                pass_fds=(*numbers, *([] if namespace is None else [namespace])),
+                pass_fds=(*numbers, *also),
                 stdin=stdin, stdout=stdout, stderr=stderr,
             )  # fmt: skip
         except BaseException:
@@ -235,11 +290,14 @@ class _Broker:
             raise
         finally:
             os.close(held)
+        if joined is None:
+            note_keeper(process.pid, uid=self._terms["uid"], namespace=namespace)
         return _Kept(process, leash, namespace)
 
     def _end(self, number: int) -> None:
         """Of a keeper: it ends its job first; what is left then is killed. Never raises."""
         process, leash, namespace = self._keepers.pop(number)
+        forget_keeper(number)
         os.close(leash)
         deadline_s = time.monotonic() + _END_WITHIN_S
         with suppress(subprocess.TimeoutExpired):
@@ -259,7 +317,7 @@ class _Broker:
 def _job_namespace() -> int | None:
     """For the job of a user: every id as it is, and nothing outside that its processes could trace or enter.
 
-    None where even root may make none: the job is confined without it then.
+    None where even root may make none: the job is confined by `stager.host.landlock` then.
     """
     try:
         return namespaces.make_job_namespace()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from stager.errors import InternalError, MountError
 
-__all__ = ["MOST_BYTES", "MOST_DESCRIPTORS", "BrokeredKeeper", "connect", "is_brokered", "start_keeper"]
+__all__ = ["MOST_BYTES", "MOST_DESCRIPTORS", "BrokeredKeeper", "connect", "is_brokered", "open_context", "start_keeper"]
 
 MOST_BYTES: Final = 1 << 16
 MOST_DESCRIPTORS: Final = 253
@@ -68,17 +68,32 @@ class BrokeredKeeper:
             _ask({"do": "end", "keeper": self.pid}, [])
 
 
-def start_keeper(channel: socket.socket, uses: Sequence[int], streams: Sequence[int]) -> BrokeredKeeper:
-    """As `stager.host.keepers.start_keeper`. Blocks. Raises `MountError`."""
+def start_keeper(
+    channel: socket.socket, uses: Sequence[int], streams: Sequence[int], *, joins: int | None = None
+) -> BrokeredKeeper:
+    """As `stager.host.keepers.start_keeper`. ``joins``: the view of that keeper. Blocks. Raises `MountError`."""
     if len(uses) > MOST_DESCRIPTORS - 4:
         raise MountError(f"root mounts at most {MOST_DESCRIPTORS - 4} kept trees in one view", where="the job's view")
-    answer, descriptors = _ask({"do": "keep"}, [channel.fileno(), *streams, *uses])
+    question: dict[str, Any] = {"do": "keep"} if joins is None else {"do": "join", "keeper": joins}
+    answer, descriptor = _ask_for_one(question, [channel.fileno(), *streams, *uses])
+    return BrokeredKeeper(answer["pid"], descriptor)
+
+
+def open_context(keeper: int, number: int) -> int:
+    """A descriptor of what a keeper of root's tells those who join. Blocks. Raises `MountError`: it keeps no view of
+    this user's.
+    """
+    return _ask_for_one({"do": "context", "keeper": keeper, "descriptor": number}, [])[1]
+
+
+def _ask_for_one(question: dict[str, Any], sent: Sequence[int]) -> tuple[dict[str, Any], int]:
+    answer, descriptors = _ask(question, sent)
     if "failed" in answer or len(descriptors) != 1:
         what, where, hint = answer.get("failed", ("root's part of stager did not answer", "", ""))
         for descriptor in descriptors:
             os.close(descriptor)
         raise MountError(what, where=where, hint=hint)
-    return BrokeredKeeper(answer["pid"], descriptors[0])
+    return answer, descriptors[0]
 
 
 def _ask(question: dict[str, Any], descriptors: Sequence[int]) -> tuple[dict[str, Any], list[int]]:

@@ -27,26 +27,16 @@ from typing import Any, Final, NoReturn, TypedDict
 from stager.errors import CommandError, MountError, StagerError
 from stager.host import namespaces, procs, syscalls, view
 from stager.host.own_streams import guard_streams, silence
-from stager.host.rights import OwnRights, Rights
+from stager.host.rights import JoinRequest, OwnRights, Rights
 from stager.host.view import ViewRequest
 from stager.host.watch import GO, Watch, forward
 
-__all__ = ["CommandRequest", "JoinRequest", "KeeperRequest", "main", "serve"]
+__all__ = ["CommandRequest", "KeeperRequest", "main", "serve"]
 
 _ARGUMENTS: Final = 3  # behind what `stager.host.launch` says
 _REQUEST_MOST_BYTES: Final = 64 << 20
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-
-
-class JoinRequest(TypedDict):
-    """The view of another keeper, by descriptors that this process was started with: its namespaces, named as
-    `stager.host.namespaces.KINDS` has them, its job's user namespace, and its pidfd.
-    """
-
-    namespaces: dict[str, int]
-    job: int
-    keeper: int
 
 
 class CommandRequest(TypedDict):
@@ -114,19 +104,23 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int, rights: Rights) -> None:
-    joined, ends = request["join"], [owner]
-    syscalls.signal_at_parents_end(signal.SIGCONT)
+    joined, ends = rights.joined(request["join"]), [owner]
     if joined is None:
         rights.enter()
-        namespace = rights.job_namespace()
-        guarded = view.build(request["view"], rights.admit)
+        syscalls.signal_at_parents_end(signal.SIGCONT)  # a change of ids takes it back
+        namespace, context = rights.job_namespace(), _remember(request["context"])
+        if request["view"]["strict"]:
+            namespaces.part()
     else:
         rights.join(joined["namespaces"])
-        namespace, guarded = joined["job"], None
+        syscalls.signal_at_parents_end(signal.SIGCONT)
+        namespace, context = joined["job"], -1
         ends.append(joined["keeper"])
+    if namespaces.children_are_apart():
+        _go_inside()
+    guarded = view.build(request["view"], rights.admit) if joined is None else None
     guard_streams()
     syscalls.become_subreaper()
-    context = _remember(request["context"]) if joined is None else -1
     mounts = os.stat("/proc/self/ns/mnt").st_ino
     _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts, "context": context})
     early = _wait_for_go(channel)
@@ -153,6 +147,19 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
             rights.end_job(namespace)
         else:
             procs.end_descendants()
+
+
+def _go_inside() -> None:
+    """Into the PID namespace that this process's children are in: a child goes on, this one waits for its end.
+
+    The child is the first process there, if it makes the view: it reaps orphans, gets only the signals it wants, and
+    when it ends the kernel kills every process of the namespace; and it ends when this process does.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os._exit(0)
+    syscalls.signal_at_parents_end(signal.SIGKILL)
 
 
 def _remember(context: str) -> int:
@@ -233,6 +240,7 @@ def _refusal(request: KeeperRequest, step: str, number: int) -> StagerError:
         hint = "no shell is used: give a script a first line such as #!/bin/sh" if number == errno.ENOEXEC else ""
         return CommandError(f"cannot execute the command: {reason}", status=_NOT_EXECUTABLE, where=name, hint=hint)
     hint = "give its full path, or add its directory to PATH"
-    if "/" not in name and os.path.exists(f"/code/{name}"):
-        hint = f"there is one in /code: write /code/{name}"
+    in_code = os.path.normpath(f"/code/{name}")
+    if not name.startswith("/") and in_code.startswith("/code/") and os.path.exists(in_code):
+        hint = f"there is one in /code: write {in_code}"
     return CommandError("command not found", status=_NOT_FOUND, where=name, hint=hint)

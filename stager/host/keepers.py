@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, Final, Protocol
 
 from stager.host import brokered
 from stager.host.launch import start_module
 
-__all__ = ["Keeper", "start_keeper"]
+__all__ = ["OWN", "Keeper", "start_keeper"]
+
+OWN: Final = 0
+"""Joined is the view of a keeper that this user has started."""
 
 _Stream = int | IO[bytes] | None
 
@@ -31,15 +34,18 @@ class Keeper(Protocol):
 
 
 def start_keeper(
-    channel: socket.socket, uses: Sequence[int], *, stdin: _Stream, stdout: _Stream, stderr: _Stream
-) -> Keeper:
+    channel: socket.socket, uses: Sequence[int], *, stdin: _Stream, stdout: _Stream, stderr: _Stream,
+    joins: int | None = None,
+) -> Keeper:  # fmt: skip
     """With this end of a socket pair; it holds ``uses`` open while it lives. A stream left None is inherited. Blocks.
+
+    ``joins``: it is to join a view, that of root's keeper of this number, or of an own one (0).
 
     Raises `MountError`, `HostError`; OSError: the interpreter cannot be executed.
     """
-    if brokered.is_brokered():
+    if brokered.is_brokered() and joins != OWN:
         streams = [_number(stream, inherited) for inherited, stream in enumerate((stdin, stdout, stderr))]
-        return brokered.start_keeper(channel, uses, streams)
+        return brokered.start_keeper(channel, uses, streams, joins=joins)
     owner = os.pidfd_open(os.getpid())
     try:
         numbers = (*uses, channel.fileno(), owner)

@@ -10,7 +10,7 @@ from typing import Final
 from stager.errors import MountError
 from stager.host import syscalls
 
-__all__ = ["KINDS", "enter", "hint", "join", "make_job_namespace"]
+__all__ = ["KINDS", "children_are_apart", "enter", "hint", "join", "make_job_namespace", "part"]
 
 KINDS: Final = {
     "user": syscalls.CLONE_NEWUSER,
@@ -40,6 +40,24 @@ def enter() -> None:
         raise MountError(
             f"cannot make a mount namespace: {error.strerror}", where="user namespaces", hint=hint()
         ) from error
+
+
+def part() -> None:
+    """Leave the node's IPC namespace; the children of this process get a PID namespace of their own. `MountError`."""
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID)
+    except OSError as error:
+        raise MountError(
+            f"cannot make namespaces for processes: {error.strerror}", where="profile strict", hint=hint()
+        ) from error
+
+
+def children_are_apart() -> bool:
+    """Whether this process's children are in another PID namespace than itself."""
+    try:
+        return not os.path.samestat(os.stat("/proc/self/ns/pid"), os.stat("/proc/self/ns/pid_for_children"))
+    except FileNotFoundError:  # nobody is in it yet
+        return True
 
 
 def join(namespaces: Mapping[str, int]) -> None:

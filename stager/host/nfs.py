@@ -43,7 +43,7 @@ def ask_exports(exports: Sequence[str], *, limit_s: float) -> list[NfsAnswer]:
     """Of each ``HOST:/PATH``; asked in a child that is given up after ``limit_s`` seconds for all of them. Blocks."""
     if not exports:
         return []
-    child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdin is not None and child.stdout is not None
     text = b""
     try:

@@ -20,12 +20,12 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn, TypedDict
 
 from stager.host import procs, syscalls
+from stager.host.watch import forward
 
 __all__ = ["PlainRequest", "main"]
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-_GROUP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 
 
 class PlainRequest(TypedDict):
@@ -132,7 +132,7 @@ def _wait(command: int, channel: socket.socket, owner: int) -> int | None:
             text = channel.recv(4096)
             *numbers, waiting = (waiting + text).split(b"\n")
             for number in map(int, numbers):
-                (os.killpg if number in _GROUP_SIGNALS else os.kill)(command, number)
+                forward(command, number)
             if not text:
                 return None
         if owner in ready:

@@ -8,7 +8,7 @@ import sys
 from typing import Final, TypedDict
 
 from stager.host import keeper
-from stager.host.rights import PrincipalRights
+from stager.host.rights import JoinRequest, PrincipalRights
 
 __all__ = ["Terms", "main"]
 
@@ -24,15 +24,23 @@ class Terms(TypedDict):
     binds: list[str]
     public: list[str]
     namespace: int | None
+    joined: JoinRequest | None
 
 
 def main() -> None:
     """Entry point: ``argv`` ends with the `Terms` as JSON and the descriptors of `stager.host.keeper.serve`."""
     terms: Terms = json.loads(sys.argv[_ARGUMENTS])
     descriptors = [int(number) for number in sys.argv[_ARGUMENTS + 1 :]]
-    if terms["namespace"] is not None:
-        os.set_inheritable(terms["namespace"], False)
+    for descriptor in _given(terms):
+        os.set_inheritable(descriptor, False)
     rights = PrincipalRights(
-        terms["uid"], terms["gid"], terms["groups"], terms["binds"], terms["public"], terms["namespace"]
-    )
+        terms["uid"], terms["gid"], terms["groups"], terms["binds"], terms["public"], terms["namespace"],
+        terms["joined"],
+    )  # fmt: skip
     keeper.serve(descriptors, rights)
+
+
+def _given(terms: Terms) -> list[int]:
+    joined = terms["joined"]
+    also = [] if joined is None else [*joined["namespaces"].values(), joined["job"], joined["keeper"]]
+    return [descriptor for descriptor in (terms["namespace"], *also) if descriptor is not None]

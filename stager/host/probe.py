@@ -46,7 +46,8 @@ def probe_directories(paths: Sequence[str], *, limit_s: float) -> list[Probe]:
 
 
 def _probe_until_silence(paths: Sequence[str], limit_s: float) -> Iterator[Probe]:
-    child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # One that sleeps in a dead mount may outlive stager: it must not keep open what the caller reads to the end.
+    child = start_module(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdin is not None and child.stdout is not None
     lines = _Lines(child.stdout.fileno())
     try:

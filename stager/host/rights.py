@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypedDict
 
 from stager import view_paths
 from stager.errors import MountError
-from stager.host import capabilities, mounts, namespaces, procs, rights_calls, syscalls
+from stager.host import capabilities, landlock, mounts, namespaces, procs, rights_calls, syscalls
 
-__all__ = ["OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
+__all__ = ["NO_EXPORT", "JoinRequest", "OwnRights", "PrincipalRights", "Rights", "refuse_target", "why_not_allowed"]
 
 _DATA: Final = re.compile(rf"{view_paths.DATA}/[^/]+/[^/]+")
 _PUBLIC: Final = re.compile(rf"{view_paths.PUBLIC}/[^/]+")
@@ -29,14 +29,31 @@ _OTHERS: Final = (
 _KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
 
 
+NO_EXPORT: Final = "root mounts no NFS export for users; the site mounts it on the node, and allows binds of it"
+
+
+class JoinRequest(TypedDict):
+    """The view of another keeper, by descriptors that this process was started with: its namespaces, named as
+    `stager.host.namespaces.KINDS` has them, its job's user namespace (None: it has none), and its
+    pidfd.
+    """
+
+    namespaces: dict[str, int]
+    job: int | None
+    keeper: int
+
+
 class Rights(Protocol):
     """What the keeper asks at the points where rights differ."""
 
     def enter(self) -> None:
         """Into a mount namespace of its own. `MountError`."""
 
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """Which view is to be joined; None: one is to be made."""
+
     def join(self, opened: Mapping[str, int]) -> None:
-        """Into those of another keeper's view, see `stager.host.namespaces.join`. `MountError`."""
+        """Into the namespaces of another keeper. `MountError`."""
 
     def job_namespace(self) -> int | None:
         """A descriptor of the user namespace that holds the job, and nothing else but this process. `MountError`."""
@@ -59,6 +76,10 @@ class OwnRights:
     def enter(self) -> None:
         """See `Rights`."""
         namespaces.enter()
+
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """See `Rights`."""
+        return asked
 
     def join(self, opened: Mapping[str, int]) -> None:
         """See `Rights`."""
@@ -92,12 +113,13 @@ class PrincipalRights:
 
     def __init__(
         self, uid: int, gid: int, groups: Sequence[int], binds: Sequence[str], public: Sequence[str],
-        namespace: int | None,
+        namespace: int | None, joined: JoinRequest | None,
     ) -> None:  # fmt: skip
         self._uid = uid
         self._gid = gid
         self._groups = list(groups)
         self._namespace = namespace
+        self._joined = joined
         self._paths = {"bind": binds, "public": public}
         self._allowed: dict[str, list[int]] = {}
         self._targets: list[str] = []
@@ -108,20 +130,28 @@ class PrincipalRights:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE)
             self._allowed = {kind: _open_all(paths) for kind, paths in self._paths.items()}
-            os.setgroups(self._groups)
-            os.setresgid(self._gid, self._gid, self._gid)
-            os.setresuid(0, self._uid, 0)
-            permitted = _permitted()
-            rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
+            self._act_as_user()
         except OSError as error:
             raise MountError(
                 f"cannot make a mount namespace: {error.strerror}", where="root's part of stager",
                 hint="root needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID on the node itself",
             ) from error
 
+    def joined(self, asked: JoinRequest | None) -> JoinRequest | None:
+        """See `Rights`: what root says."""
+        return self._joined
+
     def join(self, opened: Mapping[str, int]) -> None:
-        """See `Rights`: none. A user's stager names the namespaces, and root's keeper believes no user."""
-        raise MountError("a view that root's part of stager keeps cannot be joined", where="stager --as-user")
+        """See `Rights`."""
+        namespaces.join(opened)
+        self._act_as_user()
+
+    def _act_as_user(self) -> None:
+        os.setgroups(self._groups)
+        os.setresgid(self._gid, self._gid, self._gid)
+        os.setresuid(0, self._uid, 0)
+        permitted = _permitted()
+        rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
 
     def job_namespace(self) -> int | None:
         """See `Rights`."""
@@ -133,10 +163,10 @@ class PrincipalRights:
         if (why := refuse_target(target, self._targets)) is not None:
             raise MountError(why, where=ascii(target))
         self._targets.append(target)
-        if mount["address"] is not None:
-            raise MountError("root mounts no NFS export for a user", where=target)
         if mount["lower"] is not None:
             raise MountError("root mounts no overlay for a user", where=target)
+        if mount["address"] is not None or kind == "nfs":
+            raise MountError(NO_EXPORT, where=ascii(mount["source"]))
         if kind not in self._allowed:
             if os.fstat(source).st_uid != self._uid:
                 raise MountError("is not a directory of the user's", where=os.readlink(f"/proc/self/fd/{source}"))
@@ -156,6 +186,8 @@ class PrincipalRights:
             permitted = _permitted()
             rights_calls.set_capabilities(effective=permitted, permitted=permitted)
         syscalls.forbid_new_privileges()
+        if namespace is None:
+            landlock.confine()
         rights_calls.lock_securebits()
         capabilities.restrict(0)
         os.setresgid(self._gid, self._gid, self._gid)

@@ -43,6 +43,7 @@ __all__ = [
     "enter_namespace",
     "exchange",
     "forbid_new_privileges",
+    "make_file_system",
     "make_nfs",
     "make_overlay",
     "make_tmpfs",
@@ -225,7 +226,7 @@ def set_mount_attributes(mount: int, *, add: int = 0, propagation: int = 0, recu
 
 def make_tmpfs(*, attributes: int = 0, **options: str) -> int:
     """A descriptor of a new tmpfs, attached nowhere."""
-    return _make_file_system("tmpfs", attributes, options)
+    return make_file_system("tmpfs", attributes, options)
 
 
 def make_overlay(lower: int, upper: int, work: int, *, attributes: int = 0) -> int:
@@ -241,7 +242,7 @@ def make_overlay(lower: int, upper: int, work: int, *, attributes: int = 0) -> i
         "index": "off",
     }
     options |= {"redirect_dir": "nofollow", "metacopy": "off"} if os.geteuid() == 0 else {"userxattr": None}
-    return _make_file_system("overlay", attributes, options)
+    return make_file_system("overlay", attributes, options)
 
 
 def make_nfs(export: str, address: str, *, attributes: int = 0) -> int:
@@ -250,7 +251,7 @@ def make_nfs(export: str, address: str, *, attributes: int = 0) -> int:
     OSError as mount(2) of it: ENODEV where the kernel cannot, EPERM without its rights, what the server says.
     """
     options = {"source": export, "addr": address, "vers": "4.2", "proto": "tcp"}
-    return _make_file_system("nfs4", attributes, options)
+    return make_file_system("nfs4", attributes, options)
 
 
 def open_file_system(kind: str) -> int:
@@ -258,7 +259,8 @@ def open_file_system(kind: str) -> int:
     return _by_number(_FSOPEN, kind, 1)
 
 
-def _make_file_system(kind: str, attributes: int, options: Mapping[str, str | None]) -> int:
+def make_file_system(kind: str, attributes: int, options: Mapping[str, str | None]) -> int:
+    """A descriptor of a new one, attached nowhere; an option of None is a flag (fsopen(2), fsmount(2))."""
     context = open_file_system(kind)
     try:
         for key, value in options.items():

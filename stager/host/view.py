@@ -26,6 +26,7 @@ from stager.errors import MountError
 from stager.host import devices, mounts, namespaces, syscalls
 from stager.host.alive import confirm_alive
 from stager.host.mounts import Place, Row
+from stager.host.strict_root import make_proc
 from stager.host.view_mnt import STAGED, HostMnt, follow
 from stager.host.view_root import enter_root
 from stager.view_paths import TMP_RAMFS
@@ -66,6 +67,7 @@ class ViewRequest(TypedDict):
     mounts: list[MountRequest]
     masked: list[str]
     ramdisk: RamDiskRequest | None
+    strict: bool
 
 
 class Guarded(NamedTuple):
@@ -146,7 +148,7 @@ def _build(request: ViewRequest, admit: Callable[[MountRequest, int], None]) -> 
     if (disk := request["ramdisk"]) is not None:
         trees.append((TMP_RAMFS, _make_ramdisk(disk)))
 
-    mnt = enter_root(trees)
+    mnt = enter_root(trees, proc=make_proc() if request["strict"] else None)
 
     own = _mounts_at(mount["target"] for mount in request["mounts"])
     _lock_places(public)

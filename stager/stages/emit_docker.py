@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 
 from stager.host.nfs import split_export
@@ -27,7 +26,7 @@ def docker_of(launch: Launch, environ: Mapping[str, str]) -> str:
         ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"],
         *(["--cap-add", name] for name in capabilities_of(launch)),
         *(["--mount", _mount(mount)] for mount in launch.mounts if mount.kind != "memory"),
-        *(["--tmpfs", _memory(mount)] for mount in launch.mounts if mount.kind == "memory"),
+        *(["--tmpfs", _memory(mount, launch.uid)] for mount in launch.mounts if mount.kind == "memory"),
         *(["--env", f"{name}={value}"] for name, value in launch.environment.items()),
         *(["--env", name] for name in credential_names(launch, environ)),
         ["--workdir", launch.workdir],
@@ -55,6 +54,6 @@ def _mount(mount: LaunchMount) -> str:
     return record.getvalue()
 
 
-def _memory(mount: LaunchMount) -> str:
+def _memory(mount: LaunchMount, uid: int) -> str:
     inodes = f",nr_inodes={mount.inodes}" if mount.inodes else ""
-    return f"{mount.target}:rw,nosuid,nodev,mode=0700,uid={os.geteuid()},size={mount.size_bytes}{inodes}"
+    return f"{mount.target}:rw,nosuid,nodev,mode=0700,uid={uid},size={mount.size_bytes}{inodes}"

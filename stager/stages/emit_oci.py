@@ -38,7 +38,8 @@ _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/s
 
 
 def oci_of(launch: Launch, environ: Mapping[str, str], image: ImageConfig | None) -> str:
-    """The whole ``config.json``. An ordinary user's has a user namespace that maps the user to itself.
+    """The whole ``config.json``. An ordinary user's has a user namespace, in which the user is called root: runc takes
+    no other. What the command writes belongs to the user.
 
     Raises `UsageError`: no command, or a name that JSON cannot hold.
     """
@@ -51,7 +52,7 @@ def oci_of(launch: Launch, environ: Mapping[str, str], image: ImageConfig | None
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": launch.uid, "gid": launch.gid},
+            "user": {"uid": 0, "gid": 0},  # outside of a user namespace root is root
             "args": list(argv_of(launch, image)),
             "env": [f"{name}={value}" for name, value in environment_of(launch, image).items()],
             "cwd": launch.workdir,
@@ -60,10 +61,10 @@ def oci_of(launch: Launch, environ: Mapping[str, str], image: ImageConfig | None
         },
         "root": {"path": "rootfs", "readonly": False},
         "hostname": launch.node,
-        "mounts": [_PROC, *_DEV, _sys(is_root=is_root), _TMP, *(_mount(mount, launch) for mount in launch.mounts)],
+        "mounts": [_PROC, *_DEV, _sys(is_root=is_root), _TMP, *map(_mount, launch.mounts)],
         "annotations": annotations,
         "linux": {
-            **({} if is_root else _one_to_one(launch)),
+            **({} if is_root else _mapped(launch)),
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", *(() if is_root else ("user",)))],
             "maskedPaths": list(_MASKED),
@@ -73,10 +74,10 @@ def oci_of(launch: Launch, environ: Mapping[str, str], image: ImageConfig | None
     return json_of(config, where=f"job {launch.job}")
 
 
-def _one_to_one(launch: Launch) -> dict[str, Any]:
+def _mapped(launch: Launch) -> dict[str, Any]:
     return {
-        "uidMappings": [{"containerID": launch.uid, "hostID": launch.uid, "size": 1}],
-        "gidMappings": [{"containerID": launch.gid, "hostID": launch.gid, "size": 1}],
+        "uidMappings": [{"containerID": 0, "hostID": launch.uid, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": launch.gid, "size": 1}],
     }
 
 
@@ -88,10 +89,10 @@ def _sys(*, is_root: bool) -> dict[str, Any]:
     return {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", *options, "rro"]}
 
 
-def _mount(mount: LaunchMount, launch: Launch) -> dict[str, Any]:
+def _mount(mount: LaunchMount) -> dict[str, Any]:
     if mount.kind == "memory":
         inodes = [f"nr_inodes={mount.inodes}"] if mount.inodes else []
-        options = ["nosuid", "nodev", "mode=0700", f"uid={launch.uid}", f"gid={launch.gid}", *inodes]
+        options = ["nosuid", "nodev", "mode=0700", *inodes]
         return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs",
                 "options": [*options, f"size={mount.size_bytes}"]}  # fmt: skip
     access = ["ro", "rro"] if mount.read_only else ["rw"]

@@ -17,9 +17,8 @@ from stager.host.cloud_settings import CloudSettings
 from stager.instances import instance_of
 from stager.model import JobSpec
 from stager.scheduler import JobIdentity, SchedulerFacts
-from stager.shim import DIRECTORY
 from stager.variables import CREDENTIALS, OWN_NAMES, OWN_PREFIXES
-from stager.view_paths import TASK, TMP, TMP_RAMFS
+from stager.view_paths import MODULES, TASK, TMP, TMP_RAMFS
 
 __all__ = ["Places", "job_environment", "own_environment", "refuse_unknown_task"]
 
@@ -27,13 +26,13 @@ __all__ = ["Places", "job_environment", "own_environment", "refuse_unknown_task"
 class Places(Struct, frozen=True, kw_only=True):
     """What the variables for directories say: their paths in the view, unless there is none.
 
-    ``shim``: the directory of modules that scripts of Clusterone import.
+    ``modules``: what scripts import that were written for Clusterone.
     """
 
     task: str = TASK
     tmp: str = TMP
     tmp_ramfs: str = TMP_RAMFS
-    shim: str = DIRECTORY
+    modules: str = MODULES
 
 
 _NO_CLOUD = CloudSettings()
@@ -63,7 +62,7 @@ def job_environment(
     }
     own = own_environment(spec, identity, facts, cloud=cloud, places=places)
     if spec.clusterone_shim and "PYTHONPATH" not in spec.environment and kept.get("PYTHONPATH"):
-        own["PYTHONPATH"] = f"{places.shim}:{kept['PYTHONPATH']}"
+        own["PYTHONPATH"] = f"{places.modules}:{kept['PYTHONPATH']}"
     return {**kept, **own, "PWD": workdir}
 
 
@@ -112,7 +111,9 @@ def _of_clusterone(spec: JobSpec, identity: JobIdentity, facts: SchedulerFacts) 
     cluster = cluster_of(spec.distributed, facts)
     if cluster is None:
         return {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": identity.id}
-    found = {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": facts.group_id or identity.id}
+    is_asked_for = bool(facts.job_id) and identity.id != facts.job_id  # on the command line, which all tasks share
+    shared_id = identity.id if is_asked_for else facts.group_id or identity.id
+    found = {"CLUSTERONE_CLOUD": "1", "CLUSTERONE_JOB_ID": shared_id}
     if cluster.workers:
         found |= {"PS_HOSTS": ",".join(cluster.ps), "WORKER_HOSTS": ",".join(cluster.workers)}
     if cluster.masters:
@@ -146,4 +147,4 @@ def _of_anyscale(cloud: CloudSettings) -> dict[str, str]:
 def _of_the_shim(spec: JobSpec, places: Places) -> dict[str, str]:
     if not spec.clusterone_shim:
         return {}
-    return {"PYTHONPATH": ":".join(filter(None, (places.shim, spec.environment.get("PYTHONPATH"))))}
+    return {"PYTHONPATH": ":".join(filter(None, (places.modules, spec.environment.get("PYTHONPATH"))))}

@@ -22,7 +22,7 @@ __all__ = ["check_sources", "missing_network_mounts"]
 _LIMIT_S: Final = 10.0
 _TARGET_TOPS: Final = (f"{view_paths.DATA}/", f"{view_paths.PUBLIC}/")
 _TARGETS: Final = (
-    view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP,
+    view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.MODULES,
     view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
 )  # fmt: skip
 
@@ -56,11 +56,12 @@ def check_sources(view: MountView, *, limit_s: float = _LIMIT_S) -> MountView:
     for mount in mounts:
         for point in missing_network_mounts(mount.source, read_fstab(), rows):
             problems.append((MountError, f"{mount.source}: {point} stands in /etc/fstab but is not mounted"))
-    problems += [(MountError, told) for told in refused_to_users(mounts)]
+    exports = [mount for mount in view.mounts if mount.kind == "nfs"]
+    problems += [(MountError, told) for told in refused_to_users([*mounts, *exports])]
     problems += _overlaps(mounts, [os.path.realpath(path) for path in view.masked])
     if problems:
         raise _error(problems)
-    return replace(view, mounts=(*mounts, *(mount for mount in view.mounts if mount.kind == "nfs")))
+    return replace(view, mounts=(*mounts, *exports))
 
 
 def _with_addresses(view: MountView, limit_s: float) -> tuple[MountView, list[_Problem]]:

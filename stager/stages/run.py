@@ -16,13 +16,14 @@ from stager.errors import InternalError, MountError
 from stager.host import brokered, procs
 from stager.host.holders import Holder
 from stager.host.keeper import CommandRequest, KeeperRequest
-from stager.host.keepers import Keeper, start_keeper
+from stager.host.keepers import OWN, Keeper, start_keeper
 from stager.host.launch import give_up
 from stager.host.readers import end_uses, hand_over
 from stager.host.record import KeptBy
 from stager.host.view import MountRequest, ViewRequest
 from stager.model import Command, ExitInfo, Mount, MountView
 from stager.stages.run_talk import CONTINUE_EVERY_S, FORWARDED, Talk
+from stager.time_limits import Deadline
 
 __all__ = ["FORWARDED", "Joined", "join_command", "run_command"]
 
@@ -37,10 +38,11 @@ class Joined(NamedTuple):
     namespaces: Mapping[str, int]
     job: int
     keeper: int
+    of_root: int = OWN  # else the number of root's keeper, which root's part of stager opens
 
     def descriptors(self) -> tuple[int, ...]:
         """All of it."""
-        return (*self.namespaces.values(), self.job, self.keeper)
+        return (*self.namespaces.values(), self.job, self.keeper) if self.of_root == OWN else ()
 
 
 async def run_command(
@@ -50,6 +52,7 @@ async def run_command(
     context: str = "",
     note: Callable[[KeptBy], None] | None = None,
     others: Callable[[], Awaitable[None]] | None = None,
+    deadline: Deadline | None = None,
     stdin: _Stream = None,
     stdout: _Stream = None,
     stderr: _Stream = None,
@@ -61,7 +64,8 @@ async def run_command(
     root's part of stager keeps, nobody can); ``others`` returns when they have ended: the view stays until then.
     Streams left None are inherited. While the command runs the signals of `FORWARDED` go to it: SIGINT, SIGQUIT and
     SIGHUP to its whole process group, as a terminal would, the others to the command alone; afterwards to whoever had
-    them before. When this task is cancelled, or stager is killed, every process of the job is killed.
+    them before. At ``deadline`` all of its processes are told to end. When this task is cancelled, or stager is killed,
+    every process of the job is killed.
 
     `CommandError` when the command is not found (127) or cannot be executed (126); `MountError` when the view
     cannot be built, when the job killed the process that keeps it, or when a process of the job cannot be ended.
@@ -78,13 +82,13 @@ async def run_command(
                     "the process that builds the job's view ended without a word", hint="see its message above"
                 )
             await asyncio.to_thread(hand_over, view.uses, process.pid, ready["mounts"])
-            if not brokered.is_brokered():
+            if not brokered.is_brokered():  # else root's part of stager has it, and ends what is in it
                 namespace = _open_namespace(process.pid, ready["namespace"])
-                if note is not None:
-                    holder = Holder.of(process.pid)
-                    kept = KeptBy(holder=holder, namespace=ready["namespace"], context=ready["context"])
-                    await asyncio.to_thread(note, kept)
-            if (ended := await talk.until_end()) is None:
+            if note is not None:
+                holder = Holder.of(process.pid)
+                kept = KeptBy(holder=holder, namespace=ready["namespace"] or 0, context=ready["context"])
+                await asyncio.to_thread(note, kept)
+            if (ended := await talk.until_end(deadline)) is None:
                 raise MountError("the process that keeps the job's view was killed", hint="the job has been ended")
             if others is not None:
                 await others()
@@ -96,21 +100,22 @@ async def run_command(
     return ended
 
 
-async def join_command(joined: Joined, command: Command) -> ExitInfo:
+async def join_command(joined: Joined, command: Command, *, deadline: Deadline | None = None) -> ExitInfo:
     """Run the command in a view that stands, and return how it ended: by SIGKILL when the view has ended first.
 
-    Its streams are inherited; signals as in `run_command`. Raises `CommandError`; `MountError`: it cannot be joined.
+    Its streams are inherited; signals and ``deadline`` as in `run_command`. Raises `CommandError`; `MountError`: it
+    cannot be joined.
     """
     request: KeeperRequest = {
-        "view": {"mounts": [], "masked": [], "ramdisk": None},
+        "view": {"mounts": [], "masked": [], "ramdisk": None, "strict": False},
         "join": {"namespaces": dict(joined.namespaces), "job": joined.job, "keeper": joined.keeper},
         "holds": False, "context": "", **_what(command),
     }  # fmt: skip
     started_s = time.time()
-    process, ours = await _start(joined.descriptors(), None, None, None)
+    process, ours = await _start(joined.descriptors(), None, None, None, joins=joined.of_root)
     try:
         async with Talk(process, ours, request) as talk:
-            ended = await talk.until_end() if await talk.until_ready() is not None else None
+            ended = await talk.until_end(deadline) if await talk.until_ready() is not None else None
     finally:
         await asyncio.shield(asyncio.to_thread(_end, process, None))
     # Whoever keeps the view kills all in it before it ends itself, the command's own keeper too.
@@ -118,12 +123,12 @@ async def join_command(joined: Joined, command: Command) -> ExitInfo:
 
 
 async def _start(
-    held: Sequence[int], stdin: _Stream, stdout: _Stream, stderr: _Stream
+    held: Sequence[int], stdin: _Stream, stdout: _Stream, stderr: _Stream, joins: int | None = None
 ) -> tuple[Keeper, socket.socket]:
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.to_thread(
-            start_keeper, theirs, held, stdin=stdin, stdout=stdout, stderr=stderr
+            start_keeper, theirs, held, stdin=stdin, stdout=stdout, stderr=stderr, joins=joins
         )  # fmt: skip
     except BaseException:
         ours.close()
@@ -145,6 +150,7 @@ def _view(view: MountView) -> ViewRequest:
         "mounts": [_mount(mount) for mount in view.mounts],
         "masked": list(view.masked),
         "ramdisk": {"size_bytes": disk.size_bytes, "inodes": disk.inodes} if disk is not None else None,
+        "strict": view.profile == "strict",
     }
 
 

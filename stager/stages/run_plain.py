@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -18,17 +17,19 @@ from stager.host.plain import PlainRequest
 from stager.host.signals import receive
 from stager.model import Command, ExitInfo
 from stager.stages.run import FORWARDED
+from stager.stages.run_limit import enforced
+from stager.time_limits import Deadline
 
 __all__ = ["run_plain"]
 
 _END_LIMIT_S: Final = 10.0
 
 
-async def run_plain(command: Command) -> ExitInfo:
+async def run_plain(command: Command, *, deadline: Deadline | None = None) -> ExitInfo:
     """Run it and return how it ended; by then what it has started has ended too. Streams are inherited.
 
-    Signals go to it as in `stager.stages.run.run_command`; when this task is cancelled, or stager is killed, it is
-    killed. Raises `CommandError` (127 not found, 126 not executable); `HostError`: the job killed the process that
+    Signals and ``deadline`` as in `stager.stages.run.run_command`; when this task is cancelled, or stager is killed, it
+    is killed. Raises `CommandError` (127 not found, 126 not executable); `HostError`: the job killed the process that
     waits for it.
     """
     request: PlainRequest = {
@@ -50,8 +51,9 @@ async def run_plain(command: Command) -> ExitInfo:
         with receive({number: partial(_forward, writer, number) for number in FORWARDED}):
             writer.write(json.dumps(request).encode() + b"\n")
             line = b""
-            with suppress(ConnectionResetError):
-                line = await reader.readline()
+            async with enforced(deadline, partial(_forward, writer)) as limit:
+                with suppress(ConnectionResetError):
+                    line = await reader.readline()
     finally:
         writer.close()
         await asyncio.shield(asyncio.to_thread(_end, process))
@@ -61,11 +63,12 @@ async def run_plain(command: Command) -> ExitInfo:
     if message["event"] == "failed":
         raise CommandError(message["what"], status=message["status"], where=message["where"], hint=message["hint"])
     return ExitInfo(
-        status=message["status"], signal=message["signal"], started_s=message["started_s"], ended_s=message["ended_s"]
+        status=message["status"], signal=message["signal"], started_s=message["started_s"], ended_s=message["ended_s"],
+        limited=limit.reached,
     )
 
 
-def _forward(writer: asyncio.StreamWriter, number: signal.Signals) -> None:
+def _forward(writer: asyncio.StreamWriter, number: int) -> None:
     writer.write(b"%d\n" % number)
 
 

@@ -16,6 +16,8 @@ from stager.host.keepers import Keeper
 from stager.host.signals import receive
 from stager.host.watch import GO
 from stager.model import ExitInfo
+from stager.stages.run_limit import enforced
+from stager.time_limits import Deadline
 
 __all__ = ["CONTINUE_EVERY_S", "FORWARDED", "Talk"]
 
@@ -67,10 +69,11 @@ class Talk:
             ) from error
         return message
 
-    async def until_end(self) -> ExitInfo | None:
+    async def until_end(self, deadline: Deadline | None) -> ExitInfo | None:
         """Start the command and wait for it; None when the keeper was killed. `CommandError`, `MountError`."""
         self._writer.write(b"%d\n" % GO)
-        message = await self._receive()
+        async with enforced(deadline, self._forward) as limit:
+            message = await self._receive()
         if message is None:
             return None
         self._stack.close()
@@ -79,6 +82,7 @@ class Talk:
             signal=message["signal"],
             started_s=message["started_s"],
             ended_s=message["ended_s"],
+            limited=limit.reached,
         )
 
     async def _keep_going(self) -> None:

@@ -24,6 +24,7 @@ from stager.model import (
     DatasetSpec,
     JobSpec,
     LogsSpec,
+    Profile,
     PublicSpec,
     SourceRef,
 )
@@ -34,6 +35,7 @@ from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
 from stager.stages.spec_image import container_of
+from stager.stages.spec_limit import limit_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
@@ -163,7 +165,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     code = _code(table, base, problems)
     logs = _logs(table, base, problems)
     distributed = distributed_of(table, problems)
-    _check_view(table, problems)
+    profile = _profile(table, problems)
     tmp = tmp_of(table, problems)
     if "job" not in table:
         problems.add("job", "is missing; write [job] with a name")
@@ -189,6 +191,8 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         distributed=distributed,
         clusterone_shim=job.clusterone_shim,
         container=container_of(job.image, job.entrypoint, problems),
+        limit=limit_of(job.time_limit, job.grace, problems),
+        profile=profile,
     )
 
 
@@ -200,11 +204,9 @@ def _check_version(table: Mapping[str, Any], problems: Problems) -> None:
         problems.add("version", f"{shown(str(version))} is not known; this stager reads version 1")
 
 
-def _check_view(table: Mapping[str, Any], problems: Problems) -> None:
-    if "view" in table:
-        view = convert_table("view", table["view"], ViewTable, problems)
-        if view is not None and view.profile == "strict":
-            problems.add("view.profile", f'"strict" is {_LATER}')
+def _profile(table: Mapping[str, Any], problems: Problems) -> Profile:
+    view = convert_table("view", table["view"], ViewTable, problems) if "view" in table else None
+    return view.profile if view is not None else "host"
 
 
 def _tables(place: str, given: object, problems: Problems) -> list[tuple[str, object]]:

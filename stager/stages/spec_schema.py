@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from stager.model import Profile
+
 __all__ = [
     "NOT_YET",
     "TABLES",
@@ -67,6 +69,8 @@ class JobTable(Table, frozen=True, kw_only=True):
     clusterone_shim: bool = False
     image: str | None = None
     entrypoint: list[str] | str = ()  # type: ignore[assignment]
+    time_limit: str | None = None
+    grace: str | None = None
 
 
 class GitTable(Table, frozen=True, kw_only=True):
@@ -137,7 +141,7 @@ class TmpTable(Table, frozen=True, kw_only=True):
 class ViewTable(Table, frozen=True, kw_only=True):
     """``[view]``."""
 
-    profile: Literal["host", "strict"] = "host"
+    profile: Profile = "host"
 
 
 class S3Table(Table, frozen=True, kw_only=True):

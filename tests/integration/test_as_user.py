@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,8 @@ def reads(path):
         return open(path).read()
     except OSError as error:
         return type(error).__name__
+for path in ("/task", "/task_tmp", "/task_ramfs", "/mnt/local_storage", "/logs"):
+    os.mkdir(f"{path}/made")
 print(json.dumps({
     "ids": [os.getresuid(), os.getresgid(), sorted(os.getgroups())], "env": dict(os.environ), "umask": umask,
     "capabilities": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
@@ -141,6 +144,54 @@ def test_binds_and_public_data_of_a_user_need_the_sites_word(node: TwoUsers) -> 
     node.root("chown", "root:", "/etc/stager/site.toml")
 
 
+WITHOUT_NAMESPACES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+made, mapped = os.pipe(), os.pipe()
+child = os.fork()
+if child:
+    os.read(made[0], 1)
+    for name in ("uid_map", "gid_map"):
+        open(f"/proc/{child}/{name}", "w").write("0 0 4294967295")
+    os.write(mapped[1], b"x")
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER: the limit is one of this namespace alone
+os.write(made[1], b"x")
+os.read(mapped[0], 1)
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+door = os.fork()
+if door == 0:
+    os.setresgid(*[int(sys.argv[1])] * 3)
+    os.setresuid(*[int(sys.argv[1])] * 3)
+    os.execv("/bin/sleep", ["sleep", "600"])
+os.environ["SLURM_DOOR"] = str(door)
+stager = os.fork()
+if stager == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+code = os.waitstatus_to_exitcode(os.waitpid(stager, 0)[1])
+os.kill(door, 9)
+sys.exit(code)
+"""
+
+
+def test_job_is_confined_where_not_even_root_may_make_user_namespaces(node: TwoUsers) -> None:
+    look = """
+    unshare -U true; for what in root cwd; do ls /proc/$SLURM_DOOR/$what/; done; cat /proc/$SLURM_DOOR/environ
+    grep -E 'CapPrm|CapBnd|NoNewPrivs' /proc/self/status; find /var/tmp/stager-$(id -u) -mindepth 1
+    mkdir /task/a /task/b; echo x > /task/a/x; mv /task/a/x /task/b/ || exit 5
+    setsid sleep 611 & exit 4
+    """
+    through = [node.python, "-c", WITHOUT_NAMESPACES, str(ALICE.uid)]
+    done = node.stager("--as-user", "alice", "run", "--", "sh", "-c", look, through=through)
+    assert done.code == 4, done.err
+    refused = [line for line in done.err.splitlines() if "/proc/" in line]
+    assert len(refused) == 3
+    assert all("Permission denied" in line for line in refused), refused
+    assert "unshare failed: No space left on device" in done.err
+    assert [line.split()[1] for line in done.out.splitlines()] == ["0" * 16, "0" * 16, "1"]
+    assert not any("sleep\0611" in command_of(pid) for pid in processes())
+
+
 @pytest.mark.parametrize("killed", ["broker", "stager", "nobody"])
 def test_no_process_of_the_job_outlives_what_started_it(node: TwoUsers, killed: str) -> None:
     marker = f"{600 + len(killed)}.{os.getpid()}"
@@ -157,6 +208,34 @@ def test_no_process_of_the_job_outlives_what_started_it(node: TwoUsers, killed: 
         root.communicate(timeout=60)
     assert root.returncode == {"broker": -signal.SIGKILL, "stager": 128 + signal.SIGKILL, "nobody": 3}[killed]
     wait_until(lambda: not any(marker in command_of(pid) for pid in processes()))
+
+
+def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alone(node: TwoUsers) -> None:
+    script = "echo private > /tmp/stager-joined.$$; echo $$ > /logs/pid; echo ready; read line; echo ended"
+    where = f"{node.home(ALICE)}/joined"
+    with node.start("--as-user", "alice", "run", "--job-id", "joined", "--logs", where, "--", "sh", "-c",
+                    script, stdin=subprocess.PIPE) as root:  # fmt: skip
+        assert root.stdout is not None
+        assert root.stdin is not None
+        assert root.stdout.readline() == "ready\n"
+        shown = """
+        id -u; cat /logs/pid; grep CapPrm /proc/self/status; echo $STAGER_JOB_ID
+        kill -STOP $PPID || kill -KILL $PPID || ls /proc/$PPID/root || echo keeper is closed
+        find /var/tmp/stager-$(id -u) -mindepth 1
+        for n in 3 4 5 6 7 8 9 10 11 12; do readlink /proc/$$/fd/$n; done; true
+        """
+        look = ["exec", "joined", "--", "sh", "-c", shown]
+        done = node.for_alice(*look)
+        assert done.code == 0, done.err
+        uid, _, capabilities, job, keeper = done.out.splitlines()
+        assert (int(uid), capabilities.split()[1], job) == (ALICE.uid, "0" * 16, "joined")
+        assert keeper == "keeper is closed"
+        program = f"{node.python} -I -c '{node.program}'"
+        assert "only whoever started the job can join it" in node.as_user(ALICE, f"{program} exec joined -- true")
+        assert node.stager("--as-user", "bob", *look).code == 125
+        root.communicate("\n", timeout=60)
+    assert root.returncode == 0
+    assert node.root("sh", "-c", "ls -A /run/stager-keepers") == ""
 
 
 def processes() -> list[int]:

@@ -23,7 +23,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "CANARY-id", "AWS_SECRET_ACCESS_KEY": SECRET
 HOSTILE = "we'ird, \"$x\" `y` $(z) \\ $$ : #\u202e\x1b"
 LIVE = "li've, \"$x\" `y` :#"
 CHECK = """
-import errno, json, os, sys
+import clusterone, errno, json, os, sys
 def write(path):
     try:
         open(path, "w").write("job")
@@ -58,7 +58,8 @@ class Staged:
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", self.public / "sub"], check=True)
         (self.public / "sub/b.txt").write_text(CANARY)
         (root / "JOB.toml").write_text(
-            "version = 1\n[job]\nname = 'job'\nimage = 'registry.example:5000/lab/train:1.2'\npass_credentials = true\n"
+            "version = 1\n[job]\nname = 'job'\nimage = 'registry.example:5000/lab/train:1.2'\n"
+            "clusterone_shim = true\npass_credentials = true\n"
             f"command = ['/code/check.py', {json.dumps(HOSTILE)}]\n"
             f"environment = {{ HOSTILE = {json.dumps(HOSTILE)} }}\n"
             f"[code]\nsource = '{root}/code'\n[[dataset]]\nname = 'lab/words'\nsource = 'file://{root}/words'\n"

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from integration.job_driver import PROGRAM, Node
-from integration.other_user import python_for, readable_copy
+from integration.job_driver import Node
+from integration.user_node import USER, user_node
 
 pytestmark = pytest.mark.root
 
-USER = 47012
 LOOK = "readlink /proc/self/ns/mnt /proc/self/ns/user; pwd; ls /data/me/d; echo $COLOR ${AWS_SECRET_ACCESS_KEY-none}"
-
-
-class UserNode(Node):
-    """A node on which an ordinary user runs a copy of stager that every user can read."""
-
-    def __init__(self, root: Path, python: str, library: Path) -> None:
-        super().__init__(root)
-        self.python = python
-        self.library = library
-
-    def start(self, *argv: str, **environment: str) -> subprocess.Popen[str]:
-        program = f"import sys; sys.path.insert(0, {str(self.library)!r}); {PROGRAM}"
-        own = {"PATH": "/usr/bin:/bin", "HOME": str(self.root), "STAGER_SCRATCH": str(self.scratch)}
-        return subprocess.Popen(
-            [self.python, "-c", program, *argv], user=USER, group=USER, extra_groups=[], cwd=self.root, text=True,
-            env={**own, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
 
 
 @pytest.fixture(params=["root", "user"])
@@ -44,16 +24,8 @@ def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
     if request.param == "root":
         yield Node(tmp_path)
         return
-    top = Path(tempfile.mkdtemp(prefix="stager-exec-", dir="/tmp"))
-    try:
-        top.chmod(0o755)
-        (top / "library").mkdir()
-        library = readable_copy(top / "library")
-        (top / "node").mkdir()
-        shutil.chown(top / "node", USER, USER)
-        yield UserNode(top / "node", python_for(USER, library), library)
-    finally:
-        shutil.rmtree(top)
+    with user_node() as node:
+        yield node
 
 
 @contextlib.contextmanager

@@ -98,6 +98,15 @@ source = "file://{tmp_path}/bob"
     assert not any(path.exists() for path in files.values())
 
 
+def test_q4_q5_without_an_array_every_instance_is_run_one_after_another(node: Node, tmp_path: Path) -> None:
+    show = "echo $INSTANCE_ID $INSTANCE_COUNT $STAGER_JOB_ID; exit $((INSTANCE_ID % 4))"
+    argv = ("--instances", "1-2,8", "--job-id", "7", "--status-file", f"{tmp_path}/status")
+    done = node.stager("run", *argv, "--", "sh", "-c", show)
+    assert (done.code, done.out) == (1, "1 3 7_1\n2 3 7_2\n8 3 7_8\n"), done.err
+    told = json.loads((tmp_path / "status").read_text())
+    assert (told["job"], told["exit_code"], told["command"]["status"]) == ("7_1", 1, 1)
+
+
 def test_c23_c24_c25_every_task_binds_its_own_address_and_reaches_the_others(tmp_path: Path) -> None:
     first, second, third = free_addresses(3)
     tables = f'[distributed]\nworker_hosts = ["{first}", "{second}"]\nps_hosts = ["{third}"]\n'

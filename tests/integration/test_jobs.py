@@ -121,9 +121,21 @@ def test_four_directories_are_there_in_an_empty_job(node: Node) -> None:
     assert (done.code, done.out) == (0, "/code\n/data\n/logs\n/public\n/task\n")
 
 
-def test_words_of_the_command_are_not_expanded(node: Node) -> None:
+def test_q13_q14_command_is_split_into_words_and_starts_in_task_path_without_a_shell(node: Node) -> None:
+    look = 'import os, sys; print(os.getcwd() == os.path.realpath(os.environ["TASK_PATH"]), sys.argv[1:])'
+    line = f"""python3 -c '{look}' $INSTANCE_ID * ; a|b > x `id` 'c  d' "e 'f'" && ~"""
+    done = node.stager("run", node.write_job(f"command = {json.dumps(line)}\n"))
+    heard = ["$INSTANCE_ID", "*", ";", "a|b", ">", "x", "`id`", "c  d", "e 'f'", "&&", "~"]
+    assert done.out == f"True {heard}\n", done.err
     done = node.stager("run", "--", "printf", "%s\n", "$HOME", "*", ";", "--", "a b")
     assert done.out.splitlines() == ["$HOME", "*", ";", "--", "a b"]
+
+
+def test_q13_q15_shell_that_is_asked_for_expands_and_starts_in_task_path(node: Node) -> None:
+    line = r"""sh -c "echo $INSTANCE_ID 'a  $x' \"c  d\"; pwd -P; echo r > result" """
+    done = node.stager("run", "--keep", "--job-id", "7", node.write_job(f"command = {json.dumps(line)}\n"))
+    assert done.out == "0 a  $x c  d\n/task\n", done.err
+    assert (node.tree("7") / "task" / "result").read_text() == "r\n"
 
 
 def test_c10_c11_changes_to_copied_data_never_reach_the_source_and_go_with_the_job(
@@ -178,6 +190,11 @@ def test_command_not_found_is_127_and_not_executable_126(node: Node, tmp_path: P
     assert missing.code == 127
     assert json.loads((tmp_path / "status").read_text())["error"]["class"] == "CommandError"
     assert node.stager("run", "--", str(tmp_path / "data")).code == 126
+    (tmp_path / "code" / "bin").mkdir(parents=True)
+    (tmp_path / "code" / "bin" / "train").touch()
+    job = node.write_job(f'command = ["bin/train"]\nworkdir = "/task"\n[code]\nsource = "{tmp_path}/code"\n')
+    hinted = node.stager("run", job)
+    assert hinted.code == 127 and "there is one in /code: write /code/bin/train" in hinted.err
     assert node.state("1") == "removed"
 
 

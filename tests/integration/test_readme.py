@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import kubernetes_validate
 import yaml
+
+from integration.job_driver import Node
+from servers.seaweedfs import ARNS, SeaweedFS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -29,3 +36,74 @@ def test_kubernetes_manifests_hold_by_the_schema() -> None:
     layout = dict(pair.split("=") for pair in staging["command"][3].split(","))
     assert set(layout.values()) < volumes
     assert not {"hostPath", "privileged"} & set(re.findall(r"\w+", str(pod)))
+
+
+SITED = """
+import sys
+import stager.host.site
+stager.host.site.SITE_FILE = sys.argv.pop(1)
+from stager.cli import main
+sys.exit(main())
+"""
+ROUND_TRIP = """
+import json, os, sys, urllib.parse
+import botocore.config, botocore.exceptions, botocore.session
+place = urllib.parse.urlsplit(os.environ["ANYSCALE_ARTIFACT_STORAGE"])
+assert place.netloc == os.environ["ANYSCALE_CLOUD_STORAGE_BUCKET"]
+config = botocore.config.Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+client = botocore.session.get_session().create_client("s3", config=config)
+own, rest = place.path[1:], sys.argv[1]
+
+def status(call, key, **more):
+    name = {"Prefix": key} if call == "list_objects_v2" else {"Key": key}
+    try:
+        return getattr(client, call)(Bucket=place.netloc, **name, **more)["ResponseMetadata"]["HTTPStatusCode"]
+    except botocore.exceptions.ClientError as error:
+        return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+print(json.dumps([
+    [status("put_object", own + "a", Body=b"1"), status("get_object", own + "a"), status("list_objects_v2", own),
+     status("delete_object", own + "a")],
+    [status("put_object", rest, Body=b"1"), status("get_object", rest), status("delete_object", rest),
+     status("list_objects_v2", "")],
+]))
+"""
+
+
+def test_a12_a14_bucket_policy_gives_a_cloud_its_part_and_nobody_else(weed: SeaweedFS, tmp_path: Path) -> None:
+    """Enforced by a server that enforces them; the principal alone is another."""
+    (policy,) = blocks("json", with_text='"Statement"')
+    (site,) = blocks("toml", with_text="[cloud]")
+    (tmp_path / "site.toml").write_text(site)
+    (bucket,) = re.findall(r'bucket = "(.*)"', site)
+    weed.make_bucket(bucket)
+    weed.fill(bucket, {"org_7abc/cld_x1y2/system/log": b"the platform's"})
+    client = weed.client()
+    client.put_bucket_policy(
+        Bucket=bucket, Policy=policy.replace("arn:aws:iam::123456789012:role/cld_x1y2", ARNS[0])
+    )
+    node = Node(tmp_path)
+    job = node.write_job(
+        f"pass_credentials = true\ncommand = [{sys.executable!r}, '-c', '''{ROUND_TRIP}''', "
+        "'org_7abc/cld_x1y2/system/log']"
+    )
+
+    environment = {**os.environ, "STAGER_SCRATCH": str(node.scratch), **weed.environment(weed.others[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", SITED, str(tmp_path / "site.toml"), "run", job], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[200, 200, 200, 204], [403, 403, 403, 403]]
+    other = {
+        **os.environ, **weed.environment(weed.others[3]), "ANYSCALE_CLOUD_STORAGE_BUCKET": bucket,
+        "ANYSCALE_ARTIFACT_STORAGE": f"s3://{bucket}/org_7abc/cld_x1y2/artifact_storage/",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", ROUND_TRIP, "org_7abc/cld_x1y2/system/log"], env=other, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [[403, 403, 403, 403], [403, 403, 403, 403]]
+    listed = client.list_objects_v2(Bucket=bucket)
+    assert [entry["Key"] for entry in listed["Contents"]] == ["org_7abc/cld_x1y2/system/log"]
+    client.close()

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from integration.view_sandbox import CANARY, Sandbox, sandbox
+from integration.view_sandbox import CANARY, PRINCIPALS, Sandbox, sandbox
 
 pytestmark = pytest.mark.root
 
 NESTED = pytest.mark.parametrize("nested", [(), ("nested",)], ids=["job", "nested namespace"])
 
 
-@pytest.fixture(params=["root", "user"])
+@pytest.fixture(params=PRINCIPALS)
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with sandbox(request.param) as here:
         yield here
@@ -235,3 +235,39 @@ def test_job_of_root_gets_no_control_group_namespace(root_box: Sandbox) -> None:
     outcome = root_box.run("sh", "-c", "unshare -UC true 2>&1 && echo got one; unshare -Um true && echo others work")
     assert "got one" not in outcome.out
     assert "others work" in outcome.out
+
+
+OWN = ("/task", "/task_tmp", "/task_ramfs", "/mnt/local_storage", "/logs", "/code", "/data/alice/mnist")
+
+
+@NESTED
+def test_no_mount_of_a_job_that_has_everything_leads_anywhere(box: Sandbox, nested: tuple[str, ...]) -> None:
+    program, show, kept = f"{box.fs}/whoami", f"{box.fs}/show", "/data/kept/tree"
+    box.host("sh", "-c", f"cp /usr/bin/id {program}; printf '#!/bin/sh\\nexec {program} -u\\n' > {show}")
+    mounts = box.all_mounts()
+    box.host("chmod", "4755", program)
+    box.host("chmod", "755", show)
+    above = os.path.dirname(box.public)
+    tops = ["/", "/data", "/mnt", kept, "/public/imagenet", box.public, above, box.fs, box.scratch]
+    attacks = [["own_mounts", show, *OWN], ["change", kept], ["clones", *tops], ["undo", kept, box.public, box.scratch],
+               ["handle", kept, *OWN, box.fs]]  # fmt: skip
+    several = [word for attack in attacks for word in (*attack, "+")]
+    met = box.attack(*nested, *several, mounts=mounts, ramdisk=True)
+    assert met.pop("set-id program") == "True"
+    assert len(met) == 10 * len(OWN) + 7 + 3 * len(tops) + 15 + len(OWN) + 1
+    assert {met[name] for name in met if name.endswith(f" {kept}")} <= {"EROFS", "EPERM", "EACCES", "EINVAL"}
+    assert refused(met)
+    assert box.host("cat", f"{box.scratch}/cache/tree/train.txt") == CANARY
+
+
+@NESTED
+def test_no_process_of_the_node_is_a_door(box: Sandbox, nested: tuple[str, ...]) -> None:
+    met = box.attack(*nested, "doors", box.canary)
+    assert int(met.pop("tried")) > 3
+    assert refused(met)
+
+
+def test_keeper_that_root_started_is_not_the_users_to_stop() -> None:
+    with sandbox("as-user") as box:
+        outcome = box.run("sh", "-c", f"exec {' '.join(box.attacker('keeper'))} $PPID")
+        assert set(json.loads(outcome.out).values()) == {"EPERM"}

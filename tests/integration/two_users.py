@@ -76,6 +76,7 @@ class TwoUsers:
             mount --bind {package} {self.library}/stager
             chmod 1777 {fs}/tmp
             mount --bind {fs}/tmp /var/tmp
+            mount -t tmpfs -o mode=0755 tmpfs /run
             printf '{users}' >> /etc/passwd
             printf '{groups}lab:x:{LAB}:alice,bob\\n' >> /etc/group
             mkdir -p /etc/stager
@@ -104,9 +105,15 @@ class TwoUsers:
 
     def as_user(self, user: User, script: str) -> str:
         """What a shell of the user's says, also of its errors."""
-        ids = ["setpriv", f"--reuid={user.name}", f"--regid={user.name}", "--init-groups", "sh", "-c", script]
-        return subprocess.run([*self._enter(), *ids], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True).stdout  # fmt: skip
+        with self.popen(user, "sh", "-c", script) as process:
+            return process.communicate()[0]
+
+    def popen(self, user: User, *argv: str) -> subprocess.Popen[str]:
+        """A process of the user's; its errors are in its output."""
+        ids = ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--init-groups"]
+        argv = (*ids, "env", f"HOME={self.home(user)}", *argv)
+        return subprocess.Popen([*self._enter(), *argv], cwd="/", stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
     def site(self, text: str) -> None:
         self.write("/etc/stager/site.toml", text)
@@ -116,14 +123,15 @@ class TwoUsers:
         subprocess.run([*self._enter(), "sh", "-ec", script], input=text, text=True, check=True)
 
     def start(
-        self, *argv: str, cwd: str = "/", through: Sequence[str] = (), **environment: str
+        self, *argv: str, cwd: str = "/", through: Sequence[str] = (), stdin: int = subprocess.DEVNULL,
+        **environment: str,
     ) -> subprocess.Popen[str]:
         """Root's stager; ``through``: a command of root's that executes it."""
         where = [*through, "env", f"--chdir={cwd}"]
         return subprocess.Popen(
             [*self._enter(), *where, self.python, "-I", "-c", self.program, *argv],
             env={**os.environ, "AWS_SECRET_ACCESS_KEY": SECRET_OF_ROOT, "TOKEN": SECRET_OF_ROOT, **environment},
-            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd="/", stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def stager(self, *argv: str, cwd: str = "/", through: Sequence[str] = (), **environment: str) -> Outcome:

@@ -1,7 +1,7 @@
 """What a hostile job tries. Runs inside the view; prints, for each attempt, the errno it met or "done".
 
 With ``nested`` as the first argument everything is tried in a user and mount namespace made by the job itself,
-where it has every capability.
+where it has every capability. Several attempts follow one another with ``+`` between them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import ctypes
 import errno
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +22,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_MOVE, MS_PRIVATE = 1, 32, 4096, 16384, 8192, 1 << 18
 MNT_DETACH = 2
 NEWNS, NEWUSER = 0x20000, 0x10000000
-MOUNT_SETATTR = 442
+OPEN_TREE, FSCONFIG, FSPICK, PIDFD_OPEN, PIDFD_GETFD, MOUNT_SETATTR = 428, 431, 433, 434, 438, 442
+PTRACE_SEIZE = 0x4206
 met: dict[str, str] = {}
 
 
@@ -156,6 +159,128 @@ def processes(target: str, *pids: str) -> None:
         attempt(f"ptrace {pid}", lambda pid=pid: check(LIBC.ptrace(16, int(pid), 0, 0)))
 
 
+def doors(target: str) -> None:
+    """Every process that is not of this job, by every way into it that the kernel has; told by the way alone."""
+    own = os.stat("/proc/self/ns/user").st_ino
+    tried = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}/ns/user").st_ino == own:
+                continue
+        tried += 1
+        for name, action in WAYS.items():
+            before = met.get(name)
+            attempt(name, lambda pid=pid, action=action: action(pid, target))
+            if before == "done":
+                met[name] = before
+    met["tried"] = str(tried)
+
+
+def take_descriptor(pid: str, _: str) -> None:
+    process = LIBC.syscall(PIDFD_OPEN, int(pid), 0)
+    check(process)
+    try:
+        check(LIBC.syscall(PIDFD_GETFD, process, 0, 0))
+    finally:
+        os.close(process)
+
+
+def enter_mounts(pid: str, _: str) -> None:
+    process = LIBC.syscall(PIDFD_OPEN, int(pid), 0)
+    check(process)
+    try:
+        check(LIBC.setns(process, NEWNS))
+    finally:
+        os.close(process)
+
+
+def read_memory(pid: str, _: str) -> None:
+    buffer = ctypes.create_string_buffer(8)
+    here, there = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer), 8), (ctypes.c_uint64 * 2)(0, 8)
+    result = LIBC.process_vm_readv(int(pid), here, 1, there, 1, 0)
+    if result < 0 and ctypes.get_errno() != errno.EFAULT:  # the address is none: who gets so far may read
+        check(result)
+
+
+WAYS: dict[str, Callable[[str, str], object]] = {
+    "root": lambda pid, target: write(f"/proc/{pid}/root{target}"),
+    "cwd": lambda pid, _: os.listdir(f"/proc/{pid}/cwd/"),
+    "executable": lambda pid, _: os.close(os.open(f"/proc/{pid}/exe", os.O_RDONLY)),
+    "descriptor": lambda pid, _: os.close(os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)),
+    "mapped files": lambda pid, _: os.listdir(f"/proc/{pid}/map_files") or refuse(errno.ENOENT),  # a kernel thread's
+    "environment": lambda pid, _: os.close(os.open(f"/proc/{pid}/environ", os.O_RDONLY)),
+    "memory": lambda pid, _: os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR)),
+    "task root": lambda pid, target: write(f"/proc/{pid}/task/{pid}/root{target}"),
+    "namespace": lambda pid, _: os.close(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)),
+    "take descriptor": take_descriptor,
+    "enter mounts": enter_mounts,
+    "read memory": read_memory,
+    "trace": lambda pid, _: check(LIBC.ptrace(PTRACE_SEIZE, int(pid), 0, 0)),
+}
+
+
+def clones(*tops: str) -> None:
+    """Copies of mounts by the newer calls, with and without what covers them, their flags taken away."""
+    for top in tops:
+        for recursive in (0, 0x8000):
+            name = f"clone{' all' if recursive else ''} {top}"
+            attempt(name, lambda top=top, recursive=recursive: write_in_clone(top, recursive))
+        attempt(f"reconfigure {top}", lambda top=top: reconfigure(top))
+
+
+def write_in_clone(top: str, recursive: int) -> None:
+    tree = LIBC.syscall(OPEN_TREE, -100, os.fsencode(top), 1 | recursive)
+    check(tree)
+    try:
+        attributes = (ctypes.c_uint64 * 4)(0, 1, 0, 0)
+        with contextlib.suppress(OSError):
+            check(LIBC.syscall(MOUNT_SETATTR, tree, b"", 0x1000 | recursive, attributes, 32))
+        for path in ("train.txt", "imagenet/train.txt", "job-2/data/secret", "scratch/job-2/data/secret"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.close(os.open(path, os.O_WRONLY, dir_fd=tree))
+                return
+        raise FileNotFoundError(errno.ENOENT, "nothing there")
+    finally:
+        os.close(tree)
+
+
+def reconfigure(top: str) -> None:
+    """Of the whole file system: its options, not the mount's."""
+    context = LIBC.syscall(FSPICK, -100, os.fsencode(top), 0)
+    check(context)
+    try:
+        check(LIBC.syscall(FSCONFIG, context, 0, b"rw", None, 0))
+        check(LIBC.syscall(FSCONFIG, context, 7, None, None, 0))
+    finally:
+        os.close(context)
+
+
+def own_mounts(program: str, *tops: str) -> None:
+    """The job's own directories: no rights from their files, no devices, no way up from them or below them."""
+    for top in tops:
+        flags = os.statvfs(top).f_flag
+        attempt(f"set-id {top}", lambda flags=flags: None if not flags & os.ST_NOSUID else refuse(errno.EPERM))
+        attempt(f"device {top}", lambda flags=flags: None if not flags & os.ST_NODEV else refuse(errno.EPERM))
+        attempt(f"mknod {top}", lambda top=top: os.mknod(f"{top}/node", stat.S_IFBLK | 0o666, os.makedev(7, 0)))
+        for above in ("state", "job.json", "../job-2", "data/../../job-2"):
+            attempt(f"{above} of {top}", lambda top=top, above=above: os.stat(f"{top}/../{above}"))
+        attempt(f"umount {top}", lambda top=top: unmount(top))
+        attempt(f"move {top}", lambda top=top: mount(top, "/tmp", MS_MOVE))
+        attempt(f"link {top}", lambda top=top: os.link(f"{top}/../public/imagenet/train.txt", f"{top}/linked"))
+    raised = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+    met["set-id program"] = f"{raised[0] == str(os.getuid())}"
+
+
+def refuse(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+def keeper(number: str) -> None:
+    """The process between this job and stager."""
+    for name in ("SIGSTOP", "SIGTERM", "SIGKILL"):
+        attempt(name, lambda name=name: os.kill(int(number), getattr(signal, name)))
+
+
 def escape(target: str) -> None:
     """The classic way out of a chroot, then a write where the original lies on the host."""
     cell = tempfile.mkdtemp()
@@ -199,7 +324,10 @@ def main() -> None:
         sys.stdout.flush()
         sys.stdin.readline()
         arguments.pop(0)
-    globals()[arguments[0]](*arguments[1:])
+    while arguments:
+        end = arguments.index("+") if "+" in arguments else len(arguments)
+        globals()[arguments[0]](*arguments[1:end])
+        arguments = arguments[end + 1 :]
     sys.stdout.write(json.dumps(met) + "\n")
 
 

@@ -18,7 +18,7 @@ def main() -> None:
         asked = json.load(file)
     sys.path.insert(0, asked["package"])
     from stager.errors import StagerError
-    from stager.model import Command, Mount, MountView
+    from stager.model import Command, Mount, MountView, RamDisk
     from stager.stages.mount import check_sources
     from stager.stages.run import run_command
 
@@ -37,7 +37,10 @@ def main() -> None:
     for path in asked["inherit"]:
         os.set_inheritable(os.open(path, os.O_RDONLY), True)
     try:
-        view = MountView(mounts=tuple(Mount(**row) for row in asked["mounts"]), masked=tuple(asked["masked"]))
+        view = MountView(
+            mounts=tuple(Mount(**row) for row in asked["mounts"]), masked=tuple(asked["masked"]),
+            ramdisk=RamDisk(size_bytes=1 << 20, inodes=100) if asked.get("ramdisk") else None,
+        )  # fmt: skip
         view = check_sources(view)
         for old, new in asked["rename"]:
             os.rename(old, new)

@@ -6,7 +6,9 @@ Everybody may write so that what stops an attack is the view and not the permiss
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -21,6 +23,32 @@ import msgspec
 import pytest
 
 USER = 47011
+PRINCIPALS = ("root", "user", "as-user")
+"""Who starts stager, and whose the job is: "as-user" is root's stager on behalf of the user."""
+
+_OF_USER = """
+import runpy, sys
+base, channel, allowed, program, *rest = sys.argv[1:]
+sys.path.insert(0, base)
+from stager.host import allowed_sources, brokered
+from stager.host.principal_settings import PrincipalSettings
+brokered.connect(int(channel))
+allowed_sources.site_principals = lambda: PrincipalSettings(allowed_binds=(allowed,), allowed_public=(allowed,))
+sys.argv = [program, *rest]
+runpy.run_path(program)
+"""
+_FOR_USER = """
+import sys
+base, uid, allowed, of_user, *rest = sys.argv[1:]
+sys.path.insert(0, base)
+from stager.host import broker
+from stager.host.principal import Principal
+from stager.host.principal_settings import PrincipalSettings
+broker.site_principals = lambda: PrincipalSettings(allowed_binds=(allowed,), allowed_public=(allowed,))
+broker._BOOT = of_user
+user = Principal(int(uid), int(uid), (int(uid),), "user", "/", "/bin/sh")
+sys.exit(broker.run_as(user, [allowed, *rest], {}))
+"""
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "stager")
 CANARY = "untouched\n"
@@ -44,7 +72,8 @@ class Sandbox:
         self.job = f"{self.scratch}/job-1"
         self.canary = f"{self.public}/train.txt"
         self.uid = 0 if principal == "root" else USER
-        self.python = _interpreter(self.uid, base)
+        self.library = _library()
+        self.python = _interpreter(self.uid, self.library)
         self.count = 0
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -79,6 +108,8 @@ class Sandbox:
 
     def open_up(self) -> None:
         self.host("chmod", "-R", "a+rwX", self.fs)
+        if self.principal == "as-user":  # whose staged trees are the user's own
+            self.host("chown", "-R", str(self.uid), self.scratch)
 
     def close(self) -> None:
         assert self._holder.stdin is not None and self._holder.stdout is not None
@@ -95,6 +126,12 @@ class Sandbox:
         assert done.returncode == 0 or argv[0] == "grep", done.stderr
         return done.stdout
 
+    def driver(self, *argv: str) -> list[str]:
+        """The process of the principal's that does what stager does; with root's part of it where there is one."""
+        if self.principal != "as-user":
+            return self.as_principal(self.python, "-I", *argv)
+        return self.enter(self.python, "-I", "-c", _FOR_USER, self.library, str(self.uid), self.base, _OF_USER, *argv)
+
     def as_principal(self, *argv: str) -> list[str]:
         if self.uid == 0:
             return self.enter(*argv)
@@ -110,6 +147,17 @@ class Sandbox:
             {"kind": "own", "source": f"{self.job}/logs", "target": "/logs"},
         ]
 
+    def all_mounts(self) -> list[dict[str, Any]]:
+        """Those of a job that has everything; what is made for them is made here."""
+        own = {"task": "/task", "tmp": "/task_tmp", "local": "/mnt/local_storage"}
+        kept = f"{self.scratch}/cache/tree"
+        self.host("mkdir", "-p", kept, *(f"{self.job}/{below}" for below in own))
+        self.host("cp", self.canary, kept)
+        self.open_up()
+        mounts = [{"kind": "own", "source": f"{self.job}/{below}", "target": target} for below, target in own.items()]
+        mounts.append({"kind": "copy", "source": kept, "target": "/data/kept/tree", "read_only": True})
+        return [*self.mounts(), *mounts]
+
     def start(
         self,
         *argv: str,
@@ -121,7 +169,7 @@ class Sandbox:
     ) -> Run:
         self.count += 1
         asked = {
-            "package": self.base,
+            "package": self.library,
             "argv": list(argv),
             "environment": {"PATH": "/usr/bin:/bin"} if environment is None else dict(environment),
             "workdir": workdir,
@@ -138,7 +186,7 @@ class Sandbox:
             json.dump(asked, file)
         os.chmod(question, 0o644)
         driver = subprocess.Popen(
-            self.as_principal(self.python, "-I", f"{self.base}/view_driver.py", question, answer),
+            self.driver(f"{self.library}/view_driver.py", question, answer),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -157,7 +205,7 @@ class Sandbox:
         return met
 
     def attacker(self, name: str, *arguments: str) -> list[str]:
-        return [self.python, "-I", "-S", f"{self.base}/view_attacker.py", name, *arguments]
+        return [self.python, "-I", "-S", f"{self.library}/view_attacker.py", name, *arguments]
 
     def assert_untouched(self) -> None:
         assert self.host("cat", self.canary) == CANARY
@@ -193,12 +241,29 @@ class Run:
             return Outcome(json.load(file), out, err)
 
 
-def _interpreter(uid: int, base: str) -> str:
-    """A Python that this uid can execute and that loads what lies in ``base``.
+@functools.cache
+def _library() -> str:
+    """Stager's own modules, what they import and the programs of these tests, where every user can read them.
+
+    Made once: a checkout may lie where only its owner can reach it.
+    """
+    top = tempfile.mkdtemp(prefix="stager-view-library-", dir="/tmp")
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    shutil.copytree(PACKAGE, f"{top}/stager", ignore=lambda _, names: [name for name in names if _is_foreign(name)])
+    shutil.copytree(os.path.dirname(msgspec.__file__), f"{top}/msgspec")
+    for name in ("view_driver.py", "view_attacker.py"):
+        shutil.copy(os.path.join(HERE, name), top)
+    subprocess.run(["chmod", "-R", "a+rX", top], check=True)
+    return top
+
+
+@functools.cache
+def _interpreter(uid: int, library: str) -> str:
+    """A Python that this uid can execute and that loads what lies in ``library``.
 
     A virtual environment may rest on one in another user's home.
     """
-    program = f"import ctypes, sys; sys.path.insert(0, {base!r}); import msgspec"
+    program = f"import ctypes, sys; sys.path.insert(0, {library!r}); import msgspec"
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             probe = subprocess.run(
@@ -212,6 +277,7 @@ def _interpreter(uid: int, base: str) -> str:
         except OSError:
             continue
         if probe.returncode == 0:
+            subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", library], check=True)
             return python
     pytest.skip(f"no Python like this one that uid {uid} can execute")
 
@@ -225,13 +291,6 @@ def sandbox(principal: str) -> Iterator[Sandbox]:
         os.chmod(base, 0o755)
         os.mkdir(f"{base}/results")
         os.chmod(f"{base}/results", 0o777)
-        shutil.copytree(
-            PACKAGE, f"{base}/stager", ignore=lambda _, names: [name for name in names if _is_foreign(name)]
-        )
-        shutil.copytree(os.path.dirname(msgspec.__file__), f"{base}/msgspec")
-        for name in ("view_driver.py", "view_attacker.py"):
-            shutil.copy(os.path.join(HERE, name), base)
-        subprocess.run(["chmod", "-R", "a+rX", base], check=True)
         here = Sandbox(base, principal)
         try:
             yield here

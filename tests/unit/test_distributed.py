@@ -28,7 +28,7 @@ def srun(rank: int, tasks: int, nodes: str, on_each: str, **more: str) -> dict[s
 def variables(spec: DistributedSpec | None, environ: Mapping[str, str]) -> dict[str, str]:
     """What a task of the job finds of what distributed jobs have, and the job's id."""
     found = job_environment(
-        JobSpec(name="j", distributed=spec), JobIdentity(id=f"job-{environ.get('POD_UID', '9')}"),
+        JobSpec(name="j", distributed=spec), JobIdentity(id=environ.get("POD_UID", "9")),
         scheduler_facts(environ), environ, workdir="/",
     )  # fmt: skip
     return {name: found[name] for name in (*DISTRIBUTED, "CLUSTERONE_JOB_ID") if name in found}
@@ -69,6 +69,14 @@ def test_c23_c24_c25_pods_of_an_indexed_job_are_one_cluster() -> None:
         variables(ADDRESSES, pods[3])
 
 
+def test_c25_id_that_was_asked_for_is_that_of_all_tasks() -> None:
+    spec = JobSpec(name="j", distributed=ADDRESSES)
+    pod = {"POD_UID": "u", "JOB_UID": "whole", "JOB_COMPLETION_INDEX": "0"}
+    for environ in (pod, srun(0, 2, "n[1-2]", "1,1")):
+        asked = job_environment(spec, JobIdentity(id="mine"), scheduler_facts(environ), environ, workdir="/")
+        assert (asked["STAGER_JOB_ID"], asked["CLUSTERONE_JOB_ID"]) == ("mine", "mine")
+
+
 def test_c24_c25_torchrun_says_the_rank() -> None:
     torch = {"WORLD_SIZE": "3", "MASTER_ADDR": "n1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "run7"}
     found = [variables(ADDRESSES, {**torch, "RANK": str(rank), "LOCAL_RANK": "0"}) for rank in range(3)]
@@ -97,7 +105,9 @@ def test_c24_c25_a_master_beside_the_workers_is_the_only_master() -> None:
         ({}, "a a b b b"),
         ({"SLURM_DISTRIBUTION": "block:cyclic"}, "a a b b b"),
         ({"SLURM_DISTRIBUTION": "cyclic,NoPack"}, "a b a b b"),
-        ({"SLURM_DISTRIBUTION": "plane=2"}, ""),
+        ({"SLURM_DISTRIBUTION": "plane", "SLURM_DIST_PLANESIZE": "2"}, "a a b b b"),
+        ({"SLURM_DISTRIBUTION": "plane", "SLURM_DIST_PLANESIZE": "2", "SLURM_STEP_TASKS_PER_NODE": "4,1"}, "a a b a a"),
+        ({"SLURM_DISTRIBUTION": "plane"}, ""),
         ({"SLURM_DISTRIBUTION": "arbitrary"}, ""),
         ({"SLURM_STEP_TASKS_PER_NODE": "2,2"}, ""),
         ({"SLURM_STEP_TASKS_PER_NODE": "2(x"}, ""),

@@ -17,10 +17,10 @@ from stager.host.cloud_settings import CloudSettings
 from stager.host.site import site_cloud
 from stager.model import JobSpec
 from stager.scheduler import JobIdentity, scheduler_facts
-from stager.shim import DIRECTORY
 from stager.stages.environment import Places, job_environment, own_environment
 from stager.stages.environment_file import beyond_docker, for_docker, for_shell
 from stager.tasks import Instances
+from stager.view_paths import MODULES
 
 SITE = '[cloud]\nbucket = "acme.training"\nregion = "eu-west-1"\norg_id = "org_7"\ncloud_id = "cld_x"\n'
 
@@ -51,10 +51,10 @@ def test_credentials_are_passed_when_asked_for() -> None:
 
 def test_where_there_is_no_view_directories_have_their_own_paths() -> None:
     spec = JobSpec(name="j", clusterone_shim=True)
-    places = Places(task="/t/task", tmp="/t/tmp", tmp_ramfs="/t/ram", shim="/t/shim")
+    places = Places(task="/t/task", tmp="/t/tmp", tmp_ramfs="/t/ram", modules="/t/modules")
     found = own_environment(spec, JobIdentity(id="7", attempt=2), scheduler_facts({}), places=places)
     assert [found[name] for name in ("TASK_PATH", "TMP_PATH", "TMP_RAMFS_PATH", "PYTHONPATH", "STAGER_ATTEMPT")] == [
-        "/t/task", "/t/tmp", "/t/ram", "/t/shim", "2",
+        "/t/task", "/t/tmp", "/t/ram", "/t/modules", "2",
     ]  # fmt: skip
 
 
@@ -73,8 +73,8 @@ def test_instance_that_nobody_names_has_the_count_alone() -> None:
 
 @pytest.mark.parametrize(
     ("around", "own", "path"),
-    [({}, {}, DIRECTORY), ({"PYTHONPATH": "/u"}, {}, f"{DIRECTORY}:/u"),
-     ({"PYTHONPATH": "/u"}, {"PYTHONPATH": "/j:/k"}, f"{DIRECTORY}:/j:/k")],
+    [({}, {}, MODULES), ({"PYTHONPATH": "/u"}, {}, f"{MODULES}:/u"),
+     ({"PYTHONPATH": "/u"}, {"PYTHONPATH": "/j:/k"}, f"{MODULES}:/j:/k")],
 )  # fmt: skip
 def test_shim_comes_first_on_the_pythonpath_when_asked_for(
     around: dict[str, str], own: dict[str, str], path: str

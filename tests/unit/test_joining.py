@@ -18,6 +18,7 @@ from stager.joining import exec_in_job, join_launch
 from stager.launches import Launch, launch_of
 from stager.model import Command, JobState
 from stager.rank_wait import wait_for_ranks
+from stager.time_limits import TimeLimit
 
 ME = Holder.of_self()
 
@@ -65,7 +66,7 @@ def test_rank_of_a_launch_that_has_ended_is_refused(job: JobDirectory, tmp_path:
     def join() -> None:
         launch = Launch(token="slurm 7.0.0", rank=1, ranks=2)
         command = Command(argv=("true",), environment={}, workdir="/")
-        asyncio.run(join_launch("7", launch, lambda _: command, str(tmp_path), {}))
+        asyncio.run(join_launch("7", launch, lambda _: command, TimeLimit(), str(tmp_path), {}))
 
     job.fail("no such bucket")
     with pytest.raises(HostError, match="rank 0 of this launch: failed: no such bucket"):
