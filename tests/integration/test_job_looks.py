@@ -72,20 +72,22 @@ def test_c21_logs_of_a_job_are_listed_followed_and_copied_while_it_runs_and_afte
     assert hashlib.sha256((copy / "sub" / "deep" / "data").read_bytes()).hexdigest() == digest
     assert f"{digest}  sub/deep/data\n" in copied.out
     assert (copy / "sub" / "empty").read_bytes() == b""
-    assert node.stager("logs", "7", "out").out == "first\nlast\n"
+    both = node.stager("logs", "7", "out", "late")
+    assert both.out == "first\nlast\nanother\n"
     ended = node.stager("status", "7")
     assert "job 7 (job): removed since" in ended.out and "/data/a/b: file://" in ended.out and "exit: 0" in ended.out
-    missing = node.stager("logs", "7", "none")
-    assert missing.code == 3 and "no such file in the logs" in missing.err
 
 
 def test_status_and_logs_of_what_is_not_there_say_so(node: Node) -> None:
     unknown = node.stager("status", "nobody")
     assert unknown.code == 3 and "no job nobody on this node" in unknown.err
-    node.stager("run", "--job-id", "7", "--", "false")
+    node.stager("run", "--job-id", "7", "--", "sh", "-c", "echo x > /logs/o; exit 1")
+    missing = node.stager("logs", "7", "o", "none")
+    assert missing.code == 3 and "none: no such file in the logs" in missing.err
+    assert "exit: 1" in node.stager("status", "7").out
+    assert node.stager("teardown", "--discard-uncollected", "7").code == 0
     none = node.stager("logs", "--path", "7")
     assert none.code == 3 and "no logs of this job: its tree was removed, and none were kept" in none.err
-    assert "exit: 1" in node.stager("status", "7").out
 
 
 def test_a8_data_of_ended_jobs_stays_until_the_operator_says_otherwise(node: Node, tmp_path: Path) -> None:
