@@ -20,15 +20,15 @@ from stager.host.host_journal import RUN
 from stager.host.host_mounts import HostMount, begun_mounts, make_mounts, remove_mounts
 from stager.host.principal import Principal, find_principal
 from stager.host.rights import refuse_target, why_not_allowed
-from stager.host.site import site_principals
+from stager.host.site import site_principals, site_storage
 from stager.launching import launch_of_job
 from stager.model import JobState, Mount, MountView
 from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
-from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, TASK, TMP, TMP_RAMFS
+from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
 
-__all__ = ["Offer", "mount_job", "offered", "umount_job"]
+__all__ = ["Offer", "end_outside", "mount_job", "offered", "umount_job"]
 
 _OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
@@ -92,12 +92,17 @@ def umount_job(user: Principal, job_id: str, scratch: str | None, *, directory: 
         user = find_principal(str(begun.uid), {})
     removed = remove_mounts(job_id, directory=directory)
     try:
-        with as_user(user, partial(_end, job_id, scratch)) as channel:
-            channel.hear()
+        end_outside(user, job_id, scratch)
     except NotFoundError:
         if not removed:
             raise
     return removed
+
+
+def end_outside(user: Principal, job_id: str, scratch: str | None) -> None:
+    """Note that a job which others run has ended. Raises as `offered`. Blocks."""
+    with as_user(user, partial(_end, job_id, scratch)) as channel:
+        channel.hear()
 
 
 def _refuse_others(what: str) -> None:
@@ -178,20 +183,11 @@ def _take(channel: Channel, user: Principal) -> list[HostMount]:
             if "whole" in message:
                 return wanted
             mount = _asked(message, files, user)
-            others = [one.target for one in wanted]
             wanted.append(mount)
-            _check_target(mount.target, others)
-            if mount.source is not None:
-                _admit(mount.target, str(message["kind"]), mount.source, user)
+            _admit(mount, str(message.get("kind")), user, [one.target for one in wanted[:-1]])
     except BaseException:
         _close_all(wanted)
         raise
-
-
-def _check_target(target: str, others: Sequence[str]) -> None:
-    """Raises `MountError`: nothing of a view is mounted there."""
-    if (why := refuse_target(target, others)) is not None:
-        raise MountError(why, where=ascii(target))
 
 
 def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> HostMount:
@@ -203,11 +199,15 @@ def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> Ho
     return HostMount(target, None, tmpfs_options=options)
 
 
-def _admit(target: str, kind: str, source: int, user: Principal) -> None:
-    """Raises `MountError`: others than the user could enter there. `AccessDeniedError`: the site does not let the user.
-
-    Whoever is not root has no more mounted than that user's own directories and what the site allows.
+def _admit(mount: HostMount, kind: str, user: Principal, others: Sequence[str]) -> None:
+    """Raises `MountError`: nothing goes there, or others than the user could enter. `AccessDeniedError`: the site does
+    not let the user. Whoever is not root has no more mounted than that user's own directories and what the site allows.
     """
+    target, source = mount.target, mount.source
+    if (why := refuse_target(target, others)) is not None:
+        raise MountError(why, where=ascii(target))
+    if source is None:
+        return
     found = os.fstat(source)
     if target in _OWN and (found.st_uid != user.uid or found.st_mode & 0o077):
         raise MountError("others than the job's user could enter", where=target)
@@ -215,7 +215,8 @@ def _admit(target: str, kind: str, source: int, user: Principal) -> None:
         return
     here = os.readlink(f"/proc/self/fd/{source}")
     if kind not in ("bind", "public"):
-        if found.st_uid != user.uid:
+        shared = site_storage().shared
+        if found.st_uid != user.uid and not (target == SHARED_STORAGE and shared and here == os.path.realpath(shared)):
             raise AccessDeniedError("is not a directory of the user's", where=here)
         return
     site = site_principals()

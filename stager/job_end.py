@@ -8,18 +8,22 @@ from typing import Any, Final
 
 import msgspec
 
-from stager.errors import HostError, UsageError
+from stager.errors import HostError, StagerError, UsageError, from_os_error
 from stager.host.holders import Life
+from stager.host.leaves import Lister
 from stager.host.parts import remove_part
 from stager.host.record import JobDirectory
 from stager.host.trash import remove_tree
-from stager.host.workspace import boot_id
+from stager.host.trees import open_top
 from stager.job_environment import remove_environment
+from stager.job_keeps import collect_keep, keeps_of, release_keeps, written_results
 from stager.model import DATASET_NAME, Counts, JobState
-from stager.stages.collect import Collected, collect_logs, holds_anything
-from stager.stages.collect_place import release_place
+from stager.names import show
+from stager.resources import TASK_BELOW
+from stager.stages.collect import Collected, holds_anything
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
+from stager.storages import release_storage
 from stager.view_paths import CODE, TASK
 
 __all__ = [
@@ -43,39 +47,45 @@ CREATED: Final = "created"
 OVERLAY: Final = ("upper", "work")
 """In the place of a copy: what a job writes over a kept tree."""
 
+_NAMED: Final = 5
 
-def collect_job(job: JobDirectory, *, stopped: Callable[[], bool] = lambda: False) -> Collected | None:
-    """Copy /logs to where the job file says; None when it names no place. Idempotent. Blocks.
 
-    A job whose stager died is ended by this; ``stopped``: see `collect_logs`.
-    Raises `UsageError`: not run yet, or running. `HostError`, `NoSpaceError`.
+def collect_job(
+    job: JobDirectory, *, stopped: Callable[[], bool] = lambda: False, deadline_s: float | None = None
+) -> tuple[Collected, ...]:
+    """Bring /logs and results to where the job file says; nothing when it names no place. Idempotent. Blocks.
+
+    A job whose stager died is ended by this; ``stopped`` and ``deadline_s``: see `collect_keep`. It is persisted only
+    when all is there. When one cannot be kept the other is all the same.
+    Raises `UsageError`: not run yet, or running. `HostError`, `NoSpaceError`, `SourceError`.
     """
     _refuse_active(job)
     record = job.record
     if record.state in (JobState.CREATED, JobState.STAGING, JobState.READY):
         raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
     if record.state is JobState.REMOVED:
-        return None
+        return ()
     if record.state is JobState.RUNNING:
         job.advance(JobState.ENDED)
-    logs = os.path.join(job.tree, "logs")
-    if record.persist is None:
-        if not holds_anything(logs):
-            job.advance(JobState.PERSISTED)
-        return None
-    if not holds_anything(logs):
-        release_place(record.persist, record.claim, own_parts=record.own_parts)
-        found = Collected(destination=record.persist, total=Counts(), left_out=())
-    else:
-        found = collect_logs(
-            logs, record.persist, token=record.claim, own_parts=record.own_parts,
-            same_boot=record.owner.boot == boot_id(), stopped=stopped,
-        )  # fmt: skip
-    receipt = read_receipt(job)
-    receipt["logs"] = msgspec.to_builtins(found)
-    job.write_json(RECEIPT, receipt)
-    job.advance(JobState.PERSISTED)
-    return found
+        release_storage(job)
+    keeps = keeps_of(job)
+    found: list[Collected] = []
+    failed: list[StagerError] = []
+    for keep in keeps:
+        try:
+            found.append(collect_keep(job, keep, stopped=stopped, deadline_s=deadline_s))
+        except StagerError as error:
+            failed.append(error)
+    if found:
+        receipt = read_receipt(job)
+        receipt.update({one.what: msgspec.to_builtins(one) for one in found})
+        job.write_json(RECEIPT, receipt)
+    if failed:
+        raise failed[0]
+    keeps_logs = any(keep.what == "logs" for keep in keeps)
+    if all(one.is_whole for one in found) and (keeps_logs or not holds_anything(os.path.join(job.tree, "logs"))):
+        job.advance(JobState.PERSISTED)
+    return tuple(found)
 
 
 def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
@@ -96,12 +106,17 @@ def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:
 def check_teardown(job: JobDirectory, *, discard_uncollected: bool) -> None:
     """Raises `UsageError`: the job is at work, or its logs are kept nowhere else. Blocks."""
     _refuse_active(job)
+    if job.record.state is not JobState.PERSISTED and not discard_uncollected:
+        _refuse_uncollected(job)
+
+
+def _refuse_uncollected(job: JobDirectory) -> None:
     logs = os.path.join(job.tree, "logs")
-    if job.record.state is not JobState.PERSISTED and not discard_uncollected and holds_anything(logs):
-        raise UsageError(
-            "its logs are kept nowhere else", where=logs,
-            hint=f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected",
-        )  # fmt: skip
+    hint = f"run `stager collect {job.record.id}`, copy them, or say --discard-uncollected"
+    if holds_anything(logs):
+        raise UsageError("its logs are kept nowhere else", where=logs, hint=hint)
+    if job.record.has_run() and any(keep.what == "results" for keep in keeps_of(job)):
+        raise UsageError("its results are kept nowhere else", where=os.path.join(job.tree, TASK_BELOW), hint=hint)
 
 
 def find_losses(job: JobDirectory) -> dict[str, Discarded]:
@@ -113,10 +128,11 @@ def find_losses(job: JobDirectory) -> dict[str, Discarded]:
     if not os.path.isdir(job.tree):
         return {}
     told = _copied_to(job)
-    targets = sorted({*told, CODE} | (set() if os.path.isdir(job.state_of("task")) else {TASK}))
     # What lay in memory is gone after a reboot.
-    there = [target for target in targets if os.path.isdir(job.tree_of(target.lstrip("/")))]
+    there = [target for target in sorted({*told, CODE}) if os.path.isdir(job.tree_of(target.lstrip("/")))]
     losses = {target: _find_loss(job, target, told.get(target, "")) for target in there}
+    if not any(keep.what == "results" for keep in keeps_of(job)):
+        losses[TASK] = _find_unkept(job)
     return {target: loss for target, loss in losses.items() if loss.total.objects}
 
 
@@ -162,6 +178,25 @@ def _find_loss(job: JobDirectory, target: str, how: str) -> Discarded:
         os.close(state_fd)
 
 
+def _find_unkept(job: JobDirectory) -> Discarded:
+    """What was written to TASK_PATH and no rule keeps."""
+    try:
+        task_fd = open_top(os.path.join(job.tree, TASK_BELOW))
+    except FileNotFoundError:
+        return Discarded(total=Counts(), first=())
+    try:
+        total, first = Counts(), list[str]()
+        for leaf in written_results(job, Lister(task_fd, left=lambda _: None).leaves()):
+            total += Counts(objects=1, bytes=leaf.size)
+            if len(first) < _NAMED:
+                first.append(show(leaf.path))
+        return Discarded(total=total, first=tuple(first))
+    except OSError as error:
+        raise from_os_error(error, doing="look what the job wrote", where=job.tree) from error
+    finally:
+        os.close(task_fd)
+
+
 def read_receipt(job: JobDirectory) -> dict[str, Any]:
     """The job's receipt; empty when it was never staged whole. Raises `HostError`."""
     return job.read_json(RECEIPT)
@@ -172,10 +207,10 @@ def remove_copies(job: JobDirectory) -> None:
 
     Raises `MountError`, `HostError`.
     """
+    release_storage(job)
     remove_data(job)
-    record = job.record
-    if record.persist is not None:
-        release_place(record.persist, record.claim, own_parts=record.own_parts)
+    if job.record.state is not JobState.PERSISTED:
+        release_keeps(job)
 
 
 def remove_data(job: JobDirectory) -> None:

@@ -17,6 +17,7 @@ from stager.host.atomic import write_all
 from stager.host.tree_files import TreeFile, open_in_tree, walk_files
 from stager.job_look import JobLook
 from stager.model import JobState
+from stager.stages.collect_directory import RECEIPT
 from stager.stages.collect_place import MARK
 
 __all__ = ["Downloaded", "download_log", "kept_logs", "list_logs", "logs_now", "open_target"]
@@ -37,7 +38,9 @@ class Downloaded(Struct, frozen=True, kw_only=True):
 
 
 def kept_logs(look: JobLook) -> str | None:
-    """The directory with a job's logs: what it writes to until they are kept elsewhere. None: there is none."""
+    """The directory with a job's logs, or the s3:// prefix: what it writes to until they are kept elsewhere. None:
+    there is none.
+    """
     record = look.record
     if record.state in _IS_KEPT and record.persist is not None:
         return record.persist
@@ -61,13 +64,13 @@ def logs_now(look: JobLook) -> str:
 
 
 def list_logs(where: str) -> list[TreeFile]:
-    """Every file in them by its path, but for stager's mark; none where they are not there. Blocks.
+    """Every file in them by its path, but for what is stager's; none where they are not there. Blocks.
 
     Raises `HostError`: they cannot be read, or have more than a million files.
     """
-    mark = MARK.encode()
+    own = (MARK.encode(), RECEIPT.encode())
     try:
-        found = list(islice((file for file in walk_files(where) if file.path != mark), _MOST_FILES + 1))
+        found = list(islice((file for file in walk_files(where) if file.path not in own), _MOST_FILES + 1))
     except OSError as error:
         raise from_os_error(error, doing="look into the logs", where=where) from error
     if len(found) > _MOST_FILES:

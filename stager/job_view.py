@@ -12,7 +12,9 @@ from stager.host.mounts import lies_within
 from stager.host.node import node_directory
 from stager.host.record import JobDirectory
 from stager.host.scratch import CACHE, PARTS, known_scratches
+from stager.host.site import site_storage
 from stager.model import JobSpec, Mount, MountView
+from stager.storages import Storage, mounts_of
 
 __all__ = ["MODULES_BELOW", "OWN", "masked", "view_of", "workdir_of"]
 
@@ -29,7 +31,9 @@ MODULES_BELOW: Final = "modules"
 """In the tree of a job that asks for them."""
 
 
-def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Copy]) -> MountView:
+def view_of(
+    spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Copy], storages: Sequence[Storage]
+) -> MountView:
     """The view of a job whose tree is made, unchecked. Blocks."""
     mounts = [
         Mount(kind="copy", source=job.tree_of(copy.below), target=copy.target, read_only=copy.read_only)
@@ -58,14 +62,19 @@ def view_of(spec: JobSpec, job: JobDirectory, scratch: str, copies: Sequence[Cop
         Mount(kind="public", source=public.source, target=f"{view_paths.PUBLIC}/{public.name}", read_only=True)
         for public in spec.public
     ]
+    mounts += mounts_of(storages)
     return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
 
 
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
-    """Everything of stager that the job must not reach; what lies inside another is masked with it. Blocks."""
+    """Everything of stager that the job must not reach; what lies inside another is masked with it. Blocks.
+
+    Of storages it reaches its own, below /mnt; what is shared may be reached by any way.
+    """
     others = [os.path.join(os.path.dirname(os.path.dirname(part)), name) for part in job.record.parts.values()
               for name in (PARTS, CACHE)]  # fmt: skip
-    others += [shared] if (shared := node_directory()) else []
+    storage = site_storage()
+    others += [path for path in (node_directory(), storage.cluster, storage.user) if path]
     tops = dict.fromkeys((*known_scratches(os.environ), *(path for path in others if os.path.isdir(path))))
     return (scratch, *(top for top in tops if not lies_within(top, scratch)))
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stager.caching import Lent
 from stager.config import Remote
 from stager.copies import Brought, Copy, bring_copies, copies_of, options_of
-from stager.errors import HostError, NotFoundError, StagerError, from_os_error
+from stager.errors import NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
 from stager.host.memory import available_bytes
@@ -31,6 +31,7 @@ from stager.host.tree_cap import refuse_too_many_trees
 from stager.job_command import command_of, context_of
 from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
 from stager.job_environment import write_environment
+from stager.job_keeps import claim_keeps, places_of
 from stager.job_progress import noting_progress
 from stager.job_settings import Settings, keep_settings
 from stager.job_view import OWN, masked, view_of, workdir_of
@@ -43,38 +44,41 @@ from stager.rank_wait import wait_for_ranks
 from stager.resources import put_together, refuse_clashes
 from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
-from stager.stages.collect_place import claim_place, count_own_parts, persist_path, refuse_own_places
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement
 from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
 from stager.stages.unknown import refuse_unknown
+from stager.storages import open_storages, release_storage
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
 
-_PLACES_TRIED: Final = 1000
 _NONE: Final[Mapping[str, Cache]] = {}
 
 
 def open_job(
-    spec: JobSpec, job_id: str, placement: Placement, environ: Mapping[str, str], *, created: bool = False,
+    spec: JobSpec,
+    job_id: str,
+    placement: Placement,
+    environ: Mapping[str, str],
+    remote: Remote | None = None,
+    *,
+    created: bool = False,
     launch: str = "",
-) -> JobDirectory:  # fmt: skip
-    """Make the job's directory and record, and the place of its logs its own, before anything is moved or run.
+) -> JobDirectory:
+    """Make the job's directory and record, and the places of logs and results its own, before anything is moved or run.
 
     ``created``: by `stager.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
-    come again, as Slurm's requeue does: the logs of the job that had it are kept first.
-    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`; and `NotFoundError` and
-    `AccessDeniedError` as `refuse_unknown`. Blocks.
+    come again, as Slurm's requeue does: what the job that had it left is kept first. ``remote``: how S3 is reached
+    where the job file names no remote.
+    Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`, `SourceError` of a
+    place in S3; and `NotFoundError` and `AccessDeniedError` as `refuse_unknown`. Blocks.
     """
     refuse_unknown(spec)
     refuse_too_many_trees(site_node(), placement.scratch, job_id)
-    template = spec.logs.persist
-    if template is not None:
-        place = persist_path(template, job_id=job_id, job_name=spec.name, environ=environ)
-        refuse_own_places(place, (placement.scratch, *known_scratches(environ)))
+    places_of(spec, job_id=job_id, environ=environ, tops=(placement.scratch, *known_scratches(environ)))
     _keep_logs_of_earlier(placement.scratch, job_id)
     restart = identity_of(job_id, scheduler_facts(environ)).attempt
     job = JobDirectory.create(
@@ -82,8 +86,7 @@ def open_job(
     )
     remember_scratch(placement.scratch)  # now: of a long list one without jobs is forgotten
     try:
-        if template is not None:
-            _claim_place(job, template, environ)
+        claim_keeps(job, spec, remote, environ)
     except BaseException as error:
         with job:
             job.fail(_told(error))
@@ -99,16 +102,6 @@ def _keep_logs_of_earlier(scratch: str, job_id: str) -> None:
     with earlier:
         if earlier.record.state in (JobState.RUNNING, JobState.ENDED):
             collect_job(earlier)
-
-
-def _claim_place(job: JobDirectory, template: str, environ: Mapping[str, str]) -> None:
-    record, own_parts = job.record, count_own_parts(template)
-    for restart in range(record.restart, record.restart + _PLACES_TRIED):
-        place = persist_path(template, job_id=record.id, job_name=record.name, environ=environ, restart=restart)
-        if claim_place(place, record.claim, own_parts=own_parts):
-            job.keep_logs_in(place, own_parts=own_parts, restart=restart)
-            return
-    raise HostError("every place for the logs of this job is taken", where=template, hint="choose another in [logs]")
 
 
 def _told(error: BaseException) -> str:
@@ -141,8 +134,9 @@ async def stage_job(
         if JobState.CREATED not in job.record.times:
             await asyncio.to_thread(keep_settings, job, Settings(spec=spec, remote=remote))
         await asyncio.to_thread(_make_tree, job, placement, copies)
+        storages = await asyncio.to_thread(open_storages, job, placement.scratch, os.environ)
         await asyncio.to_thread(write_environment, spec, job, os.environ)
-        view = view_of(spec, job, placement.scratch, copies)
+        view = view_of(spec, job, placement.scratch, copies, storages)
         view = await asyncio.to_thread(check_sources, view)
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
@@ -171,6 +165,7 @@ async def stage_job(
         "name": spec.name,
         "placement": {"path": job.tree, **placement.told()},
         "datasets": receipts,
+        "storage": {one.target: {"path": one.path, "told": one.told, "fallback": one.fallback} for one in storages},
         "resources": [receipt for copy, receipt in told if copy.resource],
         "times": {"staging": rfc3339(job.record.times[JobState.STAGING]), "ready": rfc3339(time.time())},
     }
@@ -194,10 +189,10 @@ async def run_job(
     try:
         checked = await asyncio.to_thread(_as_it_is_now, spec, job, view)
         if plain:
+            await asyncio.to_thread(link_mounted, checked, job)
             command = await asyncio.to_thread(
                 plain_command, spec, job, os.environ, tuple(argv), workdir=command.workdir
             )
-            await asyncio.to_thread(link_mounted, checked, job)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
@@ -305,6 +300,7 @@ def _mounted(view: MountView) -> list[dict[str, Any]]:
 
 def _end(job: JobDirectory, code: int | None, how: dict[str, Any]) -> None:
     job.advance(JobState.ENDED, exit_code=code)
+    release_storage(job)
     receipt = read_receipt(job)
     receipt["exit"] = how
     receipt["times"] = {state: rfc3339(seconds) for state, seconds in job.record.times.items()}

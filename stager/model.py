@@ -41,6 +41,7 @@ __all__ = [
     "Profile",
     "PublicSpec",
     "RamDisk",
+    "ResultsSpec",
     "SourceRef",
     "TmpSpec",
 ]
@@ -140,9 +141,26 @@ class CodeSpec(Struct, frozen=True, kw_only=True):
 
 
 class LogsSpec(Struct, frozen=True, kw_only=True):
-    """``[logs]``: where /logs goes after the job."""
+    """``[logs]``: where /logs goes after the job, and every ``drain_s`` while it runs (0: not). ``remote``: of s3://,
+    where it is not the default.
+    """
 
     persist: str | None = None
+    remote: Remote | None = None
+    drain_s: float = 0.0
+
+
+class ResultsSpec(Struct, frozen=True, kw_only=True):
+    """``[results]``: where what the job writes to TASK_PATH goes after it, and a copy of it every ``snapshot_s`` (0:
+    none). Of what ``filter`` wants, paths in which the expression ``whitelist`` is found and ``blacklist`` is not.
+    """
+
+    persist: str | None = None
+    remote: Remote | None = None
+    filter: Filter = EVERYTHING
+    whitelist: str = ""
+    blacklist: str = ""
+    snapshot_s: float = 0.0
 
 
 class TmpSpec(Struct, frozen=True, kw_only=True):
@@ -170,6 +188,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     public: tuple[PublicSpec, ...] = ()
     resources: tuple[DatasetSpec, ...] = ()  # named resource[N]; put together in TASK_PATH, the last one wins
     logs: LogsSpec = field(default_factory=LogsSpec)
+    results: ResultsSpec = field(default_factory=ResultsSpec)
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_credentials: bool = False  # whether the command inherits AWS_* and the like
     tmp: TmpSpec = TmpSpec()

@@ -34,6 +34,7 @@ __all__ = [
     "find_candidates",
     "job_scratches",
     "kept_in",
+    "look_at_job",
     "main_place",
     "must_be_sized",
     "must_be_spread",
@@ -228,6 +229,13 @@ def open_known_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -
     scratches = job_scratches(asked, environ)
     lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
     return JobDirectory.open(lies, job_id)
+
+
+def look_at_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -> JobDirectory:
+    """The same to look at, while another stager is at work on it perhaps: nothing may be written to it."""
+    scratches = job_scratches(asked, environ)
+    lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
+    return JobDirectory.look(lies, job_id)
 
 
 def _names_of(copy: Copy) -> tuple[str, ...]:

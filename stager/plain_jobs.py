@@ -32,7 +32,7 @@ def link_mounted(view: MountView, job: JobDirectory) -> None:
     for mount in view.mounts:
         if mount.kind == "nfs":
             raise UsageError("cannot be mounted without a view", where=mount.source, hint="have it mounted; say bind:")
-        if mount.kind in ("bind", "public"):
+        if mount.kind in ("bind", "public", "storage"):
             place = f"{job.tree}{mount.target}"
             try:
                 os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)

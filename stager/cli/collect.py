@@ -6,17 +6,16 @@ import os
 from collections.abc import Callable
 
 import click
-import msgspec
 
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, warn
-from stager.cli.text import count, size
-from stager.errors import UsageError
+from stager.cli.tell import tell, tell_collected
+from stager.errors import HostError, UsageError
 from stager.job_end import collect_job
-from stager.placing import open_known_job
+from stager.job_keeps import snapshot_of
+from stager.placing import look_at_job, open_known_job
 from stager.stages.collect import Collected, holds_anything
 
 __all__ = ["command"]
@@ -24,21 +23,35 @@ __all__ = ["command"]
 
 @click.command("collect")
 @click.argument("job_id", metavar="JOB")
+@click.option("--snapshot", is_flag=True, help="Of a job that runs: a copy of its results so far, beside their place.")
 @scratch_option
 @common
 @click.pass_obj
-def command(state: State, /, job_id: str, scratch: str | None) -> None:
-    """Copy a job's /logs to the place its job file names, after its end or its crash. Doing it again is harmless.
+def command(state: State, /, job_id: str, snapshot: bool, scratch: str | None) -> None:
+    """Copy a job's /logs and results to the places its job file names, after its end or its crash.
+
+    Doing it again is harmless, and brings what is missing; credentials are looked for anew.
 
     Example: stager collect 4711
     """
 
-    def collect(stopped: Callable[[], bool]) -> tuple[Collected | None, str]:
+    def collect(stopped: Callable[[], bool]) -> tuple[tuple[Collected, ...], str]:
         with open_known_job(job_id, scratch, os.environ) as job:
             return collect_job(job, stopped=stopped), f"{job.tree}/logs"
 
-    collected, logs = run_async(stoppable(collect), how_to_continue="run the same command again")
-    if collected is None:
+    def copy(stopped: Callable[[], bool]) -> tuple[tuple[Collected, ...], str]:
+        with look_at_job(job_id, scratch, os.environ) as job:
+            return (snapshot_of(job, stopped=stopped),), ""
+
+    again = "run the same command again"
+    collected, logs = run_async(stoppable(copy if snapshot else collect), how_to_continue=again)
+    for one in collected:
+        tell_collected(state, job_id, one)
+    if missing := [one for one in collected if not one.is_whole]:
+        raise HostError(
+            f"not all {missing[0].what} are kept", where=f"job {job_id}", hint="the tree stays; see what is missing"
+        )
+    if not collected:
         if not holds_anything(logs):
             tell(state, "collected", {"job": job_id, "logs": logs}, f"nothing to collect from job {job_id}")
             return
@@ -46,7 +59,3 @@ def command(state: State, /, job_id: str, scratch: str | None) -> None:
             "the job names no place for logs", where=logs,
             hint=f"copy them, then stager teardown --discard-uncollected {job_id}; the next time say --logs DIR",
         )  # fmt: skip
-    text = f"{count(collected.total.objects)}, {size(collected.total.bytes)} of logs kept in {collected.destination}"
-    tell(state, "collected", {"job": job_id, **msgspec.to_builtins(collected)}, text)
-    for name in collected.left_out:
-        warn(state, f"left out of the logs: {name}")

@@ -25,6 +25,7 @@ from stager.host.cloud_settings import CloudSettings
 from stager.host.node_settings import NodeSettings
 from stager.host.placement_settings import Chosen, user_file
 from stager.host.proxies import proxy_for
+from stager.host.storage_settings import StorageSettings
 from stager.names import lossless, show
 from stager.scheduler import scheduler_facts
 from stager.stages.place_candidates import asked_scratch, placement_in_force
@@ -84,6 +85,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_advice(site.site_advice(), user_advice(os.environ)),
         *_limits(given, options),
         *_node(site.site_node()),
+        *_storage(site.site_storage()),
         *_cloud(site.site_cloud()),
         *_environment(os.environ),
     ]
@@ -176,6 +178,14 @@ def _node(settings: NodeSettings) -> Iterator[Setting]:
         usual = "50% of each disk, as others count it" if name == "reserved_per_user" else "no limit"
         yield Setting(name=f"node.{name}", value=values[name], text=told.get(name, usual),
                       source=source if name in told else _DEFAULT)  # fmt: skip
+
+
+def _storage(settings: StorageSettings) -> Iterator[Setting]:
+    for name in ("cluster", "user", "shared"):
+        path = getattr(settings, name)
+        text = show(os.fsencode(path)) or "this node's, in the scratch of each user"
+        yield Setting(name=f"storage.{name}", value=path or None, text=text,
+                      source=settings.file if path else _DEFAULT)  # fmt: skip
 
 
 def _source_of_limit(name: str, value: float, allowed: SiteLimits, usual: Limits) -> str:

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "create": ("stager.cli.create", "Make a job now, its code and refs pinned, to be started later by its id."),
     "mount": ("stager.cli.mount", "Make a staged job's mounts in the node's own namespace, as root."),
     "umount": ("stager.cli.umount", "Remove them again."),
+    "slurm": ("stager.cli.slurm", "Prolog, task prolog and epilog for slurm.conf."),
     "collect": ("stager.cli.collect", "Keep the logs of a job that has ended, also after a crash."),
     "teardown": ("stager.cli.teardown", "Remove a job's tree."),
     "ls": ("stager.cli.ls", "The jobs on this node, and how far each is."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +18,20 @@ import click
 import msgspec
 
 from stager.cli.advise import Told, advise_at_end, advising, tell_waiting
+from stager.cli.figure import Figure
 from stager.cli.job_options import JobArguments, job_options, take_job
 from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, tell_placement, warn, warn_of_losses
-from stager.cli.text import count, size
+from stager.cli.tell import (
+    tell_collected,
+    tell_placement,
+    tell_storage,
+    warn,
+    warn_of_losses,
+    warn_of_uncollected,
+)
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.connecting import connected, live_paths
 from stager.copies import caches_for
@@ -31,11 +40,13 @@ from stager.errors import InternalError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
+from stager.host.signals import heard_s
 from stager.instances import instance_of
 from stager.job_command import command_of
 from stager.job_end import collect_job, teardown_job
 from stager.jobs import open_job, run_job, stage_job
 from stager.joining import join_launch
+from stager.keeping_up import keeping_up
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
 from stager.placing import place_job
@@ -56,6 +67,7 @@ class _How:
     profile: str | None
     time_limit: str | None
     grace: str | None
+    keep_within_s: float | None
     launch: Launch | None = None
 
     @property
@@ -75,7 +87,7 @@ class _Outcome:
         """What to do after a signal has ended stager."""
         if self.ended is None:
             return "run the same command again"
-        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs"
+        return f"the job itself has ended: `stager collect {self.job_id}` keeps what is missing of its logs and results"
 
 
 @click.command("run", cls=WithCommand)
@@ -89,6 +101,8 @@ class _Outcome:
               help="End the command after so long, like 90s or 2h30m: exit code 124.")
 @click.option("--grace", metavar="DURATION", help="Between SIGTERM and SIGKILL then. [30s]")
 @click.option("--keep", is_flag=True, help="Keep the job's tree after the end.")
+@click.option("--keep-within", type=Figure(0.0, 86400.0), metavar="SECONDS",
+              help="After a SIGTERM while the command ran: so long for logs and results, small and new files first.")
 @speed_options
 @remote_options
 @common
@@ -113,7 +127,8 @@ def command(
     state: State = ctx.obj
     outcome = _Outcome()
     try:
-        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace)
+        how = _How(keep=keep, plain=view == "none", profile=view, time_limit=time_limit, grace=grace,
+                   keep_within_s=options.pop("keep_within"))  # fmt: skip
         code = _run(ctx, jobfile, how, status_file, options, outcome)
     except SystemExit as ended:  # by a signal, or by a wrong option
         _write_status(status_file, outcome, None, int(ended.code or 0))
@@ -233,7 +248,7 @@ async def _stage_and_run(
             tell_placement(state, placement)
             job = opened.enter_context(
                 await asyncio.to_thread(
-                    open_job, spec, outcome.job_id, placement, os.environ, created=arguments.created,
+                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote, created=arguments.created,
                     launch=how.launch.token if how.launch else "",
                 )
             )
@@ -245,34 +260,33 @@ async def _stage_and_run(
                     spec, job, placement, transfer=transfer, remote=arguments.remote,
                     save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
                 )  # fmt: skip
+            tell_storage(state, job)
         staged = opened.pop_all()
     with staged:
         try:
-            outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
+            async with keeping_up(job, partial(warn, state)):
+                outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
             if ended.limited:
                 warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
+                await stoppable(partial(_finish, state, job, how))
                 await asyncio.to_thread(advise_at_end, state, view, told)
-                await stoppable(partial(_finish, state, job, how.keep))
     return outcome.ended.code
 
 
-def _finish(state: State, job: JobDirectory, keep: bool, stopped: Callable[[], bool]) -> None:
-    """Keep the logs; then the copies have served. A tree with logs that are kept nowhere else stays, and is named."""
-    collected = collect_job(job, stopped=stopped)
-    if collected is not None:
-        amount = f"{count(collected.total.objects)}, {size(collected.total.bytes)}"
-        text = f"logs ({amount}) are kept in {collected.destination}" if collected.total.objects else "no logs to keep"
-        tell(state, "collected", {"job": job.record.id, **msgspec.to_builtins(collected)}, f"stager: {text}", err=True)
-        for name in collected.left_out:
-            warn(state, f"left out of the logs: {name}")
+def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bool]) -> None:
+    """Keep logs and results; then the copies have served. A tree with what is kept nowhere else stays, and is named.
+
+    Whoever sent SIGTERM sends SIGKILL soon: what is most, and what is likeliest to be missed, is safe by then.
+    """
+    told_s = heard_s(signal.SIGTERM)
+    within_s = math.inf if how.keep_within_s is None else how.keep_within_s
+    for collected in collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s):
+        tell_collected(state, job.record.id, collected, err=True)
     if job.record.state is not JobState.PERSISTED:
-        warn(
-            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
-            f"stager teardown --discard-uncollected {job.record.id} removes them",
-        )  # fmt: skip
-    elif not keep:
+        warn_of_uncollected(state, job)
+    elif not how.keep:
         warn_of_losses(state, job)
         teardown_job(job, discard_uncollected=False)
 

@@ -75,7 +75,7 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
         )  # fmt: skip
         tell_placement(state, placement)
         with await asyncio.to_thread(
-            open_job, spec, job_id, placement, os.environ, created=arguments.created
+            open_job, spec, job_id, placement, os.environ, arguments.remote, created=arguments.created
         ) as job:
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and not dataset.source.is_mounted:

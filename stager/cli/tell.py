@@ -9,16 +9,30 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from stager.cli.render import write
 from stager.cli.state import State
 from stager.cli.text import count, size
 from stager.host.record import JobDirectory, rfc3339
-from stager.job_end import find_losses
+from stager.job_end import find_losses, read_receipt
+from stager.job_keeps import keeps_of
 from stager.names import show, to_json
+from stager.stages.collect import Collected, holds_anything
 from stager.stages.discard import Discarded
 from stager.stages.place import Placement
+from stager.view_paths import LOCAL_STORAGE
 
-__all__ = ["tell", "tell_losses", "tell_placement", "warn", "warn_of_losses"]
+__all__ = [
+    "tell",
+    "tell_collected",
+    "tell_losses",
+    "tell_placement",
+    "tell_storage",
+    "warn",
+    "warn_of_losses",
+    "warn_of_uncollected",
+]
 
 _SCHEMA = 1
 
@@ -53,6 +67,18 @@ def tell_placement(state: State, placement: Placement) -> None:
         tell(state, "placed", body, text, err=True)
 
 
+def tell_storage(state: State, job: JobDirectory) -> None:
+    """Say which of the storages below /mnt are not what they are where a site has places for them."""
+    storage = read_receipt(job).get("storage", {})
+    lacking = {target: one for target, one in storage.items() if one["fallback"]}
+    local = lacking.pop(LOCAL_STORAGE, None)
+    said = [f"{LOCAL_STORAGE} is {local['told']}"] if local else []
+    if lacking:
+        said.append(f"{', '.join(map(os.path.basename, lacking))} on this node alone, and yours alone (no [storage])")
+    if said:
+        tell(state, "storage", {"job": job.record.id, "storage": storage}, f"stager: {'; '.join(said)}", err=True)
+
+
 def warn_of_losses(state: State, job: JobDirectory) -> None:
     """Say what goes with the tree of a job and is nowhere else."""
     tell_losses(state, find_losses(job))
@@ -64,3 +90,30 @@ def tell_losses(state: State, losses: Mapping[str, Discarded]) -> None:
         names = ", ".join(lost.first) + (", ..." if lost.total.objects > len(lost.first) else "")
         amount = f"{count(lost.total.objects, 'file')} ({size(lost.total.bytes)})"
         warn(state, f"discarded with the job: {amount} written or changed in {target}: {names}")
+
+
+def tell_collected(state: State, job_id: str, collected: Collected, *, err: bool = False) -> None:
+    """Say what of a job is kept now, and what is not."""
+    what, total = collected.what, collected.total
+    amount = f"{count(total.objects)}, {size(total.bytes)}"
+    text = f"{what} ({amount}) are kept in {collected.destination}" if total.objects else f"no {what} to keep"
+    tell(state, "collected", {"job": job_id, **msgspec.to_builtins(collected)}, f"stager: {text}", err=err)
+    for name in collected.left_out:
+        warn(state, f"left out of the {what}: {name}")
+    for name in collected.missing:
+        warn(state, f"missing from the {what}: {name}")
+    if unwanted := collected.unwanted.objects:
+        warn(state, f"no rule of [{what}] wants {count(unwanted, 'file')} ({size(collected.unwanted.bytes)})")
+
+
+def warn_of_uncollected(state: State, job: JobDirectory) -> None:
+    """Say of a job that has ended what is kept nowhere else, and how it can be."""
+    keeps = {keep.what for keep in keeps_of(job)}
+    job_id = job.record.id
+    if "logs" not in keeps and holds_anything(os.path.join(job.tree, "logs")):
+        warn(
+            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
+            f"stager teardown --discard-uncollected {job_id} removes them",
+        )  # fmt: skip
+    else:
+        warn(state, f"not all is kept: the tree stays at {job.tree}, stager collect {job_id} tries again")

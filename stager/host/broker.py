@@ -32,7 +32,7 @@ from stager.host.namespaces import KINDS
 from stager.host.principal import Principal, be_ordinary, become, environment_of
 from stager.host.principal_keeper import Terms
 from stager.host.rights import JoinRequest
-from stager.host.site import site_principals
+from stager.host.site import site_principals, site_storage
 
 __all__ = ["run_as"]
 
@@ -73,7 +73,8 @@ def run_as(principal: Principal, arguments: Sequence[str], environ: Mapping[str,
             raise HostError(what, where=where, hint=hint)
     terms: Terms = {
         "uid": principal.uid, "gid": principal.gid, "groups": list(principal.groups),
-        "binds": list(site.allowed_binds), "public": list(site.allowed_public), "namespace": None, "joined": None,
+        "binds": list(site.allowed_binds), "public": list(site.allowed_public),
+        "shared": [shared] if (shared := site_storage().shared) else [], "namespace": None, "joined": None,
     }  # fmt: skip
     return _Broker(child, ours, terms).serve()
 

@@ -26,7 +26,8 @@ from stager.host.atomic import open_regular, read_regular, write_all
 from stager.host.safe_path import make_safe_directory
 from stager.host.workspace import boot_id
 
-__all__ = ["RUN", "Begun", "Complete", "Directory", "HostJournal", "Mounted", "Step", "Undoing", "own_namespace"]
+__all__ = ["RUN", "Begun", "Complete", "Directory", "HostJournal", "Mounted", "Step", "Undoing", "open_run_directory",
+           "own_namespace"]
 
 RUN: Final = "/run/stager"
 _NAME: Final = "mounts"
@@ -86,7 +87,7 @@ class HostJournal:
         self.path = os.path.join(directory, _NAME)
         self._file: int | None = None
         try:
-            self._fd = _open_own(directory)
+            self._fd = open_run_directory(directory)
             try:
                 self._lock = _lock(self._fd, directory)
                 self.steps: list[Step] = self._read()
@@ -181,8 +182,11 @@ def own_namespace() -> int:
     return os.stat("/proc/self/ns/mnt").st_ino
 
 
-def _open_own(directory: str) -> int:
-    """Root's, and written by nobody else; others may look up what lies in it."""
+def open_run_directory(directory: str) -> int:
+    """A descriptor of a directory that is root's and written by nobody else; others may look up what lies in it.
+
+    Made when missing. OSError; raises `HostError`: it could be somebody else's.
+    """
     path = make_safe_directory(directory)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     found = os.fstat(fd)

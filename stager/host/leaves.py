@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Final
+from contextlib import suppress
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ from stager.host.mounts import mount_id
 from stager.host.names_in import entries_in
 from stager.host.trees import open_below
 
-__all__ = ["DEPTH_MAX", "Leaf", "Left", "Lister", "in_order"]
+__all__ = ["DEPTH_MAX", "Leaf", "Left", "Lister", "Steps", "in_order", "open_file"]
 
 DEPTH_MAX: Final = 128
 """Directories below the root: one open descriptor each."""
@@ -117,3 +118,72 @@ class Lister:
             yield from self._below(below, path + b"/", depth + 1)
         finally:
             os.close(below)
+
+
+class Steps:
+    """Directories of one tree, opened step by step from its root and kept open for the next path; no symlink is
+    followed. ``make``: what is missing is made. ``entered`` is called with each that is opened and its descriptor.
+    """
+
+    def __init__(
+        self, root_fd: int, *, make: bool = False, entered: Callable[[bytes, int], None] = lambda _path, _fd: None
+    ) -> None:
+        self._root_fd = root_fd
+        self._make = make
+        self._entered = entered
+        self._open: list[tuple[bytes, int]] = []
+        entered(b"", root_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._leave(0)
+
+    def directory_of(self, path: bytes) -> tuple[int, bytes]:
+        """The open directory that holds ``path``, and the name in it; valid until the next call. OSError."""
+        *names, last = path.split(b"/")
+        same = 0
+        while same < min(len(names), len(self._open)) and names[same] == self._open[same][0]:
+            same += 1
+        self._leave(same)
+        for depth in range(same, len(names)):
+            fd = self._step(names[depth])
+            self._open.append((names[depth], fd))
+            self._entered(b"/".join(names[: depth + 1]), fd)
+        return self._here(), last
+
+    def _here(self) -> int:
+        return self._open[-1][1] if self._open else self._root_fd
+
+    def _step(self, name: bytes) -> int:
+        if self._make:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._here())
+        return os.open(name, _DIRECTORY, dir_fd=self._here())
+
+    def _leave(self, keep: int) -> None:
+        while len(self._open) > keep:
+            os.close(self._open.pop()[1])
+
+
+def open_file(name: bytes, dir_fd: int, *, mend: bool = True) -> int | None:
+    """A regular file, open to be read; None: it is none, and nothing was opened that could act or wait. OSError.
+
+    ``mend``: one that its owner may not read is made readable.
+    """
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        path, flags = f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except PermissionError:
+            if not mend:
+                raise
+            os.chmod(path, stat.S_IMODE(found.st_mode) | 0o400)
+            return os.open(path, flags)
+    finally:
+        os.close(handle)

@@ -23,6 +23,7 @@ class Terms(TypedDict):
     groups: list[int]
     binds: list[str]
     public: list[str]
+    shared: list[str]
     namespace: int | None
     joined: JoinRequest | None
 
@@ -33,10 +34,10 @@ def main() -> None:
     descriptors = [int(number) for number in sys.argv[_ARGUMENTS + 1 :]]
     for descriptor in _given(terms):
         os.set_inheritable(descriptor, False)
+    allowed = {"bind": terms["binds"], "public": terms["public"], "storage": terms["shared"]}
     rights = PrincipalRights(
-        terms["uid"], terms["gid"], terms["groups"], terms["binds"], terms["public"], terms["namespace"],
-        terms["joined"],
-    )  # fmt: skip
+        terms["uid"], terms["gid"], terms["groups"], allowed, terms["namespace"], terms["joined"]
+    )
     keeper.serve(descriptors, rights)
 
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -81,20 +81,25 @@ def begin_use(path: str) -> Use:
         raise
 
 
-def hand_over(uses: Iterable[int], pid: int, mounts: int) -> None:
+def hand_over(uses: Iterable[int], pid: int, mounts: int) -> list[str]:
     """What this process reads, another reads from now on, which has it in a mount namespace of this number; ``uses``
-    are directories of records.
+    are directories of records. Returns the record's name in each.
 
     Raises `HostError`, `NoSpaceError`.
     """
     record = _Record(holder=Holder.of(pid), mounts=mounts)
-    for fd in uses:
-        _add(fd, record)
+    return [_add(fd, record) for fd in uses]
 
 
-def end_uses(uses: Iterable[int]) -> None:
-    """Remove the records of this process, and of all that are dead, and close the directories. Never raises."""
+def end_uses(uses: Sequence[int], handed: Sequence[str] = ()) -> None:
+    """Remove the records of this process, those that were ``handed`` over to somebody of whom nothing is left, and of
+    all that are dead, and close the directories. Never raises.
+
+    The kernel gives the number of a namespace that has ended to the next one, which may be another job's.
+    """
     own = Holder.of_self()
+    for fd, name in zip(uses, handed, strict=False):
+        _unlink(fd, name)
     for fd in uses:
         _sweep(fd, own)
         with suppress(OSError):

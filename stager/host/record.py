@@ -57,10 +57,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``restart`` counts the jobs that ran under this id before; ``claim`` is written into the place of the logs, whose
     last ``own_parts`` directories are the job's. ``parts``: of each copy that lies apart, by its place in the tree, the
-    part of the job that it lies in (`stager.host.parts`). ``outside``: others than stager run its command, which nobody
-    here sees; root's `stager umount` says that it has ended. ``keeper``: while it runs and its view stands. ``launch``:
-    of which start of several processes at once (`stager.launches`) it is; "": of one alone. ``transient``: what failed
-    may succeed later.
+    part of the job that it lies in (`stager.host.parts`). ``cluster``: its storage (`stager.host.cluster_storage`).
+    ``outside``: others than stager run its command, which nobody here sees; root's `stager umount` says that it has
+    ended. ``keeper``: while it runs and its view stands. ``launch``: of which start of several processes at once
+    (`stager.launches`) it is; "": of one alone. ``transient``: what failed may succeed later.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error: str | None = None
     parts: dict[str, str] = {}
+    cluster: str = ""
     outside: bool = False
     keeper: KeptBy | None = None
     launch: str = ""
@@ -186,6 +187,21 @@ class JobDirectory:
             undo.pop_all()
         return cls(path, record, fd, lock_fd)
 
+    @classmethod
+    def look(cls, scratch: str, job_id: str) -> JobDirectory:
+        """The same to look at, without the lock. Raises as `open`, but for who is at work."""
+        _check_id(job_id)
+        path = os.path.join(scratch, "jobs", job_id)
+        if not os.path.lexists(path):
+            raise _no_job(job_id, scratch)
+        with ExitStack() as undo:
+            fd = _open_directory(path, undo)
+            record = _read(fd, path)
+            if record is None:
+                raise _no_job(job_id, scratch)
+            undo.pop_all()
+        return cls(path, record, fd, os.dup(fd))
+
     def __enter__(self) -> Self:
         return self
 
@@ -215,6 +231,10 @@ class JobDirectory:
         """Note the parts of the job, durably, before they are made. Raises `HostError`, `NoSpaceError`."""
         self._write(msgspec.structs.replace(self.record, parts=parts))
 
+    def store_in(self, cluster: str) -> None:
+        """Note its cluster storage. Raises `HostError`, `NoSpaceError`."""
+        self._write(msgspec.structs.replace(self.record, cluster=cluster))
+
     def advance(self, state: JobState, *, exit_code: int | None = None, outside: bool = False) -> None:
         """Move the record forward, durably; this process becomes its owner. Raises `HostError`, `NoSpaceError`."""
         if _ORDER.index(state) < _ORDER.index(self.record.state):
@@ -227,8 +247,8 @@ class JobDirectory:
             )
         )
 
-    def keep_logs_in(self, place: str, *, own_parts: int, restart: int) -> None:
-        """Note where the logs go, and the count that made this place the job's own."""
+    def keep_logs_in(self, place: str | None, *, own_parts: int, restart: int) -> None:
+        """Note where the logs go, if anywhere, and the count that made the job's places its own."""
         self._write(msgspec.structs.replace(self.record, persist=place, own_parts=own_parts, restart=restart))
 
     def keep_view(self, keeper: KeptBy) -> None:

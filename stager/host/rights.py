@@ -109,10 +109,12 @@ class OwnRights:
 
 
 class PrincipalRights:
-    """Root's keeper for a user, with what the site allows; ``namespace`` was made by whoever started it."""
+    """Root's keeper for a user, with what the site allows, by the kind of mount: directories, with all below them, but
+    of "storage" the shared one itself. ``namespace`` was made by whoever started it.
+    """
 
     def __init__(
-        self, uid: int, gid: int, groups: Sequence[int], binds: Sequence[str], public: Sequence[str],
+        self, uid: int, gid: int, groups: Sequence[int], allowed: Mapping[str, Sequence[str]],
         namespace: int | None, joined: JoinRequest | None,
     ) -> None:  # fmt: skip
         self._uid = uid
@@ -120,7 +122,7 @@ class PrincipalRights:
         self._groups = list(groups)
         self._namespace = namespace
         self._joined = joined
-        self._paths = {"bind": binds, "public": public}
+        self._paths = allowed
         self._allowed: dict[str, list[int]] = {}
         self._targets: list[str] = []
 
@@ -167,12 +169,13 @@ class PrincipalRights:
             raise MountError("root mounts no overlay for a user", where=target)
         if mount["address"] is not None or kind == "nfs":
             raise MountError(NO_EXPORT, where=ascii(mount["source"]))
-        if kind not in self._allowed:
-            if os.fstat(source).st_uid != self._uid:
-                raise MountError("is not a directory of the user's", where=os.readlink(f"/proc/self/fd/{source}"))
-            return
         here = os.readlink(f"/proc/self/fd/{source}")
-        tops = [os.readlink(f"/proc/self/fd/{top}") for top in self._allowed[kind]]
+        tops = [os.readlink(f"/proc/self/fd/{top}") for top in self._allowed.get(kind, ())]
+        if kind not in ("bind", "public"):
+            shared = target == view_paths.SHARED_STORAGE and here in tops
+            if not shared and os.fstat(source).st_uid != self._uid:
+                raise MountError("is not a directory of the user's", where=here)
+            return
         if (refused := why_not_allowed(kind, here, tops)) is not None:
             raise MountError(refused, where=here)
 

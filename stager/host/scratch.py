@@ -19,6 +19,7 @@ __all__ = [
     "LFS",
     "MIRRORS",
     "PARTS",
+    "STORAGE",
     "TRASH",
     "is_private",
     "known_scratches",
@@ -41,10 +42,13 @@ LFS: Final = "lfs"
 PARTS: Final = "parts"
 """In a scratch: what was placed there of jobs that lie in another, see `stager.host.parts`."""
 
+STORAGE: Final = "storage"
+"""In a scratch: storages of jobs that no site has a place for, see `stager.storages`."""
+
 TRASH: Final = "trash"
 """In a scratch: what is on its way out, see `stager.host.trash`."""
 
-_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS, TRASH)
+_OWN: Final = (_JOBS, MIRRORS, CACHE, LFS, PARTS, STORAGE, TRASH)
 _REGISTER: Final = "scratches"
 _REGISTER_MAX_BYTES: Final = 1 << 20
 _KNOWN_MOST: Final = 256

@@ -14,6 +14,9 @@
     [placement]                       # see stager.host.placement_settings
     roots = ["/nvme0", "/nvme1"]
 
+    [storage]                         # see stager.host.storage_settings
+    user = "/nfs/stager/users"
+
     [cache]                           # see stager.host.cache_settings
     max_bytes = "500G"
 
@@ -45,6 +48,7 @@ from stager.host.node_settings import NodeSettings, node_in
 from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
+from stager.host.storage_settings import StorageSettings, storage_in
 
 __all__ = [
     "SITE_FILE",
@@ -56,13 +60,16 @@ __all__ = [
     "site_node",
     "site_placement",
     "site_principals",
+    "site_storage",
 ]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
 """Fixed: an option or a variable that names another file would let a user choose the limits."""
 
 _WHAT: Final = "the site's configuration"
-_KNOWN: Final = ("limits", "node", "placement", "cache", "principals", "cloud", "advice", "connections")
+_KNOWN: Final = (
+    "limits", "node", "placement", "storage", "cache", "principals", "cloud", "advice", "connections"
+)  # fmt: skip
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
 
@@ -93,6 +100,12 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     """What the file says of the cache. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
     return cache_in(_tables(path, owner), path, _WHAT)
+
+
+def site_storage(path: str | None = None, *, owner: int | None = None) -> StorageSettings:
+    """What the file says of the storages below /mnt. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return storage_in(_tables(path, owner), path, _WHAT)
 
 
 def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:

@@ -208,10 +208,25 @@ class Session:
                 self._session.set_config_variable("profile", self._remote.profile)
         return self._session
 
-    def _client(self, region: str | None) -> Any:
+    def client(self, *, connections: int) -> Any:
+        """A client of S3, aiobotocore's, to be entered; it computes and compares no checksums of its own accord.
+
+        Raises, now or when it is entered, what `explained` explains.
+        """
+        return self._client(
+            None, max_pool_connections=connections,
+            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+        )  # fmt: skip
+
+    @staticmethod
+    def explained(error: Exception, where: str) -> StagerError:
+        """What a client of ours raised, in words of ours."""
+        return _mapped(error, where)
+
+    def _client(self, region: str | None, **more: Any) -> Any:
         remote = self._remote
         session = self._aws()
-        options: dict[str, Any] = {"retries": {"total_max_attempts": 3}}
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 3}, **more}
         if not remote.sign_requests:
             options["signature_version"] = UNSIGNED
         for name in ("use_dualstack_endpoint", "use_fips_endpoint"):

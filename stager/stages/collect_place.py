@@ -20,6 +20,7 @@ __all__ = [
     "claim_place",
     "count_own_parts",
     "holds_mark",
+    "is_store",
     "open_place",
     "persist_path",
     "refuse_own_places",
@@ -33,10 +34,13 @@ MARK: Final = ".stager-job"
 def persist_path(
     template: str, *, job_id: str, job_name: str, environ: Mapping[str, str], restart: int = 0
 ) -> str:
-    """The directory for one job on one node; /JOB_ID/NODE_RANK is appended unless {job.id} stands in ``template``.
+    """The directory or s3:// prefix for one job on one node; /JOB_ID/NODE_RANK is appended unless {job.id} stands in
+    ``template``.
 
     NODE_RANK is SLURM_NODEID, else 0. Raises `UsageError`: not absolute, or '..' in it.
     """
+    scheme = "s3:/" if is_store(template) else ""
+    template = template.removeprefix(scheme)
     rank = environ.get("SLURM_NODEID", "0")
     rank = rank if rank.isascii() and rank.isdigit() else "0"
     if "{job.id}" not in template:
@@ -44,12 +48,19 @@ def persist_path(
     path = template.replace("{job.id}", job_id).replace("{job.name}", job_name).replace("{node.rank}", rank)
     if not path.startswith("/") or ".." in path.split("/"):
         raise UsageError("the place for logs must be absolute and without '..'", where=path, hint="check [logs]")
-    path = os.path.normpath(path)
+    path = scheme + os.path.normpath(path)
     return f"{path}.restart-{restart}" if restart else path
+
+
+def is_store(place: str) -> bool:
+    """Whether it is a prefix of a bucket, not a directory."""
+    return place.startswith("s3://")
 
 
 def refuse_own_places(path: str, tops: Iterable[str]) -> None:
     """Raise `UsageError` when ``path`` lies in one of stager's own directories, whatever symlinks lead there."""
+    if is_store(path):
+        return
     real = os.path.realpath(path)
     if any(lies_within(real, os.path.realpath(top)) for top in tops):
         raise UsageError(

@@ -23,7 +23,6 @@ from stager.model import (
     CodeSpec,
     DatasetSpec,
     JobSpec,
-    LogsSpec,
     Profile,
     PublicSpec,
     SourceRef,
@@ -35,6 +34,7 @@ from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
 from stager.stages.spec_image import container_of
+from stager.stages.spec_kept import logs_of, persist_of, refuse_same_place, results_of
 from stager.stages.spec_limit import limit_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
@@ -44,7 +44,6 @@ from stager.stages.spec_schema import (
     CodeTable,
     DatasetTable,
     JobTable,
-    LogsTable,
     Problems,
     PublicTable,
     SourceTable,
@@ -57,10 +56,7 @@ from stager.stages.spec_tmp import tmp_of
 from stager.urls import parse_source
 from stager.variables import is_own
 
-__all__ = ["PERSIST_FIELDS", "load_spec", "parse_spec", "read_spec", "with_options"]
-
-PERSIST_FIELDS: Final = ("{job.id}", "{job.name}", "{node.rank}")
-"""What may stand in braces in ``[logs] persist``."""
+__all__ = ["load_spec", "parse_spec", "read_spec", "with_options"]
 
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -135,7 +131,8 @@ def with_options(
             problems.add("--code", "the job file has [code] already")
         code_ref = _code_source("--code", code, None, base, problems)
         code_spec = CodeSpec(source=code_ref) if code_ref else None
-    logs_spec = spec.logs if logs is None else _persist("--logs", logs, base, problems)
+    logs_spec = spec.logs if logs is None else replace(spec.logs, persist=persist_of("--logs", logs, base, problems))
+    refuse_same_place(logs_spec, spec.results, problems)
     _find_duplicates("--data", [d.name for d in datasets], problems)
     _find_duplicates("--public", [p.name for p in publics], problems)
     if problems.found:
@@ -163,7 +160,9 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
     public = _publics(table.get("public", []), problems)
     resources = _resources(table.get("resource", []), remotes, base, problems)
     code = _code(table, base, problems)
-    logs = _logs(table, base, problems)
+    logs = logs_of(table, base, remotes, problems)
+    results = results_of(table, base, remotes, problems)
+    refuse_same_place(logs, results, problems)
     distributed = distributed_of(table, problems)
     profile = _profile(table, problems)
     tmp = tmp_of(table, problems)
@@ -184,6 +183,7 @@ def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | No
         public=public,
         resources=resources,
         logs=logs,
+        results=results,
         environment=_environment(job.environment, problems),
         pass_credentials=job.pass_credentials,
         tmp=tmp,
@@ -317,26 +317,6 @@ def _source(place: str, text: str, ref: str | None, problems: Problems) -> Sourc
     except UsageError as error:
         problems.add(place, one_line(str(error)))
         return None
-
-
-def _logs(table: Mapping[str, Any], base: str, problems: Problems) -> LogsSpec:
-    found = convert_table("logs", table["logs"], LogsTable, problems) if "logs" in table else None
-    if found is None or found.persist is None:
-        return LogsSpec()
-    return _persist("logs.persist", found.persist, base, problems)
-
-
-def _persist(place: str, text: str, base: str, problems: Problems) -> LogsSpec:
-    if text.startswith("s3:"):
-        problems.add(place, f"s3:// as the place of logs is {_LATER}; name a directory")
-    elif not text or not text.isprintable() or re.match(r"[a-z0-9+]+://", text):
-        problems.add(place, f"{shown(text)} is not a directory")
-    for piece in re.findall(r"\{[^{}]*\}?|\}", text):
-        if piece not in PERSIST_FIELDS:
-            problems.add(place, f"{shown(piece)} is not known; write one of {', '.join(PERSIST_FIELDS)}")
-    if ".." in text.split("/"):
-        problems.add(place, "'..' is refused")
-    return LogsSpec(persist=os.path.join(base, text))
 
 
 def _command(given: Sequence[str] | str, problems: Problems) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ __all__ = [
     "LogsTable",
     "Problems",
     "PublicTable",
+    "ResultsTable",
     "S3Table",
     "SourceTable",
     "Table",
@@ -43,13 +44,14 @@ TABLES: Final = (
     "public",
     "resource",
     "logs",
+    "results",
     "tmp",
     "view",
     "s3",
     "distributed",
 )
 
-NOT_YET: Final = ("results",)
+NOT_YET: Final[tuple[str, ...]] = ()
 """Top-level names that are known but not built; each is refused by name."""
 
 
@@ -129,6 +131,20 @@ class LogsTable(Table, frozen=True, kw_only=True):
     """``[logs]``."""
 
     persist: str | None = None
+    remote: str | None = None
+    drain: str | None = None
+
+
+class ResultsTable(Table, frozen=True, kw_only=True):
+    """``[results]``."""
+
+    persist: str | None = None
+    remote: str | None = None
+    include: list[str] = []
+    exclude: list[str] = []
+    whitelist: str = ""
+    blacklist: str = ""
+    snapshot: str | None = None
 
 
 class TmpTable(Table, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ def sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SyncHere:
     site.write_text(
         '[limits]\nmax_connections = 7\nmax_bandwidth = "80M"\n'
         '[placement]\nroots = ["/a", { path = "/b", class = "nvme" }]\nfloor = "20G"\n'
+        '[storage]\nuser = "/nfs/users"\ncloud = "lab"\n'
         '[node]\ntrees_per_user = 9\nreserved_per_user = "2T"\n'
     )
     user.write_text('[placement]\ndiscover = true\nfloor = "5%"\n')
@@ -44,6 +45,7 @@ def test_each_setting_has_its_value_and_the_file_that_says_it(sync: SyncHere, tm
     assert found["scratch"] == (None, "default")
     assert found["node.trees_per_user"] == (9, site)
     assert found["node.reserved_per_user"] == ({"bytes": 2 << 40, "share": None}, site)
+    assert (found["storage.user"], found["storage.shared"]) == (("/nfs/users/lab", site), (None, "default"))
     assert found["node.max_bandwidth"] == found["node.directory"] == (None, "default")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def write_job_with_a_large_log(node: Node) -> tuple[str, Path]:
 
 
 def is_copying(kept: Path) -> bool:
-    return any(path.name.startswith(".stager-") and path.name != ".stager-job" for path in kept.glob("*"))
+    return any(re.fullmatch(r"\.stager-[0-9a-f]{16}", path.name) for path in kept.glob("*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -369,7 +369,7 @@ def test_job_cannot_reach_scratch(node: Node, source: Path) -> None:
     look = f"ls -A {node.scratch}; touch {node.scratch}/x"
     done = node.stager("run", "--data", f"a/b=file://{source}", "--", "sh", "-c", look)
     assert done.out == "" and done.code != 0
-    assert sorted(os.listdir(node.scratch)) == ["jobs", "trash"]
+    assert sorted(os.listdir(node.scratch)) == ["jobs", "storage", "trash"]
 
 
 def test_interrupted_staging_leaves_nothing_ready_and_starts_again_clean(

@@ -35,12 +35,12 @@ def refused(met: dict[str, str]) -> bool:
     return True
 
 
-def test_change_through_public_mount_fails_with_erofs(box: Sandbox) -> None:
+def test_c12_change_through_public_mount_fails_with_erofs(box: Sandbox) -> None:
     met = box.attack("change", "/public/imagenet")
     assert set(met.values()) == {"EROFS"}
 
 
-def test_change_below_a_submount_of_public_data_fails_with_erofs(box: Sandbox) -> None:
+def test_c12_change_below_a_submount_of_public_data_fails_with_erofs(box: Sandbox) -> None:
     box.host("mount", "-t", "tmpfs", "tmpfs", f"{box.public}/sub")
     box.host("sh", "-c", f"printf x > {box.public}/sub/train.txt")
     box.open_up()
@@ -48,7 +48,7 @@ def test_change_below_a_submount_of_public_data_fails_with_erofs(box: Sandbox) -
     assert set(met.values()) == {"EROFS"}
 
 
-def test_change_through_original_path_fails_with_erofs(box: Sandbox) -> None:
+def test_c12_change_through_original_path_fails_with_erofs(box: Sandbox) -> None:
     met = box.attack("change", box.public)
     assert set(met.values()) == {"EROFS"}
 

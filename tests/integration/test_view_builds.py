@@ -23,9 +23,9 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield here
 
 
-def test_view_without_any_mount_has_the_four_directories(box: Sandbox) -> None:
-    outcome = box.run("ls", "-d", "/data", "/public", "/code", "/logs", mounts=[])
-    assert outcome.out.split() == ["/code", "/data", "/logs", "/public"]
+def test_c2_view_without_any_mount_has_the_four_directories(box: Sandbox) -> None:
+    looks = [box.run("ls", "-d", "/data", "/public", "/code", "/logs", **how) for how in ({"mounts": []}, {})]
+    assert [look.out.split() for look in looks] == [["/code", "/data", "/logs", "/public"]] * 2
 
 
 def test_host_root_is_never_touched(box: Sandbox) -> None:
@@ -39,13 +39,15 @@ def test_root_of_the_view_is_read_only_and_its_host_directories_are_not(box: San
     assert box.run("sh", "-c", script).info["status"] == 0
 
 
-def test_write_to_a_bind_reaches_the_source_at_once_and_back(box: Sandbox) -> None:
-    run = box.start("sh", "-c", "echo mine > /data/lab/scans/job; echo ready; read line; cat /data/lab/scans/host")
+def test_c13_c14_write_to_a_bind_reaches_the_source_at_once_and_back(box: Sandbox) -> None:
+    script = "cd /data/lab/scans; echo mine > job; echo mine > cut; echo ready; read line; cat host; rm host; : > cut"
+    run = box.start("sh", "-c", script)
     assert run.line() == "ready"
     assert box.host("cat", f"{box.live}/job") == "mine\n"
-    box.host("sh", "-c", f"echo theirs > {box.live}/host")
+    assert box.run("sh", "-c", "cat /data/lab/scans/job; echo theirs > /data/lab/scans/host").out == "mine\n"
     run.say()
     assert run.finish().out == "theirs\n"
+    assert box.host("sh", "-c", f"cd {box.live} && ls && cat cut") == "cut\njob\n"
 
 
 def test_write_to_copy_code_and_logs_lands_in_the_job_tree(box: Sandbox) -> None:

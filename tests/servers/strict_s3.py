@@ -30,6 +30,7 @@ from servers.certificates import Certificates
 from servers.local_http import local_http
 from servers.s3 import Identity
 from servers.strict_s3_signing import ScopeError, check_signature
+from servers.strict_s3_writes import Upload, WriteRefusedError, write
 
 __all__ = ["ALGORITHMS", "LAST_MODIFIED", "Answer", "Reply", "StrictS3", "of_parts", "strict_s3"]
 
@@ -128,6 +129,9 @@ class StrictS3:
     on_request: Callable[[str, str], None] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers_seen: set[str] = field(default_factory=set)  # names, lower case
+    uploads: dict[str, Upload] = field(default_factory=dict)  # that have begun, by their ids
+    sums: dict[str, dict[str, str]] = field(default_factory=dict)  # key to what is told of one that was written here
+    conditions: bool = True  # whether it knows conditional writes
     _replies: list[tuple[Reply, int]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -217,6 +221,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._serve()
 
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def log_message(self, format: str, *args: Any) -> None:
         """The requests are recorded, not printed."""
 
@@ -226,6 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         if self.path.startswith("http://"):  # as to a proxy (RFC 9112, section 3.2.2): this server is any host then
             self.path = "/" + self.path.split("/", 3)[3]
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.state.requests.append((self.command, self.path))
         self.state.headers_seen.update(name.lower() for name in self.headers)
         if self.state.on_request is not None:
@@ -239,7 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (reply := self.state.take_reply(self.command, self.path)) is not None:
             raise _Refusal(reply.status, reply.code, reply.message, extra=reply.extra, headers=reply.headers)
         path, _, raw_query = self.path.partition("?")
-        query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=bool(raw_query)))
+        strictly = bool(raw_query) and not re.match(r"uploads(?:&|$)", raw_query)  # the one that has no value
+        query = dict(urllib.parse.parse_qsl(raw_query, keep_blank_values=True, strict_parsing=strictly))
         bucket, _, key = urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
         if (virtual := self.state.hosts.get(self.headers["Host"])) is not None:  # [GUIDE] "Virtual hosting of buckets"
             bucket, key = virtual, urllib.parse.unquote(path, errors="surrogateescape").removeprefix("/")
@@ -253,7 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
         if key and bucket in self.state.listed_only:
             # [API] GetObject, HeadObject, "Permissions": s3:GetObject; to list takes s3:ListBucket alone.
             raise _Refusal(403, "AccessDenied", "Access Denied")
-        if key:
+        if self.command in ("PUT", "POST", "DELETE") or "uploads" in query:
+            self._write(bucket, key, query)
+        elif key:
             self._get_object(objects, key, query, paid)
         elif any(name.lower().startswith(_SSE_C) for name in self.headers):  # [API] ListObjectsV2 has no such header
             raise _Refusal(501, "NotImplemented", "SSE-C in a request for a bucket")
@@ -265,6 +282,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, page, {"Content-Type": "application/xml"})
         else:
             raise _Refusal(501, "NotImplemented", f"{self.command} {self.path}")
+
+    def _write(self, bucket: str, key: str, query: Mapping[str, str]) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            answer = write(self.state, self.command, bucket, key, query, headers, self.body)
+        except WriteRefusedError as error:
+            raise _Refusal(error.status, error.code, error.code) from error
+        self._send(*answer)
 
     def _authorize(self, bucket: str, region: str) -> None:
         """[SIG], [ERR]: the codes are those that AWS sends for each of these."""
@@ -398,6 +423,8 @@ class _Handler(BaseHTTPRequestHandler):
         is one of the parts' checksums, its value ends in their number. With a Range that is no stored part: nothing.
         """
         asked = self.headers.get("x-amz-checksum-mode") == "ENABLED"
+        if asked and key in self.state.sums:
+            return self.state.sums[key]
         if not self.state.algorithm or key in self.state.unsummed or not asked:
             return {}
         compute = ALGORITHMS[self.state.algorithm]

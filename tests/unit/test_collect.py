@@ -15,8 +15,10 @@ import pytest
 from stager.errors import HostError, NoSpaceError, UsageError
 from stager.host.scratch import open_scratch
 from stager.host.trash import remove_tree
-from stager.stages.collect import collect_logs, holds_anything
+from stager.stages.collect import Collected, collect_tree, holds_anything
+from stager.stages.collect_directory import DirectorySink
 from stager.stages.collect_place import claim_place, count_own_parts, persist_path, release_place
+from stager.stages.collect_sink import Tally
 from stager.stages.place import place
 
 
@@ -30,6 +32,12 @@ def logs(tmp_path: Path) -> Path:
     return path
 
 
+def collect_logs(
+    logs: str, destination: str, *, token: str, own_parts: int = 1, same_boot: bool = True
+) -> Collected:
+    return collect_tree(logs, DirectorySink(destination, own_parts), token=token, tally=Tally(trusted=same_boot))
+
+
 def names(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
@@ -39,7 +47,7 @@ def test_tree_is_kept_with_empty_files_and_times(logs: Path, tmp_path: Path) -> 
     os.utime(logs / "out.txt", ns=(1, 2))
     found = collect_logs(str(logs), str(tmp_path / "kept"), token="7")
     kept = tmp_path / "kept"
-    assert names(kept) == names(logs) | {".stager-job"}
+    assert names(kept) == names(logs) | {".stager-job", ".stager-receipt.json"}
     assert (kept / "out.txt").read_bytes() == b"result"
     assert (kept / "out.txt").stat().st_mtime_ns == 2
     assert stat.S_IMODE((kept / "out.txt").stat().st_mode) == 0o600
@@ -142,9 +150,9 @@ def test_files_are_made_durable_all_at_once(logs: Path, tmp_path: Path, monkeypa
     collect_logs(str(logs), str(tmp_path / "kept"), token="7")
     (logs / "late").write_bytes(b"late")
     monkeypatch.setattr(os, "fsync", synced.append)
-    monkeypatch.setattr("stager.stages.collect.sync_file_system", lambda fd: synced.append(-1))
+    monkeypatch.setattr("stager.stages.collect_directory.sync_file_system", lambda fd: synced.append(-1))
     collect_logs(str(logs), str(tmp_path / "kept"), token="7")
-    assert synced == [-1]
+    assert synced[0] == -1 and len(synced) == 3  # then the receipt, and its name
 
 
 @pytest.mark.parametrize("planted", ["8", "8/0"])

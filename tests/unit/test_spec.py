@@ -173,9 +173,7 @@ def test_mistake_is_told_with_its_place(text: str, told: str) -> None:
 
 
 LATER = [
-    ("results", HEAD + '[results]\npersist = "/srv"\n', "results"),
     ("strict", HEAD + '[view]\nprofile = "strict"\n', "view.profile"),
-    ("logs in s3", HEAD + '[logs]\npersist = "s3://results/logs/"\n', "logs.persist"),
 ]
 
 
@@ -188,7 +186,7 @@ def test_what_is_not_built_yet_is_refused_by_name(text: str, place: str) -> None
 def test_all_mistakes_come_at_once() -> None:
     found = problems('version = 9\n[job]\nnam = "x"\n[[dataset]]\nname = "x"\nsource = "y"\n[results]\n').splitlines()
     places = {line.split(" ")[0].rstrip(":") for line in found}
-    assert places == {"results", "version", "dataset[1].name", "dataset[1].source", "job.nam", "job.name"}
+    assert places == {"results.persist", "version", "dataset[1].name", "dataset[1].source", "job.nam", "job.name"}
 
 
 @pytest.mark.parametrize(
