@@ -8,7 +8,7 @@ is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -22,7 +22,7 @@ from stager.job_end import check_teardown, find_losses, remove_creation, teardow
 from stager.model import Counts, JobState
 from stager.stages.discard import Discarded
 
-__all__ = ["EndedJob", "find_ended", "remove_ended"]
+__all__ = ["EndedJob", "find_ended", "remove_ended", "size_of"]
 
 
 class EndedJob(Struct, frozen=True, kw_only=True):
@@ -37,15 +37,6 @@ class EndedJob(Struct, frozen=True, kw_only=True):
     def directory(self) -> str:
         """SCRATCH/jobs/ID."""
         return os.path.join(self.scratch, "jobs", self.record.id)
-
-    def size(self) -> Counts:
-        """Files, and the bytes that they take on the disk. Blocks. What cannot be read counts as nothing."""
-        files = size = 0
-        for top in dict.fromkeys((self.directory, *self.record.parts.values())):
-            with suppress(OSError):
-                for file in walk_files(top):
-                    files, size = files + 1, size + file.disk_bytes
-        return Counts(objects=files, bytes=size)
 
     def judge(self, *, discard_uncollected: bool) -> tuple[str, Mapping[str, Discarded]]:
         """Why it may not go, "" when it may; and what is lost with it then. Blocks."""
@@ -100,3 +91,15 @@ def remove_ended(ended: EndedJob, *, discard_uncollected: bool) -> None:
             except HostError as error:
                 error.where = error.where or job.path
                 raise
+
+
+def size_of(tops: Iterable[str]) -> Counts:
+    """Files below these directories, and the bytes that they take on the disk. What cannot be read counts as nothing.
+    Blocks.
+    """
+    files = size = 0
+    for top in dict.fromkeys(tops):
+        with suppress(OSError):
+            for file in walk_files(top):
+                files, size = files + 1, size + file.disk_bytes
+    return Counts(objects=files, bytes=size)
