@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := libssl-dev libxxhash-dev fuse3 openssh-client openssh-server git-lfs xfsprogs btrfs-progs python3-venv \
-	python3-dev runc bubblewrap sshfs $(if $(shell command -v docker),,docker.io)
+	python3-dev runc bubblewrap sshfs slurmctld slurmd slurm-client munge $(if $(shell command -v docker),,docker.io)
 WORKERS ?= 3
 
 SYSTEM_STAMP := build/stamps/system
@@ -98,12 +98,13 @@ has_all() { \
 	&& command -v fusermount3 >/dev/null && command -v ssh >/dev/null && command -v git-lfs >/dev/null \
 	&& has_sbin sshd && has_sbin mkfs.xfs && has_sbin mkfs.btrfs && has_sbin runc && command -v bwrap >/dev/null \
 	&& command -v sshfs >/dev/null && command -v docker >/dev/null \
+	&& has_sbin slurmctld && has_sbin slurmd && command -v sbatch >/dev/null \
 	&& "$$1" -c 'import ensurepip, os, sys, sysconfig; \
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; \
 }
 endef
 
-# The tests run an sshd of their own: this machine gets no ssh service by it, unless it had one.
+# The tests run an sshd and a Slurm of their own: this machine gets no such service by it, but for those it had.
 $(SYSTEM_STAMP): Makefile
 	@$(FIND_PYTHON); $(HAS_ALL); python=$$(find_python) || exit; \
 	if ! has_all "$$python"; then \
@@ -111,10 +112,13 @@ $(SYSTEM_STAMP): Makefile
 		if ! command -v apt-get >/dev/null || ! command -v $${as_root:-true} >/dev/null; then \
 			echo "missing system packages; as root, run: apt-get install $(PACKAGES)" >&2; exit 1; \
 		fi; \
-		has_sbin sshd && keep=ssh || keep=; \
+		new=; has_sbin sshd || new=ssh; \
+		for name in munge:munged slurmctld:slurmctld slurmd:slurmd docker.socket:docker docker:docker; do \
+			has_sbin $${name#*:} || new="$$new $${name%:*}"; \
+		done; \
 		$$as_root apt-get update -qq && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) || exit; \
-		[ -n "$$keep" ] || [ ! -d /run/systemd/system ] || $$as_root systemctl disable --now --quiet ssh || exit; \
+		[ -z "$$new" ] || [ ! -d /run/systemd/system ] || $$as_root systemctl disable --now --quiet $$new || exit; \
 		has_all "$$python" || { echo "$$python lacks headers or venv although $(PACKAGES) are installed" >&2; exit 1; }; \
 	fi
 	@mkdir -p $(@D) && touch $@

@@ -24,13 +24,12 @@ from stager.errors import (
     NotFoundError,
     StagerError,
     TransientError,
-    from_os_error,
 )
 from stager.host.probe import Probe, probe_directories
+from stager.job_keeps import Keep, ask_place, would_be_kept
 from stager.model import JobSpec, Mount, MountView
 from stager.opening import open_source
 from stager.sources.base import everything
-from stager.stages.collect_place import persist_path
 from stager.stages.mount import check_sources
 from stager.transfer import Transfer
 from stager.view_paths import DATA, PUBLIC
@@ -41,7 +40,8 @@ _DIRECTORY_S: Final = 5.0
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME" or "logs". ``found``:
+    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME" "logs" or "results".
+    ``found``:
     what was seen of it, for people; ``error``: why the job could not have it.
     """
 
@@ -61,9 +61,11 @@ async def check_job(
     live = [asyncio.to_thread(_check_live, mount) for mount in live_view(spec).mounts]
     here, over, mounted = await asyncio.gather(directories, asyncio.gather(*asked), asyncio.gather(*live))
     checked = [*over, *here, *mounted]
-    if spec.logs.persist is not None:
-        checked.append(await asyncio.to_thread(_check_logs, spec, spec.logs.persist, environ))
-    return checked
+    try:
+        keeps = would_be_kept(spec, remote, environ)
+    except StagerError as error:
+        return [*checked, Checked(name="logs", source=error.where, error=error)]
+    return [*checked, *await asyncio.gather(*(_check_place(keep, limit_s) for keep in keeps))]
 
 
 def _called(name: str) -> str:
@@ -140,20 +142,9 @@ def _error_of(probe: Probe) -> StagerError | None:
     return None
 
 
-def _check_logs(spec: JobSpec, template: str, environ: Mapping[str, str]) -> Checked:
-    """The nearest directory above the place that is there is one to write to."""
+async def _check_place(keep: Keep, limit_s: float) -> Checked:
     try:
-        place = persist_path(template, job_id="JOB", job_name=spec.name, environ=environ)
-        above = place
-        while not os.path.lexists(above):
-            above = os.path.dirname(above)
-        if not os.path.isdir(above):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        await asyncio.to_thread(ask_place, keep, limit_s)
     except StagerError as error:
-        return Checked(name="logs", source=template, error=error)
-    except OSError as error:
-        told = from_os_error(error, doing="keep the logs there", where=above)
-        return Checked(name="logs", source=template, error=told)
-    return Checked(name="logs", source=template, found=f"would go to {place}")
+        return Checked(name=keep.what, source=keep.place, error=error)
+    return Checked(name=keep.what, source=keep.place, found=f"would go to {keep.place}")

@@ -21,9 +21,8 @@ from stager.errors import HostError, UsageError
 from stager.filters import EVERYTHING, Filter
 from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
-from stager.host.leaves import Leaf
+from stager.host.leaves import Identity, Leaf
 from stager.host.record import JobDirectory, Record
-from stager.host.workspace import boot_id
 from stager.model import Counts, JobSpec, JobState
 from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, Pick, collect_tree, everything, files_only, holds_anything
@@ -35,6 +34,7 @@ from stager.stages.collect_sink import Sink, Tally
 __all__ = [
     "KEEPS",
     "Keep",
+    "ask_place",
     "claim_keeps",
     "collect_keep",
     "drain_logs",
@@ -44,6 +44,7 @@ __all__ = [
     "release_keeps",
     "snapshot_of",
     "snapshot_results",
+    "would_be_kept",
     "written_results",
 ]
 
@@ -113,6 +114,19 @@ def places_of(
     for place in places:
         refuse_own_places(place, tops)
     return places
+
+
+def would_be_kept(spec: JobSpec, remote: Remote | None, environ: Mapping[str, str]) -> list[Keep]:
+    """For a job with the id JOB. Raises `UsageError`: no place."""
+    return [
+        replace(keep, place=_place(keep, "JOB", spec.name, environ, 0)) for keep in _wanted(spec, remote)
+    ]  # fmt: skip
+
+
+def ask_place(keep: Keep, within_s: float) -> None:
+    """Raise why this user could bring nothing there: see `Sink.ask`. Blocks."""
+    with closing(_open_sink(keep)) as sink:
+        sink.ask(within_s)
 
 
 def _place(keep: Keep, job_id: str, name: str, environ: Mapping[str, str], restart: int) -> str:
@@ -200,10 +214,16 @@ def _open_sink(keep: Keep) -> Sink:
 
 
 def collect_keep(
-    job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False, deadline_s: float | None = None
+    job: JobDirectory,
+    keep: Keep,
+    *,
+    trusted: bool,
+    stopped: Callable[[], bool] = lambda: False,
+    deadline_s: float | None = None,
 ) -> Collected:
     """Bring it to its place after the job's end, receipt and all. Idempotent. Blocks. Raises as `collect_tree`.
 
+    ``trusted``: the node was not restarted since the job began, so what is at its place has not lost data.
     ``deadline_s``: when there is no more time, on the monotonic clock.
     """
     record = job.record
@@ -212,9 +232,7 @@ def collect_keep(
         if keep.what == "logs" and not holds_anything(tree):
             sink.release(record.claim)
             return Collected(what=keep.what, destination=keep.place, total=Counts())
-        tally = Tally(
-            what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=record.owner.boot == boot_id()
-        )  # fmt: skip
+        tally = Tally(what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=trusted)
         return _collect(job, keep, sink, record.claim, tally)
 
 
@@ -277,13 +295,28 @@ def written_results(job: JobDirectory, leaves: Iterable[Leaf]) -> Iterator[Leaf]
     return _written(job, leaves, ChangedInputs())
 
 
-def drain_logs(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:
-    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`."""
+def drain_logs(
+    job: JobDirectory, keep: Keep, known: dict[bytes, Identity], *, stopped: Callable[[], bool] = lambda: False
+) -> Collected:
+    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`.
+
+    ``known``: what earlier calls have brought and has not changed since is not looked at again; this one adds to it.
+    """
+    seen: dict[bytes, Identity] = {}
+
+    def pick(leaves: Iterator[Leaf], _tally: Tally) -> Iterator[Leaf]:
+        for leaf in leaves:
+            if known.get(leaf.path) != leaf.identity:
+                seen[leaf.path] = leaf.identity
+                yield leaf
+
     with closing(_open_sink(keep)) as sink:
         tally = Tally(what=keep.what, stopped=stopped, running=True)
-        return collect_tree(
-            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, receipt=None
+        found = collect_tree(
+            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, pick=pick, receipt=None
         )
+    known.update(seen)
+    return found
 
 
 def snapshot_results(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:

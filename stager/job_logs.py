@@ -17,10 +17,10 @@ from stager.host.atomic import write_all
 from stager.host.tree_files import TreeFile, open_in_tree, walk_files
 from stager.job_look import JobLook
 from stager.model import JobState
-from stager.stages.collect_directory import RECEIPT
-from stager.stages.collect_place import MARK
+from stager.stages.collect_directory import OWN_FILES
+from stager.stages.collect_place import is_store
 
-__all__ = ["Downloaded", "download_log", "kept_logs", "list_logs", "logs_now", "open_target"]
+__all__ = ["Downloaded", "download_log", "kept_logs", "list_logs", "logs_now", "open_target", "place_of_logs"]
 
 _MOST_FILES: Final = 1_000_000
 _PIECE_BYTES: Final = 1 << 20
@@ -38,19 +38,29 @@ class Downloaded(Struct, frozen=True, kw_only=True):
 
 
 def kept_logs(look: JobLook) -> str | None:
-    """The directory with a job's logs, or the s3:// prefix: what it writes to until they are kept elsewhere. None:
-    there is none.
-    """
+    """The directory with a job's logs: what it writes to until they are kept elsewhere. None: there is none."""
+    place = place_of_logs(look)
+    if place is None or not is_store(place):
+        return place
+    return _in_tree(look)
+
+
+def place_of_logs(look: JobLook) -> str | None:
+    """The same, or the s3:// prefix that they are kept at."""
     record = look.record
     if record.state in _IS_KEPT and record.persist is not None:
         return record.persist
+    return _in_tree(look)
+
+
+def _in_tree(look: JobLook) -> str | None:
     logs = os.path.join(look.tree, "logs")
     return logs if os.path.isdir(logs) else None
 
 
 def logs_now(look: JobLook) -> str:
     """The same. Raises `NotFoundError`: there are none, and why."""
-    where = kept_logs(look)
+    where = place_of_logs(look)
     if where is not None:
         return where
     record = look.record
@@ -64,13 +74,12 @@ def logs_now(look: JobLook) -> str:
 
 
 def list_logs(where: str) -> list[TreeFile]:
-    """Every file in them by its path, but for what is stager's; none where they are not there. Blocks.
+    """Every file in them by its path, but for stager's own; none where they are not there. Blocks.
 
     Raises `HostError`: they cannot be read, or have more than a million files.
     """
-    own = (MARK.encode(), RECEIPT.encode())
     try:
-        found = list(islice((file for file in walk_files(where) if file.path not in own), _MOST_FILES + 1))
+        found = list(islice((file for file in walk_files(where) if file.path not in OWN_FILES), _MOST_FILES + 1))
     except OSError as error:
         raise from_os_error(error, doing="look into the logs", where=where) from error
     if len(found) > _MOST_FILES:

@@ -22,6 +22,7 @@ from typing import Final
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, UsageError
 from stager.host import brokered
 from stager.host.holders import Life
+from stager.host.launch_notes import read_note
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import KeptBy, Record, find_scratch, record_at
@@ -37,6 +38,7 @@ __all__ = ["exec_in_job", "join_launch"]
 _LOOK_S: Final = 0.02
 _LOOK_AT_MOST_S: Final = 0.5
 _LEADER_COMES_WITHIN_S: Final = 600.0
+_SAME_LAUNCH_S: Final = 60.0  # what was noted longer before a rank came is of an earlier launch of the same name
 _MOST_CONTEXT_BYTES: Final = 16 << 20
 _HINT: Final = "`stager ls` names the jobs of this node"
 
@@ -83,7 +85,7 @@ async def _until_view_stands(
     """The job's directory and record. A launch may follow another of the same name (two lines of one script under one
     ``srun``): one that this rank has been at already is over, or about to be.
     """
-    deadline_s = time.monotonic() + _LEADER_COMES_WITHIN_S
+    deadline_s, came_s = time.monotonic() + _LEADER_COMES_WITHIN_S, time.time()
     wait_s = _LOOK_S
     while True:
         found = await asyncio.to_thread(_find, job_id, asked, environ)
@@ -92,17 +94,33 @@ async def _until_view_stands(
             if record.state is JobState.RUNNING and record.keeper is not None:
                 return path, record
             _raise_if_over(record)
-        elif time.monotonic() > deadline_s:
-            raise BusyError(
-                f"rank 0 of this launch has not come to job {job_id}", where=f"rank {launch.rank} of {launch.ranks}",
-                hint="it is the one that stages: look what became of it",
-            )  # fmt: skip
+        else:
+            at_work = await asyncio.to_thread(_is_at_work, job_id, launch, came_s)
+            if not at_work and time.monotonic() > deadline_s:
+                raise BusyError(
+                    f"rank 0 of this launch has not come to job {job_id}",
+                    where=f"rank {launch.rank} of {launch.ranks}",
+                    hint="it is the one that stages: look what became of it",
+                )  # fmt: skip
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 1.5, _LOOK_AT_MOST_S)
 
 
 def _is_new(path: str, record: Record, launch: Launch) -> bool:
     return record.launch == launch.token and rank_presence(path, [launch.rank])[launch.rank] is Presence.ABSENT
+
+
+def _is_at_work(job_id: str, launch: Launch, came_s: float) -> bool:
+    """Whether rank 0 says so, before it has a job: it may wait for its turn on the node. Raises that it has failed."""
+    note = read_note(job_id)
+    if note is None or note.token != launch.token:
+        return False
+    if not note.is_failure():
+        return True
+    if note.at_s < came_s - _SAME_LAUNCH_S:
+        return False
+    where = f"job {job_id}, rank 0 of this launch"
+    raise (BusyError if note.transient else HostError)(f"failed: {note.error or 'it was killed'}", where=where)
 
 
 def _raise_if_over(record: Record) -> None:

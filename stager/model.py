@@ -23,6 +23,7 @@ __all__ = [
     "DATASET_NAME",
     "JOB_ID",
     "JOB_NAME",
+    "PUBLIC_NAME",
     "UNVERIFIED",
     "Access",
     "CodeSpec",
@@ -54,6 +55,9 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 
 DATASET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """OWNER/NAME: exactly two levels, no leading dot; use ``fullmatch``."""
+
+PUBLIC_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""The name of a public dataset; use ``fullmatch``."""
 
 Access = Literal["read-write", "read-only"]
 Profile = Literal["host", "strict"]

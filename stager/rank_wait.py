@@ -1,22 +1,46 @@
-"""Rank 0 of a launch waits for the others before the view that all are in ends."""
+"""Rank 0 of a launch, as the others see it: at work or failed before it has a job, and the last to leave the view."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+from stager.errors import StagerError
+from stager.host.launch_notes import forget_note, leave_note
 from stager.host.ranks import Presence, rank_presence
+from stager.launches import Launch
 from stager.time_limits import Deadline
 
-__all__ = ["wait_for_ranks"]
+__all__ = ["leading", "wait_for_ranks"]
 
 _LOOK_S: Final = 0.05
 _COME_WITHIN_S: Final = 60.0
 """After the end of rank 0's own command: all are started at the same time, and what is staged is there at once."""
 
 _ENDS_WITHIN_S: Final = 10.0
+
+
+@asynccontextmanager
+async def leading(job_id: str, launch: Launch | None) -> AsyncIterator[None]:
+    """While rank 0 is at work: what it fails with before its job has a record, the others fail with. Nothing without a
+    ``launch``.
+    """
+    if launch is None:
+        yield
+        return
+    await asyncio.to_thread(leave_note, job_id, launch.token)
+    try:
+        yield
+    except BaseException as error:
+        told = str(error) if isinstance(error, StagerError) else type(error).__name__
+        transient = isinstance(error, StagerError) and error.retryable
+        leave_note(job_id, launch.token, error=told, transient=transient)  # at once: this task may be cancelled
+        raise
+    await asyncio.to_thread(forget_note, job_id)
 
 
 async def wait_for_ranks(

@@ -18,7 +18,6 @@ from stager.job_logs import kept_logs, list_logs
 from stager.job_look import JobLook
 from stager.model import JobState
 from stager.names import show, to_json
-from stager.stages.collect_place import is_store
 
 __all__ = ["follow_logs"]
 
@@ -50,7 +49,7 @@ class _Reader:
 
     def read(self, where: str | None, *, first: bool) -> None:
         """``first``: of what is there already only the last lines are shown."""
-        for file in list_logs(where) if where is not None and not is_store(where) else []:
+        for file in list_logs(where) if where is not None else []:
             if file.kind == "file" and (not self._names or file.path in self._names) and file.path not in self._at:
                 self._begin(where or "", file, first)
         for path, fd in list(self._open.items()):

@@ -17,11 +17,13 @@ from stager.cli.options import limits_of, remote_of, remote_options
 from stager.config import Remote
 from stager.creating import Created, find_created
 from stager.errors import UsageError
+from stager.host.site import site_view
 from stager.job_settings import Settings
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, with_options
 from stager.stages.spec_distributed import instances_of
 from stager.stages.spec_schema import Problems
+from stager.stages.spec_site import with_site_data
 from stager.tasks import Instances
 from stager.transfer import Transfer
 
@@ -67,7 +69,7 @@ def job_options(command: Command) -> Command:
                      help="Which of them this is. [the scheduler's array, else the only one]"),
         click.option("--clusterone", is_flag=True, help="Let Python scripts import get_data_path and get_logs_path "
                      "from clusterone."),
-        click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
+        click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id; or s3://..."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
         click.option("--data", metavar="OWNER/NAME=SRC", multiple=True,
@@ -110,6 +112,7 @@ def take_job(
         instances=Instances(ids=instances.ids or spec.instances.ids, this=options["instance"]),
         clusterone_shim=spec.clusterone_shim or options["clusterone"],
     )
+    spec = with_site_data(spec, site_view())
     limits, timeouts, retry = limits_of(options)
     remote = remote_of(options)
     return JobArguments(

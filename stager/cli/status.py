@@ -15,7 +15,7 @@ from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.cli.text import count, size
 from stager.host.record import rfc3339
-from stager.job_logs import kept_logs
+from stager.job_logs import place_of_logs
 from stager.job_look import JobLook, look_at_job
 from stager.job_progress import Noted
 from stager.model import JobState
@@ -52,7 +52,7 @@ def _body(look: JobLook, receipt: Mapping[str, Any]) -> dict[str, Any]:
         "times": {state: rfc3339(seconds) for state, seconds in record.times.items()},
         "scratch": look.scratch,
         "tree": look.tree if os.path.isdir(look.tree) else None,
-        "logs": kept_logs(look),
+        "logs": place_of_logs(look),
         "progress": None if progress is None else msgspec.to_builtins(progress.sources),
         "receipt": receipt or None,
         "exit": receipt.get("exit"),
@@ -73,7 +73,7 @@ def _lines(look: JobLook, receipt: Mapping[str, Any]) -> Iterator[str]:
     progress = look.progress()
     yield from (_progress_line(noted) for noted in (progress.sources if progress is not None else ()))
     yield from (_dataset_line(told) for told in receipt.get("datasets", ()) if isinstance(told, dict))
-    if (logs := kept_logs(look)) is not None:
+    if (logs := place_of_logs(look)) is not None:
         yield f"  logs: {logs}"
     if record.exit_code is not None:
         ended = receipt.get("exit") or {}

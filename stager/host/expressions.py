@@ -42,14 +42,15 @@ def wanted_by(whitelist: str, blacklist: str, paths: Sequence[bytes], *, limit_s
     process = start_module(
         "stager.host.expressions", whitelist, blacklist, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    try:
-        answer, _ = process.communicate(b"\0".join(paths), timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        give_up(process)
-        raise UsageError(
-            f"the expressions take more than {limit_s:.0f} s for {len(paths)} names", where="[results]",
-            hint="write include and exclude, which never do, or simpler expressions",
-        ) from None  # fmt: skip
+    with process:
+        try:
+            answer, _ = process.communicate(b"\0".join(paths), timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            give_up(process)
+            raise UsageError(
+                f"the expressions take more than {limit_s:.0f} s for {len(paths)} names", where="[results]",
+                hint="write include and exclude, which never do, or simpler expressions",
+            ) from None  # fmt: skip
     if len(answer) != len(paths):
         raise UsageError("the expressions could not be applied", where="[results]", hint="see the message above")
     return [verdict == ord("1") for verdict in answer]

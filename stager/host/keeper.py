@@ -121,7 +121,7 @@ def _keep(request: KeeperRequest, channel: socket.socket, owner: int, umask: int
     guarded = view.build(request["view"], rights.admit) if joined is None else None
     guard_streams()
     syscalls.become_subreaper()
-    mounts = os.stat("/proc/self/ns/mnt").st_ino
+    mounts = procs.mounts_of()
     _send(channel, {"event": "ready", "namespace": namespace, "mounts": mounts, "context": context})
     early = _wait_for_go(channel)
     if early is None:

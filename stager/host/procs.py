@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from stager.host.mounts import lies_within, place_of, read_mountinfo
 from stager.host.syscalls import NS_GET_PARENT
 
 __all__ = [
+    "Mounts",
     "Process",
     "descendants",
     "end_descendants",
@@ -22,12 +24,14 @@ __all__ = [
     "find_viewer",
     "list_processes",
     "lives_in_mounts",
+    "mounts_of",
     "read_process",
     "signal_process",
 ]
 
 _FREEZE_ROUNDS: Final = 16
 _WAIT_S: Final = 0.05
+_NS_GET_MNTNS_ID: Final = 0x8008B705
 _END_LIMIT_S: Final = 10.0
 
 
@@ -38,6 +42,13 @@ class Process(NamedTuple):
     parent: int
     started: int
     ended: bool = False  # no thread of it runs any more; its parent has not taken notice
+
+
+class Mounts(NamedTuple):
+    """A mount namespace. ``number`` is never given again (NS_GET_MNTNS_ID of linux/nsfs.h); 0: before Linux 6.11."""
+
+    inode: int
+    number: int = 0
 
 
 def list_processes() -> Iterator[Process]:
@@ -176,12 +187,24 @@ def find_viewer(path: str) -> int | None:
     return None
 
 
-def lives_in_mounts(namespace: int, *, since: int) -> bool:
-    """Whether a process is left in a mount namespace, by its inode, of which the first started at ``since``.
+def mounts_of(pid: int | str = "self") -> Mounts:
+    """The mount namespace of a process. OSError: it has gone, or may not be looked at."""
+    fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        number = bytearray(8)
+        with suppress(OSError):
+            fcntl.ioctl(fd, _NS_GET_MNTNS_ID, number)
+        return Mounts(os.fstat(fd).st_ino, int.from_bytes(number, sys.byteorder))
+    finally:
+        os.close(fd)
+
+
+def lives_in_mounts(namespace: Mounts, *, since: int) -> bool:
+    """Whether a process is left in a mount namespace of which the first started at ``since``.
 
     True as well when it cannot be told: of a process of this user's that is younger, shows nothing of its namespaces,
-    and may gain no privileges, as none of a job's may. The kernel gives a number to another namespace when it is free,
-    so it may be true of a stranger's. Never raises.
+    and may gain no privileges, as none of a job's may. The kernel gives an inode to another namespace when it is free:
+    where it has no other number for them, it may be true of a stranger's. Never raises.
     """
     try:
         return any(_may_be_in(process, namespace) for process in list_processes() if process.started >= since)
@@ -189,11 +212,13 @@ def lives_in_mounts(namespace: int, *, since: int) -> bool:
         return True
 
 
-def _may_be_in(process: Process, namespace: int) -> bool:
+def _may_be_in(process: Process, namespace: Mounts) -> bool:
     if process.ended:
         return False
     try:
-        return os.stat(f"/proc/{process.pid}/ns/mnt").st_ino == namespace
+        if os.stat(f"/proc/{process.pid}/ns/mnt").st_ino != namespace.inode:
+            return False
+        return not namespace.number or mounts_of(process.pid).number == namespace.number
     except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError:

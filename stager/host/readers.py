@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -27,7 +27,7 @@ from stager.errors import HostError, from_os_error
 from stager.host.atomic import read_regular, write_file
 from stager.host.holders import Holder, Life
 from stager.host.names_in import names_in
-from stager.host.procs import lives_in_mounts
+from stager.host.procs import Mounts, lives_in_mounts
 from stager.host.workspace import boot_id
 
 __all__ = ["Use", "begin_use", "end_uses", "hand_over", "is_used", "sweep_uses"]
@@ -40,10 +40,11 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Record(Struct, frozen=True, kw_only=True):
-    """``mounts``: the inode of a mount namespace; 0: it mounts nothing."""
+    """``mounts``: the inode of a mount namespace; 0: it mounts nothing. ``number``: see `stager.host.procs.Mounts`."""
 
     holder: Holder
     mounts: int = 0
+    number: int = 0
 
 
 _decoder: Final = msgspec.json.Decoder(_Record)
@@ -81,25 +82,20 @@ def begin_use(path: str) -> Use:
         raise
 
 
-def hand_over(uses: Iterable[int], pid: int, mounts: int) -> list[str]:
-    """What this process reads, another reads from now on, which has it in a mount namespace of this number; ``uses``
-    are directories of records. Returns the record's name in each.
+def hand_over(uses: Iterable[int], pid: int, mounts: Mounts) -> None:
+    """What this process reads, another reads from now on, which has it in that mount namespace; ``uses`` are
+    directories of records.
 
     Raises `HostError`, `NoSpaceError`.
     """
-    record = _Record(holder=Holder.of(pid), mounts=mounts)
-    return [_add(fd, record) for fd in uses]
+    record = _Record(holder=Holder.of(pid), mounts=mounts.inode, number=mounts.number)
+    for fd in uses:
+        _add(fd, record)
 
 
-def end_uses(uses: Sequence[int], handed: Sequence[str] = ()) -> None:
-    """Remove the records of this process, those that were ``handed`` over to somebody of whom nothing is left, and of
-    all that are dead, and close the directories. Never raises.
-
-    The kernel gives the number of a namespace that has ended to the next one, which may be another job's.
-    """
+def end_uses(uses: Iterable[int]) -> None:
+    """Remove the records of this process, and of all that are dead, and close the directories. Never raises."""
     own = Holder.of_self()
-    for fd, name in zip(uses, handed, strict=False):
-        _unlink(fd, name)
     for fd in uses:
         _sweep(fd, own)
         with suppress(OSError):
@@ -147,7 +143,8 @@ def _reads(record: _Record) -> bool:
         return True
     if record.holder.boot != boot_id():  # the number of its mount namespace is another's now
         return False
-    return bool(record.mounts) and lives_in_mounts(record.mounts, since=record.holder.start)
+    namespace = Mounts(record.mounts, record.number)
+    return bool(record.mounts) and lives_in_mounts(namespace, since=record.holder.start)
 
 
 def _add(fd: int, record: _Record) -> str:

@@ -14,6 +14,9 @@
     [placement]                       # see stager.host.placement_settings
     roots = ["/nvme0", "/nvme1"]
 
+    [view.public]                     # in every job: see stager.host.view_settings
+    imagenet = "/srv/public/imagenet"
+
     [storage]                         # see stager.host.storage_settings
     user = "/nfs/stager/users"
 
@@ -39,6 +42,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from stager.config import LEAST_MEMORY_BYTES, SiteLimits
 from stager.host.advice_settings import AdviceSettings, advice_in
 from stager.host.cache_settings import CacheSettings, cache_in
@@ -49,6 +54,7 @@ from stager.host.placement_settings import PlacementSettings, placement_in
 from stager.host.principal_settings import PrincipalSettings, principals_in
 from stager.host.settings_file import as_bytes, as_count, as_rate, read_settings, read_table, refuse
 from stager.host.storage_settings import StorageSettings, storage_in
+from stager.host.view_settings import ViewSettings, view_in
 
 __all__ = [
     "SITE_FILE",
@@ -61,6 +67,7 @@ __all__ = [
     "site_placement",
     "site_principals",
     "site_storage",
+    "site_view",
 ]
 
 SITE_FILE: Final = "/etc/stager/site.toml"
@@ -68,7 +75,8 @@ SITE_FILE: Final = "/etc/stager/site.toml"
 
 _WHAT: Final = "the site's configuration"
 _KNOWN: Final = (
-    "limits", "node", "placement", "storage", "cache", "principals", "cloud", "advice", "connections"
+    "limits", "node", "placement", "storage", "view", "cache", "principals", "cloud", "advice",
+    "connections",
 )  # fmt: skip
 _OWNER: Final = 0
 _MOST_CONNECTIONS: Final = 4096
@@ -102,6 +110,12 @@ def site_cache(path: str | None = None, *, owner: int | None = None) -> CacheSet
     return cache_in(_tables(path, owner), path, _WHAT)
 
 
+def site_view(path: str | None = None, *, owner: int | None = None) -> ViewSettings:
+    """What the file shows in every job. The rest as `site_limits`."""
+    path = SITE_FILE if path is None else path
+    return view_in(_tables(path, owner), path, _WHAT)
+
+
 def site_storage(path: str | None = None, *, owner: int | None = None) -> StorageSettings:
     """What the file says of the storages below /mnt. The rest as `site_limits`."""
     path = SITE_FILE if path is None else path
@@ -109,9 +123,18 @@ def site_storage(path: str | None = None, *, owner: int | None = None) -> Storag
 
 
 def site_principals(path: str | None = None, *, owner: int | None = None) -> PrincipalSettings:
-    """What the file says of jobs that root starts for users. The rest as `site_limits`."""
+    """What the file says of jobs that root starts for users: root mounts for them what every job shows, too.
+
+    The rest as `site_limits`.
+    """
     path = SITE_FILE if path is None else path
-    return principals_in(_tables(path, owner), path, _WHAT)
+    tables = _tables(path, owner)
+    found, shown = principals_in(tables, path, _WHAT), view_in(tables, path, _WHAT)
+    return replace(
+        found,
+        allowed_binds=(*found.allowed_binds, *shown.binds.values()),
+        allowed_public=(*found.allowed_public, *shown.public.values()),
+    )
 
 
 def site_cloud(path: str | None = None, *, owner: int | None = None) -> CloudSettings:

@@ -64,6 +64,7 @@ _RESERVED: Final = {
 """Ends of names that no bucket has: Amazon S3 User Guide, "General purpose bucket naming rules"."""
 _MADE_BY_THE_SIGNER: Final = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _ASK_BY_HAND: Final = "check the profile; what it runs can be tried by hand"
+_CONNECT_WITHIN_S: Final = 10.0
 _CREDENTIALS_WITHIN_S: Final = 120.0  # a helper that asks a person something nobody sees would hold the run for ever
 
 logging.getLogger("aiobotocore").addHandler(logging.NullHandler())  # it logs what it raises, and so do we
@@ -214,7 +215,7 @@ class Session:
         Raises, now or when it is entered, what `explained` explains.
         """
         return self._client(
-            None, max_pool_connections=connections,
+            None, max_pool_connections=connections, connect_timeout=_CONNECT_WITHIN_S,
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
         )  # fmt: skip
 

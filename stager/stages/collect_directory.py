@@ -27,13 +27,14 @@ from stager.host.syscalls import sync_file_system
 from stager.stages.collect_place import MARK, claim_place, open_place, release_place
 from stager.stages.collect_sink import OutOfTimeError, Tally
 
-__all__ = ["RECEIPT", "DirectorySink"]
+__all__ = ["OWN_FILES", "RECEIPT", "DirectorySink"]
 
 RECEIPT: Final = ".stager-receipt.json"
 """In the place, written last."""
 
 _TEMPORARY: Final = re.compile(rb"\.stager-[0-9a-f]{16}")
-_OWN: Final = (MARK.encode(), RECEIPT.encode())
+OWN_FILES: Final = (MARK.encode(), RECEIPT.encode())
+"""At the top of such a place."""
 _PIECE_BYTES: Final = 1 << 20
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SETTLED_S: Final = 2.0  # longer than a tick of any file system's clock
@@ -45,6 +46,19 @@ class DirectorySink:
     def __init__(self, place: str, own_parts: int) -> None:
         self.place = place
         self._own_parts = own_parts
+
+    def ask(self, within_s: float) -> None:
+        """See `Sink`: the nearest directory above the place that is there is one to write to."""
+        above = self.place
+        while not os.path.lexists(above):
+            above = os.path.dirname(above)
+        try:
+            if not os.path.isdir(above):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise from_os_error(error, doing="keep anything there", where=above) from error
 
     def claim(self, token: str) -> bool:
         """See `Sink`."""
@@ -104,7 +118,7 @@ def _path_of(fd: int) -> str:
 
 
 def _put(leaf: Leaf, source: Steps, target: Steps, tally: Tally) -> None:
-    if b"/" not in leaf.path and (leaf.path in _OWN or _TEMPORARY.fullmatch(leaf.path)):
+    if b"/" not in leaf.path and (leaf.path in OWN_FILES or _TEMPORARY.fullmatch(leaf.path)):
         tally.leave_out(leaf.path, "the name is stager's")
         return
     target_fd, name = target.directory_of(leaf.path)

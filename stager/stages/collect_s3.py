@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from stager.config import Remote
-from stager.errors import ChangedError, HostError, SourceError
+from stager.errors import ChangedError, HostError, SourceError, TransientError
 from stager.host.leaves import Leaf, Steps, open_file
 from stager.host.threads import blocking
 from stager.model import Counts
@@ -66,6 +66,18 @@ class S3Sink:
             if self._opened is not None:
                 self._runner.run(self._opened.__aexit__())
         self._runner.close()
+
+    def ask(self, within_s: float) -> None:
+        """See `Sink`: who may list the prefix."""
+
+        async def ask() -> None:
+            try:
+                async with asyncio.timeout(within_s):
+                    await (await self._open()).sizes(most=1)
+            except TimeoutError:
+                raise TransientError(f"no answer within {within_s:g} s", where=self.place, hint="try again") from None
+
+        self._runner.run(ask())
 
     def claim(self, token: str) -> bool:
         """See `Sink`. What a stager that was killed had begun to write is forgotten."""

@@ -110,6 +110,13 @@ class Sink(Protocol):
 
     place: str
 
+    def ask(self, within_s: float) -> None:
+        """Raise what tells that this user could bring nothing there, as far as it shows; nothing is made.
+
+        `TransientError`: a store does not answer in time.
+        """
+        ...
+
     def claim(self, token: str) -> bool:
         """Make the place and mark it with ``token``; False when it is another job's.
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec.structs import replace
-
 from stager.errors import UsageError
 from stager.stages.emit_bwrap import bwrap_of
 from stager.stages.emit_docker import docker_of
 from stager.stages.emit_k8s import k8s_of
-from stager.stages.emit_launch import ImageConfig, Launch, LaunchMount
+from stager.stages.emit_launch import ImageConfig, Launch
 from stager.stages.emit_oci import oci_of
 
 __all__ = ["FORMATS", "emit"]
@@ -25,9 +23,6 @@ def emit(form: str, launch: Launch, environ: Mapping[str, str], image: ImageConf
     ``image``: what the job's image says of its command, for the forms that no runtime with images reads.
     Raises `UsageError`: what this form needs is not there, or what it cannot hold is.
     """
-    if launch.modules:
-        own = LaunchMount(kind="bind", source=launch.modules, target=launch.modules, read_only=True)
-        launch = replace(launch, mounts=(*launch.mounts, own))
     exports = [mount.source for mount in launch.mounts if mount.kind == "nfs"]
     if exports and form in ("oci", "bwrap"):
         raise UsageError(f"{form} mounts no NFS", where=exports[0], hint="mount it on the node, and say bind:/WHERE")

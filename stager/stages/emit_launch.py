@@ -14,7 +14,7 @@ import msgspec
 
 from stager.errors import HostError, UsageError
 from stager.model import JobSpec, Mount, RamDisk
-from stager.shim import DIRECTORY
+from stager.time_limits import TimeLimit
 from stager.view_paths import TMP_RAMFS
 
 __all__ = [
@@ -56,7 +56,7 @@ class LaunchMount(msgspec.Struct, frozen=True, kw_only=True):
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """``entrypoint`` and ``command`` as in an image: the argument vector is one after the other. Ids are those of the
-    user whose job it is. ``modules``: a directory of stager's own that is on the job's PYTHONPATH.
+    user whose job it is.
     """
 
     job: str
@@ -71,7 +71,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     pass_credentials: bool
     mounts: tuple[LaunchMount, ...]
-    modules: str = ""
+    limit: TimeLimit = TimeLimit()
     schema: int = 1
 
 
@@ -93,8 +93,7 @@ def launch_of(
     return Launch(
         job=job_id, name=spec.name, node=socket.gethostname(), uid=os.geteuid(), gid=os.getegid(),
         image=spec.container.image, entrypoint=spec.container.entrypoint, command=spec.command, workdir=workdir,
-        environment=dict(environment), modules=DIRECTORY if spec.clusterone_shim else "",
-        pass_credentials=spec.pass_credentials,
+        environment=dict(environment), limit=spec.limit, pass_credentials=spec.pass_credentials,
         mounts=(
             LaunchMount(kind="memory", target=TMP_RAMFS, size_bytes=disk.size_bytes, inodes=disk.inodes),
             *map(_launch_mount, mounts),

@@ -18,6 +18,7 @@ from stager.host.holders import Holder
 from stager.host.keeper import CommandRequest, KeeperRequest
 from stager.host.keepers import OWN, Keeper, start_keeper
 from stager.host.launch import give_up
+from stager.host.procs import Mounts
 from stager.host.readers import end_uses, hand_over
 from stager.host.record import KeptBy
 from stager.host.view import MountRequest, ViewRequest
@@ -75,14 +76,13 @@ async def run_command(
     }  # fmt: skip
     process, ours = await _start(view.uses, stdin, stdout, stderr)
     namespace: int | None = None
-    handed: list[str] = []
     try:
         async with Talk(process, ours, request) as talk:
             if (ready := await talk.until_ready()) is None:
                 raise InternalError(
                     "the process that builds the job's view ended without a word", hint="see its message above"
                 )
-            handed = await asyncio.to_thread(hand_over, view.uses, process.pid, ready["mounts"])
+            await asyncio.to_thread(hand_over, view.uses, process.pid, Mounts(*ready["mounts"]))
             if not brokered.is_brokered():  # else root's part of stager has it, and ends what is in it
                 namespace = _open_namespace(process.pid, ready["namespace"])
             if note is not None:
@@ -95,7 +95,7 @@ async def run_command(
                 await others()
     finally:
         left = await asyncio.shield(asyncio.to_thread(_end, process, namespace))
-        await asyncio.shield(asyncio.to_thread(end_uses, view.uses, [] if left or namespace is None else handed))
+        await asyncio.shield(asyncio.to_thread(end_uses, view.uses))
     if left:
         raise MountError("processes of the job cannot be ended", where=f"process {left[0]}", hint="a mount may hang")
     return ended

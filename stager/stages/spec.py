@@ -20,6 +20,7 @@ from stager.errors import SpecError, UsageError
 from stager.model import (
     DATASET_NAME,
     JOB_NAME,
+    PUBLIC_NAME,
     CodeSpec,
     DatasetSpec,
     JobSpec,
@@ -39,7 +40,6 @@ from stager.stages.spec_limit import limit_of
 from stager.stages.spec_place import place_of
 from stager.stages.spec_remotes import read_remotes
 from stager.stages.spec_schema import (
-    NOT_YET,
     TABLES,
     CodeTable,
     DatasetTable,
@@ -58,7 +58,6 @@ from stager.variables import is_own
 
 __all__ = ["load_spec", "parse_spec", "read_spec", "with_options"]
 
-_PUBLIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LATER = "not available in this version"
 _NO_CHOICES: Final = Choices()
@@ -150,10 +149,7 @@ def _mistakes(problems: Problems, where: str) -> SpecError:
 
 
 def _build(table: dict[str, Any], base: str, problems: Problems) -> JobSpec | None:
-    for name in NOT_YET:
-        if name in table:
-            problems.add(name, _LATER)
-    find_unknown("", {k: v for k, v in table.items() if k not in NOT_YET}, TABLES, problems)
+    find_unknown("", table, TABLES, problems)
     _check_version(table, problems)
     remotes = read_remotes(table.get("s3", {}), problems)
     datasets = _datasets(table.get("dataset", []), remotes, base, problems)
@@ -276,7 +272,7 @@ def _publics(given: object, problems: Problems) -> tuple[PublicSpec, ...]:
 def _public(place: str, name: str, path: str, problems: Problems) -> PublicSpec | None:
     before = len(problems.found)
     plain = "/" + os.path.normpath(path).lstrip("/")
-    if not _PUBLIC_NAME.fullmatch(name):
+    if not PUBLIC_NAME.fullmatch(name):
         problems.add(f"{place}.name", f"{shown(name)}: letters, digits, '.', '_' and '-', not starting with '.'")
     if not path.startswith("/") or "\0" in path or plain == "/":
         problems.add(f"{place}.source", f"{shown(path)} is not the absolute path of a directory on this host")

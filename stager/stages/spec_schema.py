@@ -1,7 +1,4 @@
-"""The job file's tables as msgspec structs, and the check that finds every mistake of a table, not just the first.
-
-What behaviour.md promises for later stands in `NOT_YET`: it is refused by name, never ignored.
-"""
+"""The job file's tables as msgspec structs, and the check that finds every mistake of a table, not just the first."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ import msgspec
 from stager.model import Profile
 
 __all__ = [
-    "NOT_YET",
     "TABLES",
     "CodeTable",
     "DatasetTable",
@@ -50,10 +46,6 @@ TABLES: Final = (
     "s3",
     "distributed",
 )
-
-NOT_YET: Final[tuple[str, ...]] = ()
-"""Top-level names that are known but not built; each is refused by name."""
-
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the job file; a field is a key."""

@@ -22,6 +22,8 @@ JOB = f"""
 [tmp]
 ramfs_size = "{RAMFS // MIB}M"
 ramfs_inodes = 20
+[results]
+persist = "{{0}}/results"
 """
 SCRIPT = """
 ls -A /task_tmp /task_ramfs
@@ -33,7 +35,7 @@ rm /task_ramfs/full
 "$1" -c "len(b'x' * $2)"; echo alone $?
 dd if=/dev/zero of=/task_tmp/large bs=1M count=$3 conv=fsync 2> /dev/null; echo disk $?
 stat -f -c %T /task_tmp | grep -c tmpfs
-echo 1 > /task_ramfs/left; echo 1 > /task_tmp/left; echo 1 > /logs/kept
+echo 1 > /task_ramfs/left; echo 1 > /task_tmp/left; echo 1 > /logs/kept; echo 1 > /task/kept
 """
 
 
@@ -57,7 +59,7 @@ def run_within(group: MemoryGroup, node: Node, *argv: str) -> Outcome:
 
 def test_q9_q10_q11_q12_ram_disk_is_memory_of_the_job_and_the_disk_is_not(group: MemoryGroup, tmp_path: Path) -> None:
     node = Node(tmp_path)
-    job = node.write_job(JOB)
+    job = node.write_job(JOB.format(tmp_path))
     command = ["sh", "-c", SCRIPT, "sh", sys.executable, str(COMMAND), str(2 * LIMIT // MIB)]
     done = run_within(group, node, "--job-id", "7", "--logs", f"{tmp_path}/kept", job, "--", *command)
     assert done.out.splitlines() == [
@@ -65,7 +67,8 @@ def test_q9_q10_q11_q12_ram_disk_is_memory_of_the_job_and_the_disk_is_not(group:
         "disk 0", "0",
     ], done  # fmt: skip
     assert (done.code, group.killed()) == (0, 1)
-    assert [path.name for path in tmp_path.rglob("*") if path.name in ("left", "kept", "large")] == ["kept", "kept"]
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and path.name in ("left", "kept", "large")]
+    assert sorted(path.relative_to(tmp_path).parts[0] for path in found) == ["kept", "results"]
 
 
 def test_ram_disk_of_no_size_is_half_of_what_the_limit_leaves_and_more_than_there_is_is_refused(

@@ -87,7 +87,7 @@ open("quiet.h5", "r+").write("other"); os.utime("quiet.h5", ns=(same, same))
 """
 
 
-@pytest.mark.parametrize(("code", "signal"), [(0, ""), (1, "raise SystemExit(1)"), (137, "os.kill(os.getpid(), 9)")])
+@pytest.mark.parametrize(("code", "signal"), [(1, "raise SystemExit(1)"), (137, "os.kill(os.getpid(), 9)")])
 def test_q7_c20_what_is_written_or_changed_in_task_path_comes_back_however_the_job_ends(
     node: Node, code: int, signal: str
 ) -> None:
@@ -160,8 +160,10 @@ def test_c20_logs_are_drained_while_the_job_runs_and_collected_after_stager_was_
     with node.start("run", "--job-id", "7", job) as process:
         wait_until(lambda: (kept / "a").exists() and (kept / "a").read_text() == "1\n")
         assert not (kept / ".stager-receipt.json").exists()
-        wait_until(lambda: (results / "0.snapshot-1" / ".stager-receipt.json").exists())
-        assert (results / "0.snapshot-1" / "r").read_text() == "r\n"
+        wait_until(lambda: any(
+            kept_files(one.parent) == {"r": "r\n"} for one in results.glob("0.snapshot-*/.stager-receipt.json")
+        ))  # fmt: skip
+        assert not (results / "0" / "r").exists()
         with open(node.tree("7") / "logs" / "a", "a") as file:
             file.write("2\n")
         process.kill()
@@ -171,3 +173,33 @@ def test_c20_logs_are_drained_while_the_job_runs_and_collected_after_stager_was_
     assert (kept / ".stager-receipt.json").exists()
     assert (results / "0" / "r").read_text() == "r\n"
     assert node.state("7") == "persisted"
+
+
+def test_check_tells_of_places_that_nothing_could_be_brought_to(node: Node, strict: StrictS3) -> None:
+    strict.buckets["results"] = {}
+    job = node.write_job(
+        f'command = ["true"]\n[logs]\npersist = "{node.root}/JOB.toml/x"\n[results]\npersist = "s3://results/out/"\n'
+    )
+    done = node.stager("check", job, **strict.environment())
+    assert done.code != 0 and "Not a directory" in done.err + done.out
+    assert "would go to s3://results/out/JOB/0" in done.out
+    assert strict.buckets["results"] == {}
+    done = node.stager("check", job, **{**strict.environment(), "AWS_ACCESS_KEY_ID": "nobody"})
+    assert "InvalidAccessKeyId" in done.err + done.out
+
+
+def test_c20_under_a_sigterm_what_there_is_no_time_for_stays_in_the_tree_and_is_listed(node: Node) -> None:
+    job = node.write_job(
+        'command = ["sh", "-c", "trap \'echo end > /logs/a; exit 3\' TERM; touch /logs/a; while :; do sleep 0.1; done"]'
+        f'\n[logs]\npersist = "{node.root}/logs"\n'
+    )
+    kept = node.root / "logs" / "7" / "0"
+    with node.start("run", "--job-id", "7", "--keep-within", "0", job) as process:
+        wait_until(lambda: (node.tree("7") / "logs" / "a").exists())
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 3 and "missing from the logs: a: there was no time left" in err
+    assert json.loads((kept / ".stager-receipt.json").read_text())["missing"] == ["a: there was no time left"]
+    assert node.state("7") == "ended" and kept_files(kept) == {}
+    assert node.stager("collect", "7").code == 0
+    assert kept_files(kept) == {"a": "end\n"} and node.state("7") == "persisted"

@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import kubernetes_validate
 import yaml
 
-from integration.job_driver import Node
+from integration.job_driver import PROGRAM, Node
+from servers.repositories import make_repository
 from servers.seaweedfs import ARNS, SeaweedFS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -73,7 +74,7 @@ print(json.dumps([
 def test_a12_a14_bucket_policy_gives_a_cloud_its_part_and_nobody_else(weed: SeaweedFS, tmp_path: Path) -> None:
     """Enforced by a server that enforces them; the principal alone is another."""
     (policy,) = blocks("json", with_text='"Statement"')
-    (site,) = blocks("toml", with_text="[cloud]")
+    (site,) = [block for block in blocks("toml") if block.startswith("[cloud]")]
     (tmp_path / "site.toml").write_text(site)
     (bucket,) = re.findall(r'bucket = "(.*)"', site)
     weed.make_bucket(bucket)
@@ -107,3 +108,80 @@ def test_a12_a14_bucket_policy_gives_a_cloud_its_part_and_nobody_else(weed: Seaw
     listed = client.list_objects_v2(Bucket=bucket)
     assert [entry["Key"] for entry in listed["Contents"]] == ["org_7abc/cld_x1y2/system/log"]
     client.close()
+
+
+class Pages:
+    """The files that a page of README.md shows, with the sources and places of this machine for those of the example;
+    and its command lines.
+    """
+
+    def __init__(self, root: Path, heading: str, places: Mapping[str, str]) -> None:
+        page = README[README.index(f"### {heading}\n") :]
+        self.text = page[: page.index("\n### ", 1) if "\n### " in page[1:] else len(page)].split("\n## ")[0]
+        self.root = root / "here"
+        self.root.mkdir()
+        self.node = Node(root, {"PATH": f"{root}/bin:{os.environ['PATH']}"})
+        (root / "bin").mkdir()
+        (root / "bin/python").symlink_to(sys.executable)
+        (root / "bin/stager").write_text(f"#!{sys.executable}\n{PROGRAM}\n")
+        (root / "bin/stager").chmod(0o755)
+        for name, block in self.files():
+            for there, here in places.items():
+                block = block.replace(there, here)
+            (self.root / name).write_text(block)
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        for block in re.findall(r"^```\w+\n(.*?)^```$", self.text, re.DOTALL | re.MULTILINE):
+            if (name := re.match(r"# (\w+\.\w+)\n", block)) is not None:
+                yield name[1], block
+
+    def lines(self) -> list[str]:
+        """Of its ``sh`` blocks, without their comments."""
+        found = re.findall(r"^```sh\n(.*?)^```$", self.text, re.DOTALL | re.MULTILINE)
+        return [line.partition(" #")[0].strip() for block in found for line in block.splitlines()]
+
+    def run(self, line: str, **environment: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=self.root, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.node.environment, "STAGER_SCRATCH": str(self.node.scratch), **environment},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def test_clusterone_page_runs(tmp_path: Path) -> None:
+    places = {
+        "git+https://git.example/": f"git+file://{tmp_path}/git/", "/mnt/efs/scans": f"{tmp_path}/scans",
+        "/srv/public/imagenet": f"{tmp_path}/imagenet", "/srv/logs": f"{tmp_path}/kept",
+    }  # fmt: skip
+    page = Pages(tmp_path, "Your Clusterone job here", places)
+    for name in ("scans", "imagenet", "git/vision"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "imagenet/one.jpg").write_text("image")
+    make_repository(tmp_path / "git/vision/mnist", {"train/1.png": b"1", "train/2.png": b"2"})
+    make_repository(tmp_path / "git/vision/mnist-train", {"train.py": (tmp_path / "here/train.py").read_bytes()})
+    (line,) = page.lines()
+    page.run(f"{line} --job-id 4711")
+    assert (tmp_path / "kept/4711/0/images.txt").read_text() == "2 images 1 public\n"
+
+
+def test_qarnot_page_runs(weed: SeaweedFS, tmp_path: Path) -> None:
+    page = Pages(tmp_path, "Your Qarnot task here", {})
+    weed.make_bucket("inputs")
+    weed.make_bucket("results")
+    weed.fill("inputs", {"common/input.txt": b"common CASE\n", "common/big": b"0", "case-7/input.txt": b"case CASE\n"})
+    (line,) = page.lines()
+    page.run(f"{line} --job-id 4711", **weed.environment())
+    client = weed.client()
+    listed = client.list_objects_v2(Bucket="results", Prefix="case-7/")["Contents"]
+    (key,) = [entry["Key"] for entry in listed if "/.stager" not in entry["Key"]]
+    assert key.endswith("/out-15.txt")
+    assert client.get_object(Bucket="results", Key=key)["Body"].read() == b"case 15\n"
+    client.close()
+
+
+def test_anyscale_page_runs(tmp_path: Path) -> None:
+    page = Pages(tmp_path, "Your Anyscale job here", {})
+    first, second = page.lines()
+    assert page.run(first) == "epoch 0\n"
+    assert page.run(second) == "epoch 1\n"

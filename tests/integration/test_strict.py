@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from integration.job_driver import Node
-from integration.user_node import user_node
+from integration.user_node import USER, user_node
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +53,7 @@ def test_c1_two_jobs_at_once_see_nothing_of_each_other(node: Node) -> None:
             inside = node.stager("exec", "A", "--", "sh", "-c", look)
             assert inside.out.split()[:-1] == ["/dev/shm:", "a", "/logs:", "a", "/task:", "a", "/tmp:", "a", "1"]
             assert int(inside.out.split()[-1]) > count
-            door = "ls /proc/1/fd || cat /proc/1/environ || nsenter -at 1 true || umount /etc || mount -t tmpfs x /tmp"
+            door = "readlink /proc/1/root || cat /proc/1/environ || nsenter -t 1 -m true || umount /etc"
             assert node.stager("exec", "A", "--", "sh", "-c", f"{door} || exit 7").code == 7
         finally:
             first.kill()
@@ -61,26 +61,26 @@ def test_c1_two_jobs_at_once_see_nothing_of_each_other(node: Node) -> None:
 
 
 def test_q1_q3_strict_job_finds_a_clean_node_and_leaves_one(tmp_path: Path) -> None:
-    (tmp_path / "public").mkdir()
-    (tmp_path / "public" / "file").touch()
     leave = f"""
     for place in {PLACES} {OWN}; do mkdir $place/left-behind; done 2>/dev/null
     ipcmk -M 4096 -p 0666 > /dev/null
     (trap '' TERM HUP; exec sleep 600) &
     ls -d {" ".join(f"{place}/left-behind" for place in OWN.split())} /tmp/left-behind && ! touch /public/p/new
     """
-    find = "find / -name left-behind -not -path '/proc/*'; ipcs -m | grep -c '^0x'; ls -d /proc/[0-9]* | wc -l"
+    find = f"find {PLACES} {OWN} -maxdepth 1 -name left-behind 2>&-; ipcs -m | grep -c ^0x; ls -d /proc/[0-9]* | wc -l"
     with user_node() as one:
-        shared = os.listdir("/dev/shm"), subprocess.check_output(["ipcs", "-m"])
-        argv = ["run", "--view", "strict", "--public", f"p={tmp_path}/public"]
-        assert one.stager(*argv, "--job-id", "7", "--", "sh", "-c", leave).code == 0
-        assert (os.listdir("/dev/shm"), subprocess.check_output(["ipcs", "-m"])) == shared
+        (one.root / "public").mkdir()
+        (one.root / "public").chmod(0o777)
+        argv = ["run", "--view", "strict", "--public", f"p={one.root}/public", "--logs", f"{one.root}/kept"]
+        done = one.stager(*argv, "--job-id", "7", "--", "sh", "-c", leave)
+        assert done.code == 0, done
+        assert str(USER) not in subprocess.check_output(["ipcs", "-m"], text=True)
         places = [place for place in PLACES.split() if os.path.isdir(place)]
         assert len(places) > 10
         assert [place for place in places if "left-behind" in os.listdir(place)] == []
         kept = [path.name for path in one.scratch.rglob("*") if path.name == "left-behind"]
-        assert kept == ["left-behind"]  # /logs, which no place was named for: everything else has gone
-        assert sorted(os.listdir(tmp_path / "public")) == ["file"]
+        assert kept == [] and os.path.isdir(one.root / "kept" / "7" / "0" / "left-behind")
+        assert os.listdir(one.root / "public") == []
         for second in (Node(tmp_path), one):
             done = second.stager("run", "--view", "strict", "--job-id", "8", "--", "sh", "-c", find)
             assert done.code == 0, done.err
@@ -100,7 +100,6 @@ def test_strict_view_has_what_programs_expect(node: Node) -> None:
 set -e
 echo data > /dev/null; head -c 8 /dev/urandom | wc -c; script -qc tty /dev/null | tr -d "\\\\r"
 cat /etc/hostname > /tmp/copy; test -e /proc/self/exe; echo $COLOR
-perl -e 'print "perl\\n"'; sh -c "kill -TERM \\\\$\\\\$" || echo $?
 ''']
 environment = { COLOR = "blue" }
 time_limit = "1m"
@@ -109,4 +108,4 @@ profile = "strict"
 """
     )
     done = node.stager("run", job)
-    assert (done.code, done.out.split()) == (0, ["8", "/dev/pts/0", "blue", "perl", "143"]), done.err
+    assert (done.code, done.out.split()) == (0, ["8", "/dev/pts/0", "blue"]), done.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from stager.errors import AccessDeniedError, HostError, NotFoundError, StagerError, UsageError
+from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, StagerError, UsageError
 from stager.host.holders import Holder
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import JobDirectory, KeptBy
@@ -70,6 +70,9 @@ def test_rank_of_a_launch_that_has_ended_is_refused(job: JobDirectory, tmp_path:
 
     job.fail("no such bucket")
     with pytest.raises(HostError, match="rank 0 of this launch: failed: no such bucket"):
+        join()
+    job.fail("the server is busy", transient=True)
+    with pytest.raises(BusyError):
         join()
     job.advance(JobState.ENDED)
     with pytest.raises(HostError, match="has ended already"):

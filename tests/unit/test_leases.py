@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from stager.caching import open_cache
-from stager.host import cache, leases, readers
+from stager.host import cache, leases, procs, readers
 from stager.host.cache import Cache, Generation, Kept
 from stager.host.holders import Holder
 from stager.host.leases import Lease, LeaseLostError, Leases
@@ -343,7 +343,7 @@ def test_mounts_of_another_boot_are_nobodys(tmp_path: Path) -> None:
     """The kernel gives the numbers of mount namespaces anew after each start, and a daemon may have one for good."""
     uses = tmp_path / "uses"
     use = readers.begin_use(str(uses))
-    readers.hand_over([use.fd], os.getpid(), os.stat("/proc/self/ns/mnt").st_ino)
+    readers.hand_over([use.fd], os.getpid(), procs.mounts_of())
     use.close()
     (record,) = uses.iterdir()
     assert json.loads(record.read_bytes())["mounts"] == os.stat("/proc/self/ns/mnt").st_ino
