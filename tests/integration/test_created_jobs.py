@@ -54,11 +54,12 @@ source = "s3://{bucket}/d/"
     commit_files(tmp_path / "words", {"w": b"second\n"}, "second")
     moto.fill(bucket, {"d/since": b"since\n"})
     (tmp_path / job).unlink()
-    for _ in range(2):  # also when it is started again
-        done = node.stager("run", job_id)
+    other = Node(tmp_path, {**node.environment, "STAGER_SCRATCH": str(tmp_path / "other")})
+    for where, started in ((other, str(node.scratch / "jobs" / job_id)), (node, job_id)):  # also on another node
+        done = where.stager("run", started)
         assert done.code == 0, done.err
         assert done.out.splitlines() == ["as created", "first", "then"]
-        assert state_of(node, job_id) == "removed"
+    assert state_of(node, job_id) == "removed"
     assert sorted(os.listdir(tmp_path / "project")) == ["train"]
     assert (tmp_path / "project" / "train").read_text() == "edited since\n"
     pinned = {data["name"]: data["pinned"] for data in node.receipt(job_id)["datasets"]}
