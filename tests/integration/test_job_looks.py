@@ -76,6 +76,7 @@ def test_c21_logs_of_a_job_are_listed_followed_and_copied_while_it_runs_and_afte
     both = node.stager("logs", "7", "out", "late")
     assert both.out == "first\nlast\nanother\n"
     ended = node.stager("status", "7")
+    assert f"/mnt/cluster_storage: {node.scratch}/storage" in ended.out and f"logs: {tmp_path}/kept/7/0" in ended.out
     assert "job 7 (job): removed since" in ended.out and "/data/a/b: file://" in ended.out and "exit: 0" in ended.out
 
 
