@@ -61,7 +61,10 @@ def test_q6_resources_are_a_union_in_which_the_last_one_wins(node: Node, weed: S
 def test_q6_a_file_where_another_resource_has_a_directory_is_told_before_anything_is_moved(node: Node) -> None:
     one = write_files(node.root / "one", {"a/b": "x", "c": "c", "d": "1"})
     two = write_files(node.root / "two", {"a": "file", "c/d": "x", "d": "2"})
-    done = node.stager("run", "--job-id", "7", node.write_job('command = ["true"]\n' + resources(one, two)))
+    job = node.write_job('command = ["true"]\n' + resources(one, two))
+    planned = node.stager("plan", job)
+    assert planned.code == 2 and "c: is a file in one and a directory in another" in planned.err
+    done = node.stager("run", "--job-id", "7", job)
     assert done.code == 125
     assert "a: is a file in one and a directory in another" in done.err
     assert "c: is a file in one and a directory in another" in done.err
