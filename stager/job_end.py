@@ -64,7 +64,9 @@ def collect_job(
     _refuse_active(job)
     record = job.record
     if record.state in (JobState.CREATED, JobState.STAGING, JobState.READY):
-        raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
+        raise UsageError(
+            "has not run yet", where=f"job {record.id}", hint="say --ended when others have run it, in a container"
+        )
     if record.state is JobState.REMOVED:
         return ()
     trusted = _began_in_this_boot(record)

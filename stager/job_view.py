@@ -13,6 +13,7 @@ from stager.host.node import node_directory
 from stager.host.record import JobDirectory
 from stager.host.scratch import CACHE, PARTS, known_scratches
 from stager.host.site import site_storage
+from stager.host.storage import to_be_hidden
 from stager.model import JobSpec, Mount, MountView
 from stager.storages import Storage, mounts_of
 
@@ -69,12 +70,11 @@ def view_of(
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:
     """Everything of stager that the job must not reach; what lies inside another is masked with it. Blocks.
 
-    Of storages it reaches its own, below /mnt; what is shared may be reached by any way.
+    Of storages it reaches its own, below /mnt; what is shared in its cloud may be reached by any way.
     """
     others = [os.path.join(os.path.dirname(os.path.dirname(part)), name) for part in job.record.parts.values()
               for name in (PARTS, CACHE)]  # fmt: skip
-    storage = site_storage()
-    others += [path for path in (node_directory(), storage.cluster, storage.user) if path]
+    others += [*filter(None, [node_directory()]), *to_be_hidden(site_storage())]
     tops = dict.fromkeys((*known_scratches(os.environ), *(path for path in others if os.path.isdir(path))))
     return (scratch, *(top for top in tops if not lies_within(top, scratch)))
 

@@ -6,6 +6,7 @@ that every job has all four; its user is told that it is not what it is elsewher
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -35,7 +36,8 @@ __all__ = ["Storage", "cluster_storages", "mounts_of", "open_storages", "release
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LOCAL: Final = "local"  # in a job's tree
-_HERE: Final = "on this node alone, and yours alone: this site has no place for it"
+_ALONE: Final = "on this node alone, and yours alone"
+_HERE: Final = f"{_ALONE}: this site has no place for it"
 
 
 class Storage(Struct, frozen=True, kw_only=True):
@@ -57,24 +59,28 @@ def open_storages(job: JobDirectory, scratch: str, environ: Mapping[str, str]) -
     else's. `NoSpaceError`.
     """
     settings = site_storage()
-    _refuse_silent(settings)
-    me = os.geteuid()
-    user = _user_directory(settings.user or _own_place("user", scratch, environ))
-    shared = settings.shared or _own_place("shared", scratch, environ)
-    cluster = settings.cluster or _own_place("cluster", scratch, environ)
-    data = join_cluster_storage(cluster, job.record.id, job.path)
+    closed = _closed_ones(settings)
+    data = join_cluster_storage(settings.cluster or _own_place("cluster", scratch, environ), job.record.id, job.path)
     job.store_in(data)
-
-    def storage(target: str, path: str, configured: str, owner: int | None) -> Storage:
-        told = f"as {settings.file} says" if configured else _HERE
-        return Storage(target=target, path=path, told=told, owner=owner, fallback=not configured)
-
+    user = _user_directory(settings.user or _own_place("user", scratch, environ))
+    if settings.shared and settings.shared not in closed:
+        shared, told = settings.shared, _configured(settings)
+    else:
+        shared = _own_place("shared", scratch, environ)
+        told = f"{_ALONE}: you may not enter {settings.shared}" if settings.shared else _HERE
+    me = os.geteuid()
     return [
         _local_storage(job),
-        storage(CLUSTER_STORAGE, data, settings.cluster, me),
-        storage(USER_STORAGE, user, settings.user, me),
-        storage(SHARED_STORAGE, shared, settings.shared, None),
-    ]
+        Storage(target=CLUSTER_STORAGE, path=data, owner=me, told=_configured(settings) if settings.cluster else _HERE,
+                fallback=not settings.cluster),
+        Storage(target=USER_STORAGE, path=user, owner=me, told=_configured(settings) if settings.user else _HERE,
+                fallback=not settings.user),
+        Storage(target=SHARED_STORAGE, path=shared, told=told, fallback=shared != settings.shared),
+    ]  # fmt: skip
+
+
+def _configured(settings: StorageSettings) -> str:
+    return f"as {settings.file} says"
 
 
 def mounts_of(storages: Sequence[Storage]) -> list[Mount]:
@@ -110,12 +116,16 @@ def _local_storage(job: JobDirectory) -> Storage:
     return Storage(target=LOCAL_STORAGE, path=path, told=told, fallback=fallback)
 
 
-def _refuse_silent(settings: StorageSettings) -> None:
-    """A server that is gone would let whoever opens its directory sleep without end."""
+def _closed_ones(settings: StorageSettings) -> frozenset[str]:
+    """Configured ones that this user may not enter. `MountError`: a server that is gone would let whoever opens its
+    directory sleep without end.
+    """
     tops = [top for top in (settings.cluster, settings.user, settings.shared) if top]
-    for probe in probe_directories(tops, limit_s=_ANSWER_WITHIN_S) if tops else ():
+    probes = probe_directories(tops, limit_s=_ANSWER_WITHIN_S) if tops else []
+    for probe in probes:
         if probe.error == -1:
             raise MountError("no answer; the server behind this storage may be gone", where=probe.path)
+    return frozenset(probe.path for probe in probes if probe.error in (errno.EACCES, errno.EPERM))
 
 
 def _own_place(name: str, scratch: str, environ: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ from stager.host.survey_libraries import libraries, programs
 from stager.host.survey_limits import clock, cpus, memory, name_service, open_files, proxies
 from stager.host.survey_mounts import try_mounts
 from stager.host.survey_node import shared
+from stager.host.survey_storage import storage
 from stager.host.trash import remove_temporary
 from stager.model import Command, Mount, MountView
 from stager.placement import Wanted
@@ -76,10 +77,11 @@ class _Doctor:
             self._tell(Finding(what="site limits", found=show_limits(site_limits())))
         except StagerError as error:
             self._problem("site limits", error)
-        try:
-            self._tell(await asyncio.to_thread(shared))
-        except StagerError as error:
-            self._problem("shared", error)
+        for what, look in (("shared", shared), ("storage", storage)):
+            try:
+                self._tell(await asyncio.to_thread(look))
+            except StagerError as error:
+                self._problem(what, error)
         await self._examine_places(measure)
         return self._verdict()
 

@@ -71,7 +71,7 @@ def tell_storage(state: State, job: JobDirectory) -> None:
     local = lacking.pop(LOCAL_STORAGE, None)
     said = [f"{LOCAL_STORAGE} is {local['told']}"] if local else []
     if lacking:
-        said.append(f"{', '.join(map(os.path.basename, lacking))} on this node alone, and yours alone (no [storage])")
+        said.append(f"{', '.join(map(os.path.basename, lacking))} on this node alone, and yours alone")
     if said:
         tell(state, "storage", {"job": job.record.id, "storage": storage}, f"stager: {'; '.join(said)}", err=True)
 

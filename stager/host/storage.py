@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import Final
 
 from stager.errors import HostError, from_os_error
+from stager.host.storage_settings import StorageSettings
 
-__all__ = ["open_own_in", "open_top"]
+__all__ = ["open_own_in", "open_top", "to_be_hidden"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -39,6 +40,18 @@ def open_top(path: str) -> int:
     return fd
 
 
+def to_be_hidden(settings: StorageSettings) -> list[str]:
+    """What no job reaches by its own path: what others have of cluster and user storage, and the shared storage of
+    other clouds, as far as it is there. Blocks.
+    """
+    hidden = [os.path.dirname(path) if settings.cloud else path for path in (settings.cluster, settings.user) if path]
+    if settings.cloud and settings.shared:
+        top, own = os.path.split(settings.shared)
+        with suppress(OSError):
+            hidden += [os.path.join(top, name) for name in os.listdir(top) if name != own]
+    return hidden
+
+
 def open_own_in(top_fd: int, name: str, where: str) -> int:
     """The directory ``name`` of a place that `open_top` has opened, made when missing; closed to others where its owner
     has opened it. ``where``: its path. Blocks.
@@ -51,6 +64,13 @@ def open_own_in(top_fd: int, name: str, where: str) -> int:
         fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=top_fd)
     except NotADirectoryError:
         raise HostError("a symlink or a file stands in its place", where=where, hint="have it removed") from None
+    except PermissionError as error:
+        with suppress(FileNotFoundError):
+            _refuse_others(os.lstat(name, dir_fd=top_fd), where)
+        raise HostError(
+            "you cannot make your directory in the storage", where=where,
+            hint=f"the administrator makes it for uid {os.geteuid()} (0700), or lets users make theirs (chmod 1777)",
+        ) from error  # fmt: skip
     except OSError as error:
         raise from_os_error(error, doing="make your directory in the storage", where=where) from error
     try:
@@ -63,13 +83,17 @@ def open_own_in(top_fd: int, name: str, where: str) -> int:
 
 def _close_to_others(fd: int, where: str) -> None:
     found = os.fstat(fd)
-    if found.st_uid != os.geteuid():
-        raise HostError(
-            f"belongs to another user (uid {found.st_uid})", where=where,
-            hint=f"the administrator gives it to uid {os.geteuid()}, or removes it",
-        )  # fmt: skip
+    _refuse_others(found, where)
     if found.st_mode & _OTHERS:
         try:
             os.fchmod(fd, 0o700)
         except OSError as error:
             raise from_os_error(error, doing="close your directory to others", where=where) from error
+
+
+def _refuse_others(found: os.stat_result, where: str) -> None:
+    if found.st_uid != os.geteuid():
+        raise HostError(
+            f"belongs to another user (uid {found.st_uid})", where=where,
+            hint=f"the administrator gives it to uid {os.geteuid()}, or removes it",
+        )  # fmt: skip

@@ -34,26 +34,30 @@ _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass
 class HostMnt:
-    """``below``: the host's directory, open; ``behind``: the one above it, as it could be written to. ``mounted``:
-    entries that are shown as a mount of the host's, with that mount's number below.
+    """``below``: the host's directory, open; ``behind``: the one above it, as it could be written to. ``own``: names
+    that are not the host's there. ``mounted``: entries that are shown as a mount of the host's, with the number that it
+    has below.
     """
 
     below: int
     behind: int
+    own: frozenset[str]
     mounted: dict[str, int] = field(default_factory=dict)
 
 
-def look(storages: Sequence[str]) -> tuple[int, bool] | None:
-    """The host's /mnt, open, and whether it has a directory for each of the ``storages``; None: there is no /mnt."""
+def look(storages: Sequence[str]) -> tuple[int, frozenset[str]] | None:
+    """The host's /mnt, open, and the names of the ``storages`` there, unless it has a directory for each of them; None:
+    there is no /mnt.
+    """
     try:
         host = os.open(_PATH, _DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    there = _entries(host)
-    return host, all(there.get(os.path.basename(path)) for path in storages)
+    there, names = _entries(host), frozenset(map(os.path.basename, storages))
+    return host, frozenset() if all(there.get(name) for name in names) else names
 
 
-def show(host: tuple[int, bool] | None, root: int) -> HostMnt | None:
+def show(host: tuple[int, frozenset[str]] | None, root: int) -> HostMnt | None:
     """Put what `look` has found below the directory of this name of a new ``root``, and above it what the job sees.
 
     None: there is nothing to keep up with. OSError, `MountError`.
@@ -64,13 +68,13 @@ def show(host: tuple[int, bool] | None, root: int) -> HostMnt | None:
     os.close(host[0])
     syscalls.attach_tree(tree, MNT, at=root)
     os.close(tree)
-    if host[1]:
+    if not host[1]:
         return None
     below = os.open(MNT, _DIRECTORY, dir_fd=root)
     shown = syscalls.make_tmpfs(attributes=STAGED, mode="0755", size="1m")
     syscalls.attach_tree(shown, MNT, at=root)
-    mnt = HostMnt(below, syscalls.clone_tree("", at=shown, flags=syscalls.AT_EMPTY_PATH))
-    mnt.mounted = _mounted_on(below, mounts.read_mountinfo())
+    mnt = HostMnt(below, syscalls.clone_tree("", at=shown, flags=syscalls.AT_EMPTY_PATH), host[1])
+    mnt.mounted = _mounted_on(mnt, mounts.read_mountinfo())
     entries = _entries(below) or dict.fromkeys(mnt.mounted, True)
     if len(entries) > _MOST:
         raise MountError(
@@ -78,6 +82,8 @@ def show(host: tuple[int, bool] | None, root: int) -> HostMnt | None:
             hint="make local_storage, cluster_storage, user_storage and shared_storage there, once",
         )  # fmt: skip
     for name, is_directory in entries.items():
+        if name in mnt.own:
+            continue
         with suppress(FileNotFoundError):
             if is_directory is None:
                 os.symlink(os.readlink(name, dir_fd=below), name, dir_fd=shown)
@@ -98,14 +104,14 @@ def carry_over(name: str, host: int, root: int, *, is_directory: bool, devices: 
 
 
 def follow(mnt: HostMnt, rows: Sequence[Row]) -> None:
-    """Show what the host has mounted in /mnt since, and no more what it has unmounted. OSError.
+    """Show what the host has mounted in /mnt since, and no more what it has unmounted, as far as that can be.
 
-    Below entries that were shown already the kernel does so by itself.
+    Below entries that were shown already the kernel does so by itself. OSError: the kernel's table is not to be had.
     """
-    now = _mounted_on(mnt.below, rows)
+    now = _mounted_on(mnt, rows)
     for name in [name for name, number in mnt.mounted.items() if now.get(name) != number]:
         del mnt.mounted[name]
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # whatever it is, no job ends for that
             syscalls.unmount(f"{_PATH}/{name}", syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
             if name in _entries(mnt.below):
                 _attach(mnt, name, now)
@@ -114,7 +120,7 @@ def follow(mnt: HostMnt, rows: Sequence[Row]) -> None:
     new = now.keys() - mnt.mounted.keys()
     shown = _entries(mnt.behind) if new else {}
     for name in new - shown.keys():
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             _make(name, mnt.behind, is_directory=_entries(mnt.below).get(name, True) is True)
             _attach(mnt, name, now)
 
@@ -147,11 +153,11 @@ def _copy_of(name: str, host: int, *, devices: bool = False) -> int:
     return tree
 
 
-def _mounted_on(below: int, rows: Sequence[Row]) -> dict[str, int]:
-    """What is mounted on entries of that directory, by name."""
-    number = mounts.mount_id(below)
+def _mounted_on(mnt: HostMnt, rows: Sequence[Row]) -> dict[str, int]:
+    """What is mounted on entries of the host's directory, by name."""
+    number = mounts.mount_id(mnt.below)
     found = {row.mountpoint.removeprefix(f"{_PATH}/"): row.mount_id for row in rows if row.parent_id == number}
-    return {name: mount for name, mount in found.items() if "/" not in name}
+    return {name: mount for name, mount in found.items() if "/" not in name and name not in mnt.own}
 
 
 def _entries(directory: int) -> dict[str, bool | None]:

@@ -91,6 +91,25 @@ def test_command_of_a_user_has_the_users_rights_and_nothing_of_roots(node: TwoUs
     assert node.root("find", str(node.home(ALICE)), "!", "-user", "alice") == ""
 
 
+def test_a9_a10_storages_of_a_user_are_the_users_and_what_the_site_shows_needs_no_leave(node: TwoUsers) -> None:
+    nfs = node.fs / "nfs"
+    make = f"mkdir -p {nfs}; cd {nfs}; mkdir c u s p; chmod 1777 c u s; echo p > p/p"
+    node.root("sh", "-ec", make)
+    node.site(f'[placement]\nroots = ["/var/tmp"]\nfloor = "1M"\n[storage]\ncluster = "{nfs}/c"\nuser = "{nfs}/u"\n'
+              f'shared = "{nfs}/s"\n[view.public]\np = "{nfs}/p"\n')  # fmt: skip
+    script = "cat /public/p/p; for kind in cluster user shared; do echo x > /mnt/${kind}_storage/alice; done"
+    done = node.stager("--as-user", "alice", "run", "--job-id", "s", "--", "sh", "-ec", script)
+    assert (done.code, done.out) == (0, "p\n"), done.err
+    shown = node.root("sh", "-c", f"cd {nfs}; stat -c '%U %a %n' u/* s/* c/* c/*/data/*")
+    assert shown.splitlines() == [
+        f"alice 700 u/{ALICE.uid}", "alice 644 s/alice", f"alice 700 c/{ALICE.uid}-s",
+        f"alice 644 c/{ALICE.uid}-s/data/alice",
+    ]  # fmt: skip
+    node.root("chown", "-h", "bob", f"{nfs}/u/{ALICE.uid}")
+    refused = node.stager("--as-user", "alice", "run", "--", "true")
+    assert (refused.code, f"belongs to another user (uid {BOB.uid})" in refused.err) == (125, True), refused.err
+
+
 def test_only_root_acts_for_others_and_only_for_a_user_there_is(node: TwoUsers) -> None:
     program = f"{node.python} -I -c '{node.program}'"
     assert "only root acts for another user" in node.as_user(ALICE, f"{program} --as-user bob ls; echo $?")

@@ -204,8 +204,9 @@ def test_a9_a10_a19_user_storage_is_one_users_and_shared_storage_everybodys(clou
     assert met.out.split() == ["3", str(BOB), "way"], met
     assert (users / str(ALICE)).stat().st_mode & 0o777 == 0o700
     assert (users / str(ALICE) / "step").read_text() == "2\n"
-    elsewhere = clouds.run(ALICE, "ls -A /mnt/user_storage /mnt/shared_storage", cloud="two")
-    assert elsewhere.out.split() == ["/mnt/shared_storage:", "/mnt/user_storage:"], elsewhere.err
+    elsewhere = clouds.run(ALICE, f"ls -A /mnt/user_storage /mnt/shared_storage {clouds.base}/nfs/*/one", cloud="two")
+    empty = ["/mnt/shared_storage:", "/mnt/user_storage:", f"{clouds.base}/nfs/shared/one:"]
+    assert elsewhere.out.split() == empty, elsewhere.err
 
 
 def test_a9_place_that_another_user_has_taken_is_refused(clouds: Clouds) -> None:
@@ -213,6 +214,10 @@ def test_a9_place_that_another_user_has_taken_is_refused(clouds: Clouds) -> None
         name = place / str(victim)
         name.symlink_to("/tmp") if victim == BOB else name.mkdir()
         os.chown(name, ALICE, ALICE, follow_symlinks=False)
+    (clouds.base / "nfs" / "shared" / "two").chmod(0o700)
+    alone = clouds.run(ALICE, "echo x > /mnt/shared_storage/mine", "--job-id", "12", cloud="two")
+    assert "you may not enter" in clouds.storage_of(ALICE, "12")["/mnt/shared_storage"]["told"], alone.err
+    assert os.listdir(clouds.base / "nfs" / "shared" / "two") == []
     taken = clouds.run(47023, "true")
     assert (taken.code, f"belongs to another user (uid {ALICE})" in taken.err) == (125, True), taken.err
     led = clouds.run(BOB, "true", cloud="two")

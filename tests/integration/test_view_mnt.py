@@ -22,6 +22,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         here.host("mkdir", "/mnt/disk", "/mnt/plain")
         here.host("sh", "-c", "echo kept > /mnt/plain/f; echo file > /mnt/file; ln -s plain/f /mnt/link")
         mount(here, "/mnt/disk", "disk")
+        mount(here, "/mnt/local_storage", "hosts")
         yield here
 
 
@@ -42,27 +43,29 @@ def test_mnt_has_what_the_host_has_and_the_storages(box: Sandbox) -> None:
     listed = sorted([*STORAGES, "disk", "file", "link", "plain"])
     assert outcome.out.split() == [*listed, "disk", "kept", "file", "kept"]
     assert box.host("cat", "/mnt/disk/f") == "mine\n"
-    assert sorted(box.host("ls", "/mnt").split()) == ["disk", "file", "link", "plain"]
+    assert sorted(box.host("ls", "/mnt").split()) == ["disk", "file", "link", "local_storage", "plain"]
 
 
 def test_mounts_of_the_host_in_mnt_come_and_go(box: Sandbox) -> None:
     script = [
         "echo ready", await_in_job("test -e /mnt/new/f"), await_in_job("test -e /mnt/plain/g/f"), "cat /mnt/new/f",
         "echo seen", await_in_job("! test -e /mnt/disk/f"), await_in_job("! test -e /mnt/new/f"), "ls /mnt/disk",
-        "! touch /mnt/x && echo gone",
+        "cat /mnt/local_storage/mine", "! touch /mnt/x && echo gone",
     ]  # fmt: skip
-    run = box.start("sh", "-c", "\n".join(script))
+    box.host("sh", "-c", f"echo mine > {box.job}/logs/mine")
+    mounts = [{"kind": "own", "source": f"{box.job}/logs", "target": "/mnt/local_storage"}]
+    run = box.start("sh", "-c", "\n".join(script), mounts=mounts)
     assert run.line() == "ready"
     mount(box, "/mnt/plain/g", "below")
     mount(box, "/mnt/new", "new")
     assert (run.line(), run.line()) == ("new", "seen")
-    box.host("umount", "/mnt/disk", "/mnt/new")
-    assert run.finish().out == "gone\n"
+    box.host("umount", "/mnt/local_storage", "/mnt/disk", "/mnt/new")
+    assert run.finish().out == "mine\ngone\n"
 
 
 def test_mnt_that_has_places_for_the_storages_is_shown_as_it_is(box: Sandbox) -> None:
     box.host("chmod", "777", "/mnt")
-    box.host("sh", "-c", "cd /mnt && mkdir " + " ".join(STORAGES))
+    box.host("sh", "-c", "umount /mnt/local_storage; cd /mnt && mkdir -p " + " ".join(STORAGES))
     mounts = [{"kind": "own", "source": f"{box.job}/logs", "target": "/mnt/local_storage"}]
     script = "echo x > /mnt/new; echo x > /mnt/local_storage/new; cat /mnt/disk/f"
     outcome = box.run("sh", "-c", script, mounts=mounts)

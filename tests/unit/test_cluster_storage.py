@@ -17,6 +17,7 @@ from stager.host.cluster_storage import (
 from stager.host.record import JobDirectory
 from stager.host.site import site_storage
 from stager.host.storage_settings import StorageSettings
+from stager.host.survey_storage import storage
 from stager.model import JobState
 
 ME = os.geteuid()
@@ -90,6 +91,22 @@ def test_mount_in_a_storage_keeps_it(top: str) -> None:
             remove_cluster_storage(found, unused_only=False)
     finally:
         os.system(f"umount {data}")
+
+
+def test_doctor_tells_where_the_storages_lie_and_what_keeps_a_user_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stager.host.site.SITE_FILE", str(tmp_path / "site.toml"))
+    monkeypatch.setattr("stager.host.site._OWNER", ME)
+    assert storage().state == "lacking" and "no place in [storage]" in storage().found
+    (tmp_path / "site.toml").write_text(f'[storage]\nuser = "{tmp_path}/users"\ncluster = "{tmp_path}"\n')
+    found = storage()
+    assert (found.state, found.found) == ("problem", f"user storage {tmp_path}/users: No such file or directory")
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users").chmod(0o777)
+    assert "could exchange what lies in it" in storage().found
+    (tmp_path / "users").chmod(0o1777)
+    assert (storage().state, f"user in {tmp_path}/users" in storage().found) == ("lacking", True)
 
 
 def test_settings_of_the_site_name_places_and_a_cloud(tmp_path: Path) -> None:
