@@ -204,6 +204,7 @@ def test_c20_under_a_sigterm_what_there_is_no_time_for_stays_in_the_tree_and_is_
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 3 and "missing from the logs: a: there was no time left" in err
+    assert "not all logs are kept; the tree stays" in err
     assert json.loads((kept / ".stager-receipt.json").read_text())["missing"] == ["a: there was no time left"]
     assert node.state("7") == "ended" and kept_files(kept) == {}
     assert node.stager("collect", "7").code == 0
