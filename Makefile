@@ -113,7 +113,7 @@ $(SYSTEM_STAMP): Makefile
 			echo "missing system packages; as root, run: apt-get install $(PACKAGES)" >&2; exit 1; \
 		fi; \
 		new=; has_sbin sshd || new=ssh; \
-		for name in munge:munged slurmctld:slurmctld slurmd:slurmd; do \
+		for name in munge:munged slurmctld:slurmctld slurmd:slurmd docker.socket:docker docker:docker; do \
 			has_sbin $${name#*:} || new="$$new $${name%:*}"; \
 		done; \
 		$$as_root apt-get update -qq && \

@@ -17,7 +17,7 @@ from stager.host.node import open_node
 from stager.host.site import site_connections
 from stager.model import JobSpec
 
-__all__ = ["connected", "live_paths"]
+__all__ = ["connected", "live_paths", "say_again_and_again"]
 
 _LOOK_S: Final = 0.2
 _SAY_AGAIN_S: Final = 20.0  # who is not seen to live counts for a minute
@@ -47,7 +47,7 @@ async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None
             yield
             return
         await _wait(connections, settings, waits)
-        saying = asyncio.create_task(_say_again_and_again(connections))
+        saying = asyncio.create_task(say_again_and_again(connections))
         try:
             yield
         finally:
@@ -84,7 +84,8 @@ async def _wait(
         await asyncio.to_thread(connections.say_again)
 
 
-async def _say_again_and_again(connections: Connections) -> None:
+async def say_again_and_again(connections: Connections) -> None:
+    """Until it is cancelled."""
     while True:
         await asyncio.sleep(_SAY_AGAIN_S)
         await asyncio.to_thread(connections.say_again)

@@ -47,7 +47,7 @@ def cluster_of(spec: DistributedSpec | None, facts: SchedulerFacts) -> Cluster |
     spec = spec or DistributedSpec()
     if spec.says_addresses:
         return _placed(spec, facts, spec.master_hosts, spec.worker_hosts, spec.ps_hosts)
-    addresses = addresses_of(spec.hosts or facts.hosts, spec.port)
+    addresses = addresses_of(_hosts_of_ranks(spec, facts), spec.port)
     if not addresses:
         return _without_addresses(spec, facts)
     if len(addresses) <= spec.ps:
@@ -57,6 +57,14 @@ def cluster_of(spec: DistributedSpec | None, facts: SchedulerFacts) -> Cluster |
         )  # fmt: skip
     workers = len(addresses) - spec.ps
     return _placed(spec, facts, (), addresses[:workers], addresses[workers:])
+
+
+def _hosts_of_ranks(spec: DistributedSpec, facts: SchedulerFacts) -> tuple[str, ...]:
+    """Hosts that are written are those of all ranks, or of all nodes where each has as many ranks."""
+    if not spec.hosts:
+        return facts.hosts
+    each = facts.ranks_each if len(spec.hosts) * facts.ranks_each == facts.world_size else 1
+    return tuple(host for host in spec.hosts for _ in range(each))
 
 
 def addresses_of(hosts: Sequence[str], port: int) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,9 +13,10 @@ from stager.errors import HostError, StagerError, UsageError, from_os_error
 from stager.host.holders import Life
 from stager.host.leaves import Lister
 from stager.host.parts import remove_part
-from stager.host.record import JobDirectory
+from stager.host.record import JobDirectory, Record
 from stager.host.trash import remove_tree
 from stager.host.trees import open_top
+from stager.host.workspace import boot_id
 from stager.job_environment import remove_environment
 from stager.job_keeps import collect_keep, keeps_of, release_keeps, written_results
 from stager.model import DATASET_NAME, Counts, JobState
@@ -62,9 +64,12 @@ def collect_job(
     _refuse_active(job)
     record = job.record
     if record.state in (JobState.CREATED, JobState.STAGING, JobState.READY):
-        raise UsageError("has not run yet", where=f"job {record.id}", hint="nothing to collect")
+        raise UsageError(
+            "has not run yet", where=f"job {record.id}", hint="say --ended when others have run it, in a container"
+        )
     if record.state is JobState.REMOVED:
         return ()
+    trusted = _began_in_this_boot(record)
     if record.state is JobState.RUNNING:
         job.advance(JobState.ENDED)
         release_storage(job)
@@ -73,7 +78,7 @@ def collect_job(
     failed: list[StagerError] = []
     for keep in keeps:
         try:
-            found.append(collect_keep(job, keep, stopped=stopped, deadline_s=deadline_s))
+            found.append(collect_keep(job, keep, trusted=trusted, stopped=stopped, deadline_s=deadline_s))
         except StagerError as error:
             failed.append(error)
     if found:
@@ -86,6 +91,12 @@ def collect_job(
     if all(one.is_whole for one in found) and (keeps_logs or not holds_anything(os.path.join(job.tree, "logs"))):
         job.advance(JobState.PERSISTED)
     return tuple(found)
+
+
+def _began_in_this_boot(record: Record) -> bool:
+    """Whoever is at work on a job after a restart becomes its owner: its beginning tells then."""
+    booted_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return record.owner.boot == boot_id() and record.times.get(JobState.RUNNING, 0.0) > booted_s
 
 
 def teardown_job(job: JobDirectory, *, discard_uncollected: bool) -> bool:

@@ -12,18 +12,20 @@ from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory
 from stager.host.site import site_cloud
-from stager.job_view import MODULES_BELOW
+from stager.job_view import MODULES_BELOW, OWN
 from stager.model import JobSpec
 from stager.scheduler import JobIdentity, scheduler_facts
 from stager.shim import DIRECTORY
 from stager.stages.environment import Places, job_environment, own_environment
 from stager.stages.environment_file import for_docker, for_shell
+from stager.view_paths import TASK, TMP
 
 __all__ = [
     "DOCKER_FILE",
     "SHELL_FILE",
     "command_environment",
     "own_variables",
+    "places_in",
     "remove_environment",
     "write_environment",
 ]
@@ -68,6 +70,13 @@ def write_environment(
             shutil.copyfile(f"{DIRECTORY}/clusterone.py", f"{place}/clusterone.py")
         except OSError as error:
             raise from_os_error(error, doing="write the job's modules", where=place) from error
+
+
+def places_in(tree: str) -> Places:
+    """Where the directories are that variables name, for who uses a job's tree without a view of it."""
+    below = {target: f"{tree}/{name}" for name, target in OWN.items()}
+    temporary = below[TMP]  # nothing can be mounted, no memory either
+    return Places(task=below[TASK], tmp=temporary, tmp_ramfs=temporary, modules=f"{tree}/{MODULES_BELOW}")
 
 
 def remove_environment(job: JobDirectory) -> None:

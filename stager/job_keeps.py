@@ -21,9 +21,8 @@ from stager.errors import HostError, UsageError
 from stager.filters import EVERYTHING, Filter
 from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
-from stager.host.leaves import Leaf
+from stager.host.leaves import Identity, Leaf
 from stager.host.record import JobDirectory
-from stager.host.workspace import boot_id
 from stager.model import Counts, JobSpec, JobState
 from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, Pick, collect_tree, everything, files_only, holds_anything
@@ -207,10 +206,16 @@ def _open_sink(keep: Keep) -> Sink:
 
 
 def collect_keep(
-    job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False, deadline_s: float | None = None
+    job: JobDirectory,
+    keep: Keep,
+    *,
+    trusted: bool,
+    stopped: Callable[[], bool] = lambda: False,
+    deadline_s: float | None = None,
 ) -> Collected:
     """Bring it to its place after the job's end, receipt and all. Idempotent. Blocks. Raises as `collect_tree`.
 
+    ``trusted``: the node was not restarted since the job began, so what is at its place has not lost data.
     ``deadline_s``: when there is no more time, on the monotonic clock.
     """
     record = job.record
@@ -219,9 +224,7 @@ def collect_keep(
         if keep.what == "logs" and not holds_anything(tree):
             sink.release(record.claim)
             return Collected(what=keep.what, destination=keep.place, total=Counts())
-        tally = Tally(
-            what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=record.owner.boot == boot_id()
-        )  # fmt: skip
+        tally = Tally(what=keep.what, stopped=stopped, deadline_s=deadline_s, trusted=trusted)
         return _collect(job, keep, sink, record.claim, tally)
 
 
@@ -284,13 +287,28 @@ def written_results(job: JobDirectory, leaves: Iterable[Leaf]) -> Iterator[Leaf]
     return _written(job, leaves, ChangedInputs())
 
 
-def drain_logs(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:
-    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`."""
+def drain_logs(
+    job: JobDirectory, keep: Keep, known: dict[bytes, Identity], *, stopped: Callable[[], bool] = lambda: False
+) -> Collected:
+    """Bring what there is of the logs of a job that runs; its end brings the rest. Blocks. Raises as `collect_tree`.
+
+    ``known``: what earlier calls have brought and has not changed since is not looked at again; this one adds to it.
+    """
+    seen: dict[bytes, Identity] = {}
+
+    def pick(leaves: Iterator[Leaf], _tally: Tally) -> Iterator[Leaf]:
+        for leaf in leaves:
+            if known.get(leaf.path) != leaf.identity:
+                seen[leaf.path] = leaf.identity
+                yield leaf
+
     with closing(_open_sink(keep)) as sink:
         tally = Tally(what=keep.what, stopped=stopped, running=True)
-        return collect_tree(
-            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, receipt=None
+        found = collect_tree(
+            os.path.join(job.tree, keep.below), sink, token=job.record.claim, tally=tally, pick=pick, receipt=None
         )
+    known.update(seen)
+    return found
 
 
 def snapshot_results(job: JobDirectory, keep: Keep, *, stopped: Callable[[], bool] = lambda: False) -> Collected:

@@ -95,8 +95,8 @@ async def _until_view_stands(
                 return path, record
             _raise_if_over(record)
         else:
-            await asyncio.to_thread(_raise_if_failed, job_id, launch, came_s)
-            if time.monotonic() > deadline_s:
+            at_work = await asyncio.to_thread(_is_at_work, job_id, launch, came_s)
+            if not at_work and time.monotonic() > deadline_s:
                 raise BusyError(
                     f"rank 0 of this launch has not come to job {job_id}",
                     where=f"rank {launch.rank} of {launch.ranks}",
@@ -110,11 +110,15 @@ def _is_new(path: str, record: Record, launch: Launch) -> bool:
     return record.launch == launch.token and rank_presence(path, [launch.rank])[launch.rank] is Presence.ABSENT
 
 
-def _raise_if_failed(job_id: str, launch: Launch, came_s: float) -> None:
-    """Rank 0 has not come so far as to have a job."""
+def _is_at_work(job_id: str, launch: Launch, came_s: float) -> bool:
+    """Whether rank 0 says so, before it has a job: it may wait for its turn on the node. Raises that it has failed."""
     note = read_note(job_id)
-    if note is None or note.token != launch.token or note.at_s < came_s - _SAME_LAUNCH_S or not note.is_failure():
-        return
+    if note is None or note.token != launch.token:
+        return False
+    if not note.is_failure():
+        return True
+    if note.at_s < came_s - _SAME_LAUNCH_S:
+        return False
     where = f"job {job_id}, rank 0 of this launch"
     raise (BusyError if note.transient else HostError)(f"failed: {note.error or 'it was killed'}", where=where)
 

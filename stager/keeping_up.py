@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stager.errors import StagerError
+from stager.host.leaves import Identity
 from stager.host.record import JobDirectory
 from stager.host.threads import until_stopped
 from stager.job_keeps import Keep, drain_logs, keeps_of, snapshot_results
@@ -33,13 +34,20 @@ async def keeping_up(job: JobDirectory, warn: Callable[[str], None]) -> AsyncIte
 
 
 async def _keep_up(job: JobDirectory, keep: Keep, warn: Callable[[str], None]) -> None:
-    work = drain_logs if keep.what == "logs" else snapshot_results
+    known: dict[bytes, Identity] = {}
     told = set[str]()
+    stop = threading.Event()
+
+    def work() -> None:
+        if keep.what == "logs":
+            drain_logs(job, keep, known, stopped=stop.is_set)
+        else:
+            snapshot_results(job, keep, stopped=stop.is_set)
+
     while True:
         await asyncio.sleep(keep.every_s)
-        stop = threading.Event()
         try:
-            await until_stopped(lambda stop=stop: work(job, keep, stopped=stop.is_set), stop.set)  # type: ignore[misc]
+            await until_stopped(work, stop.set)
         except StagerError as error:
             if str(error) not in told:
                 told.add(str(error))

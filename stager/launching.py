@@ -14,7 +14,7 @@ from stager.model import JobSpec, JobState, MountView
 from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
 from stager.stages.ram_disk import ram_disk_of
 
-__all__ = ["keep_launch", "launch_of_job"]
+__all__ = ["end_launched", "keep_launch", "launch_of_job"]
 
 
 def keep_launch(spec: JobSpec, job: JobDirectory, view: MountView, *, workdir: str) -> None:
@@ -36,3 +36,14 @@ def launch_of_job(job: JobDirectory) -> Launch:
             hint="`stager stage JOB.toml` stages it",
         )  # fmt: skip
     return read_launch(job.read_json(LAUNCH), where=job.path)
+
+
+def end_launched(job: JobDirectory) -> None:
+    """Note that a job which others have run, in a container, has ended; one that is further already stays so. Blocks.
+
+    Raises `UsageError`: it is not staged. `HostError`, `NoSpaceError`.
+    """
+    if job.record.state is JobState.READY:
+        launch_of_job(job)
+        job.advance(JobState.RUNNING)
+        job.advance(JobState.ENDED)

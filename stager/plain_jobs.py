@@ -10,10 +10,9 @@ from stager import view_paths
 from stager.errors import UsageError, from_os_error
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
-from stager.job_environment import command_environment
-from stager.job_view import MODULES_BELOW, OWN
+from stager.job_environment import command_environment, places_in
+from stager.job_view import OWN
 from stager.model import Command, JobSpec, MountView
-from stager.stages.environment import Places
 
 __all__ = ["link_mounted", "plain_command"]
 
@@ -51,10 +50,7 @@ def plain_command(
     where = _in_tree(job, workdir)
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
-    task, tmp = f"{job.tree}/{_PLACES[view_paths.TASK]}", f"{job.tree}/{_PLACES[view_paths.TMP]}"
-    modules = f"{job.tree}/{MODULES_BELOW}"
-    places = Places(task=task, tmp=tmp, tmp_ramfs=tmp, modules=modules)  # nothing can be mounted, no memory either
-    environment = command_environment(spec, job, environ, workdir=where, places=places)
+    environment = command_environment(spec, job, environ, workdir=where, places=places_in(job.tree))
     environment.pop(_CLOUD, None)
     environment["STAGER_TREE"] = job.tree
     return Command(argv=argv, environment=environment, workdir=where)

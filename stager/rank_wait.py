@@ -26,7 +26,9 @@ _ENDS_WITHIN_S: Final = 10.0
 
 @asynccontextmanager
 async def leading(job_id: str, launch: Launch | None) -> AsyncIterator[None]:
-    """Until rank 0 has a job with a record: what it fails with, the others fail with. Nothing without a ``launch``."""
+    """While rank 0 is at work: what it fails with before its job has a record, the others fail with. Nothing without a
+    ``launch``.
+    """
     if launch is None:
         yield
         return

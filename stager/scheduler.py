@@ -5,7 +5,7 @@
 - Kubernetes: JOB_COMPLETION_INDEX of an indexed job; and what the pod's manifest takes by the downward API: POD_UID
   from ``metadata.uid`` and, for jobs of several pods, JOB_UID from
   ``metadata.labels['batch.kubernetes.io/controller-uid']``.
-- torchrun: RANK, WORLD_SIZE, MASTER_ADDR, TORCHELASTIC_RUN_ID.
+- torchrun: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, TORCHELASTIC_RUN_ID.
 
 Variables are input like any other: one that is not what it should be counts as not there.
 """
@@ -35,8 +35,8 @@ class SchedulerFacts(Struct, frozen=True, kw_only=True):
     """``job_id`` "": no scheduler names this job. ``attempt``: how often it has started the job before.
 
     ``group_id``: equal in all tasks of a distributed job, where job ids are not. ``rank`` of ``world_size``: this task;
-    ``hosts``: the host of each rank. ``array_index`` of ``array_count``: this member of an array. None, or no hosts:
-    nobody says.
+    ``hosts``: the host of each rank; ``ranks_each``: how many ranks in a row every host has. ``array_index`` of
+    ``array_count``: this member of an array. None, or no hosts: nobody says.
     """
 
     kind: Literal["", "slurm", "kubernetes"] = ""
@@ -48,6 +48,7 @@ class SchedulerFacts(Struct, frozen=True, kw_only=True):
     rank: int | None = None
     world_size: int | None = None
     hosts: tuple[str, ...] = ()
+    ranks_each: int = 1
     array_index: int | None = None
     array_count: int | None = None
 
@@ -132,9 +133,13 @@ def _with_torchrun(facts: SchedulerFacts, environ: Mapping[str, str]) -> Schedul
         return facts
     hosts = facts.hosts if (facts.rank, facts.world_size) == (rank, size) else ()
     run = environ.get("TORCHELASTIC_RUN_ID", "")
+    each = _number(environ, "LOCAL_WORLD_SIZE") or 1
+    if size % each or _number(environ, "LOCAL_RANK") != rank % each:  # its nodes have not all as many
+        each = 1
     return replace(
-        facts, rank=rank, world_size=size, hosts=hosts, group_id=facts.group_id or (run if run != "none" else "")
-    )
+        facts, rank=rank, world_size=size, hosts=hosts, ranks_each=each,
+        group_id=facts.group_id or (run if run != "none" else ""),
+    )  # fmt: skip
 
 
 def choose_job_id(asked: str | None, name: str, facts: SchedulerFacts) -> str:

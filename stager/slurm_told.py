@@ -18,9 +18,11 @@ from stager.host.atomic import read_regular, write_file
 from stager.host.host_journal import RUN, open_run_directory
 from stager.host.principal import Principal
 from stager.host.record import record_at
+from stager.host.site import site_cloud
+from stager.job_environment import places_in
 from stager.job_settings import read_settings
 from stager.scheduler import JobIdentity, scheduler_facts
-from stager.stages.environment import job_environment
+from stager.stages.environment import own_environment
 
 __all__ = ["Told", "job_file_of", "open_told", "read_told", "slurm_job_id", "task_lines", "tell_tasks", "was_staged"]
 
@@ -28,8 +30,6 @@ _WORD: Final = "stager="
 _DIRECTORY: Final = "slurm"
 _JOB_ID: Final = re.compile(r"[0-9]{1,20}")
 _MOST_BYTES: Final = 1 << 20
-_OURS: Final = frozenset({"PWD"})
-"""Not set: where a task starts is Slurm's affair."""
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,11 +79,7 @@ def task_lines(environ: Mapping[str, str], *, directory: str = RUN) -> tuple[lis
         return [], True
     if told.failed:
         return [f"print stager: {line}" for line in told.failed.splitlines()], False
-    if told.tree:
-        variables = {"STAGER_TREE": told.tree, "STAGER_JOB_ID": os.path.basename(told.path)}
-    else:
-        variables = _variables(told.path, environ)
-    return list(_exports(variables)), True
+    return list(_exports(_variables(told, environ))), True
 
 
 def slurm_job_id(environ: Mapping[str, str]) -> str:
@@ -125,8 +121,9 @@ def read_told(fd: int, job_id: str) -> Told | None:
         raise HostError(f"is damaged: {error}", where=f"{_DIRECTORY}/{job_id}", hint="submit the job again") from error
 
 
-def _variables(path: str, environ: Mapping[str, str]) -> dict[str, str]:
+def _variables(told: Told, environ: Mapping[str, str]) -> dict[str, str]:
     """What stager sets for this task; the rest of its environment is Slurm's."""
+    path = told.path
     try:
         record = record_at(path)
     except OSError as error:
@@ -134,13 +131,16 @@ def _variables(path: str, environ: Mapping[str, str]) -> dict[str, str]:
     if record is None:
         raise HostError("the job's record is gone", where=path, hint="submit the job again")
     identity = JobIdentity(id=record.id, attempt=record.restart)
-    return job_environment(read_settings(path).spec, identity, scheduler_facts(environ), {}, workdir="")
+    spec, facts, cloud = read_settings(path).spec, scheduler_facts(environ), site_cloud()
+    if not told.tree:
+        return own_environment(spec, identity, facts, cloud=cloud)
+    found = own_environment(spec, identity, facts, cloud=cloud, places=places_in(told.tree))
+    del found["CLUSTERONE_CLOUD"]  # it says that data is at /data
+    return {**found, "STAGER_TREE": told.tree}
 
 
 def _exports(variables: Mapping[str, str]) -> Iterator[str]:
     for name, value in sorted(variables.items()):
-        if name in _OURS:
-            continue
         if "\n" in value:
             yield f"print stager: {name} has several lines, which Slurm cannot pass on: it is left out"
         else:

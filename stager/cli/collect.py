@@ -15,6 +15,7 @@ from stager.cli.tell import tell, tell_collected
 from stager.errors import HostError, UsageError
 from stager.job_end import collect_job
 from stager.job_keeps import snapshot_of
+from stager.launching import end_launched
 from stager.placing import look_at_job, open_known_job
 from stager.stages.collect import Collected, holds_anything
 
@@ -24,10 +25,11 @@ __all__ = ["command"]
 @click.command("collect")
 @click.argument("job_id", metavar="JOB")
 @click.option("--snapshot", is_flag=True, help="Of a job that runs: a copy of its results so far, beside their place.")
+@click.option("--ended", is_flag=True, help="The job was run by others (stager plan --emit), and has ended.")
 @scratch_option
 @common
 @click.pass_obj
-def command(state: State, /, job_id: str, snapshot: bool, scratch: str | None) -> None:
+def command(state: State, /, job_id: str, snapshot: bool, ended: bool, scratch: str | None) -> None:
     """Copy a job's /logs and results to the places its job file names, after its end or its crash.
 
     Doing it again is harmless, and brings what is missing; credentials are looked for anew.
@@ -37,6 +39,8 @@ def command(state: State, /, job_id: str, snapshot: bool, scratch: str | None) -
 
     def collect(stopped: Callable[[], bool]) -> tuple[tuple[Collected, ...], str]:
         with open_known_job(job_id, scratch, os.environ) as job:
+            if ended:
+                end_launched(job)
             return collect_job(job, stopped=stopped), f"{job.tree}/logs"
 
     def copy(stopped: Callable[[], bool]) -> tuple[tuple[Collected, ...], str]:

@@ -24,6 +24,7 @@ from stager.host.cache_settings import CacheSettings, chosen_quota, user_cache
 from stager.host.cloud_settings import CloudSettings
 from stager.host.node_settings import NodeSettings
 from stager.host.placement_settings import Chosen, user_file
+from stager.host.principal_settings import PrincipalSettings
 from stager.host.proxies import proxy_for
 from stager.host.storage_settings import StorageSettings
 from stager.names import lossless, show
@@ -85,6 +86,7 @@ def command(ctx: click.Context, /, scratch: str | None, **options: Any) -> None:
         *_advice(site.site_advice(), user_advice(os.environ)),
         *_limits(given, options),
         *_node(site.site_node()),
+        *_principals(site.site_principals()),
         *_storage(site.site_storage()),
         *_cloud(site.site_cloud()),
         *_environment(os.environ),
@@ -174,10 +176,20 @@ def _node(settings: NodeSettings) -> Iterator[Setting]:
     text = show(os.fsencode(settings.directory)) or "none: each user's stagers see one another"
     yield Setting(name="node.directory", value=settings.directory or None, text=text,
                   source=source if settings.directory else _DEFAULT)  # fmt: skip
-    for name in ("max_bandwidth", "max_requests_per_second", "reserved_per_user", "trees_per_user"):
+    for name in ("max_bandwidth", "max_requests_per_second", "reserved_per_user", "trees_per_user",
+                 "jobs_per_node"):  # fmt: skip
         usual = "50% of each disk, as others count it" if name == "reserved_per_user" else "no limit"
         yield Setting(name=f"node.{name}", value=values[name], text=told.get(name, usual),
                       source=source if name in told else _DEFAULT)  # fmt: skip
+
+
+def _principals(settings: PrincipalSettings) -> Iterator[Setting]:
+    """What root mounts for users."""
+    for name in ("allowed_binds", "allowed_public"):
+        paths: tuple[str, ...] = getattr(settings, name)
+        text = ", ".join(show(os.fsencode(path)) for path in paths) or "none"
+        source = settings.file if paths else _DEFAULT
+        yield Setting(name=f"principals.{name}", value=list(paths), text=text, source=source)
 
 
 def _storage(settings: StorageSettings) -> Iterator[Setting]:

@@ -35,6 +35,8 @@ def emit_job(state: State, form: str, job_id: str, scratch: str | None, image_co
     names = credential_names(launch, os.environ)
     if names and form == "oci":
         warn(state, f"the bundle has none of the job's credentials: add {', '.join(names)} to process.env")
+    if form != "k8s" and launch.limit.seconds is not None:
+        warn(state, f"{form} knows no time limit: whoever starts the job ends it after {launch.limit.seconds} s")
     if state.json:
         tell(state, "emitted", {"job": job_id, "format": form, "text": text}, text)
     else:

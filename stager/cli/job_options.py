@@ -69,7 +69,7 @@ def job_options(command: Command) -> Command:
                      help="Which of them this is. [the scheduler's array, else the only one]"),
         click.option("--clusterone", is_flag=True, help="Let Python scripts import get_data_path and get_logs_path "
                      "from clusterone."),
-        click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id."),
+        click.option("--logs", metavar="DIR", help="Keep /logs there after the job, below its id; or s3://..."),
         click.option("--code", metavar="SRC", help="A git source or a directory: copied to /code."),
         click.option("--public", metavar="NAME=DIR", multiple=True, help="Read-only at /public/NAME; repeatable."),
         click.option("--data", metavar="OWNER/NAME=SRC", multiple=True,

@@ -49,6 +49,7 @@ from stager.joining import join_launch
 from stager.keeping_up import keeping_up
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
+from stager.node_turn import node_turn
 from stager.placing import place_job
 from stager.rank_wait import leading
 from stager.scheduler import choose_job_id, scheduler_facts
@@ -212,8 +213,13 @@ def _run_each(
 async def _connect_and_run(
     state: State, arguments: JobArguments, argv: tuple[str, ...], how: _How, outcome: _Outcome
 ) -> int:
-    """Not before its turn has come, where the site counts who has an export."""
-    async with connected(live_paths(arguments.spec), waits=partial(tell_waiting, state)):
+    """Not before its turn has come, where the site counts the jobs of a node, or who has an export."""
+    waits = partial(tell_waiting, state)
+    async with (
+        leading(outcome.job_id or "", how.launch),
+        node_turn(waits=waits),
+        connected(live_paths(arguments.spec), waits=waits),
+    ):
         return await _stage_and_run(state, arguments, argv, how, outcome)
 
 
@@ -242,19 +248,18 @@ async def _stage_and_run(
     # The command owns stdout; what stager says of the data goes to stderr, and its bar is gone before the command.
     with Renderer(state, out=None if state.json else sys.stderr) as sink, ExitStack() as opened:
         async with arguments.transfer as transfer:
-            async with leading(outcome.job_id, how.launch):
-                placement = await place_job(
-                    spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
-                    for_view=how.for_view, cache=arguments.cache,
-                )  # fmt: skip
-                tell_placement(state, placement)
-                job = opened.enter_context(
-                    await asyncio.to_thread(
-                        open_job, spec, outcome.job_id, placement, os.environ, arguments.remote,
-                        created=arguments.created,
-                        launch=how.launch.token if how.launch else "",
-                    )
+            placement = await place_job(
+                spec, outcome.job_id, arguments.scratch, os.environ, transfer=transfer, remote=arguments.remote,
+                for_view=how.for_view, cache=arguments.cache,
+            )  # fmt: skip
+            tell_placement(state, placement)
+            job = opened.enter_context(
+                await asyncio.to_thread(
+                    open_job, spec, outcome.job_id, placement, os.environ, arguments.remote,
+                    created=arguments.created,
+                    launch=how.launch.token if how.launch else "",
                 )
+            )
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)

@@ -11,20 +11,29 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, Self
 
 from msgspec import Struct
 
+from stager.errors import HostError
 from stager.host.mounts import mount_id
 from stager.host.names_in import entries_in
 from stager.host.trees import open_below
+from stager.names import show
 
-__all__ = ["DEPTH_MAX", "Leaf", "Left", "Lister", "Steps", "in_order", "open_file"]
+__all__ = ["DEPTH_MAX", "Identity", "Leaf", "Left", "Lister", "Steps", "in_order", "open_file"]
 
 DEPTH_MAX: Final = 128
 """Directories below the root: one open descriptor each."""
 
+_NAMES_MAX: Final = 2_000_000  # of one directory, 0.2 GB of them
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+Identity = tuple[int, int, int, int]
+"""What is not the same any more once something was done to an entry: size, mode, and both times."""
 
 
 class Leaf(Struct, frozen=True, gc=False):
@@ -42,8 +51,8 @@ class Leaf(Struct, frozen=True, gc=False):
     target: bytes = b""
 
     @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """What is not the same any more once something was done to it."""
+    def identity(self) -> Identity:
+        """See there."""
         return self.size, self.mode, self.mtime_ns, self.ctime_ns
 
 
@@ -76,12 +85,18 @@ class Lister:
         self._go_on = go_on
 
     def leaves(self) -> Iterator[Leaf]:
-        """Regular files, symlinks and directories, each directory before what it holds. Blocks. OSError."""
+        """Regular files, symlinks and directories, each directory before what it holds. Blocks.
+
+        OSError; `HostError`: a directory has more names than can be put in order.
+        """
         yield from self._below(self._root_fd, b"", 0)
 
     def _below(self, fd: int, prefix: bytes, depth: int) -> Iterator[Leaf]:
         with entries_in(fd) as entries:
-            names = sorted(os.fsencode(entry.name) for entry in entries)
+            names = [os.fsencode(entry.name) for entry in islice(entries, _NAMES_MAX + 1)]
+        if len(names) > _NAMES_MAX:
+            raise HostError(f"has more than {_NAMES_MAX} entries", where=show(prefix), hint="copy them yourself")
+        names.sort()
         for name in names:
             self._go_on()
             path = prefix + name

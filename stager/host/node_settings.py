@@ -8,6 +8,7 @@
     max_requests_per_second = 10000   # likewise
     reserved_per_user = "50%"         # of each disk, or "2T": more of it one user's stagers cannot reserve
     trees_per_user = 20               # trees of jobs that are not removed yet
+    jobs_per_node = 1                 # that `stager run` runs at once: further ones wait
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stager.host.settings_file import as_bytes, as_count, as_rate, read_table, r
 __all__ = ["NodeSettings", "node_in"]
 
 _MOST_TREES: Final = 1_000_000
+_MOST_JOBS: Final = 10_000
 _PERCENT: Final = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?|100)%")
 
 
@@ -42,11 +44,17 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     reserved_bytes: int | None = None
     reserved_share: float | None = None
     trees_per_user: int | None = None
+    jobs_per_node: int | None = None
 
     @property
     def is_limited(self) -> bool:
         """Whether the stagers share a limit of what they move."""
         return self.max_bandwidth is not None or self.max_requests_per_second is not None
+
+    @property
+    def needs_directory(self) -> bool:
+        """Whether anything counts for all stagers of the node together."""
+        return self.is_limited or self.jobs_per_node is not None
 
     def told(self) -> dict[str, str]:
         """What is set beside the directory, as it is written."""
@@ -61,6 +69,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
             told["reserved_per_user"] = f"{self.reserved_share * 100:g}%"
         if self.trees_per_user is not None:
             told["trees_per_user"] = str(self.trees_per_user)
+        if self.jobs_per_node is not None:
+            told["jobs_per_node"] = str(self.jobs_per_node)
         return told
 
 
@@ -70,7 +80,7 @@ def node_in(tables: Mapping[str, Any], path: str, what: str) -> NodeSettings:
     for said in read_table(tables, "node", _READERS, path=path, what=what).values():
         found |= said
     settings = NodeSettings(file=path if found else "", **found)
-    if settings.is_limited and not settings.directory:
+    if settings.needs_directory and not settings.directory:
         raise refuse(path, what, "node.directory", "is needed for limits that all stagers of the node share")
     return settings
 
@@ -100,4 +110,5 @@ _READERS: Final[dict[str, Callable[[object], dict[str, Any]]]] = {
     "max_requests_per_second": _as("max_requests_per_second", as_rate),
     "reserved_per_user": _reserved,
     "trees_per_user": _as("trees_per_user", partial(as_count, most=_MOST_TREES)),
+    "jobs_per_node": _as("jobs_per_node", partial(as_count, most=_MOST_JOBS)),
 }

@@ -43,7 +43,8 @@ def _paths(value: object) -> tuple[str, ...]:
 
 
 def _is_plain(path: str) -> bool:
-    return path.startswith("/") and path != "/" and "\0" not in path and os.path.normpath(path) == path
+    single = path.startswith("/") and not path.startswith("//")  # which normpath leaves as it is
+    return single and path != "/" and "\0" not in path and os.path.normpath(path) == path
 
 
 _READERS: Final[dict[str, Callable[[object], tuple[str, ...]]]] = {

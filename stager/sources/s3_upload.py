@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, Self
@@ -58,23 +59,37 @@ def part_bytes(size: int) -> int:
 
 
 class _Budget:
-    """Memory shared by what is under way; who asks for more than there is gets it when nobody else has any."""
+    """Memory shared by what is under way, in the order of asking; who asks for more than there is gets all of it."""
 
     def __init__(self, most: int) -> None:
         self._free = self._most = most
-        self._changed = asyncio.Condition()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, amount: int) -> int:
+        """How much was taken, to be given back."""
         amount = min(max(amount, _LEAST_BYTES), self._most)
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._free >= amount)
-            self._free -= amount
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(amount)
+            raise
         return amount
 
-    async def give(self, amount: int) -> None:
-        async with self._changed:
-            self._free += amount
-            self._changed.notify_all()
+    def give(self, amount: int) -> None:
+        """Never waits: whoever is cancelled gives it back all the same."""
+        self._free += amount
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
+            amount, turn = self._waiting.popleft()
+            if not turn.done():
+                self._free -= amount
+                turn.set_result(None)
 
 
 class Prefix:
@@ -218,7 +233,7 @@ class Prefix:
                     **condition,
                 )  # fmt: skip
             finally:
-                await self._budget.give(taken)
+                self._budget.give(taken)
             return [piece]
         begun = await self._call(
             "create_multipart_upload", key, ChecksumAlgorithm="CRC32", Metadata={_MARK: self._token}
@@ -250,7 +265,7 @@ class Prefix:
                 )  # fmt: skip
                 etags[number] = answer["ETag"]
             finally:
-                await self._budget.give(taken)
+                self._budget.give(taken)
 
         await _all(send, range(len(pieces)))
         parts = [
@@ -288,7 +303,7 @@ class Prefix:
                 body = await blocking(read, piece.offset, piece.length)
                 pieces.append(_Piece(piece.offset, piece.length, await asyncio.to_thread(zlib.crc32, body)))
             finally:
-                await self._budget.give(taken)
+                self._budget.give(taken)
         return pieces
 
     async def _prove(self, key: str, size: int, pieces: list[_Piece], head: dict[str, Any] | None) -> str:
@@ -308,7 +323,7 @@ class Prefix:
             try:
                 crc = await self._crc_of(key, piece, str(head["ETag"]))
             finally:
-                await self._budget.give(taken)
+                self._budget.give(taken)
             if crc != piece.crc:
                 raise IntegrityError("what comes back is not what was written", where=where)
 

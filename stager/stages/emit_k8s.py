@@ -22,7 +22,7 @@ def k8s_of(launch: Launch, environ: Mapping[str, str]) -> str:
     ``NAME-credentials``. Raises `UsageError`: no image, or a name that YAML cannot hold.
     """
     kept = list(capabilities_of(launch))
-    secret = f"{label_of(launch.name)[:50].strip('-')}-credentials"
+    secret = label_of(f"{launch.name}-credentials")
     names = credential_names(launch, environ)
     container: dict[str, Any] = {
         "name": "job",
@@ -49,6 +49,8 @@ def k8s_of(launch: Launch, environ: Mapping[str, str]) -> str:
             "backoffLimit": 0,
             "template": {
                 "spec": {
+                    **({"activeDeadlineSeconds": launch.limit.seconds} if launch.limit.seconds is not None else {}),
+                    "terminationGracePeriodSeconds": launch.limit.grace_s,
                     "restartPolicy": "Never",
                     "nodeSelector": {"kubernetes.io/hostname": launch.node},
                     "securityContext": {"runAsUser": launch.uid, "runAsGroup": launch.gid},

@@ -14,6 +14,7 @@ import msgspec
 
 from stager.errors import HostError, UsageError
 from stager.model import JobSpec, Mount, RamDisk
+from stager.time_limits import TimeLimit
 from stager.view_paths import TMP_RAMFS
 
 __all__ = [
@@ -70,6 +71,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     pass_credentials: bool
     mounts: tuple[LaunchMount, ...]
+    limit: TimeLimit = TimeLimit()
     schema: int = 1
 
 
@@ -91,7 +93,7 @@ def launch_of(
     return Launch(
         job=job_id, name=spec.name, node=socket.gethostname(), uid=os.geteuid(), gid=os.getegid(),
         image=spec.container.image, entrypoint=spec.container.entrypoint, command=spec.command, workdir=workdir,
-        environment=dict(environment), pass_credentials=spec.pass_credentials,
+        environment=dict(environment), limit=spec.limit, pass_credentials=spec.pass_credentials,
         mounts=(
             LaunchMount(kind="memory", target=TMP_RAMFS, size_bytes=disk.size_bytes, inodes=disk.inodes),
             *map(_launch_mount, mounts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
@@ -16,6 +17,7 @@ that would be the node's own here, where there is no user namespace.
 """
 
 _LABEL_MAX: Final = 63  # RFC 1123, as Kubernetes' names of objects
+_DIGEST: Final = 8  # characters
 
 
 def image_of(launch: Launch) -> str:
@@ -36,6 +38,12 @@ def container_name(launch: Launch) -> str:
 
 
 def label_of(text: str) -> str:
-    """``text`` as the name of a Kubernetes object: lower case letters, digits and '-', at most 63."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return plain[:_LABEL_MAX].strip("-") or "job"
+    """``text`` as the name of a Kubernetes object: lower case letters, digits and '-', at most 63.
+
+    What cannot be told from another text by that has a digest of its own at the end.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "job"
+    if plain == text and len(plain) <= _LABEL_MAX:
+        return plain
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+    return f"{plain[: _LABEL_MAX - _DIGEST - 1].strip('-')}-{digest}"

@@ -29,7 +29,7 @@ def mount(source: str, target: str = "/data/a/d", kind: str = "bind", **also: An
             "pinned": [found.st_dev, found.st_ino], "address": None, **also}  # fmt: skip
 
 
-def keep(name: str, mounts: list[dict[str, Any]], argv: list[str], **also: Any) -> None:
+def keep(name: str, mounts: list[dict[str, Any]], argv: list[str], *, strict: bool = False, **also: Any) -> None:
     ours, theirs = socket.socketpair()
     answer, received = ask({"do": "keep"}, [theirs.fileno(), 0, 1, 2])
     theirs.close()
@@ -37,7 +37,8 @@ def keep(name: str, mounts: list[dict[str, Any]], argv: list[str], **also: Any) 
         told[name] = str(answer["failed"][0])
         return
     request = {
-        "view": {"mounts": mounts, "masked": [], "ramdisk": None}, "join": None, "holds": False, "context": "c",
+        "view": {"mounts": mounts, "masked": [], "ramdisk": None, "strict": strict},
+        "join": None, "holds": False, "context": "c",
         "argv": argv, "environment": {"PATH": "/usr/bin:/bin"}, "workdir": "/", **also,
     }  # fmt: skip
     with ours.makefile("rb") as lines:
@@ -98,6 +99,8 @@ def main() -> None:
     keep("workdir of another", [], ["true"], workdir=others)
     keep("program of another", [], [f"{others}/file"])
     keep("command", [mount(mine, kind="copy")], show)
+    keep("strict", [mount(mine, kind="copy")], show, strict=True)
+    keep("another's, strict", [mount(others, kind="copy")], show, strict=True)
     told["end of init"] = str(ask({"do": "end", "keeper": 1}, [])[0])
     told["nonsense"] = str(ask(b'{"do": ["keep"', [0, 0, 1, 2])[0]["failed"][0])
     sys.stdout.write(json.dumps(told) + "\n")

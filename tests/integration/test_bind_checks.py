@@ -25,12 +25,20 @@ def view_of(source: Path, mounted: str | None = None) -> MountView:
     return MountView(mounts=(Mount(kind="bind", source=str(source), target="/data/lab/scans", mounted=mounted),))
 
 
-def test_path_whose_sshfs_has_unmounted_itself_is_refused(tmp_path: Path) -> None:
+def test_job_works_on_sshfs_and_a_path_from_which_that_has_gone_is_refused(tmp_path: Path) -> None:
     """Else the job would be given the empty directory below, and its results would lie there."""
     if os.geteuid() != 0:
         pytest.skip("mounting takes root, where /dev/fuse is closed")
     (tmp_path / "backing").mkdir()
+    node = Node(tmp_path)
+    job = node.write_job(
+        f"command = 'touch /data/lab/scans/new'\n[[dataset]]\nname = 'lab/scans'\nsource = 'bind:{tmp_path}/mnt'\n"
+        "mounted = 'fuse.sshfs'\n"
+    )
     with sshfs(tmp_path / "backing", tmp_path / "mnt") as mounted:
+        ran = node.stager("run", job)
+        assert ran.code == 0 and os.listdir(tmp_path / "backing") == ["new"], ran.err
+        (tmp_path / "backing/new").unlink()
         checked = check_sources(view_of(mounted.mountpoint, "fuse.sshfs"))
         assert checked.mounts[0].found_on == ("fuse.sshfs", f"nobody:{tmp_path}/backing")
         with pytest.raises(MountError, match=r"is on fuse.sshfs, and no nfs4 is mounted there"):
@@ -41,10 +49,6 @@ def test_path_whose_sshfs_has_unmounted_itself_is_refused(tmp_path: Path) -> Non
             check_sources(checked)
         with pytest.raises(MountError, match=r"no fuse.sshfs is mounted there"):
             check_sources(view_of(mounted.mountpoint, "fuse.sshfs"))
-    node = Node(tmp_path)
-    job = node.write_job(
-        f"command = 'true'\n[[dataset]]\nname = 'lab/scans'\nsource = 'bind:{tmp_path}/mnt'\nmounted = 'fuse.sshfs'\n"
-    )
     refused = node.stager("stage", job)
     assert refused.code == 6 and "no fuse.sshfs is mounted there" in refused.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from integration.job_driver import Node
 from servers.docker_socket import docker_socket
 from stager.cli.group import run
+from stager.stages.emit_words import label_of
 
 CANARY = "untouched\n"
 SECRET = "CANARY-secret-key-0815"
@@ -59,12 +61,12 @@ class Staged:
         (self.public / "sub/b.txt").write_text(CANARY)
         (root / "JOB.toml").write_text(
             "version = 1\n[job]\nname = 'job'\nimage = 'registry.example:5000/lab/train:1.2'\n"
-            "clusterone_shim = true\npass_credentials = true\n"
+            "clusterone_shim = true\npass_credentials = true\ntime_limit = '2h'\ngrace = '1m'\n"
             f"command = ['/code/check.py', {json.dumps(HOSTILE)}]\n"
             f"environment = {{ HOSTILE = {json.dumps(HOSTILE)} }}\n"
             f"[code]\nsource = '{root}/code'\n[[dataset]]\nname = 'lab/words'\nsource = 'file://{root}/words'\n"
             f"[[dataset]]\nname = 'lab/live'\nsource = {json.dumps(f'bind:{self.live}')}\n"
-            f"[[public]]\nname = 'set'\nsource = '{self.public}'\n[view]\n"
+            f"[[public]]\nname = 'set'\nsource = '{self.public}'\n[logs]\npersist = '{root}/kept'\n"
         )
         done = self.node.stager("stage", "JOB.toml", "--job-id", "job-1", **CREDENTIALS)
         assert done.code == 0, done.err
@@ -185,6 +187,7 @@ def test_k8s_manifest_holds_by_the_schema_with_secrets_by_reference(staged: Stag
     kubernetes_validate.validate(manifest, "1.31", strict=True)
     pod = manifest["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    assert (pod["activeDeadlineSeconds"], pod["terminationGracePeriodSeconds"]) == (7200, 60)
     assert container["args"] == ["/code/check.py", HOSTILE.replace("$", "$$")]
     variables = {one["name"]: one for one in container["env"]}
     assert variables["HOSTILE"]["value"] == HOSTILE.replace("$", "$$")
@@ -193,6 +196,20 @@ def test_k8s_manifest_holds_by_the_schema_with_secrets_by_reference(staged: Stag
         container["volumeMounts"], pod["volumes"], strict=True)}  # fmt: skip
     assert places["/public/set"][0]["recursiveReadOnly"] == "Enabled"
     assert places["/data/lab/live"][1]["hostPath"] == {"path": str(staged.live), "type": "Directory"}
+
+
+def test_what_a_container_leaves_is_kept_once_it_is_said_to_have_ended(
+    staged: Staged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last of those that use the job."""
+    (staged.node.tree("job-1") / "logs/log").write_text("container's")
+    monkeypatch.setenv("STAGER_SCRATCH", str(staged.node.scratch))
+    assert run(["collect", "job-1"]) == 2
+    assert "say --ended" in "".join(capsys.readouterr())
+    assert run(["collect", "--ended", "job-1"]) == 0
+    assert (staged.node.root / "kept/job-1/0/log").read_text() == "container's"
+    assert run(["teardown", "-q", "job-1"]) == 0
+    assert not staged.node.tree("job-1").exists()
 
 
 def test_q16_entrypoint_goes_before_the_command_and_what_is_wrong_is_refused(
@@ -221,3 +238,10 @@ def test_q16_entrypoint_goes_before_the_command_and_what_is_wrong_is_refused(
     assert run(["stage", bad]) == 2
     text = "".join(capsys.readouterr())
     assert "is no image" in text and "cannot be split" in text
+
+
+def test_names_that_kubernetes_does_not_take_stay_apart() -> None:
+    names = ["stager-4711", "stager-Job.7", "stager-job-7", f"stager-{'x' * 100}-1", f"stager-{'x' * 100}-2"]
+    labels = [label_of(name) for name in names]
+    assert labels[0] == "stager-4711" and len(set(labels)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels)

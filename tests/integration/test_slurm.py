@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from integration.own_root import USER, OwnRoot, own_root
-from servers.slurm import Slurm, slurm
+from servers.slurm import NODE, Slurm, slurm
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("slurm")]
 
@@ -95,12 +95,16 @@ def cluster() -> Iterator[Cluster]:
 def test_job_finds_its_data_at_its_paths_and_leaves_its_logs_and_nothing_else(cluster: Cluster) -> None:
     script = (
         "cat /data/lab/words/one; echo mine >> /data/lab/words/one; echo $STAGER_JOB_ID $CLUSTERONE_CLOUD;"
-        "srun -n2 sh -c 'echo $STAGER_JOB_ID > /logs/rank-$SLURM_PROCID'"
+        "srun -n2 sh -c 'echo $CLUSTERONE_JOB_ID $JOB_NAME $TASK_INDEX $IS_MASTER $WORKER_HOSTS"
+        " > /logs/rank-$TASK_INDEX'"
     )
     number = cluster.submit(script, "--partition=whole")
     (job,) = cluster.slurm.wait(number)
     assert (job.state, cluster.output(number)) == ("COMPLETED", f"one\n{number} 1\n"), cluster.slurm.log()
-    assert cluster.kept(number) == {"0/rank-0": f"{number}\n", "0/rank-1": f"{number}\n"}
+    workers = f"{NODE}:2222,{NODE}:2223"
+    assert cluster.kept(number) == {
+        "0/rank-0": f"{number} worker 0 True {workers}\n", "0/rank-1": f"{number} worker 1 False {workers}\n"
+    }  # fmt: skip
     assert cluster.node.sh("cat /mnt/words/one") == "one\n"
     assert cluster.traces(number) == ""
     assert cluster.slurm.node_state().endswith(" none")  # nothing has drained it
@@ -108,7 +112,8 @@ def test_job_finds_its_data_at_its_paths_and_leaves_its_logs_and_nothing_else(cl
 
 def test_a_users_mistake_fails_the_job_with_its_line_and_the_others_go_on(cluster: Cluster) -> None:
     """Four at once: two tasks of an array, each with a tree of its own, and two whose job files are wrong."""
-    array = cluster.submit("cat $STAGER_TREE/data/lab/words/one; echo $STAGER_JOB_ID", "--array=1-2")
+    show = "cat $STAGER_TREE/data/lab/words/one; echo $STAGER_JOB_ID; echo $INSTANCE_ID/$INSTANCE_COUNT"
+    array = cluster.submit(show, "--array=1,4")
     wrong, missing = cluster.submit("true", job="wrong.toml"), cluster.submit("true", job="none.toml")
     jobs = cluster.slurm.wait(wrong, missing)
     assert [(job.state, job.exit_code) for job in jobs] == [("FAILED", "1:0")] * 2
@@ -116,7 +121,9 @@ def test_a_users_mistake_fails_the_job_with_its_line_and_the_others_go_on(cluste
     assert "stager: /mnt/work/none.toml: " in cluster.output(missing)
     numbers = cluster.slurm.numbers_of(array, 2)
     assert {job.state for job in cluster.slurm.wait(*numbers)} == {"COMPLETED"}
-    assert [cluster.output(number) for number in numbers] == [f"one\n{number}\n" for number in numbers]
+    told = [cluster.output(number).splitlines() for number in numbers]
+    assert [lines[:2] for lines in told] == [["one", number] for number in numbers]
+    assert {lines[2] for lines in told} == {"1/2", "4/2"}
     assert cluster.traces(*numbers, wrong, missing) == ""
     assert cluster.slurm.node_state().endswith(" none")  # nothing has drained it
 

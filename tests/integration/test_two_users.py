@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 
 CANARY = "what only bob may read"
 AT_ONCE = 3
-JOB = 'version = 1\n[job]\nname = "aimed"\ncommand = ["true"]\n'
+JOB = 'version = 1\n[job]\nname = "aimed"\ncommand = "true"\n'
 SHOW = ["--", "sh", "-c", "find /data /public /code /task -type f | xargs cat"]
 
 LOOK = """
@@ -114,12 +114,14 @@ def aims(node: TwoUsers, data: str, repo: str, out: str, name: str, *, most: boo
     mine, home = f"{node.fs}/alices/real", node.home(ALICE)
     job = f"{home}/{name}.toml"
     node.write(job, JOB + f'[logs]\npersist = "{out}"\n[[resource]]\nsource = "file://{data}"\n', ALICE)
+    kept = f'[logs]\npersist = "{out}"\n[results]\npersist = "{out}"\n'
+    node.write(f"{home}/{name}-kept.toml", JOB.replace("true", "touch /logs/x /task/x") + kept, ALICE)
     own = ["--data", f"a/d=file://{mine}"]
     few = [
         ["sync", "--delete=all", f"file://{mine}", data],
         ["run", "--data", f"b/d=bind:{data}", *SHOW],
         ["run", "--public", f"d={data}", *SHOW],
-        ["run", *own, "--logs", out, "--", "sh", "-c", "echo x > /logs/x"],
+        ["run", f"{home}/{name}-kept.toml"],
         ["run", *own, "--scratch", out, *SHOW],
     ]
     if not most:
@@ -221,7 +223,7 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
     targets = [name for name in told if name.startswith("target ")]
     assert len(targets) == 12
     assert {told.pop(name) for name in targets} == {"is no place of a view's for data"}
-    ran = {"own directory as a copy": "status 0", "command": "status 9", "join": "status 9",
+    ran = {"own directory as a copy": "status 0", "command": "status 9", "strict": "status 9", "join": "status 9",
            "workdir of another": "cannot enter the working directory: Permission denied",
            "program of another": "cannot execute the command: Permission denied"}  # fmt: skip
     assert {name: told.pop(name) for name in ran} == ran
@@ -234,6 +236,7 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
     site = "this site lets root mount no {} of it for users; the administrator adds it to [principals] {}"
     assert told == {
         "another's as a copy": "is not a directory of the user's",
+        "another's, strict": "is not a directory of the user's",
         "another's as code": "is not a directory of the user's",
         "not allowed": site.format("bind mounts", "allowed_binds"),
         "not allowed as public": site.format("public data", "allowed_public"),

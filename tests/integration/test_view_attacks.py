@@ -261,6 +261,21 @@ def test_no_mount_of_a_job_that_has_everything_leads_anywhere(box: Sandbox, nest
 
 
 @NESTED
+def test_strict_view_is_no_easier_to_leave(box: Sandbox, nested: tuple[str, ...]) -> None:
+    mounts = box.all_mounts()
+    box.host("cp", f"{box.library}/view_attacker.py", f"{box.job}/code")
+    box.open_up()
+    attacks = [["change", "/public/imagenet"], ["clones", "/", "/usr", "/public/imagenet", "/data", "/mnt"],
+               ["undo", "/public/imagenet", "/data/kept/tree", "/mnt"], ["handle", "/public/imagenet", *OWN],
+               ["processes", "/public/imagenet/train.txt", "1"], ["escape", box.canary]]  # fmt: skip
+    several = [word for attack in attacks for word in (*attack, "+")]
+    script = ["/usr/bin/python3", "-I", "-S", "/code/view_attacker.py", *nested, *several]
+    outcome = box.run(*script, mounts=mounts, ramdisk=True, profile="strict")
+    assert outcome.info.get("status") == 0, (outcome.info, outcome.err)
+    assert refused(json.loads(outcome.out))
+
+
+@NESTED
 def test_no_process_of_the_node_is_a_door(box: Sandbox, nested: tuple[str, ...]) -> None:
     met = box.attack(*nested, "doors", box.canary)
     assert int(met.pop("tried")) > 3

@@ -39,6 +39,7 @@ def main() -> None:
     try:
         view = MountView(
             mounts=tuple(Mount(**row) for row in asked["mounts"]), masked=tuple(asked["masked"]),
+            profile=asked.get("profile", "host"),
             ramdisk=RamDisk(size_bytes=1 << 20, inodes=100) if asked.get("ramdisk") else None,
         )  # fmt: skip
         view = check_sources(view)

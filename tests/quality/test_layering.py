@@ -86,6 +86,7 @@ LAYERS = (
             "layouts",
             "leftovers",
             "moving",
+            "node_turn",
             "opening",
             "pipeline",
             "placing",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NOT_BUILT = {"a15"}  # gs:// comes with its source
-ROWS = {f"{kind}{number}" for kind, most in (("c", 27), ("q", 16), ("a", 19), ("x", 1)) for number in range(1, most + 1)}
+MOST = {"c": 27, "q": 16, "a": 19, "x": 1}
+ROWS = {f"{kind}{number}" for kind, most in MOST.items() for number in range(1, most + 1)}
 NAMES = re.compile(r"def test((?:_[cqax]\d+)+)_")
 
 

@@ -15,6 +15,10 @@ from stager.host import syscalls
 from stager.host.expressions import check_expression, wanted_by
 from stager.host.inputs_file import INPUTS, read_inputs, write_inputs
 from stager.host.leaves import Leaf, Left, Lister, Steps, in_order, open_file
+from stager.host.record import JobDirectory
+from stager.job_end import collect_job
+from stager.job_keeps import drain_logs, keeps_of
+from stager.model import JobState
 from stager.stages.collect import collect_tree
 from stager.stages.collect_changed import ChangedInputs, written
 from stager.stages.collect_directory import RECEIPT, DirectorySink
@@ -129,3 +133,28 @@ def test_q6_sources_that_changed_meanwhile_are_not_mixed(tmp_path: Path) -> None
         (tmp_path / name).touch()
     with pytest.raises(BadKeysError, match="a: is a file in one and a directory in another"):
         unite([str(tmp_path / "one"), str(tmp_path / "two")], str(tmp_path / "into"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_kept_before_the_node_was_restarted_is_brought_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    kept = tmp_path / "kept"
+    with JobDirectory.create(str(tmp_path / "scratch"), "7", "train") as job:
+        os.makedirs(f"{job.tree}/logs")
+        Path(f"{job.tree}/logs/out").write_bytes(b"result")
+        os.utime(f"{job.tree}/logs/out", (1, 1))
+        job.keep_logs_in(str(kept), own_parts=1, restart=0)
+        job.advance(JobState.READY)
+        job.advance(JobState.RUNNING)
+        (keep,) = keeps_of(job)
+        known: dict[bytes, tuple[int, int, int, int]] = {}
+        assert drain_logs(job, keep, known).total.objects == 1
+        assert drain_logs(job, keep, known).total.objects == 0
+        (kept / "out").write_bytes(bytes(6))
+        os.utime(kept / "out", (1, 1))
+        if restarted:
+            monkeypatch.setattr(time, "clock_gettime", lambda _: 0.0)
+        (found,) = collect_job(job)
+        assert found.is_whole and job.record.state is JobState.PERSISTED
+    assert (kept / "out").read_bytes() == (b"result" if restarted else bytes(6))

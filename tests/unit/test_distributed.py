@@ -86,6 +86,10 @@ def test_c24_c25_torchrun_says_the_rank() -> None:
     assert alone == {"JOB_NAME": "worker", "TASK_INDEX": "2", "IS_MASTER": "False", "CLUSTERONE_JOB_ID": "run7"}
     within = variables(None, {**torch, **srun(0, 2, "n[1-2]", "1,1"), "RANK": "2"})
     assert (within["TASK_INDEX"], "WORKER_HOSTS" in within) == ("2", False)
+    nodes = [{"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": str(n % 2), "RANK": str(n), "WORLD_SIZE": "4"} for n in range(4)]
+    found = [variables(DistributedSpec(hosts=("n1", "n2")), {**torch, **node}) for node in nodes]
+    assert found[0]["WORKER_HOSTS"] == "n1:2222,n1:2223,n2:2222,n2:2223"
+    check_cluster(found, workers=4, ps=0)
     assert not set(DISTRIBUTED) & set(variables(None, {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "n1"}))
 
 

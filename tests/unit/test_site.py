@@ -10,7 +10,8 @@ import pytest
 from stager.config import SiteLimits
 from stager.errors import HostError
 from stager.host.node_settings import NodeSettings
-from stager.host.site import SITE_FILE, site_limits, site_node
+from stager.host.principal_settings import PrincipalSettings
+from stager.host.site import SITE_FILE, site_limits, site_node, site_principals
 
 OWN = os.getuid()
 
@@ -94,16 +95,17 @@ def test_symlink_loop_is_an_error_and_not_no_limit(tmp_path: Path) -> None:
 def test_what_all_stagers_of_the_node_share_is_read(tmp_path: Path) -> None:
     text = (
         '[node]\ndirectory = "/run/stager/"\nmax_bandwidth = "2G"\nmax_requests_per_second = 10000\n'
-        'reserved_per_user = "12.5%"\ntrees_per_user = 20\n[limits]\nmax_connections = 4\n'
+        'reserved_per_user = "12.5%"\ntrees_per_user = 20\njobs_per_node = 1\n[limits]\nmax_connections = 4\n'
     )
     path = write(tmp_path / "site.toml", text)
     found = site_node(path, owner=OWN)
     assert found == NodeSettings(
         file=path, directory="/run/stager", max_bandwidth=2 << 30, max_requests_per_second=10000.0,
-        reserved_share=0.125, trees_per_user=20,
+        reserved_share=0.125, trees_per_user=20, jobs_per_node=1,
     )  # fmt: skip
     assert found.told() == {
         "max_bandwidth": "2G", "max_requests_per_second": "10000", "reserved_per_user": "12.5%", "trees_per_user": "20",
+        "jobs_per_node": "1",
     }  # fmt: skip
     assert site_limits(path, owner=OWN).max_connections == 4
     write(tmp_path / "site.toml", '[node]\nreserved_per_user = "2T"\n')
@@ -126,3 +128,19 @@ def test_what_all_stagers_of_the_node_share_is_read(tmp_path: Path) -> None:
 def test_what_is_not_understood_of_the_node_is_an_error_too(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(HostError, match=said):
         site_node(write(tmp_path / "site.toml", text), owner=OWN)
+
+
+def test_nothing_is_allowed_to_principals_but_what_stands_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "site.toml", '[principals]\nallowed_binds = ["/mnt/efs", "/nfs"]\n')
+    assert site_principals(str(tmp_path / "none"), owner=OWN) == PrincipalSettings()
+    assert site_principals(path, owner=OWN) == PrincipalSettings(file=path, allowed_binds=("/mnt/efs", "/nfs"))
+
+
+PATHS = ('"/m"', '["m"]', '["/"]', '["//"]', '["/m/"]', '["/m/../etc"]', '["//m"]', "[1]", '[""]')
+
+
+@pytest.mark.parametrize("said", PATHS)
+@pytest.mark.parametrize("key", ["allowed_binds", "allowed_public"])
+def test_paths_that_could_mean_another_place_are_refused(tmp_path: Path, key: str, said: str) -> None:
+    with pytest.raises(HostError, match=f"principals.{key}: a list of absolute paths"):
+        site_principals(write(tmp_path / "site.toml", f"[principals]\n{key} = {said}\n"), owner=OWN)

@@ -324,3 +324,28 @@ def test_frozen_listing_is_found_from_the_job_file_and_is_for_sources_that_are_l
     assert dataset.frozen == "/base/lists/p.jsonl"
     for source, frozen in (("file:///d", "f"), ("bind:/d", "f"), ("s3://b/p", ""), ("s3://b/p", "a\\u0000")):
         assert "dataset[1].frozen" in problems(f'{job}source = "{source}"\nfrozen = "{frozen}"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "told"),
+    [
+        ('[[resource]]\nsource = "bind:/mnt/x"\n', "resource[1].source", "a resource is copied"),
+        ('[[resource]]\nsource = "git+https://h/o/r"\nhistory = true\n', "resource[1].history", "put together"),
+        ('[[resource]]\nsource = "s3://b/x"\nremote = "nowhere"\n', "resource[1].remote", "no [s3.nowhere]"),
+        ('[[resource]]\nname = "x"\nsource = "s3://b/x"\n', "resource[1].name", "unknown key"),
+        ('[results]\ninclude = ["*.h5"]\n', "results.persist", "is missing"),
+        ('[results]\npersist = "/r"\nwhitelist = "("\n', "results.whitelist", "no regular expression"),
+        ('[results]\npersist = "/r"\ninclude = ["["]\n', "results.include", "without a ]"),
+        ('[results]\npersist = "/r"\nsnapshot = "often"\n', "results.snapshot", "no time"),
+        ('[results]\npersist = "s3://B!/r"\n', "results.persist", "no s3://BUCKET/PREFIX"),
+        ('[results]\npersist = "/r"\nremote = "x"\n[s3.x]\n', "results.remote", "is for s3:// places"),
+        ('[logs]\npersist = "s3://b/l"\nremote = "x"\n[s3.x]\nsse_c_key_file = "/k"\n', "logs.remote", "for sources"),
+        ('[logs]\npersist = "/l"\n[results]\npersist = "/x/../l/"\n', "results.persist", "'..' is refused"),
+        ('[logs]\npersist = "/l"\n[results]\npersist = "/l/"\n', "results.persist", "is the place of the logs"),
+        ('[logs]\ndrain = "30s"\n', "logs.drain", "needs persist"),
+        ('[logs]\npersist = "gs://b/l"\n', "logs.persist", "is not a directory"),
+    ],
+)
+def test_mistake_in_what_is_kept_is_told_with_its_place(text: str, place: str, told: str) -> None:
+    lines = problems(HEAD + text).splitlines()
+    assert any(line.startswith(place) and told in line for line in lines), lines

@@ -1,0 +1,59 @@
+"""A job's turn on this node, where the site lets only so many run at once (``[node] jobs_per_node``).
+
+It comes before anything is moved and lasts until the job's tree is removed or given up, so a job that has the node to
+itself has its disks and its network too, and finds nothing of the one before. Whoever comes later waits, as a pending
+job of a scheduler does, in the order of coming; the queue is that of `stager.host.connections`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final
+
+from stager.connecting import say_again_and_again
+from stager.errors import HostError
+from stager.host.connections import Connections, Export
+from stager.host.node import open_node
+from stager.host.site import site_node
+
+__all__ = ["node_turn"]
+
+_NAME: Final = "this node"
+_LOOK_S: Final = 0.2
+
+
+@asynccontextmanager
+async def node_turn(*, waits: Callable[[Export, int], None]) -> AsyncIterator[None]:
+    """Have a turn while the block is entered; ``waits`` is called once when that has to be waited for, with how many
+    have one. Nothing where the site sets no number. Raises `HostError`.
+    """
+    settings = await asyncio.to_thread(site_node)
+    if settings.jobs_per_node is None:
+        yield
+        return
+    with ExitStack() as held:
+        node = await asyncio.to_thread(open_node, settings)
+        held.callback(node.close)
+        if node.board is None:
+            raise HostError(
+                "the site limits the jobs that run at once, and none can be seen here", where=settings.directory,
+                hint="a job does not start another: run it from outside",
+            )  # fmt: skip
+        turn = held.enter_context(
+            await asyncio.to_thread(Connections, node.board, [Export(_NAME, settings.jobs_per_node)])
+        )
+        told = False
+        while (missing := await asyncio.to_thread(turn.waits_for)) is not None:
+            if not told:
+                waits(*missing)
+                told = True
+            await asyncio.sleep(_LOOK_S)
+            await asyncio.to_thread(turn.say_again)
+        saying = asyncio.create_task(say_again_and_again(turn))
+        try:
+            yield
+        finally:
+            saying.cancel()
+            await asyncio.gather(saying, return_exceptions=True)
