@@ -8,7 +8,14 @@ import os
 import platform
 from typing import Final
 
-__all__ = ["SYS_ADMIN", "hide_process", "leave_keyring", "lock_securebits", "set_capabilities"]
+__all__ = [
+    "SYS_ADMIN",
+    "hide_process",
+    "leave_keyring",
+    "lock_securebits",
+    "permitted_capabilities",
+    "set_capabilities",
+]
 
 SYS_ADMIN: Final = 1 << 21
 """CAP_SYS_ADMIN in a bit mask of capabilities."""
@@ -48,6 +55,14 @@ def set_capabilities(*, effective: int, permitted: int) -> None:
         *(_Data(effective >> shift & 0xFFFFFFFF, permitted >> shift & 0xFFFFFFFF, 0) for shift in (0, 32))
     )
     _checked(_libc.capset(ctypes.byref(header), halves))
+
+
+def permitted_capabilities() -> int:
+    """The bit mask of what this process may put into effect (capget(2)); /proc need not be its own."""
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    halves = (_Data * 2)()
+    _checked(_libc.capget(ctypes.byref(header), halves))
+    return int(halves[0].permitted | halves[1].permitted << 32)
 
 
 def lock_securebits() -> None:
