@@ -58,11 +58,10 @@ def set_capabilities(*, effective: int, permitted: int) -> None:
 
 
 def permitted_capabilities() -> int:
-    """The bit mask of what this process may put into effect (capget(2)); /proc need not be its own."""
-    header = _Header(_CAPABILITY_VERSION_3, 0)
-    halves = (_Data * 2)()
+    """This process's permitted set as a bit mask (capget(2)); /proc may be another PID namespace's, and not know it."""
+    header, halves = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
     _checked(_libc.capget(ctypes.byref(header), halves))
-    return int(halves[0].permitted | halves[1].permitted << 32)
+    return int(halves[0].permitted) | int(halves[1].permitted) << 32
 
 
 def lock_securebits() -> None:

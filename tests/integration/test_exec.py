@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from integration.job_driver import Node
+from integration.slurm_step import step
 from integration.user_node import USER, user_node
 
 pytestmark = pytest.mark.root
@@ -93,16 +94,8 @@ def test_end_of_exec_ends_what_it_started_and_not_the_job(tmp_path: Path) -> Non
         assert process.poll() is None
 
 
-def step(rank: int, ranks: int, number: int = 0) -> dict[str, str]:
-    """What `srun` sets."""
-    return {
-        "SLURM_JOB_ID": "9", "SLURM_STEP_ID": str(number), "SLURM_NODEID": "1", "SLURM_LOCALID": str(rank),
-        "SLURM_STEP_TASKS_PER_NODE": f"5,{ranks}(x2)",
-    }  # fmt: skip
-
-
 def test_ranks_of_one_launch_share_one_view_and_each_has_its_status(node: Node, soak: int) -> None:
-    ranks = 8 if soak > 1 else 4
+    ranks = 8 if soak > 1 else 3
     source = node.root / "source"
     source.mkdir()
     (source / "file").touch()
