@@ -230,16 +230,11 @@ def test_no_process_of_the_job_outlives_what_started_it(node: TwoUsers, killed: 
     wait_until(lambda: not any(marker in command_of(pid) for pid in processes()))
 
 
-@pytest.mark.parametrize("profile", ["host", "strict"])
-def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alone(
-    node: TwoUsers, profile: str
-) -> None:
-    job = f'version = 1\n[job]\nname = "j"\n[view]\nprofile = "{profile}"\n'
-    node.write(node.fs / "joined.toml", job)
+def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alone(node: TwoUsers) -> None:
     script = "echo private > /tmp/stager-joined.$$; echo $$ > /logs/pid; echo ready; read line; echo ended"
     where = f"{node.home(ALICE)}/joined"
-    with node.start("--as-user", "alice", "run", f"{node.fs}/joined.toml", "--job-id", "joined", "--logs", where, "--",
-                    "sh", "-c", script, stdin=subprocess.PIPE) as root:  # fmt: skip
+    with node.start("--as-user", "alice", "run", "--job-id", "joined", "--logs", where, "--", "sh", "-c", script,
+                    stdin=subprocess.PIPE) as root:  # fmt: skip
         assert root.stdout is not None
         assert root.stdin is not None
         assert root.stdout.readline() == "ready\n"
