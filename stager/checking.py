@@ -40,9 +40,8 @@ _DIRECTORY_S: Final = 5.0
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME" "logs" or "results".
-    ``found``:
-    what was seen of it, for people; ``error``: why the job could not have it.
+    """One thing that a job file names: "dataset OWNER/NAME", "resource[N]", "code", "public NAME", "logs" or "results".
+    ``found``: what was seen of it, for people; ``error``: why the job could not have it.
     """
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
@@ -14,25 +13,27 @@ from stager.host.connection_settings import ConnectionSettings
 from stager.host.connections import Connections, Export, limited_exports
 from stager.host.mounts import read_mountinfo
 from stager.host.node import open_node
-from stager.host.site import site_connections
+from stager.host.probe import probe_directories
+from stager.host.site import site_connections, site_storage
 from stager.model import JobSpec
 
 __all__ = ["connected", "live_paths", "say_again_and_again"]
 
+_ANSWER_WITHIN_S: Final = 10.0
 _LOOK_S: Final = 0.2
 _SAY_AGAIN_S: Final = 20.0  # who is not seen to live counts for a minute
 
 
-def live_paths(spec: JobSpec, others: Iterable[str] = ()) -> list[str]:
-    """What will be mounted for a job: paths of this host, and NFS exports; ``others``: its storage."""
+def live_paths(spec: JobSpec) -> list[str]:
+    """What will be mounted for a job, its storage aside: paths of this host, and NFS exports."""
     binds = [dataset.source.location for dataset in spec.datasets if dataset.source.scheme in ("bind", "nfs")]
-    return [*binds, *(public.source for public in spec.public), *others]
+    return [*binds, *(public.source for public in spec.public)]
 
 
 @asynccontextmanager
 async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None]) -> AsyncIterator[None]:
-    """Have the exports that these paths lie on while the block is entered; ``waits`` is called once when that has to be
-    waited for, with how many have it.
+    """Have the exports that these paths and the site's storage lie on while the block is entered; ``waits`` is called
+    once when that has to be waited for, with how many have it.
 
     Raises `BusyError`: as many jobs of this node have it as the site allows, and waiting is not allowed, or was for
     nothing. `HostError`.
@@ -56,8 +57,11 @@ async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None
 
 
 def _take(paths: list[str], settings: ConnectionSettings, held: ExitStack) -> Connections | None:
-    plain = [os.path.realpath(path) if path.startswith("/") else path for path in paths]
-    exports = limited_exports(plain, read_mountinfo(), settings)
+    storage = site_storage()
+    here = [*filter(None, (storage.cluster, storage.user, storage.shared)), *(each for each in paths if each[0] == "/")]
+    probes = probe_directories(here, limit_s=_ANSWER_WITHIN_S) if here else []
+    plain = [probe.real for probe in probes if not probe.error]  # what is wrong with the others is told by the view
+    exports = limited_exports([*plain, *(each for each in paths if each[0] != "/")], read_mountinfo(), settings)
     if not exports:
         return None
     node = open_node()

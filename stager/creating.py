@@ -25,10 +25,11 @@ from msgspec.structs import replace
 
 from stager.config import Remote
 from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
-from stager.errors import NotFoundError, UsageError, from_os_error
+from stager.errors import HostError, NotFoundError, UsageError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.forgetting import forget_job
-from stager.host.record import JobDirectory
+from stager.host.record import JobDirectory, record_at
+from stager.host.scratch import is_private
 from stager.host.trash import remove_tree
 from stager.job_end import CREATED, remove_creation
 from stager.job_look import look_at_job
@@ -173,29 +174,45 @@ def _at_commit(source: SourceRef, receipt: DatasetReceipt) -> SourceRef:
     return replace(source, ref=str(receipt.pinned["commit"]))
 
 
-def find_created(job_id: str, asked: str | None, environ: Mapping[str, str]) -> Created | None:
-    """The job that was created under this id, in the scratch that was asked for, else wherever; None: there is none,
-    or the job of this id was not created. Blocks.
+def find_created(named: str, asked: str | None, environ: Mapping[str, str]) -> Created | None:
+    """The job that was created under this id, in the scratch that was asked for, else wherever; or, as on another node,
+    in this directory, SCRATCH/jobs/ID. None: there is none, or the job was not created. Blocks.
 
     Raises `UsageError`: its creation was not finished, or has been removed; `HostError`: its record, or what was found,
-    is damaged.
+    is damaged; the directory could be another user's.
     """
-    if not JOB_ID.fullmatch(job_id):
+    directory = os.path.abspath(named) if os.path.isdir(named) else ""
+    if directory:
+        _refuse_foreign(directory)
+        record = record_at(directory)
+    elif JOB_ID.fullmatch(named):
+        try:
+            look = look_at_job(named, asked, environ)
+        except NotFoundError:
+            return None
+        directory, record = look.directory, look.record
+    else:
         return None
-    try:
-        look = look_at_job(job_id, asked, environ)
-    except NotFoundError:
-        return None
-    record = look.record
-    if JobState.CREATED not in record.times:
+    if record is None or JobState.CREATED not in record.times:
         return None
     if record.state is JobState.CREATED and record.error is not None:
-        raise UsageError(record.error, where=f"job {job_id}", hint="create it again")
+        raise UsageError(record.error, where=f"job {record.id}", hint="create it again")
     try:
-        return Created(job_id=job_id, settings=read_settings(look.directory, f"{CREATED}/{SETTINGS}"))
+        return Created(job_id=record.id, settings=read_settings(directory, f"{CREATED}/{SETTINGS}"))
     except NotFoundError:
-        hint = f"`stager create --from {job_id}` makes another like it"
-        raise UsageError("what it was created with has been removed", where=f"job {job_id}", hint=hint) from None
+        hint = f"`stager create --from {record.id}` makes another like it"
+        raise UsageError("what it was created with has been removed", where=f"job {record.id}", hint=hint) from None
+
+
+def _refuse_foreign(directory: str) -> None:
+    """What lies in it is run. Raises `HostError`."""
+    try:
+        if is_private(os.lstat(directory)):
+            return
+    except OSError as error:
+        raise from_os_error(error, doing="look at the job's directory", where=directory) from error
+    what = "is not a directory that only you can write"
+    raise HostError(what, where=directory, hint="name a job file, or the id of a job of your own")
 
 
 def settings_of(job_id: str, asked: str | None, environ: Mapping[str, str]) -> Settings:

@@ -8,7 +8,7 @@ is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -18,10 +18,11 @@ from stager.errors import HostError, StagerError, UsageError
 from stager.host.forgetting import forget_job
 from stager.host.record import JobDirectory, Record, list_jobs
 from stager.host.tree_files import walk_files
-from stager.job_end import check_teardown, remove_creation, teardown_job
+from stager.job_end import check_teardown, find_losses, remove_creation, teardown_job
 from stager.model import Counts, JobState
+from stager.stages.discard import Discarded
 
-__all__ = ["EndedJob", "find_ended", "remove_ended"]
+__all__ = ["EndedJob", "find_ended", "remove_ended", "size_of"]
 
 
 class EndedJob(Struct, frozen=True, kw_only=True):
@@ -37,26 +38,18 @@ class EndedJob(Struct, frozen=True, kw_only=True):
         """SCRATCH/jobs/ID."""
         return os.path.join(self.scratch, "jobs", self.record.id)
 
-    def size(self) -> Counts:
-        """Files, and the bytes that they take on the disk. Blocks. What cannot be read counts as nothing."""
-        files = size = 0
-        for top in dict.fromkeys((self.directory, *self.record.parts.values())):
-            with suppress(OSError):
-                for file in walk_files(top):
-                    files, size = files + 1, size + file.disk_bytes
-        return Counts(objects=files, bytes=size)
-
-    def why_kept(self, *, discard_uncollected: bool) -> str:
-        """Why it may not go; "" when it may. Blocks."""
+    def judge(self, *, discard_uncollected: bool) -> tuple[str, Mapping[str, Discarded]]:
+        """Why it may not go, "" when it may; and what is lost with it then. Blocks."""
         try:
             with JobDirectory.open(self.scratch, self.record.id) as job:
                 if job.record != self.record:
-                    return "it has been started again"
+                    return "it has been started again", {}
                 if self.what == "tree":
                     check_teardown(job, discard_uncollected=discard_uncollected)
+                    return "", find_losses(job)
         except StagerError as error:
-            return error.what
-        return ""
+            return error.what, {}
+        return "", {}
 
 
 def find_ended(scratches: Sequence[str], *, before_s: float, records: bool) -> list[EndedJob]:
@@ -98,3 +91,15 @@ def remove_ended(ended: EndedJob, *, discard_uncollected: bool) -> None:
             except HostError as error:
                 error.where = error.where or job.path
                 raise
+
+
+def size_of(tops: Iterable[str]) -> Counts:
+    """Files below these directories, and the bytes that they take on the disk. What cannot be read counts as nothing.
+    Blocks.
+    """
+    files = size = 0
+    for top in dict.fromkeys(tops):
+        with suppress(OSError):
+            for file in walk_files(top):
+                files, size = files + 1, size + file.disk_bytes
+    return Counts(objects=files, bytes=size)

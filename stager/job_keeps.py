@@ -22,7 +22,7 @@ from stager.filters import EVERYTHING, Filter
 from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
 from stager.host.leaves import Identity, Leaf
-from stager.host.record import JobDirectory
+from stager.host.record import JobDirectory, Record
 from stager.model import Counts, JobSpec, JobState
 from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, Pick, collect_tree, everything, files_only, holds_anything
@@ -32,11 +32,13 @@ from stager.stages.collect_place import count_own_parts, is_store, persist_path,
 from stager.stages.collect_sink import Sink, Tally
 
 __all__ = [
+    "KEEPS",
     "Keep",
     "ask_place",
     "claim_keeps",
     "collect_keep",
     "drain_logs",
+    "keeps_in",
     "keeps_of",
     "places_of",
     "release_keeps",
@@ -46,7 +48,9 @@ __all__ = [
     "written_results",
 ]
 
-_KEEPS: Final = "keeps.json"
+KEEPS: Final = "keeps.json"
+"""In a job's directory."""
+
 _PLACES_TRIED: Final = 1000
 _STORE: Final = "stager.stages.collect_s3"  # with aiobotocore, which takes longer to import than all the rest
 
@@ -143,7 +147,7 @@ def claim_keeps(job: JobDirectory, spec: JobSpec, remote: Remote | None, environ
             replace(keep, place=_place(keep, record.id, record.name, environ, restart)) for keep in wanted
         ]  # fmt: skip
         if _claim_all(keeps, record.claim):
-            job.write_json(_KEEPS, msgspec.to_builtins(_Keeps(keeps=keeps)))
+            job.write_json(KEEPS, msgspec.to_builtins(_Keeps(keeps=keeps)))
             logs = next((keep for keep in keeps if keep.what == "logs"), None)
             job.keep_logs_in(
                 logs.place if logs else None, own_parts=logs.own_parts if logs else 1, restart=restart
@@ -187,11 +191,15 @@ def release_keeps(job: JobDirectory) -> None:
 
 def keeps_of(job: JobDirectory) -> tuple[Keep, ...]:
     """What is to be kept of it. Raises `HostError`. Blocks."""
+    return keeps_in(job.read_json(KEEPS), job.record, job.path)
+
+
+def keeps_in(body: Mapping[str, Any], record: Record, path: str) -> tuple[Keep, ...]:
+    """The same from the content of `KEEPS` in the job's directory ``path``. Raises `HostError`."""
     try:
-        found = msgspec.convert(job.read_json(_KEEPS), _Keeps)
+        found = msgspec.convert(body, _Keeps)
     except msgspec.ValidationError as error:
-        raise HostError(f"is damaged: {error}", where=f"{job.path}/{_KEEPS}") from error
-    record = job.record
+        raise HostError(f"is damaged: {error}", where=f"{path}/{KEEPS}") from error
     if not found.keeps and record.persist is not None:  # of a stager that kept only logs
         return (Keep(what="logs", place=record.persist, own_parts=record.own_parts),)
     return tuple(found.keeps)

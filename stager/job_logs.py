@@ -60,12 +60,10 @@ def _in_tree(look: JobLook) -> str | None:
 
 def logs_now(look: JobLook) -> str:
     """The same. Raises `NotFoundError`: there are none, and why."""
-    where = kept_logs(look)
+    where = place_of_logs(look)
     if where is not None:
         return where
     record = look.record
-    if (place := place_of_logs(look)) is not None:
-        raise NotFoundError("are in a bucket", where=place, hint=f"`stager sync {place}/ DIR` brings them")
     why = {
         JobState.CREATED: "it has not been started",
         JobState.STAGING: "it is not staged yet",

@@ -13,6 +13,7 @@ from stager.errors import HostError, NotFoundError, from_os_error
 from stager.host.atomic import read_regular
 from stager.host.record import Record, find_scratch, record_at
 from stager.job_end import RECEIPT
+from stager.job_keeps import KEEPS, Keep, keeps_in
 from stager.job_progress import PROGRESS, StagingProgress
 from stager.model import JobState
 from stager.placing import job_scratches
@@ -37,11 +38,11 @@ class JobLook(Struct, frozen=True, kw_only=True):
 
     def receipt(self) -> dict[str, Any]:
         """Empty before it was staged whole, and of an earlier job of the id. Raises `HostError`: damaged."""
-        data = self._read(RECEIPT)
-        try:
-            return msgspec.json.decode(data, type=dict[str, Any]) if data else {}
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise HostError(f"is damaged: {error}", where=os.path.join(self.directory, RECEIPT)) from error
+        return self._read_json(RECEIPT)
+
+    def keeps(self) -> tuple[Keep, ...]:
+        """What is to be kept of it, and where. Raises `HostError`: damaged."""
+        return keeps_in(self._read_json(KEEPS), self.record, self.directory)
 
     def progress(self) -> StagingProgress | None:
         """How far its staging is; None: it is not staging, or nothing is known yet."""
@@ -52,6 +53,13 @@ class JobLook(Struct, frozen=True, kw_only=True):
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         return noted if noted.time_s >= self.record.times.get(JobState.STAGING, 0.0) else None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        data = self._read(name)
+        try:
+            return msgspec.json.decode(data, type=dict[str, Any]) if data else {}
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise HostError(f"is damaged: {error}", where=os.path.join(self.directory, name)) from error
 
     def _read(self, name: str) -> bytes:
         try:

@@ -28,11 +28,15 @@ Told = set[tuple[str, int]]
 
 @asynccontextmanager
 async def advising(state: State, view: MountView, told: Told) -> AsyncIterator[None]:
-    """Look for what is too large for a network file system while the block is entered, and name it at its end."""
-    looking = asyncio.ensure_future(asyncio.to_thread(find_large_files, view, dict(os.environ)))
+    """Look for what is too large for a network file system while the block is entered, and name it when it is found."""
+    looking = asyncio.create_task(_look(state, view, told))
     yield  # whoever is stopped in there does not wait for this
+    await looking
+
+
+async def _look(state: State, view: MountView, told: Told) -> None:
     with suppress(StagerError):  # it is advice; what is wrong with the configuration is told by who needs it
-        _tell_large(state, await looking, told)
+        _tell_large(state, await asyncio.to_thread(find_large_files, view, dict(os.environ)), told)
 
 
 def advise_at_end(state: State, view: MountView, told: Told) -> None:

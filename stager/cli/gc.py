@@ -11,14 +11,16 @@ import click
 from stager.cli.job_options import scratch_option
 from stager.cli.options import common
 from stager.cli.state import State
-from stager.cli.tell import tell, warn
+from stager.cli.tell import tell, tell_losses, warn
 from stager.cli.text import count, size
-from stager.ended_jobs import EndedJob, find_ended, remove_ended
+from stager.ended_jobs import EndedJob, find_ended, remove_ended, size_of
 from stager.errors import StagerError, UsageError
 from stager.filters import parse_since
+from stager.host.cluster_storage import ClusterStorage, remove_cluster_storage
 from stager.host.record import rfc3339
 from stager.host.trash import sweep_trash
 from stager.placing import job_scratches
+from stager.storages import cluster_storages
 
 __all__ = ["command"]
 
@@ -34,7 +36,8 @@ __all__ = ["command"]
 def command(
     state: State, /, older_than: str | None, dry_run: bool, discard_uncollected: bool, scratch: str | None
 ) -> None:
-    """Remove what jobs that have ended left on this node: their trees, and with --older-than their records too.
+    """Remove what jobs that have ended left: their trees, what lies in their cluster storage, and with --older-than
+    the records of those removed before.
 
     Never what a running job has, nor one that is created or staged and has not run; never a source, what was kept of
     logs and results, user or shared storage. A tree whose logs are kept nowhere else stays, and is named. What the jobs
@@ -48,10 +51,12 @@ def command(
         sweep_trash(top)
     failed: list[StagerError] = []
     for ended in find_ended(scratches, before_s=before_s, records=older_than is not None):
-        if why := ended.why_kept(discard_uncollected=discard_uncollected):
+        why, losses = ended.judge(discard_uncollected=discard_uncollected)
+        if why:
             _tell_kept(state, ended, why)
             continue
-        amount = ended.size()
+        amount = size_of([ended.directory, *ended.record.parts.values()])
+        tell_losses(state, losses)
         if not dry_run:
             try:
                 remove_ended(ended, discard_uncollected=discard_uncollected)
@@ -63,8 +68,36 @@ def command(
         verb = "would remove" if dry_run else "removed"
         much = f"{count(amount.objects, 'file')}, {size(amount.bytes)}"
         tell(state, "removed", body, f"{verb} the {ended.what} of job {_named(ended)}: {much}")
+    for left in cluster_storages() if scratch is None else ():
+        try:
+            _remove_storage(state, left, before_s=before_s, dry_run=dry_run)
+        except StagerError as error:
+            failed.append(error)
+            warn(state, str(error))
     if failed:
         raise failed[0]
+
+
+def _remove_storage(state: State, left: ClusterStorage, *, before_s: float, dry_run: bool) -> None:
+    """What a job that has ended left in its cluster storage, on whatever node."""
+    if left.changed_s >= before_s:
+        return
+    body = {
+        "job": left.job_id, "what": "cluster storage", "since": rfc3339(left.changed_s), "directory": left.path,
+    }  # fmt: skip
+    named = f"the cluster storage of job {left.job_id} (unchanged since {rfc3339(left.changed_s)})"
+    if left.used_by:
+        why = f"in use on {', '.join(left.used_by)}"
+        if state.json or state.verbosity:
+            tell(state, "kept", {**body, "why": why}, f"keeps {named}: {why}")
+        return
+    amount = size_of([left.path])
+    if not dry_run:
+        remove_cluster_storage(left)
+    verb = "would remove" if dry_run else "removed"
+    much = f"{count(amount.objects, 'file')}, {size(amount.bytes)}"
+    told = {**body, "files": amount.objects, "bytes": amount.bytes, "dry_run": dry_run}
+    tell(state, "removed", told, f"{verb} {named}: {much}")
 
 
 def _tell_kept(state: State, ended: EndedJob, why: str) -> None:

@@ -26,13 +26,24 @@ command = ["python", "train.py"]        # argument for argument; a string is spl
 #workdir = "/code"                      # where it starts
 #pass_credentials = false               # true: the command inherits AWS_*
 #environment = { OMP_NUM_THREADS = "4" }
+#time_limit = "12h"                     # then SIGTERM, and SIGKILL after the grace
+#grace = "30s"
+#instances = "1-6,15"                   # INSTANCE_ID is one of them, INSTANCE_COUNT their number
+#clusterone_shim = true                 # `import clusterone` finds get_data_path and get_logs_path
+#image = "registry.example/train:4"     # for `stager plan --emit` alone
 
 [code]                                  # copied to /code; `stager create` takes it as it is then
 source = "."                            # a directory, meant from this file, or git+https://..., git+ssh://...
 #ref = "v1.4"                           # of git: a branch, a tag or a commit
 
 [logs]                                  # what the command writes to /logs is kept there, below the job's id
-persist = "logs"
+persist = "logs"                        # a directory, or s3://bucket/prefix
+#drain = "5m"                           # so often while it runs, too
+
+#[results]                              # what it writes or changes in TASK_PATH comes back there, at its end
+#persist = "s3://results/"
+#include = ["*.h5"]                     # and exclude; whitelist and blacklist are regular expressions
+#snapshot = "1h"                        # a copy so often while it runs
 
 #[[dataset]]                            # the job's own copy at /data/vision/mnist
 #name = "vision/mnist"
@@ -58,6 +69,18 @@ persist = "logs"
 
 #[[resource]]                           # united in TASK_PATH, where the command starts then; the last one wins
 #source = "s3://inputs/case-7/"         # with the same choices as a dataset
+
+#[tmp]                                  # TMP_RAMFS_PATH, in memory
+#ramfs_size = "4G"
+
+#[distributed]                          # for several tasks; left out: as Slurm, Kubernetes or torchrun say
+#role = "worker"
+#index = 0
+#worker_hosts = ["10.0.0.1:2222", "10.0.0.2:2222"]
+#ps_hosts = ["10.0.0.3:2222"]
+
+#[view]
+#profile = "strict"                     # a small root of its own, its own processes, a clean environment
 
 #[s3.ceph]
 #endpoint_url = "https://ceph.example:7480"

@@ -128,8 +128,10 @@ def take_job(
 
 
 def _created(ctx: click.Context, jobfile: str | None, options: dict[str, Any]) -> Created | None:
-    """The job that an id in place of a file names. Raises `UsageError`: an option that it is too late for."""
-    if jobfile is None or os.path.lexists(jobfile):
+    """The job that an id, or its directory, in place of a file names. Raises `UsageError`: an option that comes too
+    late; as `find_created`.
+    """
+    if jobfile is None or (os.path.lexists(jobfile) and not os.path.isdir(jobfile)):
         return None
     created = find_created(jobfile, options["scratch"], os.environ)
     if created is None:

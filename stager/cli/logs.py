@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,12 +17,17 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import tell, warn
 from stager.cli.text import count, size
+from stager.config import Remote
 from stager.errors import NotFoundError, UsageError
 from stager.host.record import rfc3339
 from stager.host.tree_files import TreeFile, open_in_tree
 from stager.job_logs import Downloaded, download_log, list_logs, logs_now, open_target
 from stager.job_look import look_at_job
+from stager.model import Counts, DatasetReceipt
 from stager.names import show, to_json
+from stager.stages.collect_place import is_store
+from stager.store_logs import copy_store_logs, list_store_logs
+from stager.transfer import Transfer
 
 __all__ = ["command"]
 
@@ -55,6 +61,9 @@ def command(
         tell(state, "logs", {"job": job_id, "path": to_json(os.fsencode(where))}, where)
     elif follow:
         follow_logs(state, look, [os.fsencode(name) for name in names])
+    elif is_store(where):
+        remote = next((keep.remote for keep in look.keeps() if keep.what == "logs"), None)
+        _from_store(state, job_id, where, remote, names, to)
     else:
         files = _chosen(list_logs(where), names, job_id)
         if to is not None:
@@ -100,6 +109,35 @@ def _print(where: str, file: TreeFile) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         os.close(fd)
+
+
+def _from_store(
+    state: State, job_id: str, place: str, remote: Remote | None, names: tuple[str, ...], to: str | None
+) -> None:
+    async def work() -> tuple[list[TreeFile], DatasetReceipt | None]:
+        async with Transfer() as transfer:
+            files = _chosen(await list_store_logs(place, remote, transfer=transfer), names, job_id)
+            if to is None or not files:
+                return files, None
+            paths = [file.path for file in files] if names else []
+            return files, await copy_store_logs(place, remote, to, paths=paths, transfer=transfer)
+
+    if to is None and names and not state.json:
+        with tempfile.TemporaryDirectory(prefix="stager-logs-") as directory:
+            _from_store(State(quiet=True), job_id, place, remote, names, directory)
+            for name in names:
+                _print(directory, TreeFile(path=os.fsencode(name), kind="file"))
+        return
+    files, receipt = run_async(work(), how_to_continue="run the same command again")
+    if to is None:
+        _list(state, job_id, place, files)
+        return
+    for file in files if state.json else ():
+        tell(state, "copied", {"job": job_id, "path": to_json(file.path), "bytes": file.size}, "")
+    if not state.json:
+        total = receipt.total if receipt is not None else Counts()
+        amount = f"{count(total.objects, 'file')}, {size(total.bytes)}"
+        tell(state, "copied", {}, f"{amount} of the logs of job {job_id} copied to {to}")
 
 
 def _download(state: State, job_id: str, where: str, files: Sequence[TreeFile], to: str) -> None:

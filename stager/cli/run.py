@@ -35,9 +35,7 @@ from stager.cli.tell import (
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.connecting import connected, live_paths
 from stager.copies import caches_for
-from stager.creating import live_view
 from stager.errors import InternalError, StagerError, UsageError
-from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
 from stager.host.signals import heard_s
@@ -164,10 +162,9 @@ def _run(
     refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
-    if how.launch is not None and (how.plain or brokered.is_brokered()):
+    if how.launch is not None and how.plain:
         raise UsageError(
-            "several ranks of a node share a view, and there is none that they could join",
-            where="--view none" if how.plain else "stager --as-user",
+            "several ranks of a node share a view, and there is none", where="--view none",
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
@@ -263,23 +260,22 @@ async def _stage_and_run(
             caches = {}
             if arguments.cache:
                 caches = await asyncio.to_thread(caches_for, spec, placement, os.environ, for_view=how.for_view)
-            async with advising(state, live_view(spec), told):
-                view = await stage_job(
-                    spec, job, placement, transfer=transfer, remote=arguments.remote,
-                    save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
-                )  # fmt: skip
+            view = await stage_job(
+                spec, job, placement, transfer=transfer, remote=arguments.remote,
+                save_listing=arguments.save_listing, caches=caches, for_view=how.for_view, sink=sink,
+            )  # fmt: skip
             tell_storage(state, job)
         staged = opened.pop_all()
     with staged:
         try:
-            async with keeping_up(job, partial(warn, state)):
+            async with keeping_up(job, partial(warn, state)), advising(state, view, told):
                 outcome.ended = ended = await run_job(spec, job, view, argv, plain=how.plain, launch=how.launch)
             if ended.limited:
                 warn(state, f"its time limit of {spec.limit.seconds} s has ended the command")
         finally:
             if job.record.state is JobState.ENDED:
-                await asyncio.to_thread(advise_at_end, state, view, told)
                 await stoppable(partial(_finish, state, job, how))
+                await asyncio.to_thread(advise_at_end, state, view, told)
     return outcome.ended.code
 
 

@@ -53,6 +53,7 @@ def _body(look: JobLook, receipt: Mapping[str, Any]) -> dict[str, Any]:
         "scratch": look.scratch,
         "tree": look.tree if os.path.isdir(look.tree) else None,
         "logs": place_of_logs(look),
+        "keeps": {keep.what: keep.place for keep in look.keeps()},
         "progress": None if progress is None else msgspec.to_builtins(progress.sources),
         "receipt": receipt or None,
         "exit": receipt.get("exit"),
@@ -73,8 +74,11 @@ def _lines(look: JobLook, receipt: Mapping[str, Any]) -> Iterator[str]:
     progress = look.progress()
     yield from (_progress_line(noted) for noted in (progress.sources if progress is not None else ()))
     yield from (_dataset_line(told) for told in receipt.get("datasets", ()) if isinstance(told, dict))
+    storage = receipt.get("storage") or {}
+    yield from (f"  {target}: {told.get('path')}" for target, told in storage.items() if isinstance(told, dict))
     if (logs := place_of_logs(look)) is not None:
         yield f"  logs: {logs}"
+    yield from (f"  {keep.what} are kept in {keep.place}" for keep in look.keeps() if keep.place != logs)
     if record.exit_code is not None:
         ended = receipt.get("exit") or {}
         by = f" (signal {ended['signal']})" if isinstance(ended, dict) and ended.get("signal") is not None else ""

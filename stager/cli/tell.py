@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,12 +19,14 @@ from stager.job_end import find_losses, read_receipt
 from stager.job_keeps import keeps_of
 from stager.names import show, to_json
 from stager.stages.collect import Collected, holds_anything
+from stager.stages.discard import Discarded
 from stager.stages.place import Placement
 from stager.view_paths import LOCAL_STORAGE
 
 __all__ = [
     "tell",
     "tell_collected",
+    "tell_losses",
     "tell_placement",
     "tell_storage",
     "warn",
@@ -78,7 +81,12 @@ def tell_storage(state: State, job: JobDirectory) -> None:
 
 def warn_of_losses(state: State, job: JobDirectory) -> None:
     """Say what goes with the tree of a job and is nowhere else."""
-    for target, lost in find_losses(job).items():
+    tell_losses(state, find_losses(job))
+
+
+def tell_losses(state: State, losses: Mapping[str, Discarded]) -> None:
+    """The same, of what was found, by its path in the view."""
+    for target, lost in losses.items():
         names = ", ".join(lost.first) + (", ..." if lost.total.objects > len(lost.first) else "")
         amount = f"{count(lost.total.objects, 'file')} ({size(lost.total.bytes)})"
         warn(state, f"discarded with the job: {amount} written or changed in {target}: {names}")

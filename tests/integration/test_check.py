@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from pathlib import Path
 
 from integration.job_driver import Node
@@ -12,6 +13,7 @@ from servers.repositories import make_repository
 from servers.strict_s3 import StrictS3
 from stager.cli.init import TEMPLATE
 from stager.stages.spec import parse_spec
+from stager.stages.spec_schema import TABLES
 
 _OPTIONAL = re.compile(r"^#(?! )", re.MULTILINE)
 
@@ -64,3 +66,4 @@ def test_job_file_of_init_is_accepted_as_it_is_and_with_all_that_is_commented_ou
     template = TEMPLATE.replace('source = "."', 'source = "git+https://git.example/c"')  # a directory has no ref
     spec = parse_spec(_OPTIONAL.sub("", template).encode(), where="template", base="/")
     assert len(spec.datasets) == 3 and spec.datasets[0].remote is not None
+    assert set(tomllib.loads(_OPTIONAL.sub("", template))) == set(TABLES)

@@ -19,6 +19,10 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
+def state_of(node: Node, job_id: str) -> str:
+    return str(json.loads((node.scratch / "jobs" / job_id / "job.json").read_text())["state"])
+
+
 def test_c19_code_is_what_it_was_when_the_job_was_created(
     node: Node, tmp_path: Path, moto: MotoS3, bucket_name: Callable[[], str]
 ) -> None:
@@ -45,16 +49,17 @@ source = "s3://{bucket}/d/"
     created = node.stager("create", job)
     assert created.code == 0, created.err
     (job_id,) = created.out.splitlines()
-    assert node.state(job_id) == "created" and not node.tree(job_id).exists()
+    assert state_of(node, job_id) == "created" and not node.tree(job_id).exists()
     (tmp_path / "project" / "train").write_text("edited since\n")
     commit_files(tmp_path / "words", {"w": b"second\n"}, "second")
     moto.fill(bucket, {"d/since": b"since\n"})
     (tmp_path / job).unlink()
-    for _ in range(2):  # also when it is started again
-        done = node.stager("run", job_id)
+    other = Node(tmp_path, {**node.environment, "STAGER_SCRATCH": str(tmp_path / "other")})
+    for where, started in ((other, str(node.scratch / "jobs" / job_id)), (node, job_id)):  # also on another node
+        done = where.stager("run", started)
         assert done.code == 0, done.err
         assert done.out.splitlines() == ["as created", "first", "then"]
-        assert node.state(job_id) == "removed"
+    assert state_of(node, job_id) == "removed"
     assert sorted(os.listdir(tmp_path / "project")) == ["train"]
     assert (tmp_path / "project" / "train").read_text() == "edited since\n"
     pinned = {data["name"]: data["pinned"] for data in node.receipt(job_id)["datasets"]}
@@ -65,8 +70,6 @@ source = "s3://{bucket}/d/"
     moto.fill(bucket, {"d/then": b"replaced\n"})
     done = node.stager("run", "like")
     assert done.code == 125 and "d/then" in done.err and "not what was listed" in done.err
-    done = node.stager("run", "--name", "other", "like")
-    assert done.code == 125 and "--name: job like was created without it" in done.err
     assert node.stager("teardown", "like").code == 0
     done = node.stager("run", "like")
     assert done.code == 125 and "has been removed; `stager create --from like`" in done.err
@@ -83,6 +86,9 @@ def test_creation_that_fails_says_why_and_leaves_no_job(node: Node, tmp_path: Pa
     assert unknown.code == 3 and "no job nobody on this node" in unknown.err
     node.stager("stage", "--job-id", "7", "--code", "code")
     settings = node.scratch / "jobs" / "7" / "settings.json"
+    assert node.stager("create", "--job-id", "late", "--code", "code").code == 0
+    late = node.stager("run", "--name", "other", "late")
+    assert late.code == 125 and "--name: job late was created without it" in late.err
     wrong = node.stager("create", "--cod", "code", "--", "true")
     assert wrong.code == 2 and "No such option '--cod'" in wrong.err and "'--code'" in wrong.err
     assert settings.stat().st_mode & 0o777 == 0o600

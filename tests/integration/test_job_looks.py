@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from integration.job_driver import Node
+from servers.strict_s3 import StrictS3
 from stager.ended_jobs import find_ended, remove_ended
 from stager.errors import HostError
 from stager.host.record import JobDirectory
@@ -72,41 +73,63 @@ def test_c21_logs_of_a_job_are_listed_followed_and_copied_while_it_runs_and_afte
     assert hashlib.sha256((copy / "sub" / "deep" / "data").read_bytes()).hexdigest() == digest
     assert f"{digest}  sub/deep/data\n" in copied.out
     assert (copy / "sub" / "empty").read_bytes() == b""
-    assert node.stager("logs", "7", "out").out == "first\nlast\n"
+    both = node.stager("logs", "7", "out", "late")
+    assert both.out == "first\nlast\nanother\n"
     ended = node.stager("status", "7")
+    assert f"/mnt/cluster_storage: {node.scratch}/storage" in ended.out and f"logs: {tmp_path}/kept/7/0" in ended.out
     assert "job 7 (job): removed since" in ended.out and "/data/a/b: file://" in ended.out and "exit: 0" in ended.out
-    missing = node.stager("logs", "7", "none")
-    assert missing.code == 3 and "no such file in the logs" in missing.err
 
 
 def test_status_and_logs_of_what_is_not_there_say_so(node: Node) -> None:
     unknown = node.stager("status", "nobody")
     assert unknown.code == 3 and "no job nobody on this node" in unknown.err
-    node.stager("run", "--job-id", "7", "--", "false")
+    node.stager("run", "--job-id", "7", "--", "sh", "-c", "echo x > /logs/o; exit 1")
+    missing = node.stager("logs", "7", "o", "none")
+    assert missing.code == 3 and "none: no such file in the logs" in missing.err
+    assert "exit: 1" in node.stager("status", "7").out
+    assert node.stager("teardown", "--discard-uncollected", "7").code == 0
     none = node.stager("logs", "--path", "7")
     assert none.code == 3 and "no logs of this job: its tree was removed, and none were kept" in none.err
-    assert "exit: 1" in node.stager("status", "7").out
 
 
-def test_a8_data_of_ended_jobs_stays_until_the_operator_says_otherwise(node: Node, tmp_path: Path) -> None:
-    job = node.write_job(f'command = ["sh", "-c", "echo x > /logs/o"]\n[logs]\npersist = "{tmp_path}/kept"\n')
-    assert node.stager("run", "--keep", "--job-id", "old", job).code == 0
-    assert node.stager("run", "--job-id", "own", "--", "sh", "-c", "echo x > /logs/o; exit 1").code == 1
-    with node.start("run", "--job-id", "runs", "--", "sh", "-c", "echo up; exec sleep 600") as running:
+_LEAVES = """
+ls -A /mnt/cluster_storage
+for kind in cluster user shared; do echo x > /mnt/${kind}_storage/left; done; echo x > /logs/o
+"""
+
+
+def test_a7_a8_a17_what_a_job_leaves_stays_until_it_is_removed_on_request_and_is_not_cloned(
+    node: Node, tmp_path: Path
+) -> None:
+    command = json.dumps(["sh", "-c", _LEAVES])
+    job = node.write_job(f'command = {command}\n[logs]\npersist = "{tmp_path}/kept"\n')
+    old = node.stager("run", "--keep", "--job-id", "old", job)
+    assert (old.code, old.out) == (0, "")
+    assert "stager: 1 file, 2 B left in /mnt/cluster_storage" in old.err and "/mnt/user_storage" in old.err
+    own = node.stager("run", "--job-id", "own", "--", "sh", "-c", "echo x > /logs/o; exit 1")
+    assert own.code == 1 and "left in /mnt/cluster_storage" not in own.err
+    storage = node.scratch / "storage"
+    with node.start("run", "--job-id", "runs", "--", "sh", "-c", f"{_LEAVES} echo up; exec sleep 600") as running:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
         dry = node.stager("gc", "--dry-run")
         assert "would remove the tree of job old (persisted since" in dry.out
+        assert "would remove the cluster storage of job old (" in dry.out
         assert "keeps the tree of job own (ended since" in dry.out and "logs are kept nowhere else" in dry.out
         assert "runs" not in dry.out and node.tree("old").exists()
-        own = json.loads((node.scratch / "jobs" / "own" / "job.json").read_text())["times"]["staging"]
-        since = datetime.fromtimestamp(own, UTC).isoformat()
-        done = node.stager("gc", "--older-than", since, "--json")
-        assert [(line["event"], line["job"]) for line in map(json.loads, done.out.splitlines())] == [("removed", "old")]
+        since = json.loads((node.scratch / "jobs" / "own" / "job.json").read_text())["times"]["staging"]
+        done = node.stager("gc", "--json", "--older-than", datetime.fromtimestamp(since, UTC).isoformat())
+        assert [(line["event"], line["what"], line["job"]) for line in map(json.loads, done.out.splitlines())] == [
+            ("removed", "tree", "old"), ("removed", "cluster storage", "old"),
+        ]  # fmt: skip
         assert not node.tree("old").exists() and node.tree("own").exists() and node.tree("runs").exists()
         assert (tmp_path / "kept" / "old" / "0" / "o").read_text() == "x\n"
+        assert node.stager("create", "--from", "old", "--job-id", "like").code == 0
+        clone = node.stager("run", "like")  # empty, while the settings are those of the other
+        assert (clone.code, clone.out) == (0, "") and (tmp_path / "kept" / "like" / "0" / "o").exists()
         assert node.stager("gc", "--older-than", "0s", "--discard-uncollected").code == 0
-        assert sorted(os.listdir(node.scratch / "jobs")) == ["own", "runs"]
         assert not node.tree("own").exists() and node.tree("runs").exists()
+        assert [name.partition("-")[2] for name in os.listdir(storage / "cluster")] == ["runs"]
+        assert (storage / "user" / str(os.geteuid()) / "left").exists() and (storage / "shared" / "left").exists()
         running.terminate()
         running.wait(60)
 
@@ -139,3 +162,18 @@ def test_what_waits_or_works_is_nothing_that_has_ended(tmp_path: Path) -> None:
     (tmp_path / "jobs" / "removed" / "notes").unlink()
     remove_ended(ended, discard_uncollected=False)
     assert "removed" not in os.listdir(tmp_path / "jobs")
+
+
+def test_logs_in_an_object_store_are_listed_shown_and_copied(tmp_path: Path, strict: StrictS3) -> None:
+    strict.buckets["bucket"] = {}
+    node = Node(tmp_path, strict.environment())
+    write = "mkdir /logs/sub; : > /logs/sub/empty; echo one > /logs/o"
+    done = node.stager("run", "--job-id", "7", "--logs", "s3://bucket/logs", "--", "sh", "-c", write)
+    assert done.code == 0, done.err
+    listed = [json.loads(line) for line in node.stager("logs", "--json", "7").out.splitlines()]
+    assert [(file["path"], file["bytes"]) for file in listed] == [("o", 4), ("sub/empty", 0)]
+    assert node.stager("logs", "7", "o").out == "one\n"
+    copied = node.stager("logs", "--to", "copy", "7")
+    assert copied.code == 0 and "2 files, 4 B of the logs of job 7 copied to copy" in copied.out, copied.err
+    copy = {str(path.relative_to(tmp_path / "copy")): path for path in (tmp_path / "copy").rglob("*")}
+    assert sorted(copy) == ["o", "sub", "sub/empty"] and copy["o"].read_bytes() == b"one\n"

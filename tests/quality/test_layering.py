@@ -100,6 +100,7 @@ LAYERS = (
             "slurm",
             "slurm_told",
             "storages",
+            "store_logs",
             "sync_options",
             "telling",
             "verify",
