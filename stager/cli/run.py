@@ -25,6 +25,7 @@ from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import (
+    refuse_partial,
     tell_collected,
     tell_placement,
     tell_storage,
@@ -286,8 +287,10 @@ def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bo
     """
     told_s = heard_s(signal.SIGTERM)
     within_s = math.inf if how.keep_within_s is None else how.keep_within_s
-    for collected in collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s):
+    found = collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s)
+    for collected in found:
         tell_collected(state, job.record.id, collected, err=True)
+    refuse_partial(job.record.id, found)
     if job.record.state is not JobState.PERSISTED:
         warn_of_uncollected(state, job)
     elif not how.keep:
