@@ -26,11 +26,12 @@ from stager.model import JobState, Mount, MountView
 from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
-from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
+from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, MODULES, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS
 
 __all__ = ["Offer", "end_outside", "mount_job", "offered", "umount_job"]
 
-_OWN: Final = frozenset({CODE, LOGS, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
+_MOST_MOUNTS: Final = 1000
+_OWN: Final = frozenset({CODE, LOGS, MODULES, TASK, TMP, TMP_RAMFS, LOCAL_STORAGE})
 """The job's alone, at paths that every user of the node can reach."""
 
 
@@ -184,10 +185,17 @@ def _take(channel: Channel, user: Principal) -> list[HostMount]:
                 return wanted
             mount = _asked(message, files, user)
             wanted.append(mount)
+            _refuse_too_many(wanted)
             _admit(mount, str(message.get("kind")), user, [one.target for one in wanted[:-1]])
     except BaseException:
         _close_all(wanted)
         raise
+
+
+def _refuse_too_many(wanted: Sequence[HostMount]) -> None:
+    """A node has room for so many in all (fs.mount-max)."""
+    if len(wanted) > _MOST_MOUNTS:
+        raise MountError(f"more than {_MOST_MOUNTS} mounts", where="the job", hint="put data sets together")
 
 
 def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> HostMount:
@@ -195,6 +203,8 @@ def _asked(message: dict[str, Any], files: Sequence[int], user: Principal) -> Ho
     if files:
         return HostMount(target, files[0], locked=bool(message["read_only"]) or target.startswith(f"{PUBLIC}/"))
     size, inodes = int(message["bytes"]), int(message["inodes"])
+    if target != TMP_RAMFS or size < 1 or inodes < 1:
+        raise MountError("is no place in memory, or one without an end", where=ascii(target))
     options = {"mode": "0700", "uid": str(user.uid), "gid": str(user.gid), "size": str(size), "nr_inodes": str(inodes)}
     return HostMount(target, None, tmpfs_options=options)
 

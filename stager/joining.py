@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, UsageError
+from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, StagerError, UsageError
 from stager.host import brokered
 from stager.host.holders import Life
 from stager.host.launch_notes import read_note
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
-from stager.host.record import KeptBy, Record, find_scratch, record_at
+from stager.host.record import RECORD, KeptBy, Record, find_scratch, record_at
 from stager.job_command import joining_command
 from stager.launches import Launch
 from stager.model import Command, ExitInfo, JobState
@@ -38,7 +38,7 @@ __all__ = ["exec_in_job", "join_launch"]
 _LOOK_S: Final = 0.02
 _LOOK_AT_MOST_S: Final = 0.5
 _LEADER_COMES_WITHIN_S: Final = 600.0
-_SAME_LAUNCH_S: Final = 60.0  # what was noted longer before a rank came is of an earlier launch of the same name
+_COMES_AGAIN_WITHIN_S: Final = 10.0
 _MOST_CONTEXT_BYTES: Final = 16 << 20
 _HINT: Final = "`stager ls` names the jobs of this node"
 
@@ -85,23 +85,16 @@ async def _until_view_stands(
     """The job's directory and record. A launch may follow another of the same name (two lines of one script under one
     ``srun``): one that this rank has been at already is over, or about to be.
     """
-    deadline_s, came_s = time.monotonic() + _LEADER_COMES_WITHIN_S, time.time()
-    wait_s = _LOOK_S
+    came_s, wait_s = time.time(), _LOOK_S
     while True:
         found = await asyncio.to_thread(_find, job_id, asked, environ)
-        if found is not None and _is_new(*found, launch):
-            path, record = found
-            if record.state is JobState.RUNNING and record.keeper is not None:
-                return path, record
-            _raise_if_over(record)
-        else:
-            at_work = await asyncio.to_thread(_is_at_work, job_id, launch, came_s)
-            if not at_work and time.monotonic() > deadline_s:
-                raise BusyError(
-                    f"rank 0 of this launch has not come to job {job_id}",
-                    where=f"rank {launch.rank} of {launch.ranks}",
-                    hint="it is the one that stages: look what became of it",
-                )  # fmt: skip
+        if found is not None and not _is_new(*found, launch):
+            found = None
+        if found is not None and found[1].state is JobState.RUNNING and found[1].keeper is not None:
+            return found
+        hopeless = await asyncio.to_thread(_why_hopeless, job_id, launch, found, came_s)
+        if hopeless is not None and time.time() >= hopeless[1]:
+            raise hopeless[0]
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 1.5, _LOOK_AT_MOST_S)
 
@@ -110,28 +103,49 @@ def _is_new(path: str, record: Record, launch: Launch) -> bool:
     return record.launch == launch.token and rank_presence(path, [launch.rank])[launch.rank] is Presence.ABSENT
 
 
-def _is_at_work(job_id: str, launch: Launch, came_s: float) -> bool:
-    """Whether rank 0 says so, before it has a job: it may wait for its turn on the node. Raises that it has failed."""
+def _why_hopeless(
+    job_id: str, launch: Launch, found: tuple[str, Record] | None, came_s: float
+) -> tuple[StagerError, float] | None:
+    """What to fail with, and from when on (Unix time); None: rank 0 is at work.
+
+    What had failed before this rank came may be an earlier launch of the same name, of a script that tries again: rank
+    0 comes soon then.
+    """
     note = read_note(job_id)
-    if note is None or note.token != launch.token:
-        return False
-    if not note.is_failure():
-        return True
-    if note.at_s < came_s - _SAME_LAUNCH_S:
-        return False
+    if note is not None and note.token == launch.token and not note.is_failure():
+        return None
     where = f"job {job_id}, rank 0 of this launch"
-    raise (BusyError if note.transient else HostError)(f"failed: {note.error or 'it was killed'}", where=where)
+    if found is not None:
+        path, record = found
+        error = _why_over(record, where)
+        return (error, _from(_changed_s(path), came_s)) if error is not None else None
+    if note is not None and note.token == launch.token:
+        kind = BusyError if note.transient else HostError
+        return kind(f"failed: {note.error or 'it was killed'}", where=where), _from(note.at_s, came_s)
+    hint = "it is the one that stages: look what became of it"
+    return BusyError("has not come", where=where, hint=hint), came_s + _LEADER_COMES_WITHIN_S
 
 
-def _raise_if_over(record: Record) -> None:
-    """Rank 0 has failed or gone, or has waited in vain."""
-    where = f"job {record.id}, rank 0 of this launch"
+def _from(failed_s: float, came_s: float) -> float:
+    return failed_s if failed_s >= came_s else came_s + _COMES_AGAIN_WITHIN_S
+
+
+def _changed_s(path: str) -> float:
+    try:
+        return os.stat(os.path.join(path, RECORD)).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _why_over(record: Record, where: str) -> StagerError | None:
+    """Rank 0 has failed or gone, or has waited in vain; None: it has not."""
     if record.error is not None:
-        raise (BusyError if record.transient else HostError)(f"failed: {record.error}", where=where)
+        return (BusyError if record.transient else HostError)(f"failed: {record.error}", where=where)
     if record.owner.state() is Life.DEAD:
-        raise HostError("was killed", where=where, hint="run the job again")
+        return HostError("was killed", where=where, hint="run the job again")
     if record.state not in (JobState.STAGING, JobState.READY, JobState.RUNNING):
-        raise HostError("has ended already", where=where, hint="start all ranks at the same time")
+        return HostError("has ended already", where=where, hint="start all ranks at the same time")
+    return None
 
 
 def _find(job_id: str, asked: str | None, environ: Mapping[str, str]) -> tuple[str, Record] | None:
@@ -146,6 +160,9 @@ def _open_view(record: Record) -> Iterator[tuple[Joined, bytes]]:
     """The view of a job, and its context. Raises `UsageError`: the job has none here; `AccessDeniedError`."""
     where = f"job {record.id}"
     keeper = record.keeper
+    if keeper is None and record.is_active() and record.state is JobState.RUNNING:
+        hint = "with `--view none` and `stager mount` there is none"
+        raise UsageError("has no view, or none yet", where=where, hint=hint)
     if keeper is None or record.state is not JobState.RUNNING:
         raise UsageError(f"does not run, it is {record.shown_state()}", where=where, hint=_HINT)
     if keeper.holder.uid != os.geteuid():

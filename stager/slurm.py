@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from stager.errors import BusyError, NotFoundError, StagerError, from_os_error
+from stager.errors import BusyError, HostError, NotFoundError, StagerError, from_os_error
 from stager.host.host_journal import RUN
 from stager.host.host_mounts import make_mounts, remove_mounts
 from stager.host.own_command import run_stager
@@ -56,7 +56,7 @@ def start_job(
 
 
 def end_job(
-    environ: Mapping[str, str], *, scratch: str | None = None, directory: str = RUN
+    environ: Mapping[str, str], *, scratch: str | None = None, limit_s: float | None = None, directory: str = RUN
 ) -> tuple[bool, list[str]]:
     """Remove the mounts of a job that the prolog has staged, keep its logs, remove its tree; whether there was one.
 
@@ -66,12 +66,15 @@ def end_job(
     job_id = slurm_job_id(environ)
     fd = open_told(directory)
     try:
-        told = read_told(fd, job_id)
+        try:
+            told = read_told(fd, job_id)
+        except HostError:  # it is the user's, to do with it what that one likes
+            told = Told()
         if told is None:
             return False, []
         user = slurm_principal(environ)
         remove_mounts(job_id, directory=directory)
-        left = _finish(job_id, user, environ, scratch, has_run=not told.failed)
+        left = _finish(job_id, user, environ, scratch, limit_s, has_run=not told.failed)
         os.unlink(job_id, dir_fd=fd)
     except OSError as error:
         raise from_os_error(error, doing="end the job", where=directory) from error
@@ -115,8 +118,9 @@ def _hand_over(job_id: str, user: Principal, scratch: str | None, directory: str
 
 
 def _finish(
-    job_id: str, user: Principal, environ: Mapping[str, str], scratch: str | None, *, has_run: bool
-) -> list[str]:
+    job_id: str, user: Principal, environ: Mapping[str, str], scratch: str | None, limit_s: float | None, *,
+    has_run: bool,
+) -> list[str]:  # fmt: skip
     """The user's part of the end; what it could not do."""
     try:
         end_outside(user, job_id, scratch)
@@ -125,8 +129,10 @@ def _finish(
     except StagerError as error:
         return [str(error)]
     commands = ["collect", "teardown"] if has_run else ["teardown"]
-    ran = run_stager([[command, "-q", job_id, *_where(scratch)] for command in commands], user, environ)
-    return ran.said.strip().splitlines() or ([f"its end ended with status {ran.code}"] if ran.code else [])
+    ran = run_stager([[command, "-q", job_id, *_where(scratch)] for command in commands], user, environ,
+                     limit_s=limit_s)  # fmt: skip
+    how = "has not come in time" if ran.code is None else f"ended with status {ran.code}" if ran.code else ""
+    return ran.said.strip().splitlines() or ([f"its end {how}"] if how else [])
 
 
 def _where(scratch: str | None) -> list[str]:

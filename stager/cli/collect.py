@@ -11,8 +11,8 @@ from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
-from stager.cli.tell import tell, tell_collected
-from stager.errors import HostError, UsageError
+from stager.cli.tell import refuse_partial, tell, tell_collected
+from stager.errors import UsageError
 from stager.job_end import collect_job
 from stager.job_keeps import snapshot_of
 from stager.launching import end_launched
@@ -51,10 +51,7 @@ def command(state: State, /, job_id: str, snapshot: bool, ended: bool, scratch: 
     collected, logs = run_async(stoppable(copy if snapshot else collect), how_to_continue=again)
     for one in collected:
         tell_collected(state, job_id, one)
-    if missing := [one for one in collected if not one.is_whole]:
-        raise HostError(
-            f"not all {missing[0].what} are kept", where=f"job {job_id}", hint="the tree stays; see what is missing"
-        )
+    refuse_partial(job_id, collected)
     if not collected:
         if not holds_anything(logs):
             tell(state, "collected", {"job": job_id, "logs": logs}, f"nothing to collect from job {job_id}")

@@ -41,6 +41,7 @@ from stager.placing import (
     with_kept,
 )
 from stager.planning import plan_job
+from stager.resources import refuse_clashes
 from stager.stages.place_candidates import quota_in_force
 from stager.stages.place_policy import within_quota
 from stager.stages.spec import load_spec
@@ -126,6 +127,8 @@ async def _plan(
     found = await asyncio.to_thread(with_kept, found, kept_as, for_view=True)
     has_some = any(item.name in kept_as for root in found.roots for item in root.kept)
     async with transfer:
+        resources = [copy for copy in copies_of(spec, remote, None) if copy.resource]
+        await refuse_clashes(resources, transfer=transfer, scratch=None)
         wanted = await size_job(
             spec, transfer=transfer, remote=remote, names=names, sink=nowhere if has_some else sink
         )

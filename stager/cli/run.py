@@ -25,6 +25,7 @@ from stager.cli.render import Renderer, report_error, write
 from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import (
+    refuse_partial,
     tell_collected,
     tell_placement,
     tell_storage,
@@ -36,7 +37,6 @@ from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.connecting import connected, live_paths
 from stager.copies import caches_for
 from stager.errors import InternalError, StagerError, UsageError
-from stager.host import brokered
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
 from stager.host.signals import heard_s
@@ -163,10 +163,9 @@ def _run(
     refuse_unknown_task(arguments.spec, facts)
     if arguments.job_id or facts.job_id:  # with an id that each makes for itself, each is a job of its own
         how = replace(how, launch=launch_of(os.environ))
-    if how.launch is not None and (how.plain or brokered.is_brokered()):
+    if how.launch is not None and how.plain:
         raise UsageError(
-            "several ranks of a node share a view, and there is none that they could join",
-            where="--view none" if how.plain else "stager --as-user",
+            "several ranks of a node share a view, and there is none", where="--view none",
             hint="start one on each node, as with `srun --ntasks-per-node=1`",
         )  # fmt: skip
     is_led = how.launch is not None and how.launch.rank > 0
@@ -288,8 +287,10 @@ def _finish(state: State, job: JobDirectory, how: _How, stopped: Callable[[], bo
     """
     told_s = heard_s(signal.SIGTERM)
     within_s = math.inf if how.keep_within_s is None else how.keep_within_s
-    for collected in collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s):
+    found = collect_job(job, stopped=stopped, deadline_s=None if told_s is None else told_s + within_s)
+    for collected in found:
         tell_collected(state, job.record.id, collected, err=True)
+    refuse_partial(job.record.id, found)
     if job.record.state is not JobState.PERSISTED:
         warn_of_uncollected(state, job)
     elif not how.keep:

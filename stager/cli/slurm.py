@@ -65,8 +65,10 @@ def task_prolog() -> int:
 
 
 @command.command("epilog")
+@click.option("--limit", "limit_s", type=Figure(1.0, 1e7), metavar="SECONDS", default=3600.0, show_default=True,
+              help="Give up what takes longer: the tree stays.")
 @_scratch_option
-def epilog(scratch: str | None) -> None:
+def epilog(limit_s: float, scratch: str | None) -> None:
     """Remove the mounts of the job that has ended on this node, keep its logs, remove its tree.
 
     What cannot be kept stays in its tree (stager ls). Only a fault of the node ends this with a status that drains it.
@@ -77,6 +79,6 @@ def epilog(scratch: str | None) -> None:
         return
     from stager.slurm import end_job
 
-    _, left = end_job(os.environ, scratch=scratch)
+    _, left = end_job(os.environ, scratch=scratch, limit_s=limit_s)
     for line in left:
         write(sys.stderr, f"stager: job {os.environ['SLURM_JOB_ID']}: {show(os.fsencode(line))}")

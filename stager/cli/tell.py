@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,16 +14,17 @@ import msgspec
 from stager.cli.render import write
 from stager.cli.state import State
 from stager.cli.text import count, size
+from stager.errors import HostError
 from stager.host.record import JobDirectory, rfc3339
 from stager.job_end import find_losses, read_receipt
-from stager.job_keeps import keeps_of
 from stager.names import show, to_json
-from stager.stages.collect import Collected, holds_anything
+from stager.stages.collect import Collected
 from stager.stages.discard import Discarded
 from stager.stages.place import Placement
 from stager.view_paths import LOCAL_STORAGE
 
 __all__ = [
+    "refuse_partial",
     "tell",
     "tell_collected",
     "tell_losses",
@@ -106,14 +107,19 @@ def tell_collected(state: State, job_id: str, collected: Collected, *, err: bool
         warn(state, f"no rule of [{what}] wants {count(unwanted, 'file')} ({size(collected.unwanted.bytes)})")
 
 
-def warn_of_uncollected(state: State, job: JobDirectory) -> None:
-    """Say of a job that has ended what is kept nowhere else, and how it can be."""
-    keeps = {keep.what for keep in keeps_of(job)}
-    job_id = job.record.id
-    if "logs" not in keeps and holds_anything(os.path.join(job.tree, "logs")):
-        warn(
-            state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
-            f"stager teardown --discard-uncollected {job_id} removes them",
+def refuse_partial(job_id: str, found: Sequence[Collected]) -> None:
+    """Raise `HostError` when something should be kept and is not: it was named, and that is no success."""
+    what = " and ".join(one.what for one in found if not one.is_whole)
+    if what:
+        raise HostError(
+            f"not all {what} are kept", where=f"job {job_id}",
+            hint=f"the tree stays: stager collect {job_id} tries again",
         )  # fmt: skip
-    else:
-        warn(state, f"not all is kept: the tree stays at {job.tree}, stager collect {job_id} tries again")
+
+
+def warn_of_uncollected(state: State, job: JobDirectory) -> None:
+    """Say of a job that has ended that its logs are kept nowhere else, and how they can be."""
+    warn(
+        state, f"logs are in {job.tree}/logs and kept nowhere else (--logs DIR keeps them); "
+        f"stager teardown --discard-uncollected {job.record.id} removes them",
+    )  # fmt: skip

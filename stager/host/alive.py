@@ -19,6 +19,7 @@ from stager.errors import MountError
 __all__ = ["confirm_alive"]
 
 _LIMIT_S: Final = 10.0
+_ENDS_WITHIN_S: Final = 0.2
 _GONE: Final = "the server behind this mount may be gone"
 
 
@@ -76,9 +77,9 @@ def _read_one(target: str) -> int:
 
 
 def _can_end(child: int) -> bool:
-    """Whether the killed child has gone within a second; else whoever comes after it reaps it."""
+    """Whether the killed child has gone by now; one that sleeps on is reaped by whoever comes after."""
     pidfd = os.pidfd_open(child)
     try:
-        return bool(select.select([pidfd], [], [], 1.0)[0])
+        return bool(select.select([pidfd], [], [], _ENDS_WITHIN_S)[0])
     finally:
         os.close(pidfd)

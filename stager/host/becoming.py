@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from stager import errors
-from stager.errors import InternalError, StagerError
+from stager.errors import HostError, InternalError, StagerError
 from stager.host.principal import Principal, become
 
 __all__ = ["Channel", "as_user"]
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 8
+_ANSWERS_WITHIN_S: Final = 120.0
+_ENDS_WITHIN_S: Final = 5.0
 
 
 class Channel:
@@ -30,20 +33,32 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def say(self, message: object, *files: int) -> None:
-        """Send a message and open files with it. OSError: nobody listens, or it is larger than 1 MiB."""
-        socket.send_fds(self._connection, [json.dumps(message).encode()], files)
+    def say(self, message: dict[str, Any], *files: int) -> None:
+        """Send a message and open files with it. Raises `HostError`: the other end has gone."""
+        try:
+            socket.send_fds(self._connection, [json.dumps(message).encode()], files)
+        except OSError as error:
+            raise _gone(error.strerror or "") from error
 
-    def hear(self) -> tuple[Any, Sequence[int]]:
+    def hear(self) -> tuple[dict[str, Any], Sequence[int]]:
         """The next message, and the files that came with it, which are the caller's to close.
 
-        Raises the `StagerError` that the other end ended with; `InternalError`: it ended without a word.
+        Raises the `StagerError` that the other end ended with; `HostError`: it ended without a word, as its user can
+        kill it, or says nothing.
         """
-        data, files, flags, _ = socket.recv_fds(self._connection, _MOST_BYTES, _MOST_FILES, socket.MSG_CMSG_CLOEXEC)
+        if not select.select([self._connection], [], [], _ANSWERS_WITHIN_S)[0]:
+            raise HostError(
+                f"no answer within {_ANSWERS_WITHIN_S:.0f} s", where="the process that works for the user",
+                hint="a mount may hang, or the user has stopped it",
+            )  # fmt: skip
+        try:
+            data, files, flags, _ = socket.recv_fds(self._connection, _MOST_BYTES, _MOST_FILES, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise _gone(error.strerror or "") from error
         if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise InternalError("the process that works for the user ended without a word", hint="see above")
+            raise _gone("without a word")
         message = json.loads(data)
-        if isinstance(message, dict) and "error" in message:
+        if "error" in message:
             raise _as_error(message)
         return message, files
 
@@ -65,7 +80,23 @@ def as_user(user: Principal, work: Callable[[Channel], None]) -> Iterator[Channe
         yield Channel(ours)
     finally:
         ours.close()
-        os.waitpid(child, 0)
+        _await_end(child)
+
+
+def _gone(how: str) -> HostError:
+    return HostError(f"has ended ({how})", where="the process that works for the user", hint="see above, or try again")
+
+
+def _await_end(child: int) -> None:
+    """One that does not end by itself is killed; one that sleeps in a dead mount is left behind."""
+    pidfd = os.pidfd_open(child)
+    try:
+        if not select.select([pidfd], [], [], _ENDS_WITHIN_S)[0]:
+            os.kill(child, signal.SIGKILL)
+        if select.select([pidfd], [], [], _ENDS_WITHIN_S)[0]:
+            os.waitpid(child, 0)
+    finally:
+        os.close(pidfd)
 
 
 def _work(user: Principal, work: Callable[[Channel], None], connection: socket.socket) -> NoReturn:

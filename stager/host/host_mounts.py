@@ -4,26 +4,23 @@ Only one job at a time can have these paths on a node. /data and /public become 
 the job's user and root can enter, and in it the data sets; what else there is is mounted at its own path. What the node
 has at these paths is never covered: the job is refused. Mount points that are missing are made.
 
-What was done is undone from the journal (`stager.host.host_journal`), backwards, also after a SIGKILL at any moment: a
-mount is taken away when its id, device, root and place are those of the journal and nothing that is not ours is mounted
-on or in it, a directory when it is empty. Needs Linux 5.12.
+What was done is undone from the journal (`stager.host.host_journal`), also after a SIGKILL at any moment: see
+`stager.host.host_unmounts`. Needs Linux 5.12.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from stager.errors import BusyError, HostError, MountError, from_os_error
+from stager.errors import BusyError, MountError
 from stager.host import syscalls
-from stager.host.host_journal import RUN, Begun, Complete, Directory, HostJournal, Mounted, Undoing, own_namespace
+from stager.host.host_journal import RUN, Begun, Complete, Directory, HostJournal, Mounted
+from stager.host.host_unmounts import all_stand, are_elsewhere, undo
 from stager.host.mounts import Row, lies_within, mount_id, mount_id_of_path, place_of, read_mountinfo
-from stager.host.procs import list_processes
-from stager.host.workspace import boot_id
-from stager.names import show
 from stager.view_paths import DATA, PUBLIC
 
 __all__ = ["SHELVES", "HostMount", "begun_mounts", "make_mounts", "remove_mounts"]
@@ -33,7 +30,6 @@ SHELVES: Final = (DATA, PUBLIC)
 
 _STAGED: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _LOCKED: Final = _STAGED | syscalls.MOUNT_ATTR_RDONLY
-_HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class HostMount(NamedTuple):
@@ -56,16 +52,17 @@ def make_mounts(job: str, uid: int, gid: int, wanted: Sequence[HostMount], *, di
     with HostJournal(directory) as journal:
         begun = journal.begun
         if begun is not None:
-            whole = journal.is_complete() and not _are_elsewhere(journal)
+            whole = journal.is_complete() and not are_elsewhere(journal)
             if whole and begun.job != job:
                 raise BusyError(
                     f"job {begun.job} has these paths on this node", where="the mounts of this node",
                     hint=f"only one job at a time can: stager umount {begun.job} after its end",
                 )  # fmt: skip
-            if whole and _all_stand(journal):
+            if whole and all_stand(journal):
                 return False
-            if left := _undo(journal):
+            if left := undo(journal):
                 raise _left_over(begun.job, left)
+        wanted = [mount for mount in wanted if not _is_there(mount)]
         _refuse_what_is_there(wanted)
         journal.begin(job, uid)
         umask = os.umask(0o022)
@@ -73,7 +70,7 @@ def make_mounts(job: str, uid: int, gid: int, wanted: Sequence[HostMount], *, di
             _make(journal, uid, gid, wanted)
             journal.note(Complete())
         except BaseException:
-            _undo(journal)
+            undo(journal)
             raise
         finally:
             os.umask(umask)
@@ -89,7 +86,7 @@ def remove_mounts(job: str, *, directory: str = RUN) -> bool:
         begun = journal.begun
         if begun is None or begun.job != job:
             return False
-        if left := _undo(journal):
+        if left := undo(journal):
             raise _left_over(job, left)
     return True
 
@@ -104,6 +101,13 @@ def _canonical(target: str) -> str:
     """The table of mounts knows no symlinks, and on some nodes /mnt is one."""
     above, name = os.path.split(target)
     return target if _is_on_a_shelf(target) else os.path.join(os.path.realpath(above), name)
+
+
+def _is_there(mount: HostMount) -> bool:
+    """Whether the node has just that directory there, as a storage that is mounted at its path on every node."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return mount.source is not None and os.path.samestat(os.stat(mount.target), os.fstat(mount.source))
+    return False
 
 
 def _is_on_a_shelf(target: str) -> bool:
@@ -192,7 +196,10 @@ def _mount(journal: HostJournal, mount: HostMount, rows: Sequence[Row]) -> None:
         tree = syscalls.make_tmpfs(attributes=_STAGED, **(mount.tmpfs_options or {}))
         device, root, inside = _device_of(tree), "/", list[tuple[Row, str]]()
     else:
-        place = place_of(mount.source, rows)
+        try:
+            place = place_of(mount.source, rows)
+        except LookupError as error:
+            raise MountError("cannot tell which mount its source is on", where=mount.target) from error
         path = os.readlink(f"/proc/self/fd/{mount.source}")
         device, root = place
         inside = [(row, row.mountpoint[len(path) + 1 :]) for row in rows if row.mountpoint.startswith(f"{path}/")]
@@ -254,142 +261,3 @@ def _prove(target: str) -> None:
                 raise
         else:
             raise MountError("can be written to", where=row.mountpoint, hint="please report this: it is a bug")
-
-
-def _are_elsewhere(journal: HostJournal) -> bool:
-    """Whether the mounts are gone with their boot or namespace. `HostError`: they stand in one that is not this."""
-    begun = journal.begun
-    if begun is None or begun.boot != boot_id():
-        return True
-    if begun.namespace == own_namespace():
-        return False
-    for process in list_processes():
-        with suppress(OSError):
-            if os.stat(f"/proc/{process.pid}/ns/mnt").st_ino != begun.namespace:
-                continue
-            rows = {row.mount_id: row for row in read_mountinfo(process.pid)}
-            # A namespace's number is given to another as soon as it is free: only our mounts say that it is that one.
-            if not any(_is_same(step, rows.get(step.mount_id)) for step in _mounts_of(journal)):
-                return True
-            raise HostError(
-                f"the mounts of job {begun.job} were made in another mount namespace, that of process {process.pid}",
-                where=journal.path, hint=f"run this in that one: nsenter --target {process.pid} --mount",
-            )  # fmt: skip
-    return True
-
-
-def _is_same(step: Mounted, row: Row | None) -> bool:
-    return row is not None and (row.device, row.root, row.mountpoint) == (step.device, step.root, step.target)
-
-
-def _mounts_of(journal: HostJournal) -> Iterator[Mounted]:
-    return (step for step in journal.steps if isinstance(step, Mounted))
-
-
-def _all_stand(journal: HostJournal) -> bool:
-    rows = {row.mount_id: row for row in read_mountinfo()}
-    return all(_find(step, rows) is not None for step in _mounts_of(journal))
-
-
-def _find(step: Mounted, rows: dict[int, Row]) -> Row | None:
-    """Our mount, if it stands still. A source that its user has renamed has another root and the same inode."""
-    row = rows.get(step.mount_id)
-    if row is None or row.mountpoint != step.target or row.device != step.device:
-        return None
-    if row.root == step.root:
-        return row
-    try:
-        fd = os.open(step.target, _HANDLE)
-    except OSError:
-        return None
-    try:
-        found = os.fstat(fd)
-        return row if mount_id(fd) == step.mount_id and (found.st_dev, found.st_ino) == step.identity else None
-    finally:
-        os.close(fd)
-
-
-def _undo(journal: HostJournal) -> list[str]:
-    """Backwards; the journal goes when nothing of it stands. What is in the way of the rest, named."""
-    if not _are_elsewhere(journal):
-        if not isinstance(journal.steps[-1], Undoing):
-            journal.note(Undoing())
-        left = _unmount_all(journal)
-        if left:
-            return left
-    for step in reversed(journal.steps):
-        if isinstance(step, Directory):
-            _remove_directory(step.path)
-    journal.remove()
-    return []
-
-
-def _unmount_all(journal: HostJournal) -> list[str]:
-    foreign: dict[int, str] = {}
-    for step in reversed(list(_mounts_of(journal))):
-        rows = {row.mount_id: row for row in read_mountinfo()}
-        if (row := _find(step, rows)) is None:
-            continue
-        ours = _ours(journal, rows)
-        inside = list(_inside(row, rows.values()))
-        foreign |= {one.mount_id: _told(one) for one in inside if one.mount_id not in ours}
-        if any((one.mount_id, one.device, one.root) not in step.below for one in inside):
-            continue
-        if not _is_on_top(step):
-            foreign |= {one.mount_id: _told(one) for one in rows.values() if _covers(one, step.target, ours)}
-            continue
-        # With all that came with it, and also while a process holds it: what it holds, it keeps, nobody else sees it.
-        try:
-            syscalls.unmount(step.target, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
-        except OSError as error:
-            raise MountError(f"cannot unmount: {error.strerror}", where=step.target) from error
-    return list(foreign.values())
-
-
-def _ours(journal: HostJournal, rows: dict[int, Row]) -> set[int]:
-    """The mounts of the journal that stand, each with what came with it."""
-    stand = [step for step in _mounts_of(journal) if _find(step, rows) is not None]
-    came = {below for step in stand for below in step.below}
-    return {step.mount_id for step in stand} | {
-        row.mount_id for row in rows.values() if (row.mount_id, row.device, row.root) in came
-    }
-
-
-def _inside(top: Row, rows: Iterable[Row]) -> Iterator[Row]:
-    """What is mounted on or in a mount, however deep."""
-    above = {top.mount_id}
-    waiting = list(rows)
-    while found := [row for row in waiting if row.parent_id in above and row.mount_id not in above]:
-        above |= {row.mount_id for row in found}
-        yield from found
-
-
-def _is_on_top(step: Mounted) -> bool:
-    try:
-        fd = syscalls.open_resolved(step.target, os.O_PATH, resolve=syscalls.RESOLVE_NO_SYMLINKS)
-    except OSError:
-        return False
-    try:
-        return mount_id(fd) == step.mount_id
-    finally:
-        os.close(fd)
-
-
-def _covers(row: Row, target: str, ours: set[int]) -> bool:
-    return row.mount_id not in ours and row.mountpoint != "/" and lies_within(target, row.mountpoint)
-
-
-def _told(row: Row) -> str:
-    path, source = show(os.fsencode(row.mountpoint)), show(os.fsencode(row.source))
-    return f"{path}: {row.fstype} from {source} (mount {row.mount_id})"
-
-
-def _remove_directory(path: str) -> None:
-    """One that somebody has put something into stays, and so does one that cannot be removed now."""
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOTDIR, errno.EROFS):
-            raise from_os_error(error, doing="remove the mount point", where=path) from error

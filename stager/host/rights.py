@@ -24,6 +24,7 @@ _DATA: Final = re.compile(rf"{view_paths.DATA}/[^/]+/[^/]+")
 _PUBLIC: Final = re.compile(rf"{view_paths.PUBLIC}/[^/]+")
 _OTHERS: Final = (
     view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.TMP_RAMFS,
+    view_paths.MODULES,
     view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
 )  # fmt: skip
 _KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
@@ -152,7 +153,7 @@ class PrincipalRights:
         os.setgroups(self._groups)
         os.setresgid(self._gid, self._gid, self._gid)
         os.setresuid(0, self._uid, 0)
-        permitted = _permitted()
+        permitted = rights_calls.permitted_capabilities()
         rights_calls.set_capabilities(effective=rights_calls.SYS_ADMIN & permitted, permitted=permitted)
 
     def job_namespace(self) -> int | None:
@@ -186,7 +187,7 @@ class PrincipalRights:
         if namespace is not None:
             syscalls.enter_namespace(namespace, syscalls.CLONE_NEWUSER)
         else:
-            permitted = _permitted()
+            permitted = rights_calls.permitted_capabilities()
             rights_calls.set_capabilities(effective=permitted, permitted=permitted)
         syscalls.forbid_new_privileges()
         if namespace is None:
@@ -195,7 +196,7 @@ class PrincipalRights:
         capabilities.restrict(0)
         os.setresgid(self._gid, self._gid, self._gid)
         os.setresuid(self._uid, self._uid, self._uid)
-        if os.getresuid() != (self._uid,) * 3 or _permitted():
+        if os.getresuid() != (self._uid,) * 3 or rights_calls.permitted_capabilities():
             _die()
 
     def end_job(self, namespace: int | None) -> None:
@@ -231,11 +232,6 @@ def _open_all(paths: Sequence[str]) -> list[int]:
         with suppress(OSError):
             found.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     return found
-
-
-def _permitted() -> int:
-    with open("/proc/self/status", "rb") as file:
-        return next(int(line.split()[1], 16) for line in file if line.startswith(b"CapPrm:"))
 
 
 def _die() -> NoReturn:

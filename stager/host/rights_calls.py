@@ -8,7 +8,14 @@ import os
 import platform
 from typing import Final
 
-__all__ = ["SYS_ADMIN", "hide_process", "leave_keyring", "lock_securebits", "set_capabilities"]
+__all__ = [
+    "SYS_ADMIN",
+    "hide_process",
+    "leave_keyring",
+    "lock_securebits",
+    "permitted_capabilities",
+    "set_capabilities",
+]
 
 SYS_ADMIN: Final = 1 << 21
 """CAP_SYS_ADMIN in a bit mask of capabilities."""
@@ -48,6 +55,13 @@ def set_capabilities(*, effective: int, permitted: int) -> None:
         *(_Data(effective >> shift & 0xFFFFFFFF, permitted >> shift & 0xFFFFFFFF, 0) for shift in (0, 32))
     )
     _checked(_libc.capset(ctypes.byref(header), halves))
+
+
+def permitted_capabilities() -> int:
+    """This process's permitted set as a bit mask (capget(2)); /proc may be another PID namespace's, and not know it."""
+    header, halves = _Header(_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    _checked(_libc.capget(ctypes.byref(header), halves))
+    return int(halves[0].permitted) | int(halves[1].permitted) << 32
 
 
 def lock_securebits() -> None:

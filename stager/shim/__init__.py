@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 __all__ = ["DIRECTORY"]
 
-DIRECTORY: Final = os.path.dirname(os.path.abspath(__file__))
-"""Holds modules under the names that such scripts import."""
+DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+"""Holds modules under the names that such scripts import. Not Final: `typing` takes as long as Python to start."""

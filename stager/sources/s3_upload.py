@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, Self
@@ -23,8 +22,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
 
 from stager._native import crc_combine
+from stager.config import Remote
 from stager.errors import ChangedError, HostError, IntegrityError, NotFoundError, SourceError, StagerError
 from stager.host.threads import blocking
+from stager.sources.s3_budget import Budget
 from stager.sources.s3_endpoint import Session
 
 __all__ = ["OBJECT_BYTES_MAX", "Prefix", "part_bytes"]
@@ -58,50 +59,18 @@ def part_bytes(size: int) -> int:
     return max(_PART_BYTES, -(-least >> 20) << 20)
 
 
-class _Budget:
-    """Memory shared by what is under way, in the order of asking; who asks for more than there is gets all of it."""
-
-    def __init__(self, most: int) -> None:
-        self._free = self._most = most
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def take(self, amount: int) -> int:
-        """How much was taken, to be given back."""
-        amount = min(max(amount, _LEAST_BYTES), self._most)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
-        self._serve()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(amount)
-            raise
-        return amount
-
-    def give(self, amount: int) -> None:
-        """Never waits: whoever is cancelled gives it back all the same."""
-        self._free += amount
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
-            amount, turn = self._waiting.popleft()
-            if not turn.done():
-                self._free -= amount
-                turn.set_result(None)
-
-
 class Prefix:
     """``prefix`` of ``bucket``, of the job whose ``token`` stands in what is written. An async context manager."""
 
-    def __init__(self, session: Session, bucket: str, prefix: str, token: str) -> None:
-        self._session = session
+    def __init__(self, remote: Remote, bucket: str, prefix: str, token: str) -> None:
+        """Raises `UsageError` for an endpoint with a user in it."""
+        self._session = Session(remote)
+        self._always = _with_each(remote)
         self._bucket = bucket
         self._prefix = prefix
         self._token = token
         self._closing = AsyncExitStack()
-        self._budget = _Budget(_MEMORY_BYTES)
+        self._budget = Budget(_MEMORY_BYTES, _LEAST_BYTES)
         self._client: Any = None
         self.conditions = True  # until the server says that it knows none
 
@@ -120,7 +89,7 @@ class Prefix:
         if key is not None:
             arguments["Key"] = key
         try:
-            return await getattr(self._client, name)(Bucket=self._bucket, **arguments)
+            return await getattr(self._client, name)(Bucket=self._bucket, **arguments, **self._always)
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             code = error.response.get("Error", {}).get("Code", "")
@@ -355,6 +324,13 @@ class _IsThereError(Exception):
 
 class _NoConditionsError(Exception):
     """501: the server knows no conditions of writes. Never leaves this module."""
+
+
+def _with_each(remote: Remote) -> dict[str, str]:
+    """What a remote's settings add to each request. [API]: all of those that are made here take both."""
+    payer = {"RequestPayer": "requester"} if remote.request_payer else {}
+    owner = remote.expected_bucket_owner
+    return payer if owner is None else {**payer, "ExpectedBucketOwner": owner}
 
 
 def _cut(size: int) -> Iterable[_Piece]:

@@ -28,7 +28,6 @@ from stager.host.leaves import Leaf, Steps, open_file
 from stager.host.threads import blocking
 from stager.model import Counts
 from stager.names import to_json
-from stager.sources.s3_endpoint import Session
 from stager.sources.s3_upload import OBJECT_BYTES_MAX, Prefix
 from stager.stages.collect_sink import OutOfTimeError, Tally
 
@@ -194,7 +193,7 @@ class S3Sink:
     async def _open(self, token: str = "") -> Prefix:
         if self._opened is None:
             bucket, prefix = self._where
-            self._opened = await Prefix(Session(self._remote), bucket, prefix, token).__aenter__()
+            self._opened = await Prefix(self._remote, bucket, prefix, token).__aenter__()
         return self._opened
 
 

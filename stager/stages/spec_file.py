@@ -40,7 +40,7 @@ def _read_regular(fd: int, path: str) -> bytes:
     if os.geteuid() == 0 and status.st_uid != 0:
         raise SpecError(
             f"the job file belongs to user {status.st_uid}, and root would run it", [], where=path,
-            hint="run stager as that user",
+            hint=f"run stager as that user: stager --as-user {status.st_uid} ...",
         )
     data = b""
     while len(data) <= MAX_FILE_BYTES and (piece := os.read(fd, MAX_FILE_BYTES + 1 - len(data))):

@@ -15,7 +15,7 @@ import pytest
 from servers.s3 import S3Server
 from servers.strict_s3 import Reply, StrictS3
 from stager.config import Remote
-from stager.errors import HostError, IntegrityError, NotFoundError, TransientError
+from stager.errors import AccessDeniedError, HostError, IntegrityError, NotFoundError, TransientError
 from stager.stages.collect import Collected, collect_tree
 from stager.stages.collect_s3 import S3Sink
 from stager.stages.collect_sink import Tally
@@ -67,8 +67,8 @@ def kept(strict: StrictS3, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 
 @contextmanager
-def sink_at(place: str) -> Iterator[S3Sink]:
-    with closing(S3Sink(place, 2, Remote())) as opened:
+def sink_at(place: str, remote: Remote | None = None) -> Iterator[S3Sink]:
+    with closing(S3Sink(place, 2, remote or Remote())) as opened:
         yield opened
 
 
@@ -133,8 +133,11 @@ def test_nothing_of_anybody_else_is_written_over(logs: Path, strict: StrictS3, k
     assert kept["logs/7/0/late"] == b"of somebody else"
 
 
-def test_mark_of_a_place_that_nothing_came_to_goes(kept: dict[str, bytes]) -> None:
-    with sink_at("s3://kept/7/0") as sink:
+def test_mark_of_a_place_that_nothing_came_to_goes(strict: StrictS3, kept: dict[str, bytes]) -> None:
+    strict.requester_pays, strict.owners = {"kept"}, {"kept": "1" * 12}
+    with sink_at("s3://kept/7/0") as sink, pytest.raises(AccessDeniedError):
+        sink.claim("7 a")
+    with sink_at("s3://kept/7/0", Remote(request_payer=True, expected_bucket_owner="1" * 12)) as sink:
         assert sink.claim("7 a")
         sink.release("8 b")
         assert set(kept) == {".stager/7/0/job"}

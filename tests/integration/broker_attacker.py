@@ -86,6 +86,8 @@ def main() -> None:
     keep("another's as code", [mount(others, "/code", "own")], show)
     keep("not allowed", [mount("/usr")], show)
     keep("not allowed as public", [mount("/usr", "/public/x", "public")], show)
+    keep("not the shared storage", [mount("/usr", "/mnt/shared_storage", "storage")], show)
+    keep("another's as user storage", [mount(others, "/mnt/user_storage", "storage")], show)
     keep("overlay", [mount(mine, kind="copy", lower=others)], show)
     export = {"source": "filer:/x", "address": "127.0.0.1"}
     keep("an export", [{**mount(mine, kind="nfs"), **export}], show)

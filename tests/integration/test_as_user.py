@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from integration.slurm_step import step
 from integration.sync_driver import wait_until
 from integration.two_users import ALICE, BOB, LAB, SECRET_OF_ROOT, TwoUsers, two_users
 
@@ -277,3 +278,13 @@ def command_of(pid: int) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def test_ranks_of_a_users_launch_share_a_strict_view(node: TwoUsers) -> None:
+    look = "readlink /proc/self/ns/mnt /proc/self/ns/pid; touch /etc/x || id -u; grep CapPrm /proc/self/status"
+    argv = ["--as-user", "alice", "run", "--view", "strict", "--", "sh", "-c", f"{look}; exit $SLURM_LOCALID"]
+    started = [node.start(*argv, **step(rank, 2)) for rank in range(2)]
+    told = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 1], told
+    assert told[0][0] == told[1][0]
+    assert told[0][0].split()[-3:] == [str(ALICE.uid), "CapPrm:", "0" * 16]

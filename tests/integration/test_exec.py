@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from integration.job_driver import Node
+from integration.slurm_step import step
 from integration.user_node import USER, user_node
 
 pytestmark = pytest.mark.root
 
-LOOK = "readlink /proc/self/ns/mnt /proc/self/ns/user; pwd; ls /data/me/d; echo $COLOR ${AWS_SECRET_ACCESS_KEY-none}"
+LOOK = """readlink /proc/self/ns/mnt /proc/self/ns/user; pwd; ls /data/me/d; echo $COLOR ${AWS_SECRET_ACCESS_KEY-none}
+grep -E "Cap|NoNewPrivs|Uid|Gid" /proc/self/status | cksum; ls /proc/self/fd | wc -l"""
 
 
 @pytest.fixture(params=["root", "user"])
@@ -46,14 +48,15 @@ source = "file://{source}"
     with node.start("run", "--job-id", "7", job) as process:
         try:
             assert process.stdout is not None
-            yield process, [process.stdout.readline() for _ in range(5)]
+            yield process, [process.stdout.readline() for _ in range(7)]
         finally:
             process.terminate()
 
 
 def test_exec_is_in_the_view_of_the_job_and_ends_with_it(node: Node) -> None:
     with running_job(node) as (process, seen):
-        assert seen[2:] == ["/task\n", "file\n", "blue none\n"]
+        assert seen[2:5] == ["/task\n", "file\n", "blue none\n"]
+        assert seen[6] == "4\n"  # no descriptor but the standard streams, and that of the directory
         keeper = json.loads((node.scratch / "jobs" / "7" / "job.json").read_text())["keeper"]
         pid, context = keeper["holder"]["pid"], keeper["context"]
         door = f"cat /proc/{pid}/fd/{context} || ls /proc/{pid}/cwd/. || nsenter -t {pid} -m true"
@@ -91,16 +94,8 @@ def test_end_of_exec_ends_what_it_started_and_not_the_job(tmp_path: Path) -> Non
         assert process.poll() is None
 
 
-def step(rank: int, ranks: int, number: int = 0) -> dict[str, str]:
-    """What `srun` sets."""
-    return {
-        "SLURM_JOB_ID": "9", "SLURM_STEP_ID": str(number), "SLURM_NODEID": "1", "SLURM_LOCALID": str(rank),
-        "SLURM_STEP_TASKS_PER_NODE": f"5,{ranks}(x2)",
-    }  # fmt: skip
-
-
 def test_ranks_of_one_launch_share_one_view_and_each_has_its_status(node: Node, soak: int) -> None:
-    ranks = 8 if soak > 1 else 4
+    ranks = 8 if soak > 1 else 3
     source = node.root / "source"
     source.mkdir()
     (source / "file").touch()

@@ -17,6 +17,7 @@ SCRATCH = ("--scratch", "/mnt/scratch")
 JOB = """version = 1
 [job]
 name = "job"
+clusterone_shim = true
 [[dataset]]
 name = "alice/words"
 source = "file:///mnt/words"
@@ -82,11 +83,16 @@ def test_one_job_at_a_time_has_the_paths_and_nothing_of_the_node_is_covered(node
     code, text = node.stager("mount", "21", *SCRATCH)
     assert code == 6 and "/code: something is mounted there" in text and "/logs: is not empty" in text
     node.sh("umount /code; rmdir /logs/old")  # empty directories are mount points: used, and kept
+    launch = json.loads(node.sh("cat /mnt/scratch/jobs/21/launch.json"))
+    sources = {mount["target"]: mount["source"] for mount in launch["mounts"]}
+    node.sh(f"mkdir /mnt/user_storage; mount --bind {sources['/mnt/user_storage']} /mnt/user_storage")  # is there
     assert node.stager("mount", "21", *SCRATCH).code == 0
+    assert node.mounted().count("/mnt/user_storage") == 1
     code, text = node.stager("mount", "22", *SCRATCH)
     assert code == 7 and "only one job at a time" in text and "job 21" in text
     assert node.stager("umount", "21", *SCRATCH).code == 0
     assert node.sh("ls -d /code /logs; rmdir /code /logs").split() == ["/code", "/logs"]
+    node.sh("umount /mnt/user_storage; rmdir /mnt/user_storage")
 
 
 def test_mounts_of_the_administrator_on_and_in_ours_survive_and_are_named(node: OwnRoot) -> None:
@@ -150,9 +156,15 @@ def test_a_users_job_is_mounted_for_that_user_alone(node: OwnRoot) -> None:
     assert code == 6 and "only root can mount" in text
     assert node.stager("mount", "6", *scratch).code == 3  # root has no such job
     assert node.stager("mount", "6", *scratch, "--user", "nobody") == Told(0, "job 6: mounted\n")
-    node.run("sh", "-ec", "test $(cat /data/alice/words/one) = one; echo mine > /data/alice/words/two", user=USER)
-    refused = node.run("ls", "/data", "/public", "/code", "/logs", user=12345, check=False).stderr
-    assert refused.count("Permission denied") == 4
+    node.run(
+        "sh", "-ec", "test $(cat /data/alice/words/one) = one; echo mine > /data/alice/words/two;"
+        "df -T /task_ramfs | grep tmpfs; ls /stager_modules/clusterone.py;"
+        "touch /task/a /task_tmp/a /task_ramfs/a /mnt/local_storage/a /mnt/user_storage/a",
+        user=USER,
+    )  # fmt: skip
+    private = ["/data", "/public", "/code", "/logs", "/task", "/task_tmp", "/task_ramfs", "/mnt/local_storage"]
+    refused = node.run("ls", *private, user=12345, check=False).stderr
+    assert refused.count("Permission denied") == len(private)
     assert node.stager("umount", "6", *scratch) == Told(0, "job 6: unmounted\n")  # the journal knows whose it is
     assert "ended" in node.stager("ls", *scratch, user=USER).text
 

@@ -61,7 +61,10 @@ def test_q6_resources_are_a_union_in_which_the_last_one_wins(node: Node, weed: S
 def test_q6_a_file_where_another_resource_has_a_directory_is_told_before_anything_is_moved(node: Node) -> None:
     one = write_files(node.root / "one", {"a/b": "x", "c": "c", "d": "1"})
     two = write_files(node.root / "two", {"a": "file", "c/d": "x", "d": "2"})
-    done = node.stager("run", "--job-id", "7", node.write_job('command = ["true"]\n' + resources(one, two)))
+    job = node.write_job('command = ["true"]\n' + resources(one, two))
+    planned = node.stager("plan", job)
+    assert planned.code == 2 and "c: is a file in one and a directory in another" in planned.err
+    done = node.stager("run", "--job-id", "7", job)
     assert done.code == 125
     assert "a: is a file in one and a directory in another" in done.err
     assert "c: is a file in one and a directory in another" in done.err
@@ -122,11 +125,12 @@ def test_q8_results_are_not_seen_before_the_end_and_a_store_that_breaks_is_no_su
     strict.buckets["results"] = {}
     job = node.write_job(
         'command = ["sh", "-c", "echo one > /task/a; touch /logs/ready; while ! test -e /logs/go; do sleep 0.05; done"]'
-        f'\n[logs]\npersist = "{node.root}/logs"\n[results]\npersist = "s3://results/out/"\n'
+        '\n[logs]\npersist = "s3://results/logs/{job.id}"\nremote = "lab"\n[results]\npersist = "s3://results/out/"\n'
+        f'[s3.lab]\nendpoint_url = "{strict.endpoint_url}"\nregion = "{strict.region}"\n'
     )
     with node.start("run", "--job-id", "7", job, **strict.environment()) as process:
         wait_until(lambda: (node.tree("7") / "logs" / "ready").exists())
-        assert set(strict.buckets["results"]) == {"out/.stager/7/0/job"}
+        assert set(strict.buckets["results"]) == {"out/.stager/7/0/job", "logs/.stager/7/job"}
         done = node.stager("collect", "--snapshot", "7", **strict.environment())
         assert done.code == 0, done.err
         assert strict.buckets["results"]["out/7/0.snapshot-1/a"] == b"one\n"
@@ -137,7 +141,7 @@ def test_q8_results_are_not_seen_before_the_end_and_a_store_that_breaks_is_no_su
         _, err = process.communicate(timeout=60)
     assert (process.returncode, "AccessDenied" in err) == (125, True), err
     assert node.state("7") == "ended"
-    assert (node.root / "logs" / "7" / "0" / "ready").exists()
+    assert strict.buckets["results"]["logs/7/ready"] == b""
     assert "out/.stager/7/0/receipt.json" not in strict.buckets["results"]
     refused = node.stager("teardown", "7")
     assert refused.code != 0 and "kept nowhere else" in refused.err
@@ -146,8 +150,9 @@ def test_q8_results_are_not_seen_before_the_end_and_a_store_that_breaks_is_no_su
     done = node.stager("collect", "7", **strict.environment("fresh"))
     assert done.code == 0, done.err
     assert strict.buckets["results"]["out/7/0/a"] == b"one\n"
-    assert node.state("7") == "persisted"
     assert node.stager("teardown", "7").code == 0
+    done = node.stager("logs", "7")
+    assert done.code == 3 and "stager sync s3://results/logs/7/ DIR" in done.err
 
 
 def test_c20_logs_are_drained_while_the_job_runs_and_collected_after_stager_was_killed(node: Node) -> None:
@@ -199,6 +204,7 @@ def test_c20_under_a_sigterm_what_there_is_no_time_for_stays_in_the_tree_and_is_
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 3 and "missing from the logs: a: there was no time left" in err
+    assert "not all logs are kept; the tree stays" in err
     assert json.loads((kept / ".stager-receipt.json").read_text())["missing"] == ["a: there was no time left"]
     assert node.state("7") == "ended" and kept_files(kept) == {}
     assert node.stager("collect", "7").code == 0

@@ -37,8 +37,6 @@ grep -q 'CapEff:.0000000000000000' /proc/self/status
 if touch /var/tmp/x 2>/dev/null; then echo "the root can be written to"; exit 1; fi
 stager() { "$PYTHON" -c "$PROGRAM" "$LIBRARY" "$@"; }
 stager stage --layout "data=$BASE/data,code=$BASE/code,logs=$BASE/logs" "$BASE/job.toml"
-echo changed-by-the-job > "$BASE/data/lab/words/a.txt"
-stager stage --layout "data=$BASE/data,code=$BASE/code,logs=$BASE/logs" "$BASE/job.toml" -q
 cat "$BASE/data/lab/words/a.txt" "$BASE/code/train.py"
 ls -A "$BASE/data/.stager"; ls -A "$BASE/code"
 stager run --scratch "$BASE/scratch" --view none -q "$BASE/job.toml" -- \

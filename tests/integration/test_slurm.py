@@ -24,8 +24,8 @@ source = "file:///mnt/words"
 [logs]
 persist = "/mnt/kept"
 """
-README = Path(__file__).parents[2] / "README.md"
 PROGRAM = "import sys; from stager.cli import main; sys.exit(main())"
+README = Path(__file__).parents[2] / "README.md"
 WRONG = JOB.replace("file:///mnt/words", "file:///mnt/wrods").replace("persist", "presist")
 REQUEUED = """
 echo ${SLURM_RESTART_COUNT:-0} > $STAGER_TREE/logs/attempt
@@ -83,7 +83,8 @@ def cluster() -> Iterator[Cluster]:
             (home / name).chmod(0o755)
         node.sh(
             "mkdir /mnt/words; echo one > /mnt/words/one; mkdir -m 1777 /mnt/work /mnt/kept /mnt/scratch; cd /mnt/work;"
-            'printf "%s" "$1" > job.toml; printf "%s" "$2" > wrong.toml; ln -s "$3" .', JOB, WRONG, str(stager),
+            'printf "%s" "$1" > job.toml; printf "%s" "$2" > wrong.toml; ln -s "$3" .',
+            JOB, WRONG, str(stager),
         )  # fmt: skip
         conf = {name: home / name for name in ("Prolog", "TaskProlog", "Epilog")}
         with slurm(home, node.enter, conf) as running:
@@ -145,12 +146,21 @@ def test_batch_script_stages_and_runs_without_a_prolog(cluster: Cluster) -> None
     script = (
         "export STAGER_SCRATCH=/mnt/scratch;"
         "tree=$(srun --ntasks-per-node=1 ./stager stage -q job.toml --job-id mine); cat $tree/data/lab/words/one;"
-        "./stager run -q job.toml -- cat /data/lab/words/one; ./stager teardown -q mine"
+        "./stager teardown -q mine"
     )
+    eight = cluster.submit(
+        "export STAGER_SCRATCH=/mnt/scratch;"
+        "srun --ntasks-per-node=8 ./stager run -q job.toml -- "
+        "sh -c 'touch /logs/rank-$SLURM_PROCID /logs/$(readlink /proc/self/ns/mnt | tr -dc 0-9)'",
+        "--ntasks-per-node=8", job=None,
+    )  # fmt: skip
     number = cluster.submit(script, job=None)
     (job,) = cluster.slurm.wait(number)
-    assert (job.state, cluster.output(number)) == ("COMPLETED", "one\none\n")
-    assert cluster.traces("mine", number) == ""
+    assert (job.state, cluster.output(number)) == ("COMPLETED", "one\n")
+    (job,) = cluster.slurm.wait(eight)
+    assert job.state == "COMPLETED", cluster.output(eight)
+    assert len(cluster.kept(eight)) == 8 + 1  # eight tasks in one view
+    assert cluster.traces("mine", number, eight) == ""
 
 
 def test_logs_of_a_job_that_is_requeued_or_cancelled_are_kept(cluster: Cluster) -> None:
@@ -186,3 +196,13 @@ def test_page_of_the_readme_runs(cluster: Cluster) -> None:
     assert [job.state for job in jobs] == ["COMPLETED"] * 2, [cluster.output(number) for number in numbers]
     assert cluster.kept(numbers[0]) == {"0/task-0": "1\n", "0/task-1": "1\n"}
     assert cluster.kept(numbers[1]) == {"0/lines": "1\n"}
+
+
+def test_logs_of_a_job_that_meets_its_time_limit_are_kept(cluster: Cluster, soak: int) -> None:
+    """Slurm's limits are minutes, and it looks at them twice in one."""
+    if soak == 1:
+        pytest.skip("takes two minutes: --soak")
+    number = cluster.submit("echo begun > /logs/log; sleep 600", "--partition=whole", "--time=1")
+    (job,) = cluster.slurm.wait(number)
+    assert (job.state, cluster.kept(number)) == ("TIMEOUT", {"0/log": "begun\n"})
+    assert cluster.traces(number) == ""

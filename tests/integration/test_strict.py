@@ -29,6 +29,13 @@ AROUND = {
     "LD_LIBRARY_PATH": "/x", "BASH_ENV": "/x", "XDG_RUNTIME_DIR": "/run/user/0",
 }  # fmt: skip
 
+DOORS = (
+    "readlink /proc/1/root", "cat /proc/1/environ", "nsenter -t 1 -m true", "umount /etc", "umount /",
+    "unshare -Um umount /etc", "unshare -Um mount -o remount,bind,rw /etc", "unshare -Um umount /proc",
+    "mknod /tmp/disk b 254 0", "cat /dev/vda", "touch /dev/null/x", "tee /proc/sys/kernel/core_pattern < /etc/hostname",
+    "tee /proc/sysrq-trigger < /dev/null", "ls /sys/kernel", "ls /var/lib", "ls /home",
+)  # fmt: skip
+
 
 @pytest.fixture(params=["root", "user"])
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
@@ -53,8 +60,7 @@ def test_c1_two_jobs_at_once_see_nothing_of_each_other(node: Node) -> None:
             inside = node.stager("exec", "A", "--", "sh", "-c", look)
             assert inside.out.split()[:-1] == ["/dev/shm:", "a", "/logs:", "a", "/task:", "a", "/tmp:", "a", "1"]
             assert int(inside.out.split()[-1]) > count
-            door = "readlink /proc/1/root || cat /proc/1/environ || nsenter -t 1 -m true || umount /etc"
-            assert node.stager("exec", "A", "--", "sh", "-c", f"{door} || exit 7").code == 7
+            assert node.stager("exec", "A", "--", "sh", "-c", f"{' || '.join(DOORS)} || exit 7").code == 7
         finally:
             first.kill()
         assert first.stdout.read() == ""  # the daemon has ended with its stager
@@ -94,9 +100,8 @@ def test_q1_q3_strict_job_finds_a_clean_node_and_leaves_one(tmp_path: Path) -> N
     assert "secret" not in done.out and environment["HOME"] == "/task_tmp"
 
 
-def test_strict_view_has_what_programs_expect(node: Node) -> None:
-    job = node.write_job(
-        """command = ["sh", "-c", '''
+def test_strict_view_has_what_programs_expect() -> None:
+    job = """command = ["sh", "-c", '''
 set -e
 echo data > /dev/null; head -c 8 /dev/urandom | wc -c; script -qc tty /dev/null | tr -d "\\\\r"
 cat /etc/hostname > /tmp/copy; test -e /proc/self/exe; echo $COLOR
@@ -106,6 +111,6 @@ time_limit = "1m"
 [view]
 profile = "strict"
 """
-    )
-    done = node.stager("run", job)
+    with user_node() as node:
+        done = node.stager("run", node.write_job(job))
     assert (done.code, done.out.split()) == (0, ["8", "/dev/pts/0", "blue"]), done.err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from integration.job_driver import Node
-from integration.test_exec import step
+from integration.slurm_step import step
 from stager.errors import SpecError
 from stager.stages.spec import parse_spec
 from stager.time_limits import TimeLimit
@@ -38,11 +38,10 @@ def test_c20_command_at_its_time_limit_is_told_then_killed_and_its_logs_are_kept
 
 def test_time_limit_ends_every_rank_with_124(tmp_path: Path) -> None:
     node = Node(tmp_path)
-    argv = ["run", "--time-limit", "2s", "--", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+    argv = ["run", "--time-limit", "1s", "--", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
     started = [node.start(*argv, **step(rank, 2)) for rank in range(2)]
-    for process in started:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in started] == [124, 124]
+    told = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [124, 124], told
 
 
 def parsed(job: str) -> TimeLimit:

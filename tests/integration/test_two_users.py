@@ -240,6 +240,8 @@ def test_root_believes_nothing_that_the_users_process_asks_for(node: TwoUsers) -
         "another's as code": "is not a directory of the user's",
         "not allowed": site.format("bind mounts", "allowed_binds"),
         "not allowed as public": site.format("public data", "allowed_public"),
+        "not the shared storage": "is not a directory of the user's",
+        "another's as user storage": "is not a directory of the user's",
         "overlay": "root mounts no overlay for a user",
         "an export": NO_EXPORT,
         "an export as a copy": NO_EXPORT,

@@ -239,3 +239,23 @@ def test_forbidden_namespaces_name_the_switch() -> None:
         outcome = box.run("true")
         assert outcome.info["error"] == "MountError"
         assert "/proc/sys/user/max_mnt_namespaces" in outcome.info["text"]
+
+
+IN_A_SANDBOX = """
+test "$(id -u)" = "$0"
+head -c 1 /dev/zero | od -An -c
+echo job > /data/alice/mnist/new
+echo job > /public/imagenet/new || echo closed
+umount /public/imagenet || echo locked
+"""
+
+
+def test_bwrap_starts_in_the_view_and_devices_open(box: Sandbox) -> None:
+    """A job of root cannot have a new /proc: controls of the kernel would be writable in it."""
+    own_pids = ["--unshare-pid", "--proc", "/proc"] if box.uid else []
+    bwrap = ["bwrap", "--unshare-user", *own_pids, "--bind", "/", "/", "--dev-bind", "/dev", "/dev"]
+    done = box.run(*bwrap, "sh", "-c", IN_A_SANDBOX, str(box.uid))
+    assert done.info.get("status") == 0, done.err
+    assert done.out.split() == ["\\0", "closed", "locked"]
+    assert box.host("cat", f"{box.job}/data/mnist/new") == "job\n"
+    box.assert_untouched()

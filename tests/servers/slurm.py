@@ -25,7 +25,7 @@ NODE = socket.gethostname().partition(".")[0]
 CPUS = 8
 """More than the machine has, as far as Slurm is concerned: that many tasks run at once."""
 _LOOK_EVERY_S = 0.05
-_ENDS_WITHIN_S = 60.0
+_ENDS_WITHIN_S = 110.0
 _RUNS = frozenset({"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED"})
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from stager import joining
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, StagerError, UsageError
 from stager.host.holders import Holder
+from stager.host.launch_notes import leave_note
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import JobDirectory, KeptBy
 from stager.joining import exec_in_job, join_launch
@@ -62,7 +66,11 @@ def test_job_without_a_view_is_refused(job: JobDirectory, tmp_path: Path) -> Non
     assert "it is ended" in str(refusal(tmp_path))
 
 
-def test_rank_of_a_launch_that_has_ended_is_refused(job: JobDirectory, tmp_path: Path) -> None:
+def test_rank_of_a_launch_that_has_ended_is_refused(
+    job: JobDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "_COMES_AGAIN_WITHIN_S", 0.0)
+
     def join() -> None:
         launch = Launch(token="slurm 7.0.0", rank=1, ranks=2)
         command = Command(argv=("true",), environment={}, workdir="/")
@@ -129,3 +137,19 @@ STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "3", "SLURM_NODEID": "2", "SLURM_L
 )  # fmt: skip
 def test_launch_is_what_the_launcher_says(environ: dict[str, str], launch: Launch | None) -> None:
     assert launch_of(environ) == launch
+
+
+def test_failure_before_a_rank_came_counts_when_rank_0_does_not_come_again(tmp_path: Path) -> None:
+    launch, came_s = Launch(token="slurm 7.0.0", rank=1, ranks=2), time.time()
+    look = partial(joining._why_hopeless, "job-of-notes", launch, None)
+    leave_note("job-of-notes", "slurm 7.0.0", error="no such bucket", transient=True)
+    before, after = look(came_s), look(came_s + 60)
+    assert before is not None and after is not None
+    assert isinstance(before[0], BusyError) and "no such bucket" in str(before[0])
+    assert came_s <= before[1] < came_s + 10
+    assert after[1] == came_s + 70
+    leave_note("job-of-notes", "slurm 7.0.0")
+    assert look(came_s + 60) is None  # it has come again
+    leave_note("job-of-notes", "slurm 7.1.0", error="of another launch")
+    other = look(came_s)
+    assert other is not None and "has not come" in str(other[0]) and other[1] == came_s + 600
