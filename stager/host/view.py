@@ -258,13 +258,17 @@ def _mounts_at(targets: Iterable[str]) -> frozenset[int]:
 
 
 def _lock_places(places: Sequence[Place]) -> None:
-    """Every way to these directories becomes read-only: whole mounts by flag, directories inside one by a cover."""
+    """Every way to these directories becomes read-only: whole mounts by flag, directories inside one by a cover.
+
+    Nothing is done to one that is so already: every change of a mount wakes the keeper, which does all this again.
+    """
     for row in mounts.read_mountinfo():
         for place in places:
             if row.device != place.device:
                 continue
             if mounts.lies_within(row.root, place.root):
-                _at_row(row, row.mountpoint, _lock_mount)
+                if row.propagates or "ro" not in row.options:
+                    _at_row(row, row.mountpoint, _lock_mount)
             elif mounts.lies_within(place.root, row.root):
                 _at_row(row, _path_in(row, place), _cover_with_itself)
 
