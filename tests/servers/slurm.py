@@ -7,11 +7,12 @@ submit, and is believed to be who they are.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +21,8 @@ from servers.process import ServerFailedError, ServerProcess, free_ports
 __all__ = ["Job", "Slurm", "slurm"]
 
 T = TypeVar("T")
+_KNOW_THE_NODE = 'cat /etc/hosts > "$1"; echo "127.0.0.1 $2" >> "$1"; mount --bind "$1" /etc/hosts'
+"""Tasks call srun back by the node's name."""
 
 NODE = socket.gethostname().partition(".")[0]
 CPUS = 8
@@ -42,7 +45,7 @@ class Slurm:
     def __init__(self, home: Path, enter: Callable[..., list[str]], daemons: list[ServerProcess]) -> None:
         self.home = home
         self._enter = enter
-        self._environment = {**os.environ, "SLURM_CONF": str(home / "slurm.conf")}
+        self._environment = {**os.environ, **_environment(home)}
         self._daemons = daemons
 
     def run(self, *argv: str, user: int = 0, cwd: str = "/") -> str:
@@ -117,22 +120,39 @@ def slurm(home: Path, enter: Callable[..., list[str]], scripts: Mapping[str, Pat
     for name in ("state", "spool"):
         (home / name).mkdir()
     (home / "slurm.conf").write_text(_config(home, scripts))
-    environment = {"SLURM_CONF": str(home / "slurm.conf")}
+    environment = _environment(home)
+    subprocess.run(enter("sh", "-ec", _KNOW_THE_NODE, "sh", str(home / "hosts"), NODE), check=True)
     commands = [[name, "-D", "-f", str(home / "slurm.conf")] for name in ("slurmctld", "slurmd")]
-    with (
-        ServerProcess(enter(*commands[0]), env=environment) as controller,
-        ServerProcess(enter(*commands[1]), env=environment) as daemon,
-    ):
-        here = Slurm(home, enter, [controller, daemon])
+    try:
+        with (
+            ServerProcess(enter(*commands[0]), env=environment) as controller,
+            ServerProcess(enter(*commands[1]), env=environment) as daemon,
+        ):
+            here = Slurm(home, enter, [controller, daemon])
 
-        def answers() -> bool:
-            try:
-                return here.node_state().startswith("idle")
-            except AssertionError:
-                return False
+            def answers() -> bool:
+                try:
+                    return here.node_state().startswith("idle")
+                except AssertionError:
+                    return False
 
-        daemon.wait_ready(answers)
-        yield here
+            daemon.wait_ready(answers)
+            yield here
+    finally:
+        _end_steps(environment["SLURM_CONF"])
+
+
+def _end_steps(conf: str) -> None:
+    """What jobs of this Slurm have left: a step outlives its daemons for minutes, to tell them of its end."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                if f"SLURM_CONF={conf}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"SLURM_CONF": str(home / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
 def _config(home: Path, scripts: Mapping[str, Path]) -> str:
