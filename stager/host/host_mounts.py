@@ -21,6 +21,7 @@ from stager.host import syscalls
 from stager.host.host_journal import RUN, Begun, Complete, Directory, HostJournal, Mounted
 from stager.host.host_unmounts import all_stand, are_elsewhere, undo
 from stager.host.mounts import Row, lies_within, mount_id, mount_id_of_path, place_of, read_mountinfo
+from stager.host.read_only import prove_read_only
 from stager.view_paths import DATA, PUBLIC
 
 __all__ = ["SHELVES", "HostMount", "begun_mounts", "make_mounts", "remove_mounts"]
@@ -248,16 +249,7 @@ def _attach(
 
 
 def _prove(target: str) -> None:
-    """Read-only by the flags of each mount there, and by the kernel's own answer; nothing is created in the attempt."""
+    """Each mount there is read-only."""
     for row in read_mountinfo():
-        if not lies_within(row.mountpoint, target):
-            continue
-        if "ro" not in row.options:
-            raise MountError("is not read-only", where=row.mountpoint, hint="please report this: it is a bug")
-        try:
-            syscalls.check_access(row.mountpoint, os.W_OK)
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES):
-                raise
-        else:
-            raise MountError("can be written to", where=row.mountpoint, hint="please report this: it is a bug")
+        if lies_within(row.mountpoint, target):
+            prove_read_only(row)

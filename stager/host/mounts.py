@@ -51,6 +51,7 @@ class Row(NamedTuple):
     fstype: str
     source: str
     super_options: str = ""  # of the file system: "rw,upperdir=/a", escaped where the kernel does
+    propagates: bool = False  # it is shared, or a slave
 
 
 class Place(NamedTuple):
@@ -84,6 +85,7 @@ def _parse_row(line: bytes) -> Row:
         fstype=unescape(fstype),
         source=unescape(source),
         super_options=unescape(more[0]) if more else "",
+        propagates=any(field.startswith((b"shared:", b"master:")) for field in fields[6:]),
     )
 
 

@@ -25,7 +25,10 @@ SLURM: Final = "slurm"
 
 _JOB_UID: Final = "SLURM_JOB_UID"
 _UID: Final = re.compile(r"[0-9]{1,10}")
-_KEPT: Final = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|TZ|TERM|COLUMNS|LINES|NO_COLOR|STAGER_SCRATCH|SLURM_[A-Z0-9_]+")
+_KEPT: Final = re.compile(
+    r"LANG|LANGUAGE|LC_[A-Z]+|TZ|TERM|COLUMNS|LINES|NO_COLOR|STAGER_SCRATCH"
+    r"|SLURM_(?!.*(?:JWT|TOKEN|KEY|SECRET|PASS))[A-Z0-9_]+"  # SLURM_JWT is who one is to Slurm
+)
 _PROXY: Final = re.compile(r"(?:HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _OTHERS_WRITE: Final = 0o022

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
@@ -174,33 +174,27 @@ class JobDirectory:
     @classmethod
     def open(cls, scratch: str, job_id: str) -> JobDirectory:
         """A job that exists, for work on it. Raises `NotFoundError`, `UsageError`, `HostError` (at work already)."""
+        return cls._opened(scratch, job_id, _lock)
+
+    @classmethod
+    def look(cls, scratch: str, job_id: str) -> JobDirectory:
+        """The same to look at, without the lock. Raises as `open`, but for who is at work."""
+        return cls._opened(scratch, job_id, lambda fd, _path, _undo: os.dup(fd))
+
+    @classmethod
+    def _opened(cls, scratch: str, job_id: str, lock: Callable[[int, str, ExitStack], int]) -> JobDirectory:
         _check_id(job_id)
         path = os.path.join(scratch, "jobs", job_id)
         if not os.path.lexists(path):
             raise _no_job(job_id, scratch)
         with ExitStack() as undo:
             fd = _open_directory(path, undo)
-            lock_fd = _lock(fd, path, undo)
+            lock_fd = lock(fd, path, undo)
             record = _read(fd, path)
             if record is None:
                 raise _no_job(job_id, scratch)
             undo.pop_all()
         return cls(path, record, fd, lock_fd)
-
-    @classmethod
-    def look(cls, scratch: str, job_id: str) -> JobDirectory:
-        """The same to look at, without the lock. Raises as `open`, but for who is at work."""
-        _check_id(job_id)
-        path = os.path.join(scratch, "jobs", job_id)
-        if not os.path.lexists(path):
-            raise _no_job(job_id, scratch)
-        with ExitStack() as undo:
-            fd = _open_directory(path, undo)
-            record = _read(fd, path)
-            if record is None:
-                raise _no_job(job_id, scratch)
-            undo.pop_all()
-        return cls(path, record, fd, os.dup(fd))
 
     def __enter__(self) -> Self:
         return self

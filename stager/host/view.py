@@ -26,6 +26,7 @@ from stager.errors import MountError
 from stager.host import devices, mounts, namespaces, syscalls
 from stager.host.alive import confirm_alive
 from stager.host.mounts import Place, Row
+from stager.host.read_only import prove_read_only
 from stager.host.strict_root import make_proc
 from stager.host.view_mnt import STAGED, HostMnt, follow
 from stager.host.view_root import enter_root
@@ -258,13 +259,17 @@ def _mounts_at(targets: Iterable[str]) -> frozenset[int]:
 
 
 def _lock_places(places: Sequence[Place]) -> None:
-    """Every way to these directories becomes read-only: whole mounts by flag, directories inside one by a cover."""
+    """Every way to these directories becomes read-only: whole mounts by flag, directories inside one by a cover.
+
+    Nothing is done to one that is so already: every change of a mount wakes the keeper, which does all this again.
+    """
     for row in mounts.read_mountinfo():
         for place in places:
             if row.device != place.device:
                 continue
             if mounts.lies_within(row.root, place.root):
-                _at_row(row, row.mountpoint, _lock_mount)
+                if row.propagates or "ro" not in row.options:
+                    _at_row(row, row.mountpoint, _lock_mount)
             elif mounts.lies_within(place.root, row.root):
                 _at_row(row, _path_in(row, place), _cover_with_itself)
 
@@ -336,22 +341,10 @@ def _cover_with_nothing(directory: int) -> None:
 
 
 def _prove(request: ViewRequest, public: Sequence[Place]) -> None:
-    """Public data is read-only on every mount that shows it, by its flags and by the kernel's own answer.
-
-    Nothing is created in the attempt. Where the directory's own permissions already forbid writing, the kernel says
-    EACCES before it looks at the mount; the flag alone is the proof there.
-    """
+    """Public data is read-only on every mount that shows it."""
     targets = [mount["target"] for mount in request["mounts"] if mount["kind"] == "public" or mount["read_only"]]
     for row in _showing(targets, public):
-        if "ro" not in row.options:
-            raise MountError("is not read-only", where=row.mountpoint, hint="please report this: it is a bug")
-        try:
-            syscalls.check_access(row.mountpoint, os.W_OK)
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES):
-                raise
-        else:
-            raise MountError("can be written to", where=row.mountpoint, hint="please report this: it is a bug")
+        prove_read_only(row)
 
 
 def _showing(targets: Sequence[str], public: Sequence[Place]) -> Iterator[Row]:

@@ -233,8 +233,8 @@ def test_no_process_of_the_job_outlives_what_started_it(node: TwoUsers, killed: 
 def test_view_that_root_made_for_a_user_is_joined_through_root_by_that_user_alone(node: TwoUsers) -> None:
     script = "echo private > /tmp/stager-joined.$$; echo $$ > /logs/pid; echo ready; read line; echo ended"
     where = f"{node.home(ALICE)}/joined"
-    with node.start("--as-user", "alice", "run", "--job-id", "joined", "--logs", where, "--", "sh", "-c",
-                    script, stdin=subprocess.PIPE) as root:  # fmt: skip
+    with node.start("--as-user", "alice", "run", "--job-id", "joined", "--logs", where, "--", "sh", "-c", script,
+                    stdin=subprocess.PIPE) as root:  # fmt: skip
         assert root.stdout is not None
         assert root.stdin is not None
         assert root.stdout.readline() == "ready\n"

@@ -30,7 +30,7 @@ def test_c8_c9_command_starts_when_every_object_is_there_and_its_time_begins_the
         show = "find /data/a/d -type f | wc -l; cat $(find /data/a/d -type f) | wc -c"
         with node.start("run", "--job-id", "7", "--data", "a/d=s3://b/d/", "--", "sh", "-c", show) as running:
             assert asked.wait(60)
-            waiting = node.stager("status", "--json", "7").event("job")
+            waiting = node.ask("status", "--json", "7").event("job")
             assert (waiting["state"], "running" in waiting["times"]) == ("staging", False)
             go.set()
             out, err = running.communicate(timeout=60)

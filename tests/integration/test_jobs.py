@@ -359,7 +359,7 @@ def test_after_sigkill_the_tree_is_named_and_can_be_collected(node: Node, tmp_pa
         process.wait()
     assert node.state("7") == "crashed"
     assert node.stager("teardown", "7").code == 2
-    named = node.stager("gc", "--dry-run").out
+    named = node.ask("gc", "--dry-run").out
     assert "keeps the tree of job 7 (crashed since" in named and "its logs are kept nowhere else" in named
     assert node.stager("collect", "7").code == 0
     assert (tmp_path / "kept" / "7" / "0" / "o").read_bytes() == b"x\n"

@@ -44,11 +44,11 @@ def test_c22_tensorboard_reads_the_logs_of_a_running_and_of_an_ended_job(tmp_pat
     )
     with node.start("run", "--job-id", "7", job) as running:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
-        live = node.stager("logs", "--path", "7").out.strip()
+        live = node.ask("logs", "--path", "7").out.strip()
         with tensorboard({"live": live, "kept": f"{tmp_path}/kept/7/0"}) as board:
             assert board.scalars("live/train", "loss", steps=1) == [(1, 0.5)]
             fifo.write_text("")
             _, err = running.communicate(timeout=60)
             assert running.returncode == 0, err
-            assert node.stager("logs", "--path", "7").out.strip() == f"{tmp_path}/kept/7/0"
+            assert node.ask("logs", "--path", "7").out.strip() == f"{tmp_path}/kept/7/0"
             assert board.scalars("kept/train", "loss", steps=2) == [(1, 0.5), (2, 0.25)]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -124,8 +125,16 @@ def test_mount_of_public_data_made_later_elsewhere_becomes_read_only(any_box: Sa
     keeper = run.line()
     box.host("mount", "--bind", os.path.dirname(box.public), place)
     until(lambda: box.host("grep", f" {place}/imagenet ro,", f"/proc/{keeper}/mountinfo") != "")
+    # What the keeper does to the mounts wakes it: unless it does nothing to those that are as they should be, it never
+    # rests, and whoever rests is asleep at every look.
+    until(lambda: {state_of(keeper) for _ in range(200)} == {"S"})
     run.say()
     assert set(json.loads(run.finish().out).values()) == {"EROFS"}
+
+
+def state_of(pid: str) -> str:
+    """S: it sleeps (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -20,6 +20,8 @@ from servers.process import ServerFailedError, ServerProcess, free_ports
 __all__ = ["Job", "Slurm", "slurm"]
 
 T = TypeVar("T")
+_KNOW_THE_NODE = 'cat /etc/hosts > "$1"; echo "127.0.0.1 $2" >> "$1"; mount --bind "$1" /etc/hosts'
+"""Tasks call srun back by the node's name."""
 
 NODE = socket.gethostname().partition(".")[0]
 CPUS = 8
@@ -42,7 +44,7 @@ class Slurm:
     def __init__(self, home: Path, enter: Callable[..., list[str]], daemons: list[ServerProcess]) -> None:
         self.home = home
         self._enter = enter
-        self._environment = {**os.environ, "SLURM_CONF": str(home / "slurm.conf")}
+        self._environment = {**os.environ, **_environment(home)}
         self._daemons = daemons
 
     def run(self, *argv: str, user: int = 0, cwd: str = "/") -> str:
@@ -117,7 +119,8 @@ def slurm(home: Path, enter: Callable[..., list[str]], scripts: Mapping[str, Pat
     for name in ("state", "spool"):
         (home / name).mkdir()
     (home / "slurm.conf").write_text(_config(home, scripts))
-    environment = {"SLURM_CONF": str(home / "slurm.conf")}
+    environment = _environment(home)
+    subprocess.run(enter("sh", "-ec", _KNOW_THE_NODE, "sh", str(home / "hosts"), NODE), check=True)
     commands = [[name, "-D", "-f", str(home / "slurm.conf")] for name in ("slurmctld", "slurmd")]
     with (
         ServerProcess(enter(*commands[0]), env=environment) as controller,
@@ -133,6 +136,10 @@ def slurm(home: Path, enter: Callable[..., list[str]], scripts: Mapping[str, Pat
 
         daemon.wait_ready(answers)
         yield here
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"SLURM_CONF": str(home / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
 def _config(home: Path, scripts: Mapping[str, Path]) -> str:

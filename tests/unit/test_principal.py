@@ -40,7 +40,8 @@ def test_environment_has_what_a_login_gives_and_nothing_that_could_be_roots_secr
             "NO_PROXY": "example", "https_proxy": "http://proxy:3128"}  # fmt: skip
     roots = {"HOME": ROOT.pw_dir, "PATH": "/opt/sbin", "AWS_PROFILE": "x", "KUBECONFIG": "x", "PYTHONPATH": "x",
              "LD_PRELOAD": "x", "SSH_AUTH_SOCK": "x", "XDG_RUNTIME_DIR": "x", "STAGER_TOKEN": "x", "TMPDIR": "x",
-             "GIT_ASKPASS": "x", "KRB5CCNAME": "x", "HTTP_PROXY": "http://root:word@proxy"}  # fmt: skip
+             "GIT_ASKPASS": "x", "SLURM_JWT": "x", "KRB5CCNAME": "x", "HTTP_PROXY": "http://root:word@proxy",
+             "OLDPWD": "x"}  # fmt: skip
     assert environment_of(ALICE, kept | roots) == kept | {
         "HOME": "/people/alice", "USER": "alice", "LOGNAME": "alice", "SHELL": "/bin/sh",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
