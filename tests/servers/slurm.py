@@ -7,11 +7,12 @@ submit, and is believed to be who they are.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -122,20 +123,32 @@ def slurm(home: Path, enter: Callable[..., list[str]], scripts: Mapping[str, Pat
     environment = _environment(home)
     subprocess.run(enter("sh", "-ec", _KNOW_THE_NODE, "sh", str(home / "hosts"), NODE), check=True)
     commands = [[name, "-D", "-f", str(home / "slurm.conf")] for name in ("slurmctld", "slurmd")]
-    with (
-        ServerProcess(enter(*commands[0]), env=environment) as controller,
-        ServerProcess(enter(*commands[1]), env=environment) as daemon,
-    ):
-        here = Slurm(home, enter, [controller, daemon])
+    try:
+        with (
+            ServerProcess(enter(*commands[0]), env=environment) as controller,
+            ServerProcess(enter(*commands[1]), env=environment) as daemon,
+        ):
+            here = Slurm(home, enter, [controller, daemon])
 
-        def answers() -> bool:
-            try:
-                return here.node_state().startswith("idle")
-            except AssertionError:
-                return False
+            def answers() -> bool:
+                try:
+                    return here.node_state().startswith("idle")
+                except AssertionError:
+                    return False
 
-        daemon.wait_ready(answers)
-        yield here
+            daemon.wait_ready(answers)
+            yield here
+    finally:
+        _end_steps(environment["SLURM_CONF"])
+
+
+def _end_steps(conf: str) -> None:
+    """What jobs of this Slurm have left: a step outlives its daemons for minutes, to tell them of its end."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                if f"SLURM_CONF={conf}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 def _environment(home: Path) -> dict[str, str]:
