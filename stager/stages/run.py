@@ -14,8 +14,9 @@ from typing import IO, Final, NamedTuple
 
 from stager.errors import InternalError, MountError
 from stager.host import brokered, procs
+from stager.host.command_start import CommandRequest
 from stager.host.holders import Holder
-from stager.host.keeper import CommandRequest, KeeperRequest
+from stager.host.keeper import KeeperRequest
 from stager.host.keepers import OWN, Keeper, start_keeper
 from stager.host.launch import give_up
 from stager.host.procs import Mounts

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from stager.errors import CommandError, HostError
+from stager.host.command_start import CommandRequest
 from stager.host.launch import give_up, start_module
-from stager.host.plain import PlainRequest
 from stager.host.signals import receive
 from stager.model import Command, ExitInfo
 from stager.stages.run import FORWARDED
@@ -32,7 +32,7 @@ async def run_plain(command: Command, *, deadline: Deadline | None = None) -> Ex
     is killed. Raises `CommandError` (127 not found, 126 not executable); `HostError`: the job killed the process that
     waits for it.
     """
-    request: PlainRequest = {
+    request: CommandRequest = {
         "argv": list(command.argv), "environment": dict(command.environment), "workdir": command.workdir,
     }  # fmt: skip
     ours, theirs = socket.socketpair()
