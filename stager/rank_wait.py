@@ -12,7 +12,9 @@ from typing import Final
 from stager.errors import StagerError
 from stager.host.launch_notes import forget_note, leave_note
 from stager.host.ranks import Presence, rank_presence
+from stager.host.signals import receive
 from stager.launches import Launch
+from stager.stages.run import FORWARDED
 from stager.time_limits import Deadline
 
 __all__ = ["leading", "wait_for_ranks"]
@@ -50,14 +52,17 @@ async def wait_for_ranks(
 
     One that has not come in time is not waited for: its stager may have died before it could say anything. When it
     does come, it is told that the job has ended. Each ends its own command at ``deadline``; one that does not, as its
-    stager is stopped, is ended with the view.
+    stager is stopped, is ended with the view. A launcher sends its signals to all of them: those that are here get
+    theirs, and end as they like; those that are not do not come any more.
     """
-    look = partial(rank_presence, job, range(1, ranks))
-    deadline_s = time.monotonic() + come_within_s
-    while True:
-        found = (await asyncio.to_thread(look)).values()
-        if Presence.HERE not in found and (Presence.ABSENT not in found or time.monotonic() > deadline_s):
-            return
-        if deadline is not None and time.time() > deadline.at_s + deadline.grace_s + _ENDS_WITHIN_S:
-            return
-        await asyncio.sleep(_LOOK_S)
+    look, told = partial(rank_presence, job, range(1, ranks)), asyncio.Event()
+    come_until_s = time.monotonic() + come_within_s
+    with receive(dict.fromkeys(FORWARDED, told.set)):
+        while True:
+            found = (await asyncio.to_thread(look)).values()
+            late = told.is_set() or time.monotonic() > come_until_s
+            if Presence.HERE not in found and (late or Presence.ABSENT not in found):
+                return
+            if deadline is not None and time.time() > deadline.at_s + deadline.grace_s + _ENDS_WITHIN_S:
+                return
+            await asyncio.sleep(_LOOK_S)

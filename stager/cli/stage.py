@@ -77,6 +77,9 @@ async def _stage(state: State, arguments: JobArguments, sink: Sink) -> tuple[str
         with await asyncio.to_thread(
             open_job, spec, job_id, placement, os.environ, arguments.remote, created=arguments.created
         ) as job:
+            if spec.profile == "strict":
+                warn(state, "the strict profile holds in the view of `stager run` alone: `stager mount` and the tree "
+                     "have the node as it is around them")  # fmt: skip
             for dataset in spec.datasets:
                 if dataset.access == "read-only" and not dataset.source.is_mounted:
                     warn(state, f'{dataset.name}: access = "read-only" holds in the view of `stager run` alone: '

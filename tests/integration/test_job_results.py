@@ -151,8 +151,8 @@ def test_q8_results_are_not_seen_before_the_end_and_a_store_that_breaks_is_no_su
     assert done.code == 0, done.err
     assert strict.buckets["results"]["out/7/0/a"] == b"one\n"
     assert node.stager("teardown", "7").code == 0
-    done = node.stager("logs", "7")
-    assert done.code == 3 and "stager sync s3://results/logs/7/ DIR" in done.err
+    done = node.stager("logs", "7", **strict.environment("fresh"))
+    assert (done.code, "ready" in done.out) == (0, True), done.err
 
 
 def test_c20_logs_are_drained_while_the_job_runs_and_collected_after_stager_was_killed(node: Node) -> None:

@@ -113,4 +113,5 @@ profile = "strict"
 """
     with user_node() as node:
         done = node.stager("run", node.write_job(job))
+        assert "the strict profile holds in the view" in node.stager("stage", node.write_job(job)).err
     assert (done.code, done.out.split()) == (0, ["8", "/dev/pts/0", "blue"]), done.err

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from integration.job_driver import PROGRAM, Node
+from integration.job_driver import PROGRAM, Node, Outcome
 from integration.other_user import python_for, readable_copy
 
 __all__ = ["USER", "UserNode", "user_node"]
@@ -30,6 +30,10 @@ class UserNode(Node):
             [self.python, "-c", program, *argv], user=USER, group=USER, extra_groups=[], cwd=self.root, text=True,
             env={**own, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+    def ask(self, *argv: str) -> Outcome:
+        """Always a process of its own: this one is root."""
+        return self.stager(*argv)
 
 
 @contextlib.contextmanager

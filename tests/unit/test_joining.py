@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -103,6 +104,18 @@ def test_view_stays_until_the_last_rank_has_gone(job: JobDirectory) -> None:
 
     asyncio.run(wait())
     asyncio.run(wait_for_ranks(job.path, 4, come_within_s=0))  # one that never came is not waited for
+
+    async def wait_with_signal() -> None:
+        note_rank(job.path, 1, ended=False)
+        waiting = asyncio.ensure_future(wait_for_ranks(job.path, 4))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGHUP)
+        done, _ = await asyncio.wait([waiting], timeout=0.15)
+        assert not done  # rank 1 has got its own
+        note_rank(job.path, 1, ended=True)
+        await waiting  # and rank 3 does not come
+
+    asyncio.run(wait_with_signal())
 
 
 def test_new_job_of_the_same_id_knows_no_ranks(job: JobDirectory, tmp_path: Path) -> None:
