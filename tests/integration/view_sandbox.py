@@ -41,11 +41,12 @@ _FOR_USER = """
 import sys
 base, uid, allowed, of_user, *rest = sys.argv[1:]
 sys.path.insert(0, base)
-from stager.host import broker
+from stager.host import broker, broker_register
 from stager.host.principal import Principal
 from stager.host.principal_settings import PrincipalSettings
 broker.site_principals = lambda: PrincipalSettings(allowed_binds=(allowed,), allowed_public=(allowed,))
 broker._BOOT = of_user
+broker_register.DIRECTORY = f"{allowed}/keepers"
 user = Principal(int(uid), int(uid), (int(uid),), "user", "/", "/bin/sh")
 sys.exit(broker.run_as(user, [allowed, *rest], {}))
 """
