@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-# The tests start stager more than a thousand times: each would compile its modules anew.
+# The tests start stager a thousand times: each would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv

@@ -6,14 +6,13 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from servers.process import console_script
+from servers.stagers import run_stager
 from stager.cli.group import run as run_command_line
 
 __all__ = ["Synced", "receipt", "run", "run_here", "run_sync", "sync_here", "tree"]
@@ -38,16 +37,9 @@ def run_sync(source: str, destination: Path, environment: Mapping[str, str], *op
 
 def run(*arguments: str, environment: Mapping[str, str]) -> Synced:
     """Run any command of stager to its end. TimeoutExpired: it hung."""
-    done = subprocess.run(
-        [console_script("stager"), *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_WITHIN_S,
-        check=False,
-    )
-    return Synced(status=done.returncode, out=done.stdout, err=done.stderr)
+    variables = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
+    done = run_stager(arguments, variables, within_s=_WITHIN_S)
+    return Synced(status=done.code, out=done.out, err=done.err)
 
 
 def run_here(*arguments: str, environment: Mapping[str, str]) -> Synced:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from servers.stagers import run_stager
 from stager.cli.group import run
 
 __all__ = ["PROGRAM", "Node", "Outcome"]
@@ -57,9 +58,8 @@ class Node:
         )
 
     def stager(self, *argv: str, **environment: str) -> Outcome:
-        with self.start(*argv, **environment) as process:
-            out, err = process.communicate(timeout=60)
-        return Outcome(process.returncode, out, err)
+        variables = {**os.environ, "STAGER_SCRATCH": str(self.scratch), **self.environment, **environment}
+        return Outcome(*run_stager(argv, variables, cwd=str(self.root)))
 
     def ask(self, *argv: str) -> Outcome:
         """A command that only looks, in this process: a process of its own takes longer than all that it does."""

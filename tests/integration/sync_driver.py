@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from servers.stagers import run_stager
 from stager.cli.group import run
 
 __all__ = ["KilledError", "Outcome", "Sync", "SyncHere", "run_killed_at", "tree", "wait_until"]
@@ -50,9 +51,8 @@ class Sync:
     environment: Mapping[str, str]
 
     def run(self, *options: str, source: str | None = None, environment: Mapping[str, str] | None = None) -> Outcome:
-        with self.start(*options, source=source, environment=environment) as process:
-            out, err = process.communicate(timeout=_WAIT_S)
-        return Outcome(process.returncode, out, err)
+        argv = ["sync", source or self.source, str(self.destination), *options]
+        return Outcome(*run_stager(argv, {**os.environ, **self.environment, **(environment or {})}))
 
     def start(
         self,

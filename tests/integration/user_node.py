@@ -31,6 +31,11 @@ class UserNode(Node):
             env={**own, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
+    def stager(self, *argv: str, **environment: str) -> Outcome:
+        with self.start(*argv, **environment) as process:
+            out, err = process.communicate(timeout=60)
+        return Outcome(process.returncode, out, err)
+
     def ask(self, *argv: str) -> Outcome:
         """Always a process of its own: this one is root."""
         return self.stager(*argv)
