@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from stager.advice import LargeFile, find_large_files, left_in_cluster_storage
 from stager.cli.state import State
 from stager.cli.tell import tell, warn
 from stager.cli.text import count, size
 from stager.errors import StagerError
 from stager.host.connections import Export
 from stager.host.site import site_cloud
+from stager.job.advice import LargeFile, find_large_files, left_in_cluster_storage
 from stager.model import MountView
 from stager.names import lossless, show
 from stager.view_paths import SHARED_STORAGE, USER_STORAGE

@@ -23,8 +23,8 @@ from stager.host.cache import About, Kept
 from stager.host.cache_items import items_in, pin_item, remove_item
 from stager.host.record import rfc3339
 from stager.host.trash import sweep_trash
+from stager.job.placing import job_scratches
 from stager.keeping import Item
-from stager.placing import job_scratches
 from stager.stages.inspect import Staged
 
 __all__ = ["command"]

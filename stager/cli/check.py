@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import click
 
-from stager.checking import Checked, check_job
 from stager.cli.figure import Figure
 from stager.cli.options import common, remote_of, remote_options, run_async
 from stager.cli.render import report_error, write
@@ -16,6 +15,7 @@ from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.config import Retry, Timeouts
 from stager.errors import StagerError
+from stager.job.checking import Checked, check_job
 from stager.model import JobSpec
 from stager.stages.spec import read_spec
 from stager.stages.spec_file import read_file

@@ -13,10 +13,10 @@ from stager.cli.state import State
 from stager.cli.stopping import stoppable
 from stager.cli.tell import refuse_partial, tell, tell_collected
 from stager.errors import UsageError
-from stager.job_end import collect_job
-from stager.job_keeps import snapshot_of
-from stager.launching import end_launched
-from stager.placing import look_at_job, open_known_job
+from stager.job.end import collect_job
+from stager.job.keeps import snapshot_of
+from stager.job.launching import end_launched
+from stager.job.placing import look_at_job, open_known_job
 from stager.stages.collect import Collected, holds_anything
 
 __all__ = ["command"]

@@ -17,11 +17,11 @@ from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement
 from stager.cli.with_command import COMMAND, WithCommand
-from stager.creating import create_job, live_view, settings_of
 from stager.errors import UsageError
 from stager.events import Sink
+from stager.job.creating import create_job, live_view, settings_of
+from stager.job.placing import place_job
 from stager.model import DatasetReceipt
-from stager.placing import place_job
 from stager.scheduler import SchedulerFacts, choose_job_id
 
 __all__ = ["command"]

@@ -28,9 +28,9 @@ from stager.host.survey_mounts import try_mounts
 from stager.host.survey_node import shared
 from stager.host.survey_storage import storage
 from stager.host.trash import remove_temporary
+from stager.job.placing import job_scratches, place_sized
 from stager.model import Command, Mount, MountView
 from stager.placement import Wanted
-from stager.placing import job_scratches, place_sized
 from stager.stages.mount import check_sources
 from stager.stages.place import Placement, place
 from stager.stages.place_candidates import candidates, scratch_in

@@ -9,9 +9,9 @@ from stager.cli.render import write
 from stager.cli.state import State
 from stager.cli.tell import tell, warn
 from stager.errors import UsageError, from_os_error
-from stager.launching import launch_of_job
+from stager.job.launching import launch_of_job
+from stager.job.placing import open_known_job
 from stager.model import JOB_ID
-from stager.placing import open_known_job
 from stager.stages.emit import FORMATS, emit
 from stager.stages.emit_launch import ImageConfig, credential_names, read_image_config
 

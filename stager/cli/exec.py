@@ -12,7 +12,7 @@ from stager.cli.render import report_error
 from stager.cli.state import State
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
 from stager.errors import UsageError
-from stager.joining import exec_in_job
+from stager.job.joining import exec_in_job
 
 __all__ = ["command"]
 

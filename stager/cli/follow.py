@@ -14,8 +14,8 @@ from stager.cli.tell import tell
 from stager.errors import StagerError
 from stager.host.record import Record, record_at
 from stager.host.tree_files import TreeFile, open_in_tree
-from stager.job_logs import kept_logs, list_logs
-from stager.job_look import JobLook
+from stager.job.logs import kept_logs, list_logs
+from stager.job.look import JobLook
 from stager.model import JobState
 from stager.names import show, to_json
 

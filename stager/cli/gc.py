@@ -13,14 +13,14 @@ from stager.cli.options import common
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_losses, warn
 from stager.cli.text import count, size
-from stager.ended_jobs import EndedJob, find_ended, remove_ended, size_of
 from stager.errors import StagerError, UsageError
 from stager.filters import parse_since
 from stager.host.cluster_storage import ClusterStorage, remove_cluster_storage
 from stager.host.record import rfc3339
 from stager.host.trash import sweep_trash
-from stager.placing import job_scratches
-from stager.storages import cluster_storages
+from stager.job.ended import EndedJob, find_ended, remove_ended, size_of
+from stager.job.placing import job_scratches
+from stager.job.storages import cluster_storages
 
 __all__ = ["command"]
 

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from stager.cli.data_options import data_options, take_choices
 from stager.cli.options import limits_of, remote_of, remote_options
 from stager.config import Remote
-from stager.creating import Created, find_created
 from stager.errors import UsageError
 from stager.host.site import site_view
-from stager.job_settings import Settings
+from stager.job.creating import Created, find_created
+from stager.job.settings import Settings
 from stager.model import JobSpec
 from stager.stages.spec import load_spec, with_options
 from stager.stages.spec_distributed import instances_of

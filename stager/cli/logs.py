@@ -21,12 +21,12 @@ from stager.config import Remote
 from stager.errors import NotFoundError, UsageError
 from stager.host.record import rfc3339
 from stager.host.tree_files import TreeFile, open_in_tree
-from stager.job_logs import Downloaded, download_log, list_logs, logs_now, open_target
-from stager.job_look import look_at_job
+from stager.job.logs import Downloaded, download_log, list_logs, logs_now, open_target
+from stager.job.look import look_at_job
+from stager.job.store_logs import copy_store_logs, list_store_logs
 from stager.model import Counts, DatasetReceipt
 from stager.names import show, to_json
 from stager.stages.collect_place import is_store
-from stager.store_logs import copy_store_logs, list_store_logs
 from stager.transfer import Transfer
 
 __all__ = ["command"]

@@ -12,9 +12,9 @@ from stager.cli.options import common
 from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.host.record import list_jobs, rfc3339
+from stager.job.placing import job_scratches
 from stager.model import JobState
 from stager.names import show
-from stager.placing import job_scratches
 
 __all__ = ["command"]
 

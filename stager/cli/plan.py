@@ -20,16 +20,12 @@ from stager.cli.sync import request_options, run_request
 from stager.cli.tell import tell
 from stager.cli.text import count, escaped, size
 from stager.config import Remote
-from stager.copies import copies_of
 from stager.errors import UsageError
 from stager.events import Sink, nowhere
 from stager.host.cache import Generation
 from stager.host.record import rfc3339
-from stager.keeping import Item
-from stager.model import JobSpec
-from stager.names import show, to_json
-from stager.placement import Placed
-from stager.placing import (
+from stager.job.copies import copies_of
+from stager.job.placing import (
     find_candidates,
     kept_in,
     must_be_sized,
@@ -40,8 +36,12 @@ from stager.placing import (
     wishes,
     with_kept,
 )
-from stager.planning import plan_job
-from stager.resources import refuse_clashes
+from stager.job.planning import plan_job
+from stager.job.resources import refuse_clashes
+from stager.keeping import Item
+from stager.model import JobSpec
+from stager.names import show, to_json
+from stager.placement import Placed
 from stager.stages.place_candidates import quota_in_force
 from stager.stages.place_policy import within_quota
 from stager.stages.spec import load_spec

@@ -34,23 +34,23 @@ from stager.cli.tell import (
     warn_of_uncollected,
 )
 from stager.cli.with_command import COMMAND, WithCommand, own_failure
-from stager.connecting import connected, live_paths
-from stager.copies import caches_for
 from stager.errors import InternalError, StagerError, UsageError
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory, Record, rfc3339
 from stager.host.signals import heard_s
 from stager.instances import instance_of
-from stager.job_command import command_of
-from stager.job_end import collect_job, teardown_job
-from stager.jobs import open_job, run_job, stage_job
-from stager.joining import join_launch
-from stager.keeping_up import keeping_up
+from stager.job.command import command_of
+from stager.job.connecting import connected, live_paths
+from stager.job.copies import caches_for
+from stager.job.end import collect_job, teardown_job
+from stager.job.joining import join_launch
+from stager.job.keeping_up import keeping_up
+from stager.job.node_turn import node_turn
+from stager.job.order import open_job, run_job, stage_job
+from stager.job.placing import place_job
+from stager.job.rank_wait import leading
 from stager.launches import Launch, launch_of
 from stager.model import Command, ExitInfo, JobState
-from stager.node_turn import node_turn
-from stager.placing import place_job
-from stager.rank_wait import leading
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.environment import refuse_unknown_task
 from stager.stages.spec_limit import limit_of

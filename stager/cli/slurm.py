@@ -9,8 +9,8 @@ import click
 
 from stager.cli.figure import Figure
 from stager.cli.render import write
+from stager.job.slurm_told import job_file_of, task_lines, was_staged
 from stager.names import show
-from stager.slurm_told import job_file_of, task_lines, was_staged
 
 __all__ = ["command"]
 
@@ -45,7 +45,7 @@ def prolog(mounts: bool, limit_s: float | None, scratch: str | None) -> None:
     job_file = job_file_of(os.environ)
     if job_file is None:
         return
-    from stager.slurm import start_job  # takes its time, and most jobs have none of it
+    from stager.job.slurm import start_job  # takes its time, and most jobs have none of it
 
     failed = start_job(job_file, os.environ, mounts=mounts, scratch=scratch, limit_s=limit_s)
     for line in failed.splitlines():
@@ -77,7 +77,7 @@ def epilog(limit_s: float, scratch: str | None) -> None:
     """
     if not was_staged(os.environ):
         return
-    from stager.slurm import end_job
+    from stager.job.slurm import end_job
 
     _, left = end_job(os.environ, scratch=scratch, limit_s=limit_s)
     for line in left:

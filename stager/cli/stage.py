@@ -15,13 +15,13 @@ from stager.cli.options import common, remote_options, run_async, speed_options
 from stager.cli.render import Renderer
 from stager.cli.state import State
 from stager.cli.tell import tell, tell_placement, warn
-from stager.copies import caches_for
 from stager.errors import UsageError
 from stager.events import Sink
-from stager.job_end import read_receipt
-from stager.jobs import open_job, stage_job
-from stager.layouts import stage_into_volumes
-from stager.placing import place_job
+from stager.job.copies import caches_for
+from stager.job.end import read_receipt
+from stager.job.layouts import stage_into_volumes
+from stager.job.order import open_job, stage_job
+from stager.job.placing import place_job
 from stager.scheduler import choose_job_id, scheduler_facts
 from stager.stages.layout import Layout, parse_layout
 from stager.stages.place import place

@@ -15,9 +15,9 @@ from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.cli.text import count, size
 from stager.host.record import rfc3339
-from stager.job_logs import place_of_logs
-from stager.job_look import JobLook, look_at_job
-from stager.job_progress import Noted
+from stager.job.logs import place_of_logs
+from stager.job.look import JobLook, look_at_job
+from stager.job.progress import Noted
 from stager.model import JobState
 from stager.names import lossless
 

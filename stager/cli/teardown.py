@@ -11,8 +11,8 @@ from stager.cli.job_options import scratch_option
 from stager.cli.options import common, run_async
 from stager.cli.state import State
 from stager.cli.tell import tell, warn_of_losses
-from stager.job_end import remove_creation, teardown_job
-from stager.placing import open_known_job
+from stager.job.end import remove_creation, teardown_job
+from stager.job.placing import open_known_job
 
 __all__ = ["command"]
 

@@ -16,7 +16,7 @@ from stager.cli.state import State
 from stager.cli.text import count, size
 from stager.errors import HostError
 from stager.host.record import JobDirectory, rfc3339
-from stager.job_end import find_losses, read_receipt
+from stager.job.end import find_losses, read_receipt
 from stager.names import show, to_json
 from stager.stages.collect import Collected
 from stager.stages.discard import Discarded

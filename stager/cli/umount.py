@@ -11,7 +11,7 @@ from stager.cli.options import common
 from stager.cli.state import State
 from stager.cli.tell import tell
 from stager.host.principal import find_principal
-from stager.hosting import umount_job
+from stager.job.hosting import umount_job
 
 __all__ = ["command"]
 

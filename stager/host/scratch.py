@@ -43,7 +43,7 @@ PARTS: Final = "parts"
 """In a scratch: what was placed there of jobs that lie in another, see `stager.host.parts`."""
 
 STORAGE: Final = "storage"
-"""In a scratch: storages of jobs that no site has a place for, see `stager.storages`."""
+"""In a scratch: storages of jobs that no site has a place for, see `stager.job.storages`."""
 
 TRASH: Final = "trash"
 """In a scratch: what is on its way out, see `stager.host.trash`."""

@@ -29,8 +29,8 @@ def kinds_clash(problems: Sequence[str]) -> BadKeysError:
 def unite(trees: Sequence[str], into: str) -> None:
     """Move what is in ``trees`` into the directory ``into``, on the same file system. Blocks.
 
-    Raises `BadKeysError`: a name is a file in one and a directory in another, which `stager.resources` has looked for
-    before; `HostError`.
+    Raises `BadKeysError`: a name is a file in one and a directory in another, which `stager.job.resources` has looked
+    for before; `HostError`.
     """
     for tree in trees:
         try:

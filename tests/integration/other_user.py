@@ -30,7 +30,7 @@ def readable_copy(library: Path) -> Path:
 
 def python_for(user: int, library: Path) -> str:
     """A Python that ``user`` can execute and that can import what is in ``library``."""
-    program = f"import sys; sys.path.insert(0, {str(library)!r}); import stager.jobs, uvloop, click"
+    program = f"import sys; sys.path.insert(0, {str(library)!r}); import stager.job.order, uvloop, click"
     for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
         try:
             done = subprocess.run(

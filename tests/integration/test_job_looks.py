@@ -15,9 +15,9 @@ import pytest
 
 from integration.job_driver import Node
 from servers.strict_s3 import StrictS3
-from stager.ended_jobs import find_ended, remove_ended
 from stager.errors import HostError
 from stager.host.record import JobDirectory
+from stager.job.ended import find_ended, remove_ended
 from stager.model import JobState
 
 

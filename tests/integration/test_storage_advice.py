@@ -12,11 +12,11 @@ import pytest
 from integration.job_driver import Node
 from integration.shared_node import Site
 from servers.slow_fuse import SlowFuse
-from stager.advice import find_large_files
 from stager.host.board import Board
 from stager.host.connection_settings import ConnectionSettings, connections_in
 from stager.host.connections import Connections, Export
 from stager.host.mounts import mount_of_path, read_mountinfo
+from stager.job.advice import find_large_files
 from stager.model import Mount, MountView
 
 _MOST = 10_000_000_000

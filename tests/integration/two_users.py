@@ -85,7 +85,7 @@ class TwoUsers:
         )  # fmt: skip
 
     def _interpreter(self) -> str:
-        program = f"import sys; sys.path.insert(0, '{self.library}'); import stager.jobs, aiobotocore"
+        program = f"import sys; sys.path.insert(0, '{self.library}'); import stager.job.order, aiobotocore"
         for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
             if self.as_user(ALICE, f'{python} -I -c "{program}" && echo can').endswith("can\n"):
                 return python

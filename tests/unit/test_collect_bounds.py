@@ -16,8 +16,8 @@ from stager.host.expressions import check_expression, wanted_by
 from stager.host.inputs_file import INPUTS, read_inputs, write_inputs
 from stager.host.leaves import Leaf, Left, Lister, Steps, in_order, open_file
 from stager.host.record import JobDirectory
-from stager.job_end import collect_job
-from stager.job_keeps import drain_logs, keeps_of
+from stager.job.end import collect_job
+from stager.job.keeps import drain_logs, keeps_of
 from stager.model import JobState
 from stager.stages.collect import collect_tree
 from stager.stages.collect_changed import ChangedInputs, written

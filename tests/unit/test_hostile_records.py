@@ -27,7 +27,7 @@ from stager.errors import BusyError, HostError
 from stager.host.journal import JOURNAL_NAME, Journal, recall_journal
 from stager.host.record import JobDirectory, list_jobs
 from stager.host.workspace import Workspace
-from stager.job_end import find_losses, read_receipt
+from stager.job.end import find_losses, read_receipt
 from stager.manifest import MANIFEST_NAME, Entry, Header
 from stager.stages.recall import read_manifest, whole_manifest
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stager import job_progress
 from stager.events import Planned, Progress, Sink
 from stager.host.record import JobDirectory, record_at
-from stager.job_look import JobLook
-from stager.job_progress import Noted, StagingProgress, noting_progress
+from stager.job import progress as job_progress
+from stager.job.look import JobLook
+from stager.job.progress import Noted, StagingProgress, noting_progress
 from stager.model import Counts, JobState
 
 

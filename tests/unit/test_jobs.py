@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stager.job_view import workdir_of
+from stager.job.view import workdir_of
 from stager.model import CodeSpec, JobSpec, SourceRef
 
 CODE = CodeSpec(source=SourceRef(scheme="file", location="/src"))

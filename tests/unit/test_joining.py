@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from stager import joining
 from stager.errors import AccessDeniedError, BusyError, HostError, NotFoundError, StagerError, UsageError
 from stager.host.holders import Holder
 from stager.host.launch_notes import leave_note
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import JobDirectory, KeptBy
-from stager.joining import exec_in_job, join_launch
+from stager.job import joining
+from stager.job.joining import exec_in_job, join_launch
+from stager.job.rank_wait import wait_for_ranks
 from stager.launches import Launch, launch_of
 from stager.model import Command, JobState
-from stager.rank_wait import wait_for_ranks
 from stager.time_limits import TimeLimit
 
 ME = Holder.of_self()

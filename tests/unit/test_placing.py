@@ -12,10 +12,10 @@ from stager.errors import NoRoomError
 from stager.host import scratch
 from stager.host.placement_settings import PlacementSettings, chosen_placement
 from stager.host.record import JobDirectory
-from stager.jobs import open_job
+from stager.job.order import open_job
+from stager.job.placing import must_be_sized, open_known_job, place_sized
 from stager.model import JobSpec
 from stager.placement import DeviceClass, Root, Rules, Wanted
-from stager.placing import must_be_sized, open_known_job, place_sized
 from stager.stages.place import place
 from stager.stages.place_candidates import Candidates, scratch_in
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from stager import hosting
 from stager.errors import AccessDeniedError, MountError, StagerError
 from stager.host import own_command
 from stager.host.becoming import Channel
 from stager.host.own_command import Ran, run_stager
 from stager.host.principal import Principal
-from stager.slurm_told import Told, job_file_of, open_told, read_told, task_lines, tell_tasks
+from stager.job import hosting
+from stager.job.slurm_told import Told, job_file_of, open_told, read_told, task_lines, tell_tasks
 
 ALICE = Principal(4711, 4711, (4711,), "alice", "/users/alice", "/bin/sh")
 SELF = Principal(os.geteuid(), os.getegid(), (os.getegid(),), "self", "/", "/bin/sh")

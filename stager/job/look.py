@@ -12,11 +12,11 @@ from msgspec import Struct
 from stager.errors import HostError, NotFoundError, from_os_error
 from stager.host.atomic import read_regular
 from stager.host.record import Record, find_scratch, record_at
-from stager.job_end import RECEIPT
-from stager.job_keeps import KEEPS, Keep, keeps_in
-from stager.job_progress import PROGRESS, StagingProgress
+from stager.job.end import RECEIPT
+from stager.job.keeps import KEEPS, Keep, keeps_in
+from stager.job.placing import job_scratches
+from stager.job.progress import PROGRESS, StagingProgress
 from stager.model import JobState
-from stager.placing import job_scratches
 
 __all__ = ["JobLook", "look_at_job"]
 

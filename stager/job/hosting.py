@@ -21,9 +21,9 @@ from stager.host.host_mounts import HostMount, begun_mounts, make_mounts, remove
 from stager.host.principal import Principal, find_principal
 from stager.host.rights import refuse_target, why_not_allowed
 from stager.host.site import site_principals, site_storage
-from stager.launching import launch_of_job
+from stager.job.launching import launch_of_job
+from stager.job.placing import open_known_job
 from stager.model import JobState, Mount, MountView
-from stager.placing import open_known_job
 from stager.stages.emit_launch import LaunchMount
 from stager.stages.mount import check_sources
 from stager.view_paths import CODE, LOCAL_STORAGE, LOGS, MODULES, PUBLIC, SHARED_STORAGE, TASK, TMP, TMP_RAMFS

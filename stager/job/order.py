@@ -1,6 +1,6 @@
 """A job from its specification to the end of its command: the order of the stages, and nothing else.
 
-place -> check sources -> all datasets at once -> receipt -> run; `stager.job_end` has collect and remove.
+place -> check sources -> all datasets at once -> receipt -> run; `stager.job.end` has collect and remove.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from stager.caching import Lent
 from stager.config import Remote
-from stager.copies import Brought, Copy, bring_copies, copies_of, options_of
 from stager.errors import NotFoundError, StagerError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
@@ -28,20 +27,22 @@ from stager.host.scratch import known_scratches, remember_scratch
 from stager.host.site import site_node
 from stager.host.trash import sweep_trash
 from stager.host.tree_cap import refuse_too_many_trees
-from stager.job_command import command_of, context_of
-from stager.job_end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
-from stager.job_environment import write_environment
-from stager.job_keeps import claim_keeps, places_of
-from stager.job_progress import noting_progress
-from stager.job_settings import Settings, keep_settings
-from stager.job_view import OWN, masked, view_of, workdir_of
+from stager.job.command import command_of, context_of
+from stager.job.copies import Brought, Copy, bring_copies, copies_of, options_of
+from stager.job.end import OVERLAY, RECEIPT, collect_job, read_receipt, remove_copies, remove_data
+from stager.job.environment import write_environment
+from stager.job.keeps import claim_keeps, places_of
+from stager.job.launching import keep_launch
+from stager.job.plain import link_mounted, plain_command
+from stager.job.progress import noting_progress
+from stager.job.rank_wait import wait_for_ranks
+from stager.job.resources import put_together, refuse_clashes
+from stager.job.settings import Settings, keep_settings
+from stager.job.storages import open_storages, release_storage
+from stager.job.view import OWN, masked, view_of, workdir_of
 from stager.launches import Launch
-from stager.launching import keep_launch
 from stager.model import Counts, DatasetReceipt, ExitInfo, JobSpec, JobState, Mount, MountView
 from stager.pipeline import SyncOptions
-from stager.plain_jobs import link_mounted, plain_command
-from stager.rank_wait import wait_for_ranks
-from stager.resources import put_together, refuse_clashes
 from stager.scheduler import identity_of, scheduler_facts
 from stager.sources.bind import describe_bind
 from stager.stages.mount import check_sources
@@ -50,7 +51,6 @@ from stager.stages.ram_disk import ram_disk_of
 from stager.stages.run import run_command
 from stager.stages.run_plain import run_plain
 from stager.stages.unknown import refuse_unknown
-from stager.storages import open_storages, release_storage
 from stager.transfer import Transfer
 
 __all__ = ["open_job", "run_job", "stage_job"]
@@ -70,7 +70,7 @@ def open_job(
 ) -> JobDirectory:
     """Make the job's directory and record, and the places of logs and results its own, before anything is moved or run.
 
-    ``created``: by `stager.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
+    ``created``: by `stager.job.creating`, and it is started now. ``launch``: see `stager.host.record.Record`. An id may
     come again, as Slurm's requeue does: what the job that had it left is kept first. ``remote``: how S3 is reached
     where the job file names no remote.
     Raises `UsageError` (taken, bad [logs]), `HostError` (also: too many trees), `NoSpaceError`, `SourceError` of a

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from stager.errors import HostError
 from stager.host.record import Record
 from stager.host.site import site_cloud
-from stager.job_view import workdir_of
+from stager.job.view import workdir_of
 from stager.model import Command, JobSpec
 from stager.scheduler import JobIdentity, SchedulerFacts, scheduler_facts
 from stager.stages.environment import job_environment

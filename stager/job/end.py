@@ -17,15 +17,15 @@ from stager.host.record import JobDirectory, Record
 from stager.host.trash import remove_tree
 from stager.host.trees import open_top
 from stager.host.workspace import boot_id
-from stager.job_environment import remove_environment
-from stager.job_keeps import collect_keep, keeps_of, release_keeps, written_results
+from stager.job.environment import remove_environment
+from stager.job.keeps import collect_keep, keeps_of, release_keeps, written_results
+from stager.job.resources import TASK_BELOW
+from stager.job.storages import release_storage
 from stager.model import DATASET_NAME, Counts, JobState
 from stager.names import show
-from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, holds_anything
 from stager.stages.discard import Discarded, find_discarded
 from stager.stages.recall import whole_manifest
-from stager.storages import release_storage
 from stager.view_paths import CODE, TASK
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 
 RECEIPT: Final = "receipt.json"
 CREATED: Final = "created"
-"""In a job's directory: what `stager create` has taken, see `stager.creating`."""
+"""In a job's directory: what `stager create` has taken, see `stager.job.creating`."""
 
 OVERLAY: Final = ("upper", "work")
 """In the place of a copy: what a job writes over a kept tree."""

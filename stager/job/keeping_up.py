@@ -11,7 +11,7 @@ from stager.errors import StagerError
 from stager.host.leaves import Identity
 from stager.host.record import JobDirectory
 from stager.host.threads import until_stopped
-from stager.job_keeps import Keep, drain_logs, keeps_of, snapshot_results
+from stager.job.keeps import Keep, drain_logs, keeps_of, snapshot_results
 
 __all__ = ["keeping_up"]
 

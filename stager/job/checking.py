@@ -15,8 +15,6 @@ from typing import Final
 from msgspec import Struct
 
 from stager.config import Remote
-from stager.copies import Copy, copies_of
-from stager.creating import live_view
 from stager.errors import (
     AccessDeniedError,
     InternalError,
@@ -26,7 +24,9 @@ from stager.errors import (
     TransientError,
 )
 from stager.host.probe import Probe, probe_directories
-from stager.job_keeps import Keep, ask_place, would_be_kept
+from stager.job.copies import Copy, copies_of
+from stager.job.creating import live_view
+from stager.job.keeps import Keep, ask_place, would_be_kept
 from stager.model import JobSpec, Mount, MountView
 from stager.opening import open_source
 from stager.sources.base import everything

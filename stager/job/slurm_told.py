@@ -19,8 +19,8 @@ from stager.host.host_journal import RUN, open_run_directory
 from stager.host.principal import Principal
 from stager.host.record import record_at
 from stager.host.site import site_cloud
-from stager.job_environment import places_in
-from stager.job_settings import read_settings
+from stager.job.environment import places_in
+from stager.job.settings import read_settings
 from stager.scheduler import JobIdentity, scheduler_facts
 from stager.stages.environment import own_environment
 

@@ -12,7 +12,7 @@ from stager.errors import from_os_error
 from stager.host.atomic import write_file
 from stager.host.record import JobDirectory
 from stager.host.site import site_cloud
-from stager.job_view import MODULES_BELOW, OWN
+from stager.job.view import MODULES_BELOW, OWN
 from stager.model import JobSpec
 from stager.scheduler import JobIdentity, scheduler_facts
 from stager.shim import DIRECTORY

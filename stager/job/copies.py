@@ -62,7 +62,7 @@ class Copy:
     on_archived: Literal["fail", "skip"] = "fail"
     git: GitOptions = GitOptions()  # noqa: RUF009  (frozen)
     read_only: bool = False
-    resource: bool = False  # one of those that are put together in TASK_PATH (`stager.resources`)
+    resource: bool = False  # one of those that are put together in TASK_PATH (`stager.job.resources`)
 
 
 def caches_for(

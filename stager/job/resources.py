@@ -16,7 +16,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from stager._native import KeyOrder, KeyTable
-from stager.copies import NOWHERE, Copy, options_of
 from stager.decision import Decision, Seen
 from stager.errors import from_os_error
 from stager.events import nowhere
@@ -27,6 +26,7 @@ from stager.host.record import JobDirectory
 from stager.host.threads import Checkpoint, blocking, stoppable
 from stager.host.trees import remove_at
 from stager.host.workspace import Workspace
+from stager.job.copies import NOWHERE, Copy, options_of
 from stager.names import DIRECTORY_TOO, show
 from stager.opening import open_source
 from stager.stages.unite import kinds_clash, unite

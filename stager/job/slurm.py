@@ -18,8 +18,8 @@ from stager.host.host_journal import RUN
 from stager.host.host_mounts import make_mounts, remove_mounts
 from stager.host.own_command import run_stager
 from stager.host.principal import Principal, slurm_principal
-from stager.hosting import end_outside, offered
-from stager.slurm_told import Told, open_told, read_told, slurm_job_id, tell_tasks
+from stager.job.hosting import end_outside, offered
+from stager.job.slurm_told import Told, open_told, read_told, slurm_job_id, tell_tasks
 
 __all__ = ["end_job", "start_job"]
 

@@ -10,12 +10,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from stager.config import Remote
-from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.errors import StagerError
 from stager.events import Sink
 from stager.host.cache import Generation
 from stager.host.scratch import open_scratch
 from stager.host.threads import blocking
+from stager.job.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.model import DatasetReceipt, JobSpec
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
@@ -36,8 +36,8 @@ async def plan_job(
 ) -> list[DatasetReceipt]:
     """The receipts that staging would write, nothing moved; ``names``: ``sink`` is told each file.
 
-    ``remote`` as in `stager.jobs.stage_job`. ``kept``: what a cache has of each copy, by its target; of these only the
-    difference is planned. Raises as `stager.copies.sync_copies`.
+    ``remote`` as in `stager.job.order.stage_job`. ``kept``: what a cache has of each copy, by its target; of these only
+    the difference is planned. Raises as `stager.job.copies.sync_copies`.
     """
 
     def where(copy: Copy) -> str:

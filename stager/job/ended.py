@@ -18,7 +18,7 @@ from stager.errors import HostError, StagerError, UsageError
 from stager.host.forgetting import forget_job
 from stager.host.record import JobDirectory, Record, list_jobs
 from stager.host.tree_files import walk_files
-from stager.job_end import check_teardown, find_losses, remove_creation, teardown_job
+from stager.job.end import check_teardown, find_losses, remove_creation, teardown_job
 from stager.model import Counts, JobState
 from stager.stages.discard import Discarded
 

@@ -9,7 +9,7 @@ import msgspec
 from stager.errors import UsageError
 from stager.host.memory import available_bytes
 from stager.host.record import JobDirectory
-from stager.job_environment import own_variables
+from stager.job.environment import own_variables
 from stager.model import JobSpec, JobState, MountView
 from stager.stages.emit_launch import LAUNCH, Launch, launch_of, read_launch
 from stager.stages.ram_disk import ram_disk_of

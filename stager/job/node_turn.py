@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Final
 
-from stager.connecting import say_again_and_again
 from stager.errors import HostError
 from stager.host.connections import Connections, Export
 from stager.host.node import open_node
 from stager.host.site import site_node
+from stager.job.connecting import say_again_and_again
 
 __all__ = ["node_turn"]
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from stager import view_paths
-from stager.copies import Copy
 from stager.host.mounts import lies_within
 from stager.host.node import node_directory
 from stager.host.record import JobDirectory
 from stager.host.scratch import CACHE, PARTS, known_scratches
 from stager.host.site import site_storage
 from stager.host.storage import to_be_hidden
+from stager.job.copies import Copy
+from stager.job.storages import Storage, mounts_of
 from stager.model import JobSpec, Mount, MountView
-from stager.storages import Storage, mounts_of
 
 __all__ = ["MODULES_BELOW", "OWN", "masked", "view_of", "workdir_of"]
 

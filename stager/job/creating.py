@@ -24,16 +24,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stager.config import Remote
-from stager.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.errors import HostError, NotFoundError, UsageError, from_os_error
 from stager.events import Sink, nowhere
 from stager.host.forgetting import forget_job
 from stager.host.record import JobDirectory, record_at
 from stager.host.scratch import is_private
 from stager.host.trash import remove_tree
-from stager.job_end import CREATED, remove_creation
-from stager.job_look import look_at_job
-from stager.job_settings import SETTINGS, Settings, keep_settings, read_settings
+from stager.job.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
+from stager.job.end import CREATED, remove_creation
+from stager.job.look import look_at_job
+from stager.job.settings import SETTINGS, Settings, keep_settings, read_settings
 from stager.model import JOB_ID, DatasetReceipt, DatasetSpec, JobSpec, JobState, Mount, MountView, SourceRef
 from stager.stages.mount import check_sources
 from stager.stages.pin import Pinning

@@ -23,8 +23,8 @@ from stager.host.expressions import wanted_by
 from stager.host.inputs_file import read_inputs
 from stager.host.leaves import Identity, Leaf
 from stager.host.record import JobDirectory, Record
+from stager.job.resources import TASK_BELOW
 from stager.model import Counts, JobSpec, JobState
-from stager.resources import TASK_BELOW
 from stager.stages.collect import Collected, Pick, collect_tree, everything, files_only, holds_anything
 from stager.stages.collect_changed import ChangedInputs, written
 from stager.stages.collect_directory import DirectorySink

@@ -11,11 +11,11 @@ import msgspec
 from msgspec.structs import replace
 
 from stager.config import Remote
-from stager.copies import Copy, copies_of, options_of, sync_copies
 from stager.errors import UsageError
 from stager.events import Sink, nowhere
 from stager.host.record import rfc3339
 from stager.host.volumes import Volume
+from stager.job.copies import Copy, copies_of, options_of, sync_copies
 from stager.model import JobSpec
 from stager.stages.layout import Layout, check_layout
 from stager.sync_options import SyncOptions

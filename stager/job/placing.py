@@ -13,7 +13,6 @@ from msgspec.structs import replace as changed
 
 from stager.caching import kept_as, open_cache
 from stager.config import Remote
-from stager.copies import RESOURCE, Copy, copies_of, is_cached, options_of
 from stager.errors import HostError, NoRoomError, NoSpaceError
 from stager.events import Event, Planned, Sink, nowhere
 from stager.host.cache import Generation, Kept
@@ -21,9 +20,10 @@ from stager.host.cache_items import items_in
 from stager.host.record import JobDirectory, find_scratch
 from stager.host.reservations import Need
 from stager.host.scratch import used_scratches
+from stager.job.copies import RESOURCE, Copy, copies_of, is_cached, options_of
+from stager.job.planning import plan_job
 from stager.model import JobSpec
 from stager.placement import ANYWHERE, DeviceClass, Placed, Root, Wanted
-from stager.planning import plan_job
 from stager.reserving import hold
 from stager.stages.place import Placement, place
 from stager.stages.place_candidates import Candidates, asked_scratch, candidates, scratch_in
@@ -191,7 +191,7 @@ async def size_job(
 ) -> list[Wanted]:
     """What each copy of a job takes on a disk, by a dry run that ``sink`` is told of; a job without any takes nothing.
 
-    ``names`` and what is raised as in `stager.planning.plan_job`.
+    ``names`` and what is raised as in `stager.job.planning.plan_job`.
     """
     planned: dict[str, Planned] = {}
 

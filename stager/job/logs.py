@@ -15,7 +15,7 @@ from msgspec import Struct
 from stager.errors import HostError, NotFoundError, UsageError, from_os_error
 from stager.host.atomic import write_all
 from stager.host.tree_files import TreeFile, open_in_tree, walk_files
-from stager.job_look import JobLook
+from stager.job.look import JobLook
 from stager.model import JobState
 from stager.stages.collect_directory import OWN_FILES
 from stager.stages.collect_place import is_store

@@ -10,8 +10,8 @@ from stager import view_paths
 from stager.errors import UsageError, from_os_error
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
-from stager.job_environment import command_environment, places_in
-from stager.job_view import OWN
+from stager.job.environment import command_environment, places_in
+from stager.job.view import OWN
 from stager.model import Command, JobSpec, MountView
 
 __all__ = ["link_mounted", "plain_command"]

@@ -6,7 +6,7 @@ opens that process first, looks then whether it is the one that is meant, and ta
 
 Of several processes that a launcher starts at once under one job id (`stager.launches`), rank 0 stages, makes the view
 and removes everything at the end. The others need not agree on anything: they wait for its record, enter the view, and
-note that they came and went (`stager.host.ranks`). Rank 0 waits for them before the view ends (`stager.rank_wait`).
+note that they came and went (`stager.host.ranks`). Rank 0 waits for them before the view ends (`stager.job.rank_wait`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from stager.host.launch_notes import read_note
 from stager.host.namespaces import KINDS
 from stager.host.ranks import Presence, note_rank, rank_presence
 from stager.host.record import RECORD, KeptBy, Record, find_scratch, record_at
-from stager.job_command import joining_command
+from stager.job.command import joining_command
+from stager.job.placing import job_scratches
 from stager.launches import Launch
 from stager.model import Command, ExitInfo, JobState
-from stager.placing import job_scratches
 from stager.stages.run import Joined, join_command
 from stager.time_limits import TimeLimit
 
