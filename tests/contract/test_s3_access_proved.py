@@ -27,7 +27,7 @@ def test_listing_alone_proves_nothing(
     bucket = bucket_name()
     weed.make_bucket(bucket)
     weed.fill(bucket, {"p/empty": b"", "p/x": b"text"})
-    reader, lister = weed.others
+    reader, lister, *_ = weed.others
     for name, value in weed.environment(reader).items():
         monkeypatch.setenv(name, value)
     asyncio.run(prove(f"s3://{bucket}/p/"))

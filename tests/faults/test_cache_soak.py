@@ -254,4 +254,4 @@ def test_whoever_is_done_has_its_data_and_nothing_is_left(
         assert here(node, "cache", "ls").out == here(node, "ls").out == ""
         left = {path.name for path in node.scratch.rglob("*") if path.is_file()}
         tries = {path.name for path in node.scratch.glob("cache/*/.*")}  # of clones and overlays; they go within hours
-        assert left - tries <= {"job.json", "receipt.json", "lock"}
+        assert left - tries <= {"job.json", "settings.json", "launch.json", "receipt.json", "lock"}

@@ -132,13 +132,14 @@ def test_job_writes_and_sees_no_secret(marked: Marked, tmp_path: Path) -> None:
     """The command looks at every process of the node, stager's own among them."""
     node = Node(tmp_path, marked.environment)
     options = ("--data", "me/x=s3://data", "--sse-c-key-file", str(marked.key_file), "--logs", str(tmp_path / "logs"))
-    done = node.stager("run", "--job-id", "j", *options, "--keep", "-vv", "--", "sh", "-c", SPY)
-    assert done.code == 0, done.err
+    with node.start("run", "--job-id", "j", *options, "--keep", "-vv", "--", "sh", "-c", SPY) as stager:
+        out, err = stager.communicate(timeout=60)
+    assert stager.returncode == 0, err
     assert tree(node.tree("j") / "data" / "me" / "x") == FILES
     (seen,) = (tmp_path / "logs").rglob("seen")
     assert b"me/x=s3://data" in seen.read_bytes()  # stager's own command line, which anyone may see
     assert "STAGER_JOB_ID" in (seen.parent / "env").read_text()
-    assert find_marks(done.out, done.err, below=tmp_path) == []
+    assert find_marks(out, err, below=tmp_path) == []
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from integration.own_root import USER, OwnRoot, own_root
+from integration.sync_driver import wait_until
 from servers.slurm import NODE, Slurm, slurm
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("slurm")]
@@ -170,7 +171,8 @@ def test_logs_of_a_job_that_is_requeued_or_cancelled_are_kept(cluster: Cluster) 
     (job,) = cluster.slurm.wait(cancelled)
     assert (job.state, cluster.kept(cancelled)) == ("CANCELLED", {"0/log": "begun\n"})
     cluster.slurm.wait_for(cluster.requeued, lambda job: job.state == "COMPLETED")
-    assert cluster.kept(cluster.requeued) == {"0/attempt": "0\n", "0.restart-1/attempt": "1\n"}
+    both = {"0/attempt": "0\n", "0.restart-1/attempt": "1\n"}
+    wait_until(lambda: cluster.kept(cluster.requeued) == both)  # its epilog
     assert cluster.traces(cancelled, cluster.requeued) == ""
 
 

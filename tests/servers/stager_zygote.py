@@ -23,13 +23,15 @@ _IMPORTED = (
 _MOST_BYTES = 1 << 20
 
 
-def become_stager(request: bytes, streams: list[int]) -> NoReturn:
-    """The forked child."""
+def become_stager(request: bytes, streams: list[int], sockets: list[socket.socket]) -> NoReturn:
+    """The forked child. ``sockets`` are its parent's: closed here once, and not again when nobody refers to one."""
     code = 70
     try:
         asked = json.loads(request)
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
+        for one in sockets:
+            one.detach()
         os.closerange(3, 1024)
         for number in (signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -71,7 +73,7 @@ def main() -> None:
             told = socket.socket(fileno=told_fd)
             child = os.fork()
             if child == 0:
-                become_stager(request, streams)
+                become_stager(request, streams, [requests, awake, wake, told, *waiting.values()])
             for descriptor in streams:
                 os.close(descriptor)
             waiting[child] = told

@@ -16,9 +16,11 @@ TABLE = rb"""36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,
 def test_mountinfo_rows_are_unescaped_and_complete() -> None:
     first, second, third = parse_mountinfo(TABLE)
     options = frozenset({"rw", "noatime"})
-    assert first == Row(36, 35, "98:0", "/mnt1", "/mnt 2", options, "ext3", "/dev/root", "rw,errors=continue")
-    assert (second.fstype, second.source) == ("nfs4", "fs-1.efs:/")
-    assert (third.root, third.mountpoint) == ("/a\\b", "/odd\nname")
+    assert first == Row(
+        36, 35, "98:0", "/mnt1", "/mnt 2", options, "ext3", "/dev/root", "rw,errors=continue", propagates=True
+    )
+    assert (second.fstype, second.source, second.propagates) == ("nfs4", "fs-1.efs:/", True)
+    assert (third.root, third.mountpoint, third.propagates) == ("/a\\b", "/odd\nname", False)
 
 
 def test_bytes_of_a_path_survive_unescape() -> None:
