@@ -78,15 +78,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     def _state_here(self) -> Life:
         """The kernel says whether the id is somebody's, whatever /proc hides; /proc says whose."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+        if not _is_somebodys(self.pid):
             return Life.DEAD
-        except OSError:  # somebody's of another user
-            pass
         found = read_process(str(self.pid)) if _proc_is_ours() else None
-        if found is None:
-            return Life.UNKNOWN
+        if found is None:  # hidden, or gone since it was asked for
+            return Life.UNKNOWN if _is_somebodys(self.pid) else Life.DEAD
         if found.ended:
             return Life.DEAD
         if not self._has_comparable_start():
@@ -112,6 +108,16 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     def _has_comparable_start(self) -> bool:
         """A time namespace moves the start of what is seen in it (time_namespaces(7))."""
         return self.start != 0 and self.time_ns in (0, _namespace("self", "time"))
+
+
+def _is_somebodys(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        pass
+    return True
 
 
 def _namespace(process: str, kind: str) -> int:
