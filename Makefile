@@ -170,7 +170,7 @@ $(LIBCURL_STAMP): $(SYSTEM_STAMP)
 
 $(VENV_STAMP): requirements.lock $(SYSTEM_STAMP)
 	@$(FIND_PYTHON); [ -x $(PYTHON) ] || { python=$$(find_python) && "$$python" -m venv $(VENV); }
-	$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
 $(BUILD_STAMP): $(NATIVE_SOURCES) $(VENV_STAMP)
