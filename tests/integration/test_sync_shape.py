@@ -19,7 +19,7 @@ from servers.rclone_s3 import RcloneS3
 from stager.stages import delete_room
 
 BEFORE = {"a": b"file a", "d/x": b"x", "d/e/y": b"y", "top/b": b"file b", "same": b"same"}
-AFTER = {"a/1": b"one", "a/2/3": b"three", "d": b"file d", "top/b/c": b"c", "same": b"same", "new": b"new"}
+AFTER = {"a/1": b"one", "a/2/3": b"three", "d": b"file d", "top/b/c": b"file c", "same": b"same", "new": b"new"}
 GONE = {"a", "d/x", "d/e/y", "top/b"}
 
 
