@@ -194,10 +194,17 @@ def test_what_an_object_store_cannot_hold_is_missing_and_said(logs: Path, kept: 
 
 def test_a_stop_ends_an_upload_and_leaves_none_behind(logs: Path, strict: StrictS3, kept: dict[str, bytes]) -> None:
     (logs / "large").write_bytes(LARGE)
-    begun = threading.Event()
-    strict.on_request = lambda method, target: begun.set() if "partNumber=1" in target else None
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold_parts(_method: str, target: str) -> None:
+        if "partNumber=" in target:
+            begun.set()
+            ended.wait(60)
+
+    strict.on_request = hold_parts
     with pytest.raises(HostError, match="stopped before"):
         collect(logs, "s3://kept/7/0", stopped=begun.is_set)
+    ended.set()
     assert strict.uploads == {} and "7/0/large" not in kept
 
 
