@@ -149,7 +149,7 @@ def parent_of(pid: str) -> int:
 
 def test_cancelled_run_ends_the_job(box: Sandbox) -> None:
     box.host("mkfifo", "-m", "666", f"{box.live}/now")
-    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon; read line; exec cat > /data/lab/scans/now'
+    script = f'{box.python} -I -S -c "$0" /data/lab/scans/daemon; read line; exec sleep 600 > /data/lab/scans/now'
     run = box.start("sh", "-c", script, DAEMON, cancel_fifo=f"{box.live}/now")
     ends = [os.pidfd_open(int(run.line()))]
     run.say()
