@@ -66,6 +66,7 @@ __all__ = [
     "UsageError",
     "UserError",
     "from_os_error",
+    "told_of",
 ]
 
 
@@ -278,6 +279,13 @@ class InternalError(StagerError):
 
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def told_of(error: BaseException) -> tuple[str, bool]:
+    """What is kept of an error for who finds it noted later: its text, and whether another try may help."""
+    if isinstance(error, StagerError):
+        return str(error), error.retryable
+    return type(error).__name__, False
 
 
 def from_os_error(error: OSError, *, doing: str, where: str | bytes = "") -> HostError:

@@ -17,6 +17,7 @@ __all__ = [
     "MODULES",
     "PUBLIC",
     "SHARED_STORAGE",
+    "STORAGES",
     "TASK",
     "TMP",
     "TMP_RAMFS",
@@ -39,3 +40,4 @@ LOCAL_STORAGE: Final = "/mnt/local_storage"
 CLUSTER_STORAGE: Final = "/mnt/cluster_storage"
 USER_STORAGE: Final = "/mnt/user_storage"
 SHARED_STORAGE: Final = "/mnt/shared_storage"
+STORAGES: Final = (LOCAL_STORAGE, CLUSTER_STORAGE, USER_STORAGE, SHARED_STORAGE)

@@ -16,7 +16,7 @@ from stager.errors import UsageError
 from stager.job.end import collect_job
 from stager.job.keeps import snapshot_of
 from stager.job.launching import end_launched
-from stager.job.placing import look_at_job, open_known_job
+from stager.job.placing import look_into_job, open_known_job
 from stager.stages.collect import Collected, holds_anything
 
 __all__ = ["command"]
@@ -44,7 +44,7 @@ def command(state: State, /, job_id: str, snapshot: bool, ended: bool, scratch: 
             return collect_job(job, stopped=stopped), f"{job.tree}/logs"
 
     def copy(stopped: Callable[[], bool]) -> tuple[tuple[Collected, ...], str]:
-        with look_at_job(job_id, scratch, os.environ) as job:
+        with look_into_job(job_id, scratch, os.environ) as job:
             return (snapshot_of(job, stopped=stopped),), ""
 
     again = "run the same command again"

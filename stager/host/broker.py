@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Final, NamedTuple, NoReturn
@@ -54,7 +53,7 @@ def run_as(principal: Principal, arguments: Sequence[str], environ: Mapping[str,
 
     This process has one thread, and is root. Raises `HostError`. Blocks until the command and its job have ended.
     """
-    site = site_principals()
+    site, shared = site_principals(), site_storage().shared
     environment = environment_of(principal, environ)
     be_ordinary()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -74,7 +73,7 @@ def run_as(principal: Principal, arguments: Sequence[str], environ: Mapping[str,
     terms: Terms = {
         "uid": principal.uid, "gid": principal.gid, "groups": list(principal.groups),
         "binds": list(site.allowed_binds), "public": list(site.allowed_public),
-        "shared": [shared] if (shared := site_storage().shared) else [], "namespace": None, "joined": None,
+        "shared": [shared] if shared else [], "namespace": None, "joined": None,
     }  # fmt: skip
     return _Broker(child, ours, terms).serve()
 
@@ -300,9 +299,8 @@ class _Broker:
         process, leash, namespace = self._keepers.pop(number)
         forget_keeper(number)
         os.close(leash)
-        deadline_s = time.monotonic() + _END_WITHIN_S
         with suppress(subprocess.TimeoutExpired):
-            process.wait(max(deadline_s - time.monotonic(), 0))
+            process.wait(_END_WITHIN_S)
         if process.returncode is None:
             give_up(process)
         if namespace is not None:

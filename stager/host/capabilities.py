@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from stager.host import syscalls
+from stager.host import rights_calls, syscalls
 
 __all__ = ["CAPABILITIES", "Capability", "kept_by_root", "restrict"]
 
@@ -83,7 +83,7 @@ def restrict(keep: int) -> None:
         if not keep >> number & 1:
             syscalls.drop_bounding_capability(number)
     syscalls.clear_ambient_capabilities()
-    syscalls.set_capabilities(keep)
+    rights_calls.set_capabilities(effective=keep, permitted=keep)
 
 
 def _last_capability() -> int:

@@ -90,7 +90,11 @@ class HostJournal:
             self._fd = open_run_directory(directory)
             try:
                 self._lock = _lock(self._fd, directory)
-                self.steps: list[Step] = self._read()
+                try:
+                    self.steps: list[Step] = self._read()
+                except BaseException:
+                    os.close(self._lock)
+                    raise
             except BaseException:
                 os.close(self._fd)
                 raise

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import socket
 import sys
 import time
 
 from stager.errors import StagerError
 from stager.host import procs, syscalls
 from stager.host.command_start import CommandRequest, as_end, send, send_failure, start_command, take_over
-from stager.host.watch import forward
+from stager.host.watch import Watch
 
 __all__ = ["main"]
 
@@ -38,7 +36,8 @@ def main() -> None:
         send_failure(channel, error)
         return
     try:
-        status = _wait(command, channel, descriptors[-1])
+        with Watch(command, channel, descriptors[-1:], None) as watch:
+            status = watch.wait()
         ended_s = time.time()
     finally:
         procs.end_descendants()
@@ -50,31 +49,3 @@ def _confine() -> None:
     os.setsid()
     syscalls.forbid_new_privileges()
 
-
-def _wait(command: int, channel: socket.socket, owner: int) -> int | None:
-    """The command's wait status; None when stager has ended first. Meanwhile orphans are reaped, signals sent on."""
-    ended = os.pidfd_open(command)
-    poll = select.poll()
-    for descriptor in (ended, channel.fileno(), owner):
-        poll.register(descriptor, select.POLLIN)
-    waiting = b""
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll(1000)}
-        if ended in ready:
-            return os.waitpid(command, 0)[1]
-        if channel.fileno() in ready:
-            text = channel.recv(4096)
-            *numbers, waiting = (waiting + text).split(b"\n")
-            for number in map(int, numbers):
-                forward(command, number)
-            if not text:
-                return None
-        if owner in ready:
-            return None
-        _reap_orphans(command)
-
-
-def _reap_orphans(command: int) -> None:
-    for process in procs.descendants(os.getpid(), procs.list_processes()):
-        if process.ended and process.pid != command and process.parent == os.getpid():
-            os.waitpid(process.pid, os.WNOHANG)

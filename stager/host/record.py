@@ -24,6 +24,7 @@ from stager.host.names_in import names_in
 from stager.host.ranks import forget_ranks
 from stager.host.workspace import boot_id
 from stager.model import JOB_ID, JobState
+from stager.scheduler import JobIdentity
 
 __all__ = ["RECORD", "JobDirectory", "KeptBy", "Record", "find_scratch", "list_jobs", "record_at", "rfc3339"]
 
@@ -90,6 +91,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def begun_s(self) -> float:
         """When it was created, or its staging began: Unix seconds; 0.0 where that is not recorded."""
         return min(self.times.values(), default=0.0)
+
+    def identity(self) -> JobIdentity:
+        """Which job it is, and which attempt."""
+        return JobIdentity(id=self.id, attempt=self.restart)
 
     def has_run(self) -> bool:
         """Whether its command was ever started."""

@@ -24,8 +24,7 @@ _DATA: Final = re.compile(rf"{view_paths.DATA}/[^/]+/[^/]+")
 _PUBLIC: Final = re.compile(rf"{view_paths.PUBLIC}/[^/]+")
 _OTHERS: Final = (
     view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.TMP_RAMFS,
-    view_paths.MODULES,
-    view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
+    view_paths.MODULES, *view_paths.STORAGES,
 )  # fmt: skip
 _KEYS: Final = {"bind": ("bind mounts", "allowed_binds"), "public": ("public data", "allowed_public")}
 

@@ -132,6 +132,7 @@ def site_principals(path: str | None = None, *, owner: int | None = None) -> Pri
     found, shown = principals_in(tables, path, _WHAT), view_in(tables, path, _WHAT)
     return replace(
         found,
+        file=found.file or (path if shown.binds or shown.public else ""),
         allowed_binds=(*found.allowed_binds, *shown.binds.values()),
         allowed_public=(*found.allowed_public, *shown.public.values()),
     )

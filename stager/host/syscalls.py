@@ -51,7 +51,6 @@ __all__ = [
     "open_file_system",
     "open_resolved",
     "pivot_root",
-    "set_capabilities",
     "set_mount_attributes",
     "set_propagation",
     "signal_at_parents_end",
@@ -113,7 +112,6 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
-_CAPABILITY_VERSION_3: Final = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -125,14 +123,6 @@ class _MountAttr(ctypes.Structure):
 
 class _OpenHow(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
-
-
-class _CapHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
 
 
 def _checked(result: int, place: str = "") -> int:
@@ -316,10 +306,3 @@ def drop_bounding_capability(number: int) -> None:
 def clear_ambient_capabilities() -> None:
     """Empty the ambient set."""
     _checked(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-
-
-def set_capabilities(keep: int) -> None:
-    """Permitted and effective become the bit mask ``keep``, inheritable becomes empty (capset(2))."""
-    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
-    halves = (_CapData * 2)(*(_CapData(word, word, 0) for word in (keep & 0xFFFFFFFF, keep >> 32)))
-    _checked(_libc.capset(ctypes.byref(header), halves))

@@ -21,10 +21,6 @@ _OWN_TOPS: Final = tuple(
 )  # fmt: skip
 """There in every view, whether something is mounted there or not."""
 
-_FURTHER: Final = (
-    view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
-)  # fmt: skip
-
 
 def enter_root(trees: Sequence[tuple[str, int]], *, proc: int | None = None) -> HostMnt | None:
     """Put a new root together from the host's entries and detached mounts, each with its target, and pivot into it.
@@ -35,7 +31,7 @@ def enter_root(trees: Sequence[tuple[str, int]], *, proc: int | None = None) -> 
     """
     root = syscalls.make_tmpfs(attributes=STAGED, mode="0755", size="1m")
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    beside = view_mnt.look(_FURTHER) if proc is None else None
+    beside = view_mnt.look(view_paths.STORAGES) if proc is None else None
     syscalls.attach_tree(root, "/")
     if proc is None:
         _show_host(host, root)
@@ -44,7 +40,7 @@ def enter_root(trees: Sequence[tuple[str, int]], *, proc: int | None = None) -> 
     for name in (*_OWN_TOPS, MNT):
         os.mkdir(name, dir_fd=root)
     mnt = view_mnt.show(beside, root)
-    for target in _FURTHER:
+    for target in view_paths.STORAGES:
         _make_directories(target.lstrip("/"), root)
     for target, tree in trees:
         path = target.lstrip("/")

@@ -12,7 +12,7 @@ from stager.host.record import Record
 from stager.host.site import site_cloud
 from stager.job.view import workdir_of
 from stager.model import Command, JobSpec
-from stager.scheduler import JobIdentity, SchedulerFacts, scheduler_facts
+from stager.scheduler import SchedulerFacts, scheduler_facts
 from stager.stages.environment import job_environment
 from stager.strict_environment import clean_environ
 
@@ -58,6 +58,5 @@ def _command(
     workdir = workdir_of(spec)
     if spec.profile == "strict":
         environ = clean_environ(environ, credentials=spec.pass_credentials)
-    identity = JobIdentity(id=record.id, attempt=record.restart)
-    environment = job_environment(spec, identity, facts, environ, workdir=workdir, cloud=site_cloud())
+    environment = job_environment(spec, record.identity(), facts, environ, workdir=workdir, cloud=site_cloud())
     return Command(argv=tuple(argv), environment=environment, workdir=workdir)

@@ -15,9 +15,10 @@ from stager.host.mounts import read_mountinfo
 from stager.host.node import open_node
 from stager.host.probe import probe_directories
 from stager.host.site import site_connections, site_storage
+from stager.job.view import live_mounts
 from stager.model import JobSpec
 
-__all__ = ["connected", "live_paths", "say_again_and_again"]
+__all__ = ["connected", "in_turn", "live_paths"]
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LOOK_S: Final = 0.2
@@ -26,8 +27,7 @@ _SAY_AGAIN_S: Final = 20.0  # who is not seen to live counts for a minute
 
 def live_paths(spec: JobSpec) -> list[str]:
     """What will be mounted for a job, its storage aside: paths of this host, and NFS exports."""
-    binds = [dataset.source.location for dataset in spec.datasets if dataset.source.scheme in ("bind", "nfs")]
-    return [*binds, *(public.source for public in spec.public)]
+    return [mount.source for mount in live_mounts(spec)]
 
 
 @asynccontextmanager
@@ -47,13 +47,24 @@ async def connected(paths: Iterable[str], *, waits: Callable[[Export, int], None
         if connections is None:
             yield
             return
-        await _wait(connections, settings, waits)
-        saying = asyncio.create_task(say_again_and_again(connections))
-        try:
+        async with in_turn(connections, waits, settings):
             yield
-        finally:
-            saying.cancel()
-            await asyncio.gather(saying, return_exceptions=True)
+
+
+@asynccontextmanager
+async def in_turn(
+    connections: Connections, waits: Callable[[Export, int], None], settings: ConnectionSettings | None = None
+) -> AsyncIterator[None]:
+    """Wait until all are to be had, as long as ``settings`` say or without end, and have them while the block is
+    entered. `BusyError`, as `connected`.
+    """
+    await _wait(connections, settings, waits)
+    saying = asyncio.create_task(_say_again_and_again(connections))
+    try:
+        yield
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
 
 
 def _take(paths: list[str], settings: ConnectionSettings, held: ExitStack) -> Connections | None:
@@ -73,12 +84,12 @@ def _take(paths: list[str], settings: ConnectionSettings, held: ExitStack) -> Co
 
 
 async def _wait(
-    connections: Connections, settings: ConnectionSettings, waits: Callable[[Export, int], None]
+    connections: Connections, settings: ConnectionSettings | None, waits: Callable[[Export, int], None]
 ) -> None:
-    until, told = time.monotonic() + settings.wait_s, False
+    came_s, told = time.monotonic(), False
     while (missing := await asyncio.to_thread(connections.waits_for)) is not None:
         export, before = missing
-        if time.monotonic() >= until:
+        if settings is not None and time.monotonic() >= came_s + settings.wait_s:
             what = f"{before} jobs of this node have it or wait for it, and the site allows {export.most}"
             raise BusyError(f"{what} ({settings.file})", where=export.name, hint="try again when one has ended")
         if not told:
@@ -88,7 +99,7 @@ async def _wait(
         await asyncio.to_thread(connections.say_again)
 
 
-async def say_again_and_again(connections: Connections) -> None:
+async def _say_again_and_again(connections: Connections) -> None:
     """Until it is cancelled."""
     while True:
         await asyncio.sleep(_SAY_AGAIN_S)

@@ -34,13 +34,13 @@ from stager.job.copies import NOWHERE, Copy, copies_of, options_of, sync_copies
 from stager.job.end import CREATED, remove_creation
 from stager.job.look import look_at_job
 from stager.job.settings import SETTINGS, Settings, keep_settings, read_settings
-from stager.model import JOB_ID, DatasetReceipt, DatasetSpec, JobSpec, JobState, Mount, MountView, SourceRef
+from stager.job.view import live_mounts
+from stager.model import JOB_ID, DatasetReceipt, DatasetSpec, JobSpec, JobState, MountView, SourceRef
 from stager.stages.mount import check_sources
 from stager.stages.pin import Pinning
 from stager.stages.place import Placement
 from stager.sync_options import SyncOptions
 from stager.transfer import Transfer
-from stager.view_paths import DATA, PUBLIC
 
 __all__ = ["Created", "create_job", "find_created", "live_view", "settings_of"]
 
@@ -136,19 +136,7 @@ def _listed(copy: Copy, listings: str) -> Copy:
 
 def live_view(spec: JobSpec) -> MountView:
     """What of this host and of servers will be mounted: for a look whether it is there now, and what is in it."""
-    live: list[Mount] = [
-        Mount(
-            kind="nfs" if dataset.source.scheme == "nfs" else "bind", source=dataset.source.location,
-            target=f"{DATA}/{dataset.name}", mounted=dataset.mounted,
-        )
-        for dataset in spec.datasets
-        if dataset.source.scheme in ("bind", "nfs")
-    ]  # fmt: skip
-    live += [
-        Mount(kind="public", source=public.source, target=f"{PUBLIC}/{public.name}", read_only=True)
-        for public in spec.public
-    ]
-    return MountView(mounts=tuple(live))
+    return MountView(mounts=tuple(live_mounts(spec)))
 
 
 def _pinned(spec: JobSpec, found: Mapping[str, tuple[Copy, DatasetReceipt]], code: str) -> JobSpec:

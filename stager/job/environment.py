@@ -14,7 +14,7 @@ from stager.host.record import JobDirectory
 from stager.host.site import site_cloud
 from stager.job.view import MODULES_BELOW, OWN
 from stager.model import JobSpec
-from stager.scheduler import JobIdentity, scheduler_facts
+from stager.scheduler import scheduler_facts
 from stager.shim import DIRECTORY
 from stager.stages.environment import Places, job_environment, own_environment
 from stager.stages.environment_file import for_docker, for_shell
@@ -27,6 +27,7 @@ __all__ = [
     "own_variables",
     "places_in",
     "remove_environment",
+    "without_view",
     "write_environment",
 ]
 
@@ -42,15 +43,16 @@ def command_environment(
 ) -> dict[str, str]:
     """What the job's command gets. Blocks. Raises `UsageError` as `job_environment`, `HostError`: the site's file."""
     return job_environment(
-        spec, _identity(job), scheduler_facts(environ), environ, workdir=workdir, cloud=site_cloud(), places=places
-    )
+        spec, job.record.identity(), scheduler_facts(environ), environ,
+        workdir=workdir, cloud=site_cloud(), places=places,
+    )  # fmt: skip
 
 
 def own_variables(
     spec: JobSpec, job: JobDirectory, environ: Mapping[str, str], *, places: Places = _IN_THE_VIEW
 ) -> dict[str, str]:
     """What stager adds to the environment of the job's command. Blocks. Raises as `command_environment`."""
-    return own_environment(spec, _identity(job), scheduler_facts(environ), cloud=site_cloud(), places=places)
+    return own_environment(spec, job.record.identity(), scheduler_facts(environ), cloud=site_cloud(), places=places)
 
 
 def write_environment(
@@ -79,6 +81,11 @@ def places_in(tree: str) -> Places:
     return Places(task=below[TASK], tmp=temporary, tmp_ramfs=temporary, modules=f"{tree}/{MODULES_BELOW}")
 
 
+def without_view(variables: Mapping[str, str], tree: str) -> dict[str, str]:
+    """What such a user gets beside those paths: the top of the tree, and nothing that says that data is at /data."""
+    return {**{name: value for name, value in variables.items() if name != "CLUSTERONE_CLOUD"}, "STAGER_TREE": tree}
+
+
 def remove_environment(job: JobDirectory) -> None:
     """The job file's own variables go with the job's data. Blocks. Raises `HostError`."""
     for name in (SHELL_FILE, DOCKER_FILE):
@@ -88,6 +95,3 @@ def remove_environment(job: JobDirectory) -> None:
         except OSError as error:
             raise from_os_error(error, doing="remove the file", where=f"{job.path}/{name}") from error
 
-
-def _identity(job: JobDirectory) -> JobIdentity:
-    return JobIdentity(id=job.record.id, attempt=job.record.restart)

@@ -242,7 +242,7 @@ def _collect(job: JobDirectory, keep: Keep, sink: Sink, token: str, tally: Tally
     receipt = _receipt(job, changes)
     tree = os.path.join(job.tree, keep.below)
     found = collect_tree(tree, sink, token=token, tally=tally, pick=pick, receipt=receipt)
-    return msgspec.structs.replace(found, inputs=changes.told())
+    return replace(found, inputs=changes.told())
 
 
 def _receipt(job: JobDirectory, changes: ChangedInputs) -> Callable[[], dict[str, Any]]:

@@ -17,7 +17,7 @@ from stager.host.atomic import write_all
 from stager.host.tree_files import TreeFile, open_in_tree, walk_files
 from stager.job.look import JobLook
 from stager.model import JobState
-from stager.stages.collect_directory import OWN_FILES
+from stager.stages.collect_directory import OWN_FILES, leads_out
 from stager.stages.collect_place import is_store
 
 __all__ = ["Downloaded", "download_log", "kept_logs", "list_logs", "logs_now", "open_target", "place_of_logs"]
@@ -107,7 +107,7 @@ def download_log(
     What a job appends meanwhile is not in it. Blocks. Raises `NoSpaceError`, `HostError`.
     """
     *above, name = file.path.split(b"/")
-    if file.kind == "other" or (file.kind == "link" and _leads_out(file.target)):
+    if file.kind == "other" or (file.kind == "link" and leads_out(file.target)):
         return None
     fd = os.dup(target_fd)
     try:
@@ -131,10 +131,6 @@ def download_log(
         raise from_os_error(error, doing="copy a log", where=place) from error
     finally:
         os.close(fd)
-
-
-def _leads_out(target: bytes) -> bool:
-    return target.startswith(b"/") or b".." in target.split(b"/")
 
 
 def _copy_link(file: TreeFile, name: bytes, fd: int) -> Downloaded:

@@ -16,12 +16,11 @@ from stager.errors import HostError
 from stager.host.connections import Connections, Export
 from stager.host.node import open_node
 from stager.host.site import site_node
-from stager.job.connecting import say_again_and_again
+from stager.job.connecting import in_turn
 
 __all__ = ["node_turn"]
 
 _NAME: Final = "this node"
-_LOOK_S: Final = 0.2
 
 
 @asynccontextmanager
@@ -44,16 +43,5 @@ async def node_turn(*, waits: Callable[[Export, int], None]) -> AsyncIterator[No
         turn = held.enter_context(
             await asyncio.to_thread(Connections, node.board, [Export(_NAME, settings.jobs_per_node)])
         )
-        told = False
-        while (missing := await asyncio.to_thread(turn.waits_for)) is not None:
-            if not told:
-                waits(*missing)
-                told = True
-            await asyncio.sleep(_LOOK_S)
-            await asyncio.to_thread(turn.say_again)
-        saying = asyncio.create_task(say_again_and_again(turn))
-        try:
+        async with in_turn(turn, waits):
             yield
-        finally:
-            saying.cancel()
-            await asyncio.gather(saying, return_exceptions=True)

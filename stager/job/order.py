@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from stager.caching import Lent
 from stager.config import Remote
-from stager.errors import NotFoundError, StagerError, from_os_error
+from stager.errors import NotFoundError, StagerError, from_os_error, told_of
 from stager.events import Sink, nowhere
 from stager.host.cache import Cache
 from stager.host.memory import available_bytes
@@ -89,7 +89,8 @@ def open_job(
         claim_keeps(job, spec, remote, environ)
     except BaseException as error:
         with job:
-            job.fail(_told(error))
+            told, transient = told_of(error)
+            job.fail(told, transient=transient)
         raise
     return job
 
@@ -102,10 +103,6 @@ def _keep_logs_of_earlier(scratch: str, job_id: str) -> None:
     with earlier:
         if earlier.record.state in (JobState.RUNNING, JobState.ENDED):
             collect_job(earlier)
-
-
-def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, StagerError) else type(error).__name__
 
 
 async def stage_job(
@@ -138,6 +135,8 @@ async def stage_job(
         await asyncio.to_thread(write_environment, spec, job, os.environ)
         view = view_of(spec, job, placement.scratch, copies, storages)
         view = await asyncio.to_thread(check_sources, view)
+        if not for_view:  # nothing is lent then: it is the view to the end
+            await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
         resources = [copy for copy in copies if copy.resource]
         await refuse_clashes(resources, transfer=transfer, scratch=placement.scratch)
         async with noting_progress(job, sink) as noted:
@@ -155,8 +154,6 @@ async def stage_job(
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_give_up, job, error))
         raise
-    if not for_view:
-        await asyncio.to_thread(keep_launch, spec, job, view, workdir=workdir_of(spec))
     told = [(copy, _in_view(copy, one.receipt)) for copy, one in zip(copies, brought, strict=True)]
     receipts = [receipt for copy, receipt in told if not copy.resource] + _mounted(view)
     receipt = {
@@ -251,7 +248,8 @@ def _make_tree(job: JobDirectory, placement: Placement, copies: Sequence[Copy]) 
 
 def _give_up(job: JobDirectory, error: BaseException) -> None:
     """The record says why; what was copied so far is no dataset and frees its space."""
-    job.fail(_told(error), transient=isinstance(error, StagerError) and error.retryable)
+    told, transient = told_of(error)
+    job.fail(told, transient=transient)
     remove_copies(job)
 
 

@@ -34,7 +34,7 @@ __all__ = [
     "find_candidates",
     "job_scratches",
     "kept_in",
-    "look_at_job",
+    "look_into_job",
     "main_place",
     "must_be_sized",
     "must_be_spread",
@@ -226,16 +226,17 @@ def job_scratches(asked: str | None, environ: Mapping[str, str]) -> list[str]:
 
 def open_known_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -> JobDirectory:
     """A job that exists, wherever it lies. Raises as `JobDirectory.open`, and `UsageError`: in several. Blocks."""
-    scratches = job_scratches(asked, environ)
-    lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
-    return JobDirectory.open(lies, job_id)
+    return JobDirectory.open(_scratch_of(job_id, asked, environ), job_id)
 
 
-def look_at_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -> JobDirectory:
+def look_into_job(job_id: str, asked: str | None, environ: Mapping[str, str]) -> JobDirectory:
     """The same to look at, while another stager is at work on it perhaps: nothing may be written to it."""
+    return JobDirectory.look(_scratch_of(job_id, asked, environ), job_id)
+
+
+def _scratch_of(job_id: str, asked: str | None, environ: Mapping[str, str]) -> str:
     scratches = job_scratches(asked, environ)
-    lies = find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
-    return JobDirectory.look(lies, job_id)
+    return find_scratch(scratches, job_id) or (scratches[0] if scratches else place(asked, environ).scratch)
 
 
 def _names_of(copy: Copy) -> tuple[str, ...]:

@@ -10,13 +10,12 @@ from stager import view_paths
 from stager.errors import UsageError, from_os_error
 from stager.host.mounts import lies_within
 from stager.host.record import JobDirectory
-from stager.job.environment import command_environment, places_in
+from stager.job.environment import command_environment, places_in, without_view
 from stager.job.view import OWN
 from stager.model import Command, JobSpec, MountView
 
 __all__ = ["link_mounted", "plain_command"]
 
-_CLOUD: Final = "CLUSTERONE_CLOUD"
 """Says that data is at /data, which it is not here."""
 
 _PLACES: Final = {view_paths.DATA: "data", view_paths.PUBLIC: "public", **{OWN[below]: below for below in OWN}}
@@ -51,9 +50,7 @@ def plain_command(
     if where is None:
         raise UsageError("is no directory of the job's tree", where=workdir, hint="without a view there is no other")
     environment = command_environment(spec, job, environ, workdir=where, places=places_in(job.tree))
-    environment.pop(_CLOUD, None)
-    environment["STAGER_TREE"] = job.tree
-    return Command(argv=argv, environment=environment, workdir=where)
+    return Command(argv=argv, environment=without_view(environment, job.tree), workdir=where)
 
 
 def _in_tree(job: JobDirectory, path: str) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from stager.errors import StagerError
+from stager.errors import told_of
 from stager.host.launch_notes import forget_note, leave_note
 from stager.host.ranks import Presence, rank_presence
 from stager.host.signals import receive
@@ -38,8 +38,7 @@ async def leading(job_id: str, launch: Launch | None) -> AsyncIterator[None]:
     try:
         yield
     except BaseException as error:
-        told = str(error) if isinstance(error, StagerError) else type(error).__name__
-        transient = isinstance(error, StagerError) and error.retryable
+        told, transient = told_of(error)
         leave_note(job_id, launch.token, error=told, transient=transient)  # at once: this task may be cancelled
         raise
     await asyncio.to_thread(forget_note, job_id)

@@ -19,9 +19,9 @@ from stager.host.host_journal import RUN, open_run_directory
 from stager.host.principal import Principal
 from stager.host.record import record_at
 from stager.host.site import site_cloud
-from stager.job.environment import places_in
+from stager.job.environment import places_in, without_view
 from stager.job.settings import read_settings
-from stager.scheduler import JobIdentity, scheduler_facts
+from stager.scheduler import scheduler_facts
 from stager.stages.environment import own_environment
 
 __all__ = ["Told", "job_file_of", "open_told", "read_told", "slurm_job_id", "task_lines", "tell_tasks", "was_staged"]
@@ -130,13 +130,12 @@ def _variables(told: Told, environ: Mapping[str, str]) -> dict[str, str]:
         raise from_os_error(error, doing="read the job's record", where=path) from error
     if record is None:
         raise HostError("the job's record is gone", where=path, hint="submit the job again")
-    identity = JobIdentity(id=record.id, attempt=record.restart)
+    identity = record.identity()
     spec, facts, cloud = read_settings(path).spec, scheduler_facts(environ), site_cloud()
     if not told.tree:
         return own_environment(spec, identity, facts, cloud=cloud)
     found = own_environment(spec, identity, facts, cloud=cloud, places=places_in(told.tree))
-    del found["CLUSTERONE_CLOUD"]  # it says that data is at /data
-    return {**found, "STAGER_TREE": told.tree}
+    return without_view(found, told.tree)
 
 
 def _exports(variables: Mapping[str, str]) -> Iterator[str]:

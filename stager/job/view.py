@@ -49,7 +49,13 @@ def view_of(
     if spec.clusterone_shim:
         modules = os.path.join(job.tree, MODULES_BELOW)
         mounts.append(Mount(kind="own", source=modules, target=view_paths.MODULES, read_only=True))
-    mounts += [
+    mounts += [*live_mounts(spec), *mounts_of(storages)]
+    return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
+
+
+def live_mounts(spec: JobSpec) -> list[Mount]:
+    """What of this host and of servers is mounted as it is, unchecked: a path of this host, or an export of NFS."""
+    mounts: list[Mount] = [
         Mount(
             kind="nfs" if dataset.source.scheme == "nfs" else "bind",
             source=dataset.source.location,
@@ -63,8 +69,7 @@ def view_of(
         Mount(kind="public", source=public.source, target=f"{view_paths.PUBLIC}/{public.name}", read_only=True)
         for public in spec.public
     ]
-    mounts += mounts_of(storages)
-    return MountView(mounts=tuple(mounts), masked=masked(scratch, job), profile=spec.profile)
+    return mounts
 
 
 def masked(scratch: str, job: JobDirectory) -> tuple[str, ...]:

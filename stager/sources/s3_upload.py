@@ -24,7 +24,7 @@ from msgspec import Struct
 from stager._native import crc_combine
 from stager.config import Remote
 from stager.errors import ChangedError, HostError, IntegrityError, NotFoundError, SourceError, StagerError
-from stager.host.threads import blocking
+from stager.host.threads import blocking, together
 from stager.sources.s3_budget import Budget
 from stager.sources.s3_endpoint import Session
 
@@ -359,9 +359,4 @@ async def _all(work: Callable[[int], Any], numbers: Iterable[int]) -> None:
         for number in waiting:
             await work(number)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_CONNECTIONS):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await together(*(worker() for _ in range(_CONNECTIONS)))

@@ -27,7 +27,7 @@ from stager.host.syscalls import sync_file_system
 from stager.stages.collect_place import MARK, claim_place, open_place, release_place
 from stager.stages.collect_sink import OutOfTimeError, Tally
 
-__all__ = ["OWN_FILES", "RECEIPT", "DirectorySink"]
+__all__ = ["OWN_FILES", "RECEIPT", "DirectorySink", "leads_out"]
 
 RECEIPT: Final = ".stager-receipt.json"
 """In the place, written last."""
@@ -121,19 +121,48 @@ def _put(leaf: Leaf, source: Steps, target: Steps, tally: Tally) -> None:
     if b"/" not in leaf.path and (leaf.path in OWN_FILES or _TEMPORARY.fullmatch(leaf.path)):
         tally.leave_out(leaf.path, "the name is stager's")
         return
+    try:
+        _put_there(leaf, source, target, tally)
+    except (NotADirectoryError, IsADirectoryError):  # that was kept while the job ran
+        tally.miss([leaf], "an earlier copy has a file of another kind in its place")
+
+
+def _put_there(leaf: Leaf, source: Steps, target: Steps, tally: Tally) -> None:
     target_fd, name = target.directory_of(leaf.path)
     if stat.S_ISDIR(leaf.mode):
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=target_fd)
     elif stat.S_ISLNK(leaf.mode):
-        if leaf.target.startswith(b"/") or b".." in leaf.target.split(b"/"):
+        if leads_out(leaf.target):
             tally.leave_out(leaf.path, "a symlink that may lead outside")
             return
         tally.count(leaf)
-        with suppress(FileExistsError):
-            os.symlink(leaf.target, name, dir_fd=target_fd)
+        _put_link(leaf.target, target_fd, name)
     else:
         _put_file(leaf, source, target_fd, name, tally)
+
+
+def leads_out(target: bytes) -> bool:
+    """Whether a symlink of this text could lead out of the tree that it lies in."""
+    return target.startswith(b"/") or b".." in target.split(b"/")
+
+
+def _put_link(text: bytes, target_fd: int, name: bytes) -> None:
+    """In place of what an earlier copy put there, which may have been another link, or a file."""
+    try:
+        if os.readlink(name, dir_fd=target_fd) == text:
+            return
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):  # EINVAL: it is no link
+            raise
+    temporary = f".stager-{secrets.token_hex(8)}"
+    os.symlink(text, temporary, dir_fd=target_fd)
+    try:
+        os.rename(temporary, name, src_dir_fd=target_fd, dst_dir_fd=target_fd)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=target_fd)
+        raise
 
 
 def _put_file(leaf: Leaf, source: Steps, target_fd: int, name: bytes, tally: Tally) -> None:

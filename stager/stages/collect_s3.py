@@ -16,7 +16,7 @@ import asyncio
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ import msgspec
 from stager.config import Remote
 from stager.errors import ChangedError, HostError, SourceError, TransientError
 from stager.host.leaves import Leaf, Steps, open_file
-from stager.host.threads import blocking
+from stager.host.threads import blocking, together
 from stager.model import Counts
 from stager.names import to_json
 from stager.sources.s3_upload import OBJECT_BYTES_MAX, Prefix
@@ -125,7 +125,8 @@ class S3Sink:
                 await self._put_one(prefix, root_fd, leaf, tally, there=self._where[1] + name in there)
                 done.add(leaf.path)
 
-        if await _until_told(asyncio.ensure_future(_all(worker, min(_AT_ONCE, len(files)))), tally):
+        workers = [worker() for _ in range(min(_AT_ONCE, len(files)))]
+        if await _until_told(asyncio.ensure_future(together(*workers)), tally):
             tally.miss((leaf for leaf in files if leaf.path not in done), "there was no time left")
 
     async def _put_one(self, prefix: Prefix, root_fd: int, leaf: Leaf, tally: Tally, *, there: bool) -> None:
@@ -195,16 +196,6 @@ class S3Sink:
             bucket, prefix = self._where
             self._opened = await Prefix(self._remote, bucket, prefix, token).__aenter__()
         return self._opened
-
-
-async def _all(worker: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
-    """So many at once; the first error ends the rest and is raised alone."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
 
 
 async def _until_told(work: asyncio.Future[Any], tally: Tally) -> bool:

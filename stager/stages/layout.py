@@ -12,7 +12,7 @@ from stager.errors import SpecError
 from stager.host.mounts import lies_within
 from stager.model import JobSpec
 
-__all__ = ["NO_LAYOUT", "Layout", "check_layout", "parse_layout"]
+__all__ = ["Layout", "check_layout", "parse_layout"]
 
 _NAMES: Final = ("data", "code", "logs")
 
@@ -24,8 +24,6 @@ class Layout(Struct, frozen=True, kw_only=True):
     code: str | None = None
     logs: str | None = None
 
-
-NO_LAYOUT: Final = Layout()
 
 
 def parse_layout(text: str | None) -> Layout:

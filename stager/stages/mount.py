@@ -23,7 +23,7 @@ _LIMIT_S: Final = 10.0
 _TARGET_TOPS: Final = (f"{view_paths.DATA}/", f"{view_paths.PUBLIC}/")
 _TARGETS: Final = (
     view_paths.CODE, view_paths.LOGS, view_paths.TASK, view_paths.TMP, view_paths.MODULES,
-    view_paths.LOCAL_STORAGE, view_paths.CLUSTER_STORAGE, view_paths.USER_STORAGE, view_paths.SHARED_STORAGE,
+    *view_paths.STORAGES,
 )  # fmt: skip
 
 _Problem = tuple[type[StagerError], str]

@@ -73,7 +73,7 @@ async def run_command(
     cannot be built, when the job killed the process that keeps it, or when a process of the job cannot be ended.
     """
     request: KeeperRequest = {
-        "view": _view(view), "join": None, "holds": others is not None, "context": context, **_what(command)
+        "view": _view(view), "join": None, "holds": others is not None, "context": context, **asked_of(command)
     }  # fmt: skip
     process, ours = await _start(view.uses, stdin, stdout, stderr)
     namespace: int | None = None
@@ -111,7 +111,7 @@ async def join_command(joined: Joined, command: Command, *, deadline: Deadline |
     request: KeeperRequest = {
         "view": {"mounts": [], "masked": [], "ramdisk": None, "strict": False},
         "join": {"namespaces": dict(joined.namespaces), "job": joined.job, "keeper": joined.keeper},
-        "holds": False, "context": "", **_what(command),
+        "holds": False, "context": "", **asked_of(command),
     }  # fmt: skip
     started_s = time.time()
     process, ours = await _start(joined.descriptors(), None, None, None, joins=joined.of_root)
@@ -140,7 +140,7 @@ async def _start(
     return process, ours
 
 
-def _what(command: Command) -> CommandRequest:
+def asked_of(command: Command) -> CommandRequest:
     return {
         "argv": list(command.argv), "environment": dict(command.environment), "workdir": command.workdir
     }  # fmt: skip

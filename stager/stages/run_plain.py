@@ -12,11 +12,10 @@ from functools import partial
 from typing import Final
 
 from stager.errors import CommandError, HostError
-from stager.host.command_start import CommandRequest
 from stager.host.launch import give_up, start_module
 from stager.host.signals import receive
 from stager.model import Command, ExitInfo
-from stager.stages.run import FORWARDED
+from stager.stages.run import FORWARDED, asked_of
 from stager.stages.run_limit import enforced
 from stager.time_limits import Deadline
 
@@ -32,9 +31,6 @@ async def run_plain(command: Command, *, deadline: Deadline | None = None) -> Ex
     is killed. Raises `CommandError` (127 not found, 126 not executable); `HostError`: the job killed the process that
     waits for it.
     """
-    request: CommandRequest = {
-        "argv": list(command.argv), "environment": dict(command.environment), "workdir": command.workdir,
-    }  # fmt: skip
     ours, theirs = socket.socketpair()
     owner = os.pidfd_open(os.getpid())
     try:
@@ -49,7 +45,7 @@ async def run_plain(command: Command, *, deadline: Deadline | None = None) -> Ex
     reader, writer = await asyncio.open_connection(sock=ours)
     try:
         with receive({number: partial(_forward, writer, number) for number in FORWARDED}):
-            writer.write(json.dumps(request).encode() + b"\n")
+            writer.write(json.dumps(asked_of(command)).encode() + b"\n")
             line = b""
             async with enforced(deadline, partial(_forward, writer)) as limit:
                 with suppress(ConnectionResetError):

@@ -30,7 +30,7 @@ from stager.model import (
 )
 from stager.stages.spec_bind import mounted_of
 from stager.stages.spec_choices import Choices, check_choices
-from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of, resource_of
+from stager.stages.spec_copied import check_remote, chosen_dataset, copied_of
 from stager.stages.spec_distributed import distributed_of, instances_of
 from stager.stages.spec_file import decode, lines_of, one_line, read_file
 from stager.stages.spec_git import git_of
@@ -245,8 +245,14 @@ def _resources(
             continue
         check_remote(place, found.remote, remotes, problems)
         source = _source(f"{place}.source", found.source, found.ref, problems)
-        if source is not None:
-            specs.append(resource_of(place, place, found, source, remotes=remotes, base=base, problems=problems))
+        if source is None:
+            continue
+        if source.is_mounted:
+            problems.add(f"{place}.source", "a resource is copied: write file:// for a directory of this host")
+        if found.history:
+            what = "is for [code] and [[dataset]]: resources are put together in one directory"
+            problems.add(f"{place}.history", what)
+        specs.append(copied_of(place, place, found, source, remotes=remotes, base=base, problems=problems))
     return tuple(specs)
 
 

@@ -15,7 +15,7 @@ from stager.stages.spec_filter import filter_of
 from stager.stages.spec_git import git_of
 from stager.stages.spec_schema import Problems, SourceTable, shown
 
-__all__ = ["check_remote", "chosen_dataset", "copied_of", "resource_of"]
+__all__ = ["check_remote", "chosen_dataset", "copied_of"]
 
 
 def copied_of(
@@ -44,24 +44,6 @@ def copied_of(
         problems.add(f"{place}.history", "is of a whole tree, and is not available with what chooses files")
     remote = remotes.get(table.remote) if table.remote is not None else None
     return replace(chosen_dataset(name, source, choices, base), remote=remote, git=git)
-
-
-def resource_of(
-    place: str,
-    name: str,
-    table: SourceTable,
-    source: SourceRef,
-    *,
-    remotes: Mapping[str, Remote],
-    base: str,
-    problems: Problems,
-) -> DatasetSpec:
-    """The same of a resource, which is always copied, and lies among others: no ``.git`` could be that of all."""
-    if source.is_mounted:
-        problems.add(f"{place}.source", "a resource is copied: write file:// for a directory of this host")
-    if table.history:
-        problems.add(f"{place}.history", "is for [code] and [[dataset]]: resources are put together in one directory")
-    return copied_of(place, name, table, source, remotes=remotes, base=base, problems=problems)
 
 
 def check_remote(place: str, name: str | None, remotes: Mapping[str, Remote], problems: Problems) -> None:

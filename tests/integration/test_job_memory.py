@@ -81,3 +81,17 @@ def test_ram_disk_of_no_size_is_half_of_what_the_limit_leaves_and_more_than_ther
     job = node.write_job(f'[tmp]\nramfs_size = "{2 * LIMIT // MIB}M"\n')
     refused = run_within(group, node, job, "--", "true")
     assert (refused.code, "512M are more than the memory that there is" in refused.err) == (125, True), refused
+
+
+def test_staging_of_a_job_that_asks_for_more_memory_than_there_is_is_given_up_before_it_moves_anything(
+    tmp_path: Path,
+) -> None:
+    node = Node(tmp_path)
+    (tmp_path / "source").mkdir()
+    job = node.write_job(
+        f'[tmp]\nramfs_size = "900T"\n[[dataset]]\nname = "a/b"\nsource = "file://{tmp_path}/source"\n'
+    )
+    staged = node.stager("stage", "--job-id", "7", job)
+    assert (staged.code, "900T are more than the memory that there is" in staged.err) == (2, True), staged
+    assert node.state("7") == "failed"
+    assert not node.tree("7").exists()

@@ -45,6 +45,34 @@ def test_order_is_that_of_a_walk_whatever_stands_beside_a_slash(tmp_path: Path, 
     assert paths == sorted(paths, key=in_order) == [b"a", b"a/b", b"a-b", b"a.b", b"a.b/c", b"a0", b"b"]
 
 
+def test_what_was_kept_while_the_job_ran_is_another_kind_of_file_at_its_end(tmp_path: Path) -> None:
+    logs, kept = tmp_path / "logs", tmp_path / "kept"
+    logs.mkdir()
+    os.symlink("run1", logs / "latest")
+    for name in ("was", "dir"):
+        (logs / name).write_text(name)
+
+    def keep(*, running: bool) -> list[str]:
+        found = collect_tree(
+            str(logs), DirectorySink(str(kept), 1), token="7", tally=Tally(running=running),
+            receipt=None if running else dict,
+        )  # fmt: skip
+        return list(found.missing)
+
+    assert keep(running=True) == []
+    for name in ("latest", "was", "dir"):
+        (logs / name).unlink()
+    os.symlink("run2", logs / "latest")
+    os.symlink("other", logs / "was")
+    (logs / "dir").mkdir()
+    (logs / "dir/in").write_text("in")
+    (logs / "more").write_text("more")
+    (said,) = keep(running=False)
+    assert said == "dir/in: an earlier copy has a file of another kind in its place"
+    assert (os.readlink(kept / "latest"), os.readlink(kept / "was")) == ("run2", "other")
+    assert (kept / "more").read_text() == "more"
+
+
 def test_q7_written_is_what_is_no_input_or_not_as_it_was(directory: int, tmp_path: Path) -> None:
     inputs = [leaf("a/b"), leaf("a/c"), leaf("a-b"), leaf(b"\xff"), leaf("z")]
     inputs.sort(key=lambda one: in_order(one.path))
