@@ -82,7 +82,9 @@ class Child:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         for pipe, reader in ((self._process.stdout, self.stdout), (self._process.stderr, self.stderr)):
-            transport, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), pipe)
+            assert pipe is not None
+            end = _PipeEnd(pipe, loop)
+            transport, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), end)
             self._transports.append(transport)
         if self._process.stdin is not None:
             self.stdin = await self._writer(self._process.stdin)
@@ -90,7 +92,7 @@ class Child:
     async def _writer(self, pipe: IO[bytes]) -> asyncio.StreamWriter:
         loop = asyncio.get_running_loop()
         idle = partial(asyncio.StreamReaderProtocol, asyncio.StreamReader())  # whose other half a writer needs
-        transport, protocol = await loop.connect_write_pipe(idle, pipe)
+        transport, protocol = await loop.connect_write_pipe(idle, _PipeEnd(pipe, loop))
         self._transports.append(transport)
         return asyncio.StreamWriter(transport, protocol, None, loop)
 
@@ -102,6 +104,27 @@ class Child:
         if self._process.returncode is None:
             self.kill()
             await asyncio.shield(asyncio.ensure_future(self.wait()))
+
+
+class _PipeEnd:
+    """This process's end of a pipe, for a transport of ``loop``, which closes it.
+
+    Once: asyncio's transports leave that to what they were given, uvloop's do it themselves and ask that for it as
+    well, by when another thread may have a file of this number.
+    """
+
+    def __init__(self, pipe: IO[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        """Takes the end over. OSError."""
+        with pipe:
+            self._fd = os.dup(pipe.fileno())
+        self._closes = isinstance(loop, asyncio.BaseEventLoop)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._closes:
+            os.close(self._fd)
 
 
 def _execute(
